@@ -1,0 +1,1 @@
+"""Write into Vespa: items to vectors to documents, resumable, versioned."""

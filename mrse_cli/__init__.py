@@ -1,0 +1,1 @@
+"""The `mrse` command: one thin file a command."""

@@ -1,0 +1,45 @@
+"""Errors that are the user's to mend: one line that says what is wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class InputError(ValueError):
+    """Bad input. Commands print it as one line and exit with 2; anything else that escapes is a bug.
+
+    Args:
+        problem: what is wrong, in one sentence without a full stop at its end.
+        file: the file at fault. row: the row in it, counted from 0. field: the column or setting.
+        fix: what would be right, or the next command.
+
+    >>> print(InputError("item_id 'a' occurs twice", file="items.parquet", row=7, field="item_id", fix="Keep one of them"))
+    items.parquet, row 7, field item_id: item_id 'a' occurs twice. Keep one of them.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | Path | None = None,
+        row: int | None = None,
+        field: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.problem, self.file, self.row, self.field, self.fix = problem, file, row, field, fix
+        place = [str(file)] if file is not None else []
+        if row is not None:
+            place.append(f"row {row}")
+        if field is not None:
+            place.append(f"field {field}")
+        line = (", ".join(place) + ": " if place else "") + problem.rstrip(".") + "."
+        if fix:
+            line += " " + fix.rstrip(".") + "."
+        super().__init__(" ".join(line.split()))
+
+
+class MissingExtra(InputError):
+    """A package of an extra is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed", fix=f'Run: pip install "mrse-vespa[{extra}]"')

@@ -1,0 +1,1 @@
+"""Read from Vespa: query vectors, behaviour, recall queues."""
