@@ -1,0 +1,68 @@
+"""Texts to token ids: the item's text format and the padded id matrix, the same in training and in serving. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from mrse_model.errors import InputError
+
+PAD, UNK, CLS, SEP = 0, 1, 2, 3
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+
+def item_text(title: str, category: Sequence[str]) -> str:
+    """The text that the item tower reads: title, then the category path, broad to narrow (paper §Data).
+
+    >>> item_text("Red dress", ["Clothes", "Dresses"])
+    'Red dress Clothes Dresses'
+    """
+    return " ".join([title, *category])
+
+
+def token_lists(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[list[int]]:
+    """Token ids of each text: CLS, at most limit - 2 pieces, SEP; what Vespa's hugging-face-embedder makes with
+    max-tokens = limit, and customTokenInputIds of the pieces cut to limit - 2."""
+    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [[CLS, *e.ids[: limit - 2], SEP] for e in encoded]
+
+
+def token_matrix(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and attention mask, int64 [n, longest of the batch ≤ limit] each, padded with 0."""
+    lists = token_lists(tokenizer, texts, limit)
+    width = max(map(len, lists), default=2)
+    ids = np.zeros((len(lists), width), np.int64)
+    for row, some in enumerate(lists):
+        ids[row, : len(some)] = some
+    return ids, (ids != PAD).astype(np.int64)
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """A SentencePiece-style unigram tokenizer (paper §Methodology: 30k pieces), lower-cased, as Vespa's tokenizer reads it.
+
+    Raises InputError when the texts hold no word at all.
+    """
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    # "x/y", "a-b" and "t-shirt" fall into words and marks; digits stay together (sizes, model numbers).
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace()]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    if not any(text.strip() for text in texts):
+        raise InputError("no text to learn a vocabulary from", field="title", fix="The titles are all blank")
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=list(SPECIAL), unk_token="[UNK]", show_progress=False, max_piece_length=16
+    )
+    tokenizer.train_from_iterator(iter(texts), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
+    for index, token in enumerate(SPECIAL):
+        if tokenizer.token_to_id(token) != index:
+            raise RuntimeError(f"{token} has id {tokenizer.token_to_id(token)} instead of {index}")
+    return tokenizer
