@@ -1,0 +1,8 @@
+"""Parquet in, training examples out; without torch.
+
+contract: ItemsFile(path, title="title").check(pictures=False); .batches(size, images=False, columns=(), start=0)
+          read_catalogue(path, title="title") → Catalogue; SearchesFile(path).batches(size) → SearchBatch
+          read_judgments(path, catalogue, unknown="error") → Judgments
+images:   decode_image(data, file=None, row=None) → RGB picture
+table:    Table(path), the checked Parquet reader below them
+"""

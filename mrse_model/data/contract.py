@@ -1,0 +1,320 @@
+"""The Parquet contract (docs/contracts.md): items, searches and judgments, checked while they stream.
+
+Every reader raises InputError with file, row and field. Items and searches are read in batches; what is kept in
+memory of a whole catalogue is its texts and ids (`Catalogue`), never a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from mrse_model.data.images import decode_image
+from mrse_model.data.table import Table
+from mrse_model.errors import InputError
+
+BATCH = 1024
+CATEGORY_SEPARATOR = ">"  # of a category path in one string: "Men > Tops > Hoodies"
+
+
+@dataclass(frozen=True)
+class ItemBatch:
+    """Consecutive items. All lists have one entry an item; row i of the batch is row `first_row + i` of the file."""
+
+    first_row: int
+    ids: list[str]
+    titles: list[str]
+    categories: list[list[str]]  # broad to narrow; [] where there is none
+    images: list[bytes | None]  # encoded; all None unless pictures were asked for
+    extra: dict[str, list[Any]]  # the other columns asked for, as Python values (None for null)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class ItemsFile:
+    """An `items` file whose columns have the right types, else InputError. Rows are checked as they are read.
+
+    Args:
+        path: the Parquet file; `image_path` is taken relative to its folder.
+        title: the column to take as the title (a catalogue may have several versions of it).
+
+    A `category` that is one string is split at ">" ("Men > Tops" is two levels). Null is the empty path; blank levels
+    drop out.
+    """
+
+    def __init__(self, path: str | Path, *, title: str = "title") -> None:
+        self.table = Table(path)
+        self.path, self.rows, self.title = self.table.path, self.table.rows, title
+        self.table.require("item_id", "string")
+        self.table.require(title, "string")
+        self._category = self.table.require("category", "list<string>", "string", optional=True)
+        has_bytes = self.table.require("image", "binary", optional=True)
+        has_path = self.table.require("image_path", "string", optional=True)
+        self.image_column = "image" if has_bytes else "image_path" if has_path else None
+        known = {"item_id", "title", title, "category", "image", "image_path"}
+        self.extra_columns = [
+            n for n in self.table.schema.names if n not in known and not n.startswith("__index_level_")
+        ]
+        if self.rows == 0:
+            raise self.table.error("it has no rows", fix="Write at least one item")
+
+    def check(self, *, pictures: bool = False) -> int:
+        """Reads the file once; raises InputError at the first row that breaks the contract, else returns the rows.
+
+        Memory is flat but for the ids. With `pictures` every picture is decoded too, so that nothing is left to fail
+        later; without it only the existence of `image_path` files is checked.
+        """
+        first_seen: dict[str, int] = {}
+        paths = self.image_column == "image_path"
+        for batch in self.batches(images=pictures, columns=["image_path"] if paths and not pictures else []):
+            for i, item_id in enumerate(batch.ids):
+                row = batch.first_row + i
+                before = first_seen.setdefault(item_id, row)
+                if before != row:
+                    raise self.table.error(
+                        f"{item_id!r} is also the id of row {before}", row=row, field="item_id", fix="Keep one of them"
+                    )
+                image = batch.images[i]
+                if image is not None:
+                    decode_image(image, file=self.path, row=row, field=self.image_column or "image")
+            for i, name in enumerate(batch.extra.get("image_path", [])):
+                if name and not (self.path.parent / name).is_file():
+                    raise self._no_picture(name, batch.first_row + i)
+        return self.rows
+
+    def batches(
+        self, size: int = BATCH, *, images: bool = False, columns: Sequence[str] | None = (), start: int = 0
+    ) -> Iterator[ItemBatch]:
+        """Yields the items in order, at most `size` at a time, from row `start` on.
+
+        Args:
+            images: read the pictures, of this batch only; without it the column is not touched.
+            columns: further columns for `extra`; None for all of `extra_columns`.
+        """
+        extra = self.extra_columns if columns is None else list(columns)
+        read = ["item_id", self.title, *(c for c in extra if c not in ("item_id", self.title))]
+        if self._category and "category" not in read:
+            read.append("category")
+        if images and self.image_column and self.image_column not in read:
+            read.append(self.image_column)
+        for name in extra:
+            if name not in self.table.schema.names:
+                raise self.table.error("the column is missing", field=name, fix="Leave it out or add it")
+        for first_row, batch in self.table.batches(read, size, start):
+            yield ItemBatch(
+                first_row=first_row,
+                ids=self._not_blank(batch, "item_id", first_row),
+                titles=self._not_blank(batch, self.title, first_row),
+                categories=self._categories(batch, first_row),
+                images=self._images(batch, first_row) if images else [None] * batch.num_rows,
+                extra={name: self.table.values(batch, name, first_row) for name in extra},
+            )
+
+    def _not_blank(self, batch: pa.RecordBatch, column: str, first_row: int) -> list[str]:
+        values = self.table.texts(batch, column, first_row)
+        for i, value in enumerate(values):
+            if not value or value.isspace():
+                raise self.table.error("it is empty", row=first_row + i, field=column, fix="Every item needs one")
+        return values
+
+    def _categories(self, batch: pa.RecordBatch, first_row: int) -> list[list[str]]:
+        if self._category is None:
+            return [[] for _ in range(batch.num_rows)]
+        if self._category == "string":
+            texts = self.table.texts(batch, "category", first_row, null="")
+            paths = [text.split(CATEGORY_SEPARATOR) for text in texts]
+        else:
+            paths = self.table.text_lists(batch, "category", first_row)
+        return [[level.strip() for level in path if level.strip()] for path in paths]
+
+    def _images(self, batch: pa.RecordBatch, first_row: int) -> list[bytes | None]:
+        if self.image_column is None:
+            return [None] * batch.num_rows
+        values = self.table.values(batch, self.image_column, first_row)
+        if self.image_column == "image":
+            return [value or None for value in values]
+        return [self._read_picture(name, first_row + i) if name else None for i, name in enumerate(values)]
+
+    def _read_picture(self, name: str, row: int) -> bytes:
+        try:
+            return (self.path.parent / name).read_bytes()
+        except OSError as error:
+            raise self._no_picture(name, row) from error
+
+    def _no_picture(self, name: str, row: int) -> InputError:
+        fix = "Paths are relative to the Parquet file; null is an item without a picture"
+        return self.table.error(f"there is no file {name!r}", row=row, field="image_path", fix=fix)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The texts of all items; row i is row i of the file. `row` finds an item by its id."""
+
+    path: Path
+    ids: list[str]
+    titles: list[str]
+    categories: list[list[str]]
+    row: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def text(self, row: int) -> str:
+        """The item text that the item tower reads: title, a space, the category path (docs/contracts.md)."""
+        return " ".join([self.titles[row], *self.categories[row]])
+
+
+def read_catalogue(path: str | Path, *, title: str = "title") -> Catalogue:
+    """Reads and checks all items of a file, without their pictures."""
+    items = ItemsFile(path, title=title)
+    ids: list[str] = []
+    titles: list[str] = []
+    categories: list[list[str]] = []
+    row: dict[str, int] = {}
+    for batch in items.batches(8 * BATCH):
+        for i, item_id in enumerate(batch.ids):
+            before = row.setdefault(item_id, batch.first_row + i)
+            if before != batch.first_row + i:
+                problem = f"{item_id!r} is also the id of row {before}"
+                raise items.table.error(problem, row=batch.first_row + i, field="item_id", fix="Keep one of them")
+        ids += batch.ids
+        titles += batch.titles
+        categories += batch.categories
+    return Catalogue(items.path, ids, titles, categories, row)
+
+
+@dataclass(frozen=True)
+class SearchBatch:
+    """Consecutive searches. Row i of the batch is row `first_row + i` of the file."""
+
+    first_row: int
+    search_ids: list[str]
+    user_ids: list[str]  # "" for an unknown person
+    timestamps: np.ndarray  # int64 [n], seconds since 1970
+    queries: list[str]  # as typed; may be blank
+    shown: list[list[str]]  # item ids in the order shown
+    clicked: list[list[str]]
+    carted: list[list[str]]
+    ordered: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.search_ids)
+
+
+class SearchesFile:
+    """A `searches` file whose columns have the right types. Raises InputError otherwise.
+
+    `timestamp` may be a timestamp of any unit (without a zone: UTC) or whole seconds since 1970. Item ids are not
+    looked up here: a log names items that have left the catalogue, and whoever reads it counts them.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.table = Table(path)
+        self.path, self.rows = self.table.path, self.table.rows
+        for column in ("search_id", "user_id", "query"):
+            self.table.require(column, "string")
+        self.table.require("timestamp", "timestamp or integer seconds")
+        self._lists = ["shown", "clicked"]
+        for column in self._lists:
+            self.table.require(column, "list<string>")
+        self._lists += [c for c in ("carted", "ordered") if self.table.require(c, "list<string>", optional=True)]
+
+    def batches(self, size: int = 4 * BATCH, *, start: int = 0) -> Iterator[SearchBatch]:
+        """Yields the searches in the file's order, at most `size` at a time, from row `start` on."""
+        table = self.table
+        columns = ["search_id", "user_id", "timestamp", "query", *self._lists]
+        for first, batch in table.batches(columns, size, start):
+            lists = {c: table.text_lists(batch, c, first) for c in self._lists}
+            none: list[list[str]] = [[] for _ in range(batch.num_rows)]
+            yield SearchBatch(
+                first_row=first,
+                search_ids=table.texts(batch, "search_id", first),
+                user_ids=table.texts(batch, "user_id", first, null=""),
+                timestamps=table.seconds(batch, "timestamp", first),
+                queries=table.texts(batch, "query", first, null=""),
+                shown=lists["shown"],
+                clicked=lists["clicked"],
+                carted=lists.get("carted", none),
+                ordered=lists.get("ordered", none),
+            )
+
+
+@dataclass(frozen=True)
+class Judgments:
+    """Relevance judgments as arrays; pair i is (`queries[query[i]]`, item `item[i]`, `grade[i]`), grouped by query."""
+
+    path: Path
+    queries: list[str]  # distinct, in the order of their first row
+    query: np.ndarray  # int32 [n], ascending
+    item: np.ndarray  # int32 [n], rows in the catalogue
+    grade: np.ndarray  # int16 [n]
+    skipped: int  # rows left out because their item is not in the catalogue
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def groups(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Yields (query, item rows, grades) for each query."""
+        ends = np.searchsorted(self.query, np.arange(len(self.queries)), side="right")
+        start = 0
+        for query, end in zip(self.queries, ends, strict=True):
+            yield query, self.item[start:end], self.grade[start:end]
+            start = end
+
+
+def read_judgments(path: str | Path, catalogue: Catalogue, *, unknown: Literal["error", "skip"] = "error") -> Judgments:
+    """Reads and checks a `judgments` file.
+
+    A pair that occurs twice with one grade counts once; with two grades it is an error. `unknown` says what happens to
+    an item that is not in the catalogue: an InputError that names it, or it is left out and counted in `skipped`.
+    """
+    table = Table(path)
+    for column in ("query", "item_id"):
+        table.require(column, "string")
+    table.require("grade", "integer")
+    index: dict[str, int] = {}
+    parts: list[np.ndarray] = []  # int64 [4, n]: row, query, item, grade
+    for first, batch in table.batches(["query", "item_id", "grade"], 16 * BATCH):
+        part: list[tuple[int, int, int, int]] = []
+        columns = (
+            table.texts(batch, "query", first),
+            table.texts(batch, "item_id", first),
+            table.values(batch, "grade", first),
+        )
+        for row, (text, item_id, grade) in enumerate(zip(*columns, strict=True), start=first):
+            if grade is None or not 0 <= grade < 2**15:
+                raise table.error(f"{grade} is not a grade", row=row, field="grade", fix="Give 0, 1, 2, …")
+            if not text or text.isspace():
+                raise table.error("it is empty", row=row, field="query", fix="Every judgment needs a query")
+            item = catalogue.row.get(item_id, -1)
+            if item < 0 and unknown == "error":
+                problem = f"{item_id!r} is not an item of {catalogue.path}"
+                raise table.error(problem, row=row, field="item_id", fix="Remove the row or add the item")
+            part.append((row, index.setdefault(text, len(index)) if item >= 0 else -1, item, grade))
+        parts.append(np.array(part, dtype=np.int64).reshape(-1, 4).T)
+    pairs = np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), np.int64)
+    known = pairs[:, pairs[2] >= 0]
+    skipped = pairs.shape[1] - known.shape[1]
+    known = known[:, np.lexsort((known[0], known[2], known[1]))]  # by query, item, row: equal pairs are neighbours
+    again = np.flatnonzero((known[1:3, 1:] == known[1:3, :-1]).all(axis=0)) + 1
+    for i in again:
+        row, grade, before_row, before = known[0, i], known[3, i], known[0, i - 1], known[3, i - 1]
+        if grade != before:
+            problem = f"row {before_row} gives the same query and item the grade {before}, this one {grade}"
+            raise table.error(problem, row=int(row), field="grade", fix="Keep one of them")
+    distinct = np.delete(known, again, axis=1)
+    distinct = distinct[:, np.lexsort((distinct[0], distinct[1]))]  # back to the file's order within a query
+    return Judgments(
+        path=table.path,
+        queries=list(index),
+        query=distinct[1].astype(np.int32),
+        item=distinct[2].astype(np.int32),
+        grade=distinct[3].astype(np.int16),
+        skipped=skipped,
+    )

@@ -1,0 +1,180 @@
+"""One Parquet file, read as a stream, with errors that name file, row and field.
+
+A batch at a time and only the columns asked for: memory depends on the batch and not on the number of rows.
+Rows count from 0 over the whole file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+from mrse_model.errors import InputError
+
+# A column chunk is read through a buffer of this size, not as a whole: a gigabyte of pictures stays on disk.
+READ_BUFFER = 1 << 20
+# Seconds since 1970 stay below this until the year 5138; milliseconds of any day since 1973 lie above it.
+LARGEST_SECOND = 100_000_000_000
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds strings (plain, large, view, or dictionary-encoded)."""
+    if pt.is_dictionary(kind):
+        kind = kind.value_type
+    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+
+
+def is_text_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds lists of strings."""
+    lists = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind) or pt.is_list_view(kind)
+    return lists and (is_text(kind.value_type) or pt.is_null(kind.value_type))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds bytes."""
+    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind) or pt.is_binary_view(kind)
+
+
+def is_time(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds points in time: a timestamp, or whole seconds since 1970."""
+    return pt.is_timestamp(kind) or pt.is_integer(kind)
+
+
+TYPE_TESTS = {
+    "string": is_text,
+    "list<string>": is_text_list,
+    "binary": is_bytes,
+    "timestamp or integer seconds": is_time,
+    "integer": pt.is_integer,
+}
+
+
+class Table:
+    """A Parquet file that exists and can be opened. Raises InputError otherwise."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise self.error("the file does not exist", fix="Give the path of a Parquet file")
+        if self.path.is_dir():
+            raise self.error("it is a folder", fix="Give the path of one Parquet file")
+        try:
+            with pq.ParquetFile(self.path) as file:
+                self.schema: pa.Schema = file.schema_arrow
+                self.rows: int = file.metadata.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise self.error(
+                f"it is not a readable Parquet file ({_first_line(error)})", fix="Write it as Parquet"
+            ) from error
+
+    def error(
+        self, problem: str, *, row: int | None = None, field: str | None = None, fix: str | None = None
+    ) -> InputError:
+        """An InputError about this file."""
+        return InputError(problem, file=self.path, row=row, field=field, fix=fix)
+
+    def require(self, column: str, *types: str, optional: bool = False) -> str | None:
+        """The one of `types` (keys of TYPE_TESTS) that the column has; None for an optional column that is absent.
+
+        A column of nothing but nulls that was written without a type counts as absent if it is optional.
+        """
+        expected = " or ".join(types)
+        indices = self.schema.get_all_field_indices(column)
+        if not indices:
+            if optional:
+                return None
+            names = ", ".join(self.schema.names) or "none"
+            raise self.error(f"the column is missing; it has: {names}", field=column, fix=f"Add it as {expected}")
+        if len(indices) > 1:
+            raise self.error(f"the column occurs {len(indices)} times", field=column, fix="Keep one of them")
+        kind = self.schema.field(indices[0]).type
+        if pt.is_null(kind) and optional:
+            return None
+        for name in types:
+            if TYPE_TESTS[name](kind):
+                return name
+        raise self.error(f"the column is {kind}, not {expected}", field=column, fix=f"Write it as {expected}")
+
+    def batches(self, columns: Sequence[str], size: int, start: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yields (row number of the first row, record batch of at most `size` rows), from row `start` on."""
+        if size < 1:
+            raise ValueError(f"a batch has at least one row, not {size}")
+        try:
+            with pq.ParquetFile(self.path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
+                groups, row = list(range(file.num_row_groups)), 0
+                while groups and row + file.metadata.row_group(groups[0]).num_rows <= start:
+                    row += file.metadata.row_group(groups.pop(0)).num_rows
+                if not groups:
+                    return
+                for batch in file.iter_batches(size, row_groups=groups, columns=list(columns)):
+                    skip = min(max(start - row, 0), batch.num_rows)
+                    if skip < batch.num_rows:
+                        yield row + skip, batch.slice(skip)
+                    row += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise self.error(f"reading it failed ({_first_line(error)})", fix="Write the file again") from error
+
+    def values(self, batch: pa.RecordBatch, column: str, first_row: int) -> list[Any]:
+        """A column of a batch as Python values."""
+        try:
+            return batch.column(column).to_pylist()
+        except UnicodeDecodeError as error:
+            for i, value in enumerate(batch.column(column)):
+                try:
+                    value.as_py()
+                except UnicodeDecodeError:
+                    raise self.error(
+                        "it is not UTF-8", row=first_row + i, field=column, fix="Encode it as UTF-8"
+                    ) from error
+            raise
+
+    def texts(self, batch: pa.RecordBatch, column: str, first_row: int, *, null: str | None = None) -> list[str]:
+        """A text column of a batch; a null becomes `null`, or is an error where that is None."""
+        values = self.values(batch, column, first_row)
+        if batch.column(column).null_count:
+            if null is None:
+                raise self.error(
+                    "it is null", row=first_row + values.index(None), field=column, fix="Every row needs one"
+                )
+            values = [null if value is None else value for value in values]
+        return values
+
+    def text_lists(self, batch: pa.RecordBatch, column: str, first_row: int) -> list[list[str]]:
+        """A column of lists of strings; a null list is an empty one and null members are left out."""
+        return [[v for v in value if v is not None] if value else [] for value in self.values(batch, column, first_row)]
+
+    def seconds(self, batch: pa.RecordBatch, column: str, first_row: int) -> np.ndarray:
+        """A column of points in time as int64 seconds since 1970, rounded down; no time zone means UTC."""
+        array = batch.column(column)
+        if array.null_count:
+            row = first_row + int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
+            raise self.error("it is null", row=row, field=column, fix="Every row needs a time")
+        if pt.is_timestamp(array.type):
+            ticks = pc.cast(array, pa.int64()).to_numpy(zero_copy_only=False)
+            return np.floor_divide(ticks, {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[array.type.unit])
+        try:
+            seconds = pc.cast(array, pa.int64()).to_numpy(zero_copy_only=False)
+            bad = np.flatnonzero(np.abs(seconds) >= LARGEST_SECOND)
+        except pa.ArrowInvalid:  # uint64 beyond int64
+            seconds = array.to_numpy(zero_copy_only=False)
+            bad = np.flatnonzero(seconds >= LARGEST_SECOND)
+        if bad.size:
+            raise self.error(
+                f"{seconds[bad[0]]} is not in seconds since 1970",
+                row=first_row + int(bad[0]),
+                field=column,
+                fix="Divide milliseconds by 1000, or write the column as a timestamp",
+            )
+        return seconds
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
