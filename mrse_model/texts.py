@@ -1,11 +1,14 @@
-"""Texts to token ids: the item's text format and the padded id matrix, the same in training and in serving. Needs no torch."""
+"""Texts to token ids: the item's text format and the padded id matrix, the same in training and serving. No torch."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from mrse_model.errors import InputError
 
@@ -42,23 +45,40 @@ def token_matrix(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> tupl
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     """A SentencePiece-style unigram tokenizer (paper §Methodology: 30k pieces), lower-cased, as Vespa's tokenizer reads it.
 
+    Half the vocabulary is the trainer's pieces, the rest the most frequent whole words: the trainer takes its first pieces
+    from the list of distinct words, so a word that occurs in one form only ("nike") would never become a piece of its own.
+
     Raises InputError when the texts hold no word at all.
     """
-    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
-
     tokenizer = Tokenizer(models.Unigram())
     # "x/y", "a-b" and "t-shirt" fall into words and marks; digits stay together (sizes, model numbers).
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace()]
     )
-    tokenizer.decoder = decoders.Metaspace()
-    if not any(text.strip() for text in texts):
-        raise InputError("no text to learn a vocabulary from", field="title", fix="The titles are all blank")
+    words: Counter[str] = Counter()
+    for text in texts:
+        normal = tokenizer.normalizer.normalize_str(text)
+        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal))
+    if not words:
+        raise InputError("no text to learn a vocabulary from", field="title", fix="All titles are blank")
     trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL), unk_token="[UNK]", show_progress=False, max_piece_length=16
+        vocab_size=vocab_size // 2,
+        special_tokens=list(SPECIAL),
+        unk_token="[UNK]",
+        show_progress=False,
+        max_piece_length=16,
     )
     tokenizer.train_from_iterator(iter(texts), trainer)
+    pieces: list[tuple[str, float]] = [(p, s) for p, s in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    known = {piece for piece, _ in pieces}
+    total = words.total()
+    for word, count in sorted(words.items(), key=lambda entry: (-entry[1], entry[0])):
+        if len(pieces) >= vocab_size or count < 2:
+            break
+        if word not in known:
+            pieces.append((word, math.log(count / total)))
+    tokenizer.model = models.Unigram(pieces, unk_id=UNK, byte_fallback=False)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )

@@ -1,0 +1,194 @@
+"""The settings of a model and of its training: frozen dataclasses, read strictly from TOML.
+
+`tiny` is for tests and the demo, `base` has the paper's sizes (Jiang et al. 2024, §Methodology and §Experiments).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mrse_model.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes. The paper's are the defaults; it leaves bert_heads, dssm_hidden and item_history_queries open."""
+
+    dims: int = 128  # of every expert and of the fused vector
+    vocab_size: int = 30_000
+    query_tokens: int = 16  # CLS and SEP included
+    item_tokens: int = 64
+    bert_layers: int = 2
+    bert_heads: int = 4
+    bert_dims: int = 128
+    ngram_dims: int = 256
+    ngram_min: int = 2
+    ngram_max: int = 4
+    image_dims: int = 0  # of the frozen encoder's features; 0: no pictures. Training fills it in
+    history_length: int = 20
+    item_history_queries: int = 8
+    dssm_hidden: int = 512
+    dropout: float = 0.1
+    experts: tuple[str, ...] = ("vbert", "light_bert", "ft_att", "history")  # an absent one is zeros (ablation)
+    use_images: bool = True
+    use_category: bool = True
+    ngrams: str = "fasttext"  # or "off": the piece table is random, as in the ablation's row without n-grams
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Hybrid = alpha · MNSCE + beta · HNST (paper §Losses)."""
+
+    temperature: float = 0.1
+    margin: float = 0.15
+    alpha: float = 1.0
+    beta: float = 30.0
+    log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of training. extra_negatives: I_e, items drawn uniformly from the whole catalogue for each batch."""
+
+    epochs: float = 3.0
+    batch: int = 256
+    lr: float = 1e-3
+    extra_negatives: int = 256
+    max_steps: int = 0  # 0: as many as the epochs give
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the model is trained. Probabilities are per example and only while training."""
+
+    seed: int = 1
+    adaptor: StageConfig = field(default_factory=lambda: StageConfig(epochs=2.0, batch=256, extra_negatives=0))
+    vbert: StageConfig = field(default_factory=StageConfig)
+    light_bert: StageConfig = field(default_factory=StageConfig)
+    ft_att: StageConfig = field(default_factory=lambda: StageConfig(batch=1024, extra_negatives=1024))
+    dssm: StageConfig = field(default_factory=lambda: StageConfig(epochs=8.0, batch=1024, extra_negatives=2048))
+    joint: StageConfig = field(default_factory=lambda: StageConfig(epochs=0.0, lr=2e-4))  # after stage 2, end to end
+    modality_dropout: float = 0.1  # an expert's picture or history goes missing
+    history_dropout: float = 0.3  # the person is unknown: the query alone must do
+    click_weight: float = 1.0  # how often a click is seen beside a judged pair, per epoch
+    evaluate_every: int = 200  # steps
+    patience: int = 4  # evaluations without a better one before a stage stops
+    half_life_days: float = 30.0
+    event_weights: dict[str, float] = field(default_factory=lambda: {"click": 1.0, "cart": 2.0, "order": 3.0})
+    bf16: str = "auto"  # auto: where the machine has it in hardware; on; off
+    threads: int = 0  # 0: torch's choice
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of it; saved as config.toml beside every checkpoint."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def preset(name: str) -> Config:
+    """`base`: the paper's sizes. `tiny`: the same architecture for tests and `make demo`. Raises InputError."""
+    if name == "base":
+        return Config()
+    if name == "tiny":
+        stage = StageConfig(epochs=2.0, batch=128, extra_negatives=64, lr=2e-3)
+        return Config(
+            model=ModelConfig(vocab_size=2000, bert_heads=2, bert_dims=64, ngram_dims=64, dssm_hidden=256),
+            train=TrainConfig(
+                adaptor=replace(stage, epochs=3.0, extra_negatives=0),
+                vbert=stage,
+                light_bert=stage,
+                ft_att=replace(stage, epochs=4.0),
+                dssm=replace(stage, epochs=6.0, batch=256, extra_negatives=512),
+            ),
+        )
+    raise InputError(f"no preset {name!r}", field="preset", fix="One of: tiny, base")
+
+
+def read_config(path: str | Path, base: Config | None = None) -> Config:
+    """A TOML file over a base (default: `preset` named in the file, or base). An unknown key is an InputError naming the near one."""
+    try:
+        raw = tomllib.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such file", file=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not TOML: {error}", file=path) from None
+    start = base or preset(raw.pop("preset", "base"))
+    raw.pop("preset", None)
+    return overlay(start, raw, file=path)
+
+
+def overlay(config: Any, values: dict[str, Any], file: str | Path | None = None, prefix: str = "") -> Any:
+    """config with the nested values replaced; unknown keys and wrong types are InputErrors that name the key."""
+    hints = typing.get_type_hints(type(config))
+    known = {f.name for f in fields(config)}
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        where = prefix + key
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"Did you mean {prefix}{near[0]}?" if near else f"Known here: {', '.join(sorted(known))}"
+            raise InputError("unknown setting", file=file, field=where, fix=hint.rstrip("?") if near else hint)
+        old = getattr(config, key)
+        if is_dataclass(old):
+            if not isinstance(value, dict):
+                raise InputError(f"{value!r} instead of a table", file=file, field=where)
+            changes[key] = overlay(old, value, file, where + ".")
+        else:
+            changes[key] = _typed(value, hints[key], file, where)
+    return replace(config, **changes)
+
+
+def _typed(value: Any, hint: Any, file: str | Path | None, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    if origin is dict and isinstance(value, dict):
+        return {str(k): float(v) for k, v in value.items()}
+    wanted = origin or hint
+    if (
+        isinstance(wanted, type | types.UnionType)
+        and isinstance(value, wanted)
+        and isinstance(value, bool) == (hint is bool)
+    ):
+        return value
+    name = getattr(hint, "__name__", str(hint))
+    raise InputError(f"{value!r} instead of {name}", file=file, field=where)
+
+
+def write_config(config: Config, path: str | Path) -> None:
+    """The resolved settings as TOML that `read_config` reads back equal."""
+    lines: list[str] = []
+
+    def table(prefix: str, values: dict[str, Any]) -> None:
+        plain = {k: v for k, v in values.items() if not isinstance(v, dict)}
+        if prefix:
+            lines.append(f"[{prefix}]")
+        lines.extend(f"{key} = {_literal(value)}" for key, value in plain.items())
+        lines.append("")
+        for key, value in values.items():
+            if isinstance(value, dict):
+                table(f"{prefix}.{key}" if prefix else key, value)
+
+    table("", asdict(config))
+    Path(path).write_text("\n".join(lines).strip() + "\n", "utf-8")
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return repr(value)

@@ -1,0 +1,207 @@
+"""The experts of MRSE, smallest module first (Jiang et al. 2024, §Methodology, "LMoE").
+
+Every expert maps to `dims` (128) numbers. Notable:
+- pre-norm BERT blocks, so that two layers learn at a high rate without warm-up tricks;
+- masks are floats or ints, never bools: Vespa's ONNX takes no bool input (TensorConverter.java);
+- the n-gram table is frozen and its projection is shared by the towers, so an item's text feature means the same to both.
+
+b = batch, t = tokens, h = history length, d = dims.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrse_model.config import ModelConfig
+
+
+def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """values [..., n, d] averaged with weight [..., n] ≥ 0 to [..., d]; zeros where all weights are 0."""
+    total = weight.sum(-1, keepdim=True)
+    return (values * weight.unsqueeze(-1)).sum(-2) / total.clamp_min(1e-6)
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, dims: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(dims), nn.LayerNorm(dims)
+        self.qkv, self.out = nn.Linear(dims, 3 * dims), nn.Linear(dims, dims)
+        self.up, self.down = nn.Linear(dims, 4 * dims), nn.Linear(4 * dims, dims)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """x [b, t, d]; bias [b, 1, 1, t]: 0 for a token, very negative for padding."""
+        b, t, d = x.shape
+        q, k, v = (
+            s.view(b, t, self.heads, d // self.heads).transpose(1, 2) for s in self.qkv(self.norm1(x)).chunk(3, -1)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, t, d)))
+        return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
+
+
+class TokenAttention(nn.Module):
+    """Dot attention softmax(f_Q f_K^T) f_V over tokens (paper, eq. 5-7, as its figure has it)."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(dims, dims) for _ in range(3))
+        self.scale = dims**-0.5
+
+    def forward(self, query: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+        """query [b, q, d], tokens [b, t, d], bias [b, 1, t] → [b, q, d]."""
+        scores = self.query(query) @ self.key(tokens).transpose(1, 2) * self.scale + bias
+        return scores.softmax(-1) @ self.value(tokens)
+
+
+def padding_bias(mask: Tensor) -> Tensor:
+    """mask [b, t] of ones and zeros → additive [b, 1, t]."""
+    return (1.0 - mask.float()).unsqueeze(1) * -1e4
+
+
+class TextEncoder(nn.Module):
+    """A small BERT with an attention layer on its token outputs, mean-pooled: Light-Bert, and the text half of VBert."""
+
+    def __init__(self, config: ModelConfig, tokens: int) -> None:
+        super().__init__()
+        width = config.bert_dims
+        self.embed, self.position = nn.Embedding(config.vocab_size, width), nn.Embedding(tokens, width)
+        nn.init.normal_(self.embed.weight, std=0.5 * width**-0.25)
+        nn.init.normal_(self.position.weight, std=0.02)
+        self.blocks = nn.ModuleList(Block(width, config.bert_heads, config.dropout) for _ in range(config.bert_layers))
+        self.norm = nn.LayerNorm(width)
+        self.attention = TokenAttention(width)
+        self.out = nn.Linear(width, config.dims)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask int64 [b, t] → [b, d]."""
+        x = self.embed(ids) + self.position.weight[: ids.shape[1]]
+        bias = padding_bias(mask)
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, bias.unsqueeze(1))
+        x = self.norm(x)
+        x = x + self.attention(x, x, bias)
+        return self.out(masked_mean(x, mask.float()))
+
+
+class Adaptor(nn.Module):
+    """Frozen image features to the shared image space: two dense layers (paper §VBert). Output has unit norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.image_dims, elementwise_affine=False)
+        self.layers = nn.Sequential(
+            nn.Linear(config.image_dims, 4 * config.dims), nn.GELU(), nn.Linear(4 * config.dims, config.dims)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[b, F] → [b, d], unit norm."""
+        return F.normalize(self.layers(self.norm(features)), dim=-1)
+
+
+class VBertHead(nn.Module):
+    """Image and text vectors to one: two dense layers over their concatenation (paper §VBert).
+
+    A picture that is absent is zeros; `absent` is a learned flag that says so.
+    """
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.absent = nn.Parameter(torch.zeros(dims))
+        self.layers = nn.Sequential(nn.Linear(2 * dims, 2 * dims), nn.GELU(), nn.Linear(2 * dims, dims))
+
+    def forward(self, text: Tensor, image: Tensor, present: Tensor) -> Tensor:
+        """text, image [b, d], present [b, 1] of 0 or 1 → [b, d]. The text passes beside the layers: they learn a correction."""
+        image = image * present * image.shape[-1] ** 0.5 + self.absent * (1 - present)
+        return text + self.layers(torch.cat([text, image], -1))
+
+
+class NGrams(nn.Module):
+    """The frozen FastText table of the vocabulary and its projection to `dims`, shared by the towers (paper §FtAtt)."""
+
+    table: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(config.vocab_size, config.ngram_dims))
+        self.project = nn.Linear(config.ngram_dims, config.dims)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids [..., t] → [..., t, d]. CLS, SEP and padding have zero vectors in the table: their weight must be 0."""
+        return self.project(F.embedding(ids, self.table))
+
+    @staticmethod
+    def weight(ids: Tensor, mask: Tensor) -> Tensor:
+        """1 for a piece of the text, 0 for padding, CLS and SEP: they have no n-grams."""
+        return mask.float() * (ids != 2).float() * (ids != 3).float()
+
+    def mean(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The text's mean n-gram vector [..., d]: the query tower's FtAtt, and an item's text feature."""
+        return masked_mean(self(ids), self.weight(ids, mask))
+
+
+class FtAttItem(nn.Module):
+    """The item tower's FtAtt: dropout, then dot attention with the mean-pooled text as the query (paper, figure 3)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+        self.attention = TokenAttention(config.dims)
+        self.mix = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask [b, t] → [b, d]: the mean plus what attention adds to it."""
+        weight = ngrams.weight(ids, mask)
+        tokens = self.dropout(ngrams(ids))
+        mean = masked_mean(tokens, weight)
+        attended = self.attention(mean.unsqueeze(1), tokens, padding_bias(weight)).squeeze(1)
+        return mean + self.mix * attended
+
+
+class HistoryExpert(nn.Module):
+    """FtAtt over a history (paper §Stage 2): attention over its entries, asked by the tower's own text.
+
+    Query tower: entries are clicked items' text features, with their weights. Item tower: the mean n-gram vectors of the
+    queries that led to the item. Entries of weight 0 do not count; an empty history gives the learned flag `empty`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = TokenAttention(config.dims)
+        self.empty = nn.Parameter(torch.zeros(config.dims))
+
+    def forward(self, text: Tensor, entries: Tensor, weight: Tensor) -> Tensor:
+        """text [b, d], entries [b, h, d], weight [b, h] ≥ 0 → [b, d]."""
+        bias = torch.log(weight.clamp_min(1e-6)).unsqueeze(1)  # an entry counts in proportion to its weight
+        present = (weight.sum(-1, keepdim=True) > 0).float()
+        attended = self.attention(text.unsqueeze(1), entries, bias).squeeze(1)
+        return attended * present + self.empty * (1 - present)
+
+
+class ImageHistory(nn.Module):
+    """The query side's picture: the clicked items' image vectors, attended by the query's text (paper: Q_img)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.query, self.image_key, self.text_key = (nn.Linear(config.dims, config.dims) for _ in range(3))
+
+    def forward(self, text: Tensor, images: Tensor, texts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """text [b, d], images, texts [b, h, d], weight [b, h] → mean image [b, d] of unit norm or 0, present [b, 1].
+
+        An entry without a picture (a zero row) has no weight. The picture is a weighted mean, not a projection: it stays in
+        the image space that the adaptor made.
+        """
+        has = (images.square().sum(-1) > 0).float() * weight
+        key = self.image_key(images) + self.text_key(texts)
+        scores = self.query(text).unsqueeze(1) @ key.transpose(1, 2) * key.shape[-1] ** -0.5
+        scores = scores + torch.log(has.clamp_min(1e-6)).unsqueeze(1)
+        mean = (scores.softmax(-1) @ images).squeeze(1)
+        present = (has.sum(-1, keepdim=True) > 0).float()
+        return F.normalize(mean, dim=-1, eps=1e-6) * present, present

@@ -1,0 +1,185 @@
+"""MRSE: the whole learned model, and its checkpoint: model.safetensors, config.toml, tokenizer.json, meta.json.
+
+model = MRSE.from_pretrained("runs/demo")
+queries = model.query_vectors(["red dress"])
+items = model.item_vectors(["Red dress"], [["Clothes"]]).embedding
+queries @ items.T
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from mrse_model.config import Config, read_config, write_config
+from mrse_model.errors import InputError
+from mrse_model.experts import Adaptor, NGrams
+from mrse_model.serving import ItemVectors, QueryHistory
+from mrse_model.texts import item_text, token_matrix
+from mrse_model.towers import ItemTower, QueryTower
+
+WEIGHTS, CONFIG, TOKENIZER, META = "model.safetensors", "config.toml", "tokenizer.json", "meta.json"
+
+
+class MRSE(nn.Module):
+    """Two towers, the shared n-gram table and the shared image adaptor (Jiang et al. 2024).
+
+    meta is whatever training knows of itself: data fingerprint, split dates, metrics, versions, the image encoder.
+    """
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, meta: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        size = config.model
+        if tokenizer.get_vocab_size() != size.vocab_size:
+            raise ValueError(f"tokenizer has {tokenizer.get_vocab_size()} pieces, the config {size.vocab_size}")
+        self.config, self.tokenizer, self.meta = config, tokenizer, meta or {}
+        self.ngrams = NGrams(size)
+        self.adaptor = Adaptor(size) if size.image_dims else None
+        self.query, self.item = QueryTower(size), ItemTower(size)
+        self._same_start()
+
+    def _same_start(self) -> None:
+        """Both towers begin alike: the same word then has the same vector in a query and in a title from step 0."""
+        start = {k: v for k, v in self.query.state_dict().items() if not k.startswith("image_history.")}
+        for name in ("vbert_text.position.weight", "light_bert.position.weight"):
+            ours = self.item.state_dict()[name].clone()
+            ours[: len(start[name])] = start[name]
+            start[name] = ours
+        self.item.load_state_dict(start, strict=False)
+
+    def query_embedding(
+        self, ids: Tensor, mask: Tensor, history_text: Tensor, history_image: Tensor, history_weight: Tensor
+    ) -> Tensor:
+        """ids, mask int64 [b, t ≤ 16]; history_* [b, 20, d], [b, 20, d], [b, 20] → [b, d], unit norm."""
+        texts = self.query.texts(self.ngrams, ids, mask)
+        return self.query.fuse(texts, history_text, history_image, history_weight)
+
+    def image_embedding(self, features: Tensor, present: Tensor) -> Tensor:
+        """Frozen image features [b, F], present [b, 1] → [b, d]: unit norm, or zeros where there is no picture."""
+        if self.adaptor is None:
+            return torch.zeros(len(features), self.config.model.dims, device=features.device)
+        return self.adaptor(features) * present
+
+    def text_feature(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """An item's behaviour feature: its mean n-gram vector, unit norm. ids, mask [b, t] → [b, d]."""
+        return F.normalize(self.ngrams.mean(ids, mask), dim=-1, eps=1e-6)
+
+    def led_by(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The queries that led to an item, ids and mask [b, q, t] → entries [b, q, d] and their weight [b, q]."""
+        entries = F.normalize(self.ngrams.mean(ids, mask), dim=-1, eps=1e-6)
+        return entries, (mask.sum(-1) > 0).float()
+
+    def item_embedding(
+        self, ids: Tensor, mask: Tensor, image: Tensor, present: Tensor, history_ids: Tensor, history_mask: Tensor
+    ) -> Tensor:
+        """ids, mask [b, t ≤ 64]; image [b, d] (image_embedding's), present [b, 1]; history_* [b, 8, 16] → [b, d]."""
+        texts = self.item.texts(self.ngrams, ids, mask)
+        return self.item.fuse(texts, image, present, *self.led_by(history_ids, history_mask))
+
+    # ---- numpy in, numpy out: the same signatures as mrse_model.serving.ExportedModel
+
+    @torch.no_grad()
+    def query_vectors(
+        self, texts: Sequence[str], histories: Sequence[QueryHistory | None] | None = None, batch: int = 512
+    ) -> np.ndarray:
+        """As ExportedModel.query_vectors: float32 [n, d]."""
+        self.eval()
+        size = self.config.model
+        out = np.empty((len(texts), size.dims), np.float32)
+        for start in range(0, len(texts), batch):
+            some = texts[start : start + batch]
+            ids, mask = token_matrix(self.tokenizer, some, size.query_tokens)
+            shape = (len(some), size.history_length)
+            text, image = (np.zeros((*shape, size.dims), np.float32) for _ in range(2))
+            weight = np.zeros(shape, np.float32)
+            for row, history in enumerate(histories[start : start + batch] if histories is not None else []):
+                if history is not None and (kept := min(size.history_length, len(history.weight))):
+                    text[row, :kept], weight[row, :kept] = history.text[:kept], history.weight[:kept]
+                    image[row, :kept] = np.nan_to_num(history.image[:kept])
+            inputs = (torch.from_numpy(x) for x in (ids, mask, text, image, weight))
+            out[start : start + batch] = self.query_embedding(*inputs).numpy()
+        return out
+
+    @torch.no_grad()
+    def item_vectors(
+        self,
+        titles: Sequence[str],
+        categories: Sequence[Sequence[str]],
+        image_features: np.ndarray | None = None,
+        queries: Sequence[Sequence[str]] | None = None,
+        batch: int = 512,
+    ) -> ItemVectors:
+        """As ExportedModel.item_vectors: image_features float32 [n, F] with NaN rows, or None."""
+        self.eval()
+        size = self.config.model
+        n = len(titles)
+        out = ItemVectors(*(np.empty((n, size.dims), np.float32) for _ in range(3)))
+        for start in range(0, n, batch):
+            rows = slice(start, min(start + batch, n))
+            some = [
+                item_text(t, c if size.use_category else ())
+                for t, c in zip(titles[rows], categories[rows], strict=True)
+            ]
+            ids, mask = map(torch.from_numpy, token_matrix(self.tokenizer, some, size.item_tokens))
+            width = max(size.image_dims, 1)
+            raw = np.full((len(some), width), np.nan, np.float32)
+            if image_features is not None and size.image_dims:
+                raw = image_features[rows]
+            present = torch.from_numpy((~np.isnan(raw[:, :1])).astype(np.float32))
+            image = self.image_embedding(torch.from_numpy(np.nan_to_num(raw)), present)
+            led_ids, led_mask = self.history_tokens(queries[rows] if queries is not None else [()] * len(some))
+            out.embedding[rows] = self.item_embedding(ids, mask, image, present, led_ids, led_mask).numpy()
+            out.image_embedding[rows] = np.where(present.numpy() > 0, image.numpy(), np.nan)
+            out.text_feature[rows] = self.text_feature(ids, mask).numpy()
+        return out
+
+    def history_tokens(self, queries: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+        """Per item the queries that led to it, the first 8 of them → ids and mask int64 [n, 8, 16]."""
+        size = self.config.model
+        ids = np.zeros((len(queries), size.item_history_queries, size.query_tokens), np.int64)
+        flat = [(r, c, q) for r, few in enumerate(queries) for c, q in enumerate(few[: size.item_history_queries])]
+        if flat:
+            found, _ = token_matrix(self.tokenizer, [q for _, _, q in flat], size.query_tokens)
+            ids[[r for r, _, _ in flat], [c for _, c, _ in flat], : found.shape[1]] = found
+        return torch.from_numpy(ids), torch.from_numpy((ids != 0).astype(np.int64))
+
+    # ---- checkpoint
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes the checkpoint; every file appears whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / (WEIGHTS + ".part"))
+        (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)
+        write_config(self.config, folder / CONFIG)
+        self.tokenizer.save(str(folder / TOKENIZER))
+        (folder / META).write_text(json.dumps(self.meta, indent=1, default=str) + "\n", "utf-8")
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> MRSE:
+        """Reads a checkpoint. Raises InputError when a file of it is missing or does not fit the others."""
+        folder = Path(folder)
+        for name in (WEIGHTS, CONFIG, TOKENIZER, META):
+            if not (folder / name).is_file():
+                raise InputError("the checkpoint lacks this file", file=folder / name, fix="Run: mrse train")
+        config = read_config(folder / CONFIG)
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        try:
+            model = cls(config, tokenizer, json.loads((folder / META).read_text("utf-8")))
+            model.load_state_dict(load_file(folder / WEIGHTS))
+        except (ValueError, RuntimeError, SafetensorError) as error:
+            raise InputError(
+                f"does not fit its config: {error}", file=folder / WEIGHTS, fix="Run: mrse train"
+            ) from None
+        return model.eval()

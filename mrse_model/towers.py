@@ -1,0 +1,100 @@
+"""The two towers and their fusion (Jiang et al. 2024, §Methodology, "Two stages"): same structure, different weights.
+
+A tower works in two halves, because the first is frozen after stage 1 and can be computed once a text:
+`texts` (tokens → the three experts' text vectors) and `fuse` (those, the picture and the history → one unit vector).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrse_model.config import ModelConfig
+from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, TextEncoder, VBertHead
+
+EXPERTS = ("vbert", "light_bert", "ft_att", "history")
+VBERT, LIGHT, FT = 0, 1, 2  # places in what `texts` returns
+
+
+class Dssm(nn.Module):
+    """Fusion: k = Norm(concat(experts) W), then two dense layers to `dims`, unit norm (paper §Stage 2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = len(EXPERTS) * config.dims
+        self.mix, self.norm = nn.Linear(width, config.dssm_hidden), nn.LayerNorm(config.dssm_hidden)
+        self.dense = nn.Linear(config.dssm_hidden, config.dssm_hidden)
+        self.out = nn.Linear(config.dssm_hidden, config.dims)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, experts: Tensor) -> Tensor:
+        """experts [b, 4, d], each of unit norm or zero → [b, d] of unit norm."""
+        k = self.norm(self.mix(experts.flatten(1)))
+        return F.normalize(self.out(self.dropout(F.gelu(self.dense(k)))), dim=-1)
+
+
+class Tower(nn.Module):
+    """What both towers have in common."""
+
+    def __init__(self, config: ModelConfig, tokens: int) -> None:
+        super().__init__()
+        self.config = config
+        self.vbert_text, self.light_bert = TextEncoder(config, tokens), TextEncoder(config, tokens)
+        self.vbert = VBertHead(config.dims)
+        self.history = HistoryExpert(config)
+        self.dssm = Dssm(config)
+        keep = torch.tensor([float(name in config.experts) for name in EXPERTS])
+        self.register_buffer("keep", keep, persistent=False)
+
+    keep: Tensor
+
+    def ft_att(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
+        """The FtAtt expert of this tower: ids, mask [b, t] → [b, d]."""
+        raise NotImplementedError
+
+    def texts(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask int64 [b, t] → [b, 3, d]: VBert's text half, Light-Bert, FtAtt."""
+        return torch.stack([self.vbert_text(ids, mask), self.light_bert(ids, mask), self.ft_att(ngrams, ids, mask)], 1)
+
+    def experts(self, texts: Tensor, image: Tensor, present: Tensor, entries: Tensor, weight: Tensor) -> Tensor:
+        """[b, 4, d] in the order of EXPERTS, each of unit norm, or zeros for one that the config leaves out."""
+        vbert = self.vbert(texts[:, VBERT], image, present)
+        history = self.history(texts[:, FT], entries, weight)
+        outputs = torch.stack([vbert, texts[:, LIGHT], texts[:, FT], history], 1)
+        return F.normalize(outputs, dim=-1, eps=1e-6) * self.keep[:, None]
+
+
+class QueryTower(Tower):
+    """Query text and the person's history → unit vector."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, config.query_tokens)
+        self.image_history = ImageHistory(config)
+
+    def ft_att(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
+        return ngrams.mean(ids, mask)
+
+    def all_experts(self, texts: Tensor, history_text: Tensor, history_image: Tensor, weight: Tensor) -> Tensor:
+        """texts [b, 3, d], history_text, history_image [b, h, d], weight [b, h] → [b, 4, d]."""
+        image, present = self.image_history(texts[:, FT], history_image, history_text, weight)
+        return self.experts(texts, image, present, history_text, weight)
+
+    def fuse(self, texts: Tensor, history_text: Tensor, history_image: Tensor, weight: Tensor) -> Tensor:
+        """The same inputs → [b, d], unit norm."""
+        return self.dssm(self.all_experts(texts, history_text, history_image, weight))
+
+
+class ItemTower(Tower):
+    """Item text, picture and the queries that led to it → unit vector."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, config.item_tokens)
+        self.attention = FtAttItem(config)
+
+    def ft_att(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.attention(ngrams, ids, mask)
+
+    def fuse(self, texts: Tensor, image: Tensor, present: Tensor, entries: Tensor, weight: Tensor) -> Tensor:
+        """texts [b, 3, d], image [b, d], present [b, 1], entries [b, q, d], weight [b, q] → [b, d], unit norm."""
+        return self.dssm(self.experts(texts, image, present, entries, weight))
