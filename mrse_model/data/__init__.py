@@ -3,6 +3,7 @@
 contract: ItemsFile(path, title="title").check(pictures=False); .batches(size, images=False, columns=(), start=0)
           read_catalogue(path, title="title") → Catalogue; SearchesFile(path).batches(size) → SearchBatch
           read_judgments(path, catalogue, unknown="error") → Judgments
+sample:   write_sample(folder, items=2400, users=400, searches=6000, seed=7) → Sample(items, searches, judgments, …)
 images:   decode_image(data, file=None, row=None) → RGB picture
 table:    Table(path), the checked Parquet reader below them
 """
