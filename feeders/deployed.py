@@ -1,0 +1,81 @@
+"""Is the model that the server embeds queries with the one that the items are encoded with?
+
+Vespa does not say which model version it runs, so it is made to show: the deployed `query_text` graph is evaluated over
+`/model-evaluation/v1/` on a probe and must give this export's vector. That needs no other part of the package to be
+right.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+from vespa.application import Vespa
+from vespa.exceptions import VespaError
+
+from mrse_model.errors import InputError
+from mrse_model.serving import ExportedModel
+from mrse_model.texts import token_lists
+
+PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
+SAME = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below
+
+
+def check_deployed(app: Vespa, model: ExportedModel) -> None:
+    """Raises InputError when nothing answers, when no model is deployed, or when it is not `model`."""
+    version = model.manifest.model_version
+    fix = f"Deploy the application package whose models folder holds {version}: mrse deploy"
+    tokenizer = Tokenizer.from_file(str(model.folder / model.manifest.tokenizer.file))
+    [ids] = token_lists(tokenizer, [PROBE], model.manifest.query_tokens)
+    shape = f"tensor<float>(d0[1],d1[{len(ids)}])"
+    inputs = {"input_ids": f"{shape}:[{ids}]", "attention_mask": f"{shape}:[{[1] * len(ids)}]"}
+    status, body = get(app, "/model-evaluation/v1/query_text/eval", inputs | {"format.tensors": "short-value"})
+    if status == 404:
+        raise InputError(f"{app.end_point} serves no model query_text", field="model_version", fix=fix)
+    if status != 200:
+        raise InputError(f"{app.end_point} cannot evaluate its model: status {status}, {body}", fix=fix)
+    theirs = np.array(body["values"] if isinstance(body, dict) else body, np.float32).ravel()
+    ours = model.query_vectors([PROBE])[0]
+    alike = float(theirs @ ours) / max(float(np.linalg.norm(theirs)), 1e-9) if theirs.shape == ours.shape else 0.0
+    if alike < SAME:
+        raise InputError(
+            f"the model deployed at {app.end_point} is not {version} (cosine of a probe's two vectors: {alike:.3f})",
+            file=model.folder / "manifest.json",
+            field="model_version",
+            fix=fix,
+        )
+
+
+def indexed(app: Vespa, version: str) -> tuple[int, int]:
+    """How many items the index holds: (of this model version, of other versions)."""
+    total = _count(app, "select item_id from item where true", version)
+    ours = _count(app, "select item_id from item where model_version contains @version", version)
+    return ours, total - ours
+
+
+def _count(app: Vespa, yql: str, version: str) -> int:
+    body = {"yql": yql, "version": version, "hits": 0, "ranking": "unranked", "timeout": "10s"}
+    try:
+        with app.syncio(num_retries_429=1) as session:
+            return int(session.query(body=body).json["root"]["fields"]["totalCount"])
+    except (VespaError, KeyError) as error:
+        raise InputError(f"{app.end_point} cannot count its items: {error}", fix="Deploy first: mrse deploy") from None
+
+
+def get(app: Vespa, path: str, parameters: dict[str, str] | None = None) -> tuple[int, Any]:
+    """GET with pyvespa's connection settings: status, and the JSON body or its text. Raises InputError if nobody
+    answers.
+    """
+    with app.syncio() as session:
+        try:
+            response = session.http_client.get(app.end_point + path, params=parameters or {})
+        except Exception as error:  # httpr's exceptions share no base class
+            raise InputError(
+                f"nothing answers at {app.end_point} ({error})",
+                fix="Start Vespa (mrse serve-local) or give another --endpoint",
+            ) from None
+    try:
+        return response.status_code, response.json()
+    except (ValueError, RuntimeError):
+        return response.status_code, response.text

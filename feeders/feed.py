@@ -1,0 +1,152 @@
+"""Operations through a transport, with a journal, a dead-letter file and a report: what every feed shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import orjson
+from vespa.application import Vespa
+
+from feeders import cli_transport, pyvespa_transport
+from feeders.deployed import check_deployed, indexed
+from feeders.items import ItemSource
+from feeders.journal import Journal
+from feeders.operations import Operation, Outcome
+from mrse_model.errors import InputError
+
+Via = Literal["pyvespa", "cli"]
+Progress = Callable[[int], None]  # called with the number of operations answered since the last call
+
+
+@dataclass
+class Report:
+    """What a feed did. unchanged: items that the index already had as they are. missing: fed earlier, not in the
+    file now.
+    """
+
+    ok: int = 0
+    failed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    missing: int = 0
+    seconds: float = 0.0
+    first_error: str = ""
+    dead_letters: Path | None = None
+    note: str = ""
+
+    @property
+    def per_second(self) -> float:
+        return self.ok / self.seconds if self.seconds else 0.0
+
+
+def send_all(
+    app: Vespa,
+    operations: Iterable[Operation],
+    dead_letters: Path,
+    *,
+    via: Via = "pyvespa",
+    journal: Journal | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Sends operations; what Vespa refuses goes to `dead_letters`, one JSON line each with `status` and `message`."""
+    report = Report()
+    begin = time.perf_counter()
+    with DeadLetters(dead_letters) as refused:
+
+        def on_outcome(outcome: Outcome) -> None:
+            if outcome.ok:
+                report.ok += outcome.operation.kind != "remove"
+                report.removed += outcome.operation.kind == "remove"
+                if journal is not None:
+                    journal.acknowledge(outcome)
+            else:
+                report.failed += 1
+                report.first_error = report.first_error or f"status {outcome.status}: {outcome.message}"
+                refused.add(outcome)
+            if progress:
+                progress(1)
+
+        transport = cli_transport.send if via == "cli" else pyvespa_transport.send
+        try:
+            transport(app, operations, on_outcome)
+        finally:
+            report.seconds = time.perf_counter() - begin
+            report.dead_letters = dead_letters if refused.count else None
+    return report
+
+
+def feed_items(
+    app: Vespa,
+    source: ItemSource,
+    state: Path,
+    *,
+    via: Via = "pyvespa",
+    full: bool = False,
+    delete_missing: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Feeds what changed since the last feed of this file to this endpoint (`full`: everything).
+
+    The deployed model is held against the source's before anything is sent. state: the journal's file.
+    delete_missing: remove from the index what was fed before and is not in the file now. Raises InputError.
+    """
+    check_deployed(app, source.model)
+    ours, others = indexed(app, source.model.manifest.model_version)
+    with Journal(state, f"{app.end_point} {source.doctype.name}") as journal:
+        note = ""
+        if len(journal) > ours + others:
+            note = f"the index holds {ours + others} items and the journal {len(journal)}: all are fed again"
+            full = True
+        elif others:
+            note = f"{others} items in the index were of another model version; those in the file were replaced"
+        puts = 0
+        missing: list[str] = []
+
+        def operations() -> Iterator[Operation]:
+            nonlocal puts
+            for operation in source.operations(journal, everything=full):
+                puts += 1
+                yield operation
+            missing.extend(journal.missing())
+            if delete_missing:
+                yield from (Operation("remove", source.doctype.name, item_id) for item_id in missing)
+
+        report = send_all(app, operations(), refused_file(state), via=via, journal=journal, progress=progress)
+        report.note, report.missing, report.unchanged = note, len(missing), source.items.rows - puts
+    return report
+
+
+def refused_file(state: Path) -> Path:
+    """Where the operations that Vespa refused are left, beside the journal."""
+    return state.with_suffix(".refused.jsonl")
+
+
+class DeadLetters:
+    """The operations that Vespa refused; the file is made with the first of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.count = path, 0
+        self._file: BinaryIO | None = None
+        path.unlink(missing_ok=True)
+
+    def add(self, outcome: Outcome) -> None:
+        if self._file is None:
+            try:
+                self._file = self.path.open("wb")
+            except OSError as error:
+                raise InputError(f"cannot be written ({error})", file=self.path) from None
+        self.count += 1
+        operation = orjson.loads(outcome.operation.json_line())
+        line = operation | {"status": outcome.status, "message": outcome.message}
+        self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def __enter__(self) -> DeadLetters:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,111 @@
+"""Where the image features of items come from: a Parquet file of them, the encoder on the pictures, or nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mrse_model.data.contract import ItemBatch
+from mrse_model.errors import InputError
+from mrse_model.images.features import FeatureFile
+from mrse_model.manifest import EncoderInfo, Manifest
+from mrse_model.serving import ImageEncoder
+
+BLOCK = 4096  # features read at a time
+
+
+class Pictures(Protocol):
+    """A source of image features."""
+
+    needs_images: bool
+
+    def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
+        """float32 [len(rows), F] for these rows of the batch, a NaN row where there is no picture; None for none at
+        all.
+        """
+
+    def identity(self, batch: ItemBatch, row: int) -> bytes:
+        """What of a picture counts for "has this item changed"."""
+
+
+class NoPictures:
+    """Items are encoded from their words alone."""
+
+    needs_images = False
+
+    def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
+        return None
+
+    def identity(self, batch: ItemBatch, row: int) -> bytes:
+        return b""
+
+
+class EncodedPictures:
+    """The exported image encoder on the pictures of the items file."""
+
+    needs_images = True
+
+    def __init__(self, encoder: ImageEncoder, manifest: Manifest, items: Path) -> None:
+        self._encoder, self._items = encoder, items
+        _check_encoder(EncoderInfo(encoder.name, encoder.dims, 0), encoder.path, manifest)
+
+    def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
+        try:
+            return self._encoder.features([batch.images[row] for row in rows])
+        except InputError as error:  # it counts rows from the first picture that it was given
+            row = None if error.row is None else batch.first_row + rows[error.row]
+            raise InputError(error.problem, file=self._items, row=row, field="image", fix=error.fix) from None
+
+    def identity(self, batch: ItemBatch, row: int) -> bytes:
+        return batch.images[row] or b""
+
+
+class ExtractedFeatures:
+    """Features that were extracted before (mrse features): Parquet with `item_id` and `feature`, in any order.
+
+    Memory: the ids and one block of features. In the order of the items file, as `mrse features` writes it, each
+    block is read once; in another order it is right and slower.
+    """
+
+    needs_images = False
+
+    def __init__(self, path: str | Path, manifest: Manifest) -> None:
+        self._file = FeatureFile(path)
+        _check_encoder(self._file.encoder, self._file.path, manifest)
+        self._row: dict[str, int] = {}
+        for ids, _ in self._file.batches():  # reads all of it: a bad vector must show before the first put
+            self._row |= zip(ids, range(len(self._row), len(self._row) + len(ids)), strict=True)
+        self._first, self._block = 0, np.empty((0, self._file.dims), np.float32)
+
+    def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
+        return np.stack([self._feature(batch.ids[row]) for row in rows]) if rows else None
+
+    def identity(self, batch: ItemBatch, row: int) -> bytes:
+        return self._feature(batch.ids[row]).tobytes()
+
+    def _feature(self, item_id: str) -> np.ndarray:
+        row = self._row.get(item_id)
+        if row is None:
+            return np.full(self._file.dims, np.nan, np.float32)
+        if not self._first <= row < self._first + len(self._block):
+            self._first, records = next(self._file.table.batches([self._file.column], BLOCK, start=row))
+            lists = records.column(0)
+            self._block = np.full((len(lists), self._file.dims), np.nan, np.float32)
+            present = lists.is_valid().to_numpy(zero_copy_only=False)
+            values = lists.drop_null().flatten().to_numpy(zero_copy_only=False)
+            self._block[present] = values.reshape(-1, self._file.dims)
+        return self._block[row - self._first]
+
+
+def _check_encoder(found: EncoderInfo, file: Path, manifest: Manifest) -> None:
+    wanted = manifest.image_encoder
+    if wanted is None:
+        raise InputError("the model was trained without pictures", file=file, fix="Leave --features and --encoder out")
+    if (found.name, found.dims) != (wanted.name, wanted.dims):
+        raise InputError(
+            f"features of {found.name} ({found.dims} wide), and the model knows {wanted.name} ({wanted.dims} wide)",
+            file=file,
+            fix=f"Extract them with {wanted.name}",
+        )

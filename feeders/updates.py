@@ -1,0 +1,63 @@
+"""Partial updates from Parquet: price, stock and the like, without touching words or vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from feeders.items import OWN_FIELDS
+from feeders.operations import Operation
+from feeders.schema import DocumentType
+from mrse_model.data.table import Table
+from mrse_model.errors import InputError
+
+BATCH = 4096
+
+
+@dataclass(frozen=True)
+class UpdateSource:
+    """A checked Parquet file of `item_id` and the columns to assign. A null leaves the field as it is."""
+
+    table: Table
+    doctype: DocumentType
+    columns: tuple[str, ...]
+
+    @classmethod
+    def open(cls, path: Path, doctype: DocumentType) -> UpdateSource:
+        """Checks the whole file: ids, column types and values against the `.sd`. Raises InputError."""
+        table = Table(path)
+        table.require("item_id", "string")
+        columns = [name for name in table.schema.names if name != "item_id"]
+        if not columns:
+            raise InputError("it has no column but item_id", file=path, fix="Add the columns to update")
+        for column in columns:
+            if column in OWN_FIELDS or column in ("image", "image_path"):
+                fix = "It changes the vectors: run mrse feed on the items file"
+                raise InputError("the column cannot be updated alone", file=path, field=column, fix=fix)
+            if column not in doctype.fields:
+                raise InputError(f"{doctype.file.name} has no such field", file=path, field=column, fix="Leave it out")
+            doctype.check_column(column, table.schema.field(column).type, path)
+        source = cls(table, doctype, tuple(columns))
+        for _ in source.operations():
+            pass
+        return source
+
+    def operations(self) -> Iterator[Operation]:
+        """One update an item that has a value; an update of an item that is not in the index does nothing, as in
+        Vespa.
+        """
+        for first, batch in self.table.batches(["item_id", *self.columns], BATCH):
+            ids = self.table.texts(batch, "item_id", first)
+            values = {column: self.table.values(batch, column, first) for column in self.columns}
+            for row, item_id in enumerate(ids):
+                if not item_id.strip():
+                    raise self.table.error("it is empty", row=first + row, field="item_id", fix="Every row needs one")
+                fields = {
+                    column: {"assign": value}
+                    for column in self.columns
+                    if (value := self.doctype.value(column, values[column][row], self.table.path, first + row))
+                    is not None
+                }
+                if fields:
+                    yield Operation("update", self.doctype.name, item_id, fields)
