@@ -1,0 +1,222 @@
+"""Pictures of a whole catalogue → a feature file, once; resumable after a kill; identical pictures encoded once.
+
+While it runs, `OUT.partial/` holds `features.f32` (one row a distinct picture, append only) and `state.sqlite` (which
+pictures and items are done). A batch of items is committed after its features are on disk, so whatever is cut off is at
+most one batch. At the end the Parquet file is written beside and renamed. Memory does not grow with the items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mrse_model.data.contract import ItemBatch, ItemsFile
+from mrse_model.errors import InputError
+from mrse_model.images.encoders import FrozenEncoder
+from mrse_model.images.features import FeatureFile, feature_array, feature_schema
+
+NO_PICTURE = -1
+ROW_GROUP = 4096
+_TABLES = """
+create table source (key text);
+create table picture (digest blob primary key, number integer) without rowid;
+create table item (row integer primary key, item_id text unique, picture integer);
+"""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What `extract` did. resumed: items an earlier run had done; encoded: distinct pictures encoded by this run."""
+
+    path: Path
+    items: int
+    without_picture: int
+    distinct: int
+    encoded: int
+    resumed: int
+
+
+def extract(
+    items_path: str | Path,
+    out_path: str | Path,
+    encoder: FrozenEncoder,
+    *,
+    batch: int = 64,
+    threads: int | None = None,
+    progress: bool = True,
+) -> Extraction:
+    """Encodes the pictures of `items_path` into the feature file `out_path`; call it again after a kill to go on.
+
+    Args:
+        batch: pictures encoded, and items committed, at a time.
+        threads: for torch and for decoding; by default as many as torch takes.
+        progress: show a bar on stderr.
+
+    Raises:
+        InputError: bad items, a picture that does not decode (with its row), two runs at once into one file.
+    """
+    items, out = ItemsFile(items_path), Path(out_path)
+    if items.image_column is None:
+        raise InputError(
+            "there are no pictures",
+            file=items.path,
+            field="image",
+            fix="Add `image` (bytes) or `image_path`, or train without",
+        )
+    key = _source_key(items, encoder)
+    if out.exists() and FeatureFile(out).fingerprint == key:
+        done = FeatureFile(out).rows
+        return Extraction(out, done, 0, 0, 0, resumed=done)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    work = _Work(out, key, encoder.dims)
+    try:
+        with ThreadPoolExecutor(threads or before) as pool, _bar(progress) as bar:
+            resumed, encoded = work.items_done(), 0
+            task = bar.add_task(encoder.name, total=items.rows, completed=resumed)
+            for some in items.batches(batch, images=True, start=resumed):
+                encoded += work.add(some, encoder, pool, items)
+                bar.advance(task, len(some))
+        result = work.write(encoder, encoded, resumed)
+    finally:
+        work.close()
+        torch.set_num_threads(before)
+    shutil.rmtree(work.folder)
+    return result
+
+
+def _source_key(items: ItemsFile, encoder: FrozenEncoder) -> str:
+    """Changes with the encoder and with the items file; a partial or finished file of another key is not reused."""
+    stat = items.path.stat()
+    parts = f"{encoder.fingerprint} {items.rows} {stat.st_size} {stat.st_mtime_ns}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def _bar(shown: bool) -> Progress:
+    from rich.console import Console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not shown)
+
+
+class _Work:
+    """The `.partial` folder. Invariant: a committed picture's features are on disk."""
+
+    def __init__(self, out: Path, key: str, dims: int) -> None:
+        self.out, self.key, self.dims = out, key, dims
+        self.folder = out.with_name(out.name + ".partial")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.db = self._open()
+        if self.db.execute("select key from source").fetchall() != [
+            (key,)
+        ]:  # new, or left by another encoder or catalogue
+            with self.db:
+                for table in ("source", "picture", "item"):
+                    self.db.execute(f"delete from {table}")
+                self.db.execute("insert into source values (?)", (key,))
+        self.pictures: int = self.db.execute("select count(*) from picture").fetchone()[0]
+        path = self.folder / "features.f32"
+        self.file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 - closed by close()
+        self.file.truncate(self.pictures * dims * 4)  # what a killed run wrote and did not commit
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.folder / "state.sqlite", timeout=0)
+        try:
+            db.execute("pragma locking_mode = exclusive")  # the lock lives as long as the process: a kill frees it
+            db.execute("begin exclusive")
+            if not db.execute("select 1 from sqlite_master").fetchone():
+                for statement in _TABLES.strip().split(";"):
+                    db.execute(statement)
+            db.commit()
+        except sqlite3.OperationalError:
+            db.close()
+            raise InputError(
+                "another extraction is writing it", file=self.out, fix="Wait for it, or give another output file"
+            ) from None
+        return db
+
+    def items_done(self) -> int:
+        return int(self.db.execute("select count(*) from item").fetchone()[0])
+
+    def add(self, some: ItemBatch, encoder: FrozenEncoder, pool: ThreadPoolExecutor, items: ItemsFile) -> int:
+        """Encodes the new pictures of a batch and commits it. Returns how many they were."""
+        numbers: dict[bytes, int] = {}
+        new: list[bytes] = []
+        places: list[int] = []
+        for image in some.images:
+            if image is None:
+                places.append(NO_PICTURE)
+                continue
+            digest = hashlib.blake2b(image, digest_size=16).digest()
+            if digest not in numbers:
+                found = self.db.execute("select number from picture where digest = ?", (digest,)).fetchone()
+                numbers[digest] = found[0] if found else self.pictures + len(new)
+                if not found:
+                    new.append(image)
+            places.append(numbers[digest])
+        try:
+            features = encoder.features(new, pool)
+        except InputError as error:
+            raise self._with_row(error, some, new, items) from None
+        self.file.seek(0, os.SEEK_END)
+        self.file.write(features.astype("<f4").tobytes())
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        try:
+            with self.db:
+                self.db.executemany(
+                    "insert into picture values (?, ?)", [(d, n) for d, n in numbers.items() if n >= self.pictures]
+                )
+                rows = range(some.first_row, some.first_row + len(some))
+                self.db.executemany("insert into item values (?, ?, ?)", zip(rows, some.ids, places, strict=True))
+        except sqlite3.IntegrityError:
+            items.check()  # names the row
+            raise
+        self.pictures += len(new)
+        return len(new)
+
+    @staticmethod
+    def _with_row(error: InputError, some: ItemBatch, new: list[bytes], items: ItemsFile) -> InputError:
+        """The same error with the row of the picture that does not decode."""
+        from mrse_model.data.images import decode_image
+
+        for i, image in enumerate(some.images):
+            if image is not None:
+                try:
+                    decode_image(image, file=items.path, row=some.first_row + i, field=items.image_column or "image")
+                except InputError as found:
+                    return found
+        return error
+
+    def write(self, encoder: FrozenEncoder, encoded: int, resumed: int) -> Extraction:
+        """Writes the Parquet file a row group at a time and renames it into place."""
+        rows = self.items_done()
+        empty = np.empty((0, self.dims), np.float32)
+        vectors = np.memmap(self.file, "<f4", "r", shape=(self.pictures, self.dims)) if self.pictures else empty
+        schema = feature_schema(encoder.info, self.key)
+        temporary, missing = self.folder / "features.parquet", 0
+        with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer:
+            cursor = self.db.execute("select item_id, picture from item order by row")
+            while some := cursor.fetchmany(ROW_GROUP):
+                ids, places = [i for i, _ in some], np.array([p for _, p in some])
+                features = np.full((len(some), self.dims), np.nan, np.float32)
+                features[places >= 0] = vectors[places[places >= 0]]
+                missing += int((places < 0).sum())
+                writer.write_table(pa.table([pa.array(ids, pa.string()), feature_array(features)], schema=schema))
+        os.replace(temporary, self.out)
+        return Extraction(self.out, rows, missing, self.pictures, encoded, resumed)
+
+    def close(self) -> None:
+        self.file.close()
+        self.db.close()

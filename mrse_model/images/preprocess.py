@@ -1,0 +1,89 @@
+"""From picture bytes to the pixels an image encoder expects, with Pillow and numpy alone.
+
+The trainer and the torch-free server (`mrse_model.serving.ImageEncoder`) both use this module, so they cannot differ.
+The constants travel as JSON in the ONNX file's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mrse_model.data.images import decode_image
+from mrse_model.errors import InputError
+
+METADATA_KEY = "preprocessing"
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a float32 array [3, size, size].
+
+    Args:
+        size: side of the square, pixels.
+        mean, std: per channel (R, G, B), in units of a byte: pixel = (byte − mean) / std.
+        fit: `squash` resizes both sides to `size`; `crop` resizes the shorter side to `shortest`
+            and cuts the middle out.
+        shortest: the shorter side before the cut, pixels; only for `crop`.
+        resample: `bilinear` or `bicubic`.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    fit: Literal["squash", "crop"] = "squash"
+    shortest: int = 0
+    resample: Literal["bilinear", "bicubic"] = "bicubic"
+
+    def to_json(self) -> str:
+        """One JSON object, for the ONNX file's `metadata_props`."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocessing:
+        """The inverse of `to_json`; raises TypeError on an unknown key."""
+        values = json.loads(text)
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+    def pixels(self, image: Image.Image) -> NDArray[np.float32]:
+        """One RGB picture → float32 [3, size, size]."""
+        width, height = image.size
+        filter_ = _FILTERS[self.resample]
+        if self.fit == "crop":
+            scale = self.shortest / min(width, height)
+            # Truncated, not rounded: as the image processors of transformers do.
+            resized = image.resize((max(int(width * scale), self.size), max(int(height * scale), self.size)), filter_)
+            left, top = (resized.width - self.size) // 2, (resized.height - self.size) // 2
+            image = resized.crop((left, top, left + self.size, top + self.size))
+        elif (width, height) != (self.size, self.size):
+            image = image.resize((self.size, self.size), filter_)
+        array = np.asarray(image, dtype=np.float32)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        return np.ascontiguousarray(((array - mean) / std).transpose(2, 0, 1))
+
+    def batch(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """RGB pictures → float32 [n, 3, size, size]."""
+        out = np.empty((len(images), 3, self.size, self.size), dtype=np.float32)
+        for i, image in enumerate(images):
+            out[i] = self.pixels(image)
+        return out
+
+
+def pixels_from_bytes(data: bytes, settings: Mapping[str, str], *, row: int | None = None) -> NDArray[np.float32]:
+    """JPEG, PNG or WebP bytes → float32 [3, S, S], as the metadata of an exported encoder says.
+
+    settings: the `metadata_props` of image_encoder.onnx. Raises InputError on bytes that are no picture and on an ONNX
+    file that `export_onnx` did not write.
+    """
+    if METADATA_KEY not in settings:
+        raise InputError(
+            f"the image encoder carries no {METADATA_KEY!r}", field=METADATA_KEY, fix="Export it again: mrse export"
+        )
+    return Preprocessing.from_json(settings[METADATA_KEY]).pixels(decode_image(data, row=row))

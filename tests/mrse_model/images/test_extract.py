@@ -1,0 +1,132 @@
+"""Extraction: right features, each picture once, resumable, nothing half done."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("torch")
+
+from mrse_model.errors import InputError
+from mrse_model.images.extract import extract
+from mrse_model.images.features import FeatureFile
+
+
+class Counting:
+    """Stands before an encoder's network and counts, or fails after some pictures."""
+
+    def __init__(self, network, limit=10**9):
+        self.network, self.limit, self.seen = network, limit, 0
+
+    def __call__(self, pixels):
+        self.seen += len(pixels)
+        if self.seen > self.limit:
+            raise KeyboardInterrupt
+        return self.network(pixels)
+
+
+def counting(encoder, limit=10**9):
+    return dataclasses.replace(encoder, network=Counting(encoder.network, limit))
+
+
+def test_features_in_the_order_of_the_items_and_each_picture_once(items_path, pictures, encoder, tmp_path):
+    out, counted = tmp_path / "features.parquet", counting(encoder)
+    result = extract(items_path, out, counted, batch=3, threads=1, progress=False)
+    assert (result.items, result.without_picture, result.distinct, result.encoded) == (10, 2, 7, 7)
+    assert counted.network.seen == 7
+    features = FeatureFile(out)
+    assert features.encoder == encoder.info
+    found = features.matrix([f"i{k}" for k in range(10)])
+    expected = encoder.features([p for p in pictures if p])
+    np.testing.assert_allclose(found[[k for k, p in enumerate(pictures) if p]], expected, atol=1e-6)
+    assert np.isnan(found[[1, 9]]).all()
+    assert pq.read_schema(out).field("feature").type == pa.list_(pa.float32(), 6)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["features.parquet", "items.parquet"]
+
+
+@pytest.mark.parametrize("limit", range(7))
+def test_resumes_where_it_was_cut_off(items_path, encoder, tmp_path, limit):
+    whole, out = tmp_path / "whole.parquet", tmp_path / "features.parquet"
+    extract(items_path, whole, encoder, batch=2, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        extract(items_path, out, counting(encoder, limit), batch=2, progress=False)
+    assert not out.exists()
+    result = extract(items_path, out, encoder, batch=2, progress=False)
+    assert result.resumed % 2 == 0  # whole batches
+    assert result.distinct == 7 and 7 - limit <= result.encoded <= 7
+    assert pq.read_table(out).equals(pq.read_table(whole))
+
+
+def test_after_kill_9_in_the_middle_of_a_write(items_path, encoder, tmp_path):
+    whole, out = tmp_path / "whole.parquet", tmp_path / "features.parquet"
+    extract(items_path, whole, encoder, batch=2, progress=False)
+    script = f"""
+        import os, signal, torch
+        from mrse_model.images.encoders import FrozenEncoder
+        from mrse_model.images.preprocess import Preprocessing
+        from mrse_model.images import extract as module
+        class Statistics(torch.nn.Module):
+            def forward(self, pixels):
+                return torch.cat([pixels.mean((2, 3)), pixels.amax((2, 3))], 1)
+        written = []
+        def fsync(descriptor):  # the third batch is on disk but not committed
+            written.append(descriptor)
+            if len(written) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+        module.os.fsync = fsync
+        encoder = FrozenEncoder("statistics", 6, Statistics(), Preprocessing(16), weights="0")
+        module.extract({str(items_path)!r}, {str(out)!r}, encoder, batch=2, progress=False)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    result = extract(items_path, out, encoder, batch=2, progress=False)
+    assert result.resumed == 4
+    assert pq.read_table(out).equals(pq.read_table(whole))
+
+
+def test_starts_afresh_for_another_encoder_and_not_at_all_when_done(items_path, encoder, tmp_path):
+    out = tmp_path / "features.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        extract(items_path, out, counting(encoder, 4), batch=2, progress=False)
+    other = counting(dataclasses.replace(encoder, weights="1"))
+    assert extract(items_path, out, other, batch=2, progress=False).encoded == 7
+    again = counting(dataclasses.replace(encoder, weights="1"))
+    assert extract(items_path, out, again, batch=2, progress=False).resumed == 10
+    assert again.network.seen == 0
+    os.utime(items_path)  # the catalogue was written again
+    assert extract(items_path, out, again, batch=2, progress=False).encoded == 7
+
+
+def test_two_runs_into_one_file_are_refused(items_path, encoder, tmp_path):
+    out = tmp_path / "features.parquet"
+
+    class Nested:
+        def __call__(self, pixels):
+            with pytest.raises(InputError, match="another extraction is writing it"):
+                extract(items_path, out, encoder, progress=False)
+            return encoder.network(pixels)
+
+    extract(items_path, out, dataclasses.replace(encoder, network=Nested()), progress=False)
+    assert out.exists()
+
+
+def test_errors_name_the_row(items_path, encoder, tmp_path):
+    table = pq.read_table(items_path).to_pydict()
+    broken = {**table, "image": [*table["image"][:4], b"broken", *table["image"][5:]]}
+    pq.write_table(pa.table(broken), tmp_path / "broken.parquet")
+    with pytest.raises(InputError, match=r"broken.parquet, row 4, field image: the picture cannot be decoded"):
+        extract(tmp_path / "broken.parquet", tmp_path / "f.parquet", encoder, progress=False)
+    twice = {**table, "item_id": ["i0", *table["item_id"][:9]]}
+    pq.write_table(pa.table(twice), tmp_path / "twice.parquet")
+    with pytest.raises(InputError, match="row 1, field item_id: 'i0' is also the id of row 0"):
+        extract(tmp_path / "twice.parquet", tmp_path / "f.parquet", encoder, progress=False)
+    pq.write_table(pa.table({k: table[k] for k in ("item_id", "title")}), tmp_path / "none.parquet")
+    with pytest.raises(InputError, match="there are no pictures"):
+        extract(tmp_path / "none.parquet", tmp_path / "f.parquet", encoder, progress=False)

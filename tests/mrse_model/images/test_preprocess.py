@@ -1,0 +1,53 @@
+"""Pixels are those the encoders were trained with."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mrse_model.errors import InputError
+from mrse_model.images.preprocess import METADATA_KEY, Preprocessing, pixels_from_bytes
+
+
+def test_lite0_normalisation_is_byte_minus_127_over_128():
+    white = Image.new("RGB", (5, 5), "white")
+    assert Preprocessing(3).pixels(white) == pytest.approx(np.full((3, 3, 3), 1.0))
+    assert Preprocessing(3).pixels(Image.new("RGB", (5, 5), (127, 0, 255)))[:, 0, 0] == pytest.approx(
+        [0, -127 / 128, 1]
+    )
+
+
+def test_crop_keeps_the_middle_and_the_proportions():
+    image = Image.new("RGB", (40, 80), "black")
+    image.paste((255, 255, 255), (0, 20, 40, 60))  # the middle square
+    crop = Preprocessing(20, (0, 0, 0), (255, 255, 255), fit="crop", shortest=20)
+    squash = Preprocessing(20, (0, 0, 0), (255, 255, 255))
+    assert crop.pixels(image)[:, 2:-2].min() == pytest.approx(1)
+    assert squash.pixels(image)[:, 0].max() == pytest.approx(0)
+
+
+def test_survives_the_onnx_metadata(picture):
+    settings = Preprocessing(24, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "crop", 28, "bilinear")
+    assert Preprocessing.from_json(settings.to_json()) == settings
+    data = picture((200, 100, 50))
+    found = pixels_from_bytes(data, {METADATA_KEY: settings.to_json()})
+    assert found.shape == (3, 24, 24) and found.dtype == np.float32
+
+
+def test_says_what_is_wrong(picture):
+    with pytest.raises(InputError, match="row 7, field image: the picture cannot be decoded"):
+        pixels_from_bytes(b"no picture", {METADATA_KEY: Preprocessing(8).to_json()}, row=7)
+    with pytest.raises(InputError, match="carries no 'preprocessing'"):
+        pixels_from_bytes(picture((1, 2, 3)), {})
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (31, 17), (100, 100)])
+def test_equals_the_processor_of_transformers(shape):
+    pytest.importorskip("torch")
+    clip = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
+    from mrse_model.images.encoders import _preprocessing
+
+    processor = clip.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    image = Image.effect_noise(shape, 60).convert("RGB")
+    ours = _preprocessing(processor.to_dict()).pixels(image)
+    theirs = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
+    assert np.abs(ours - theirs).max() < 1e-4
