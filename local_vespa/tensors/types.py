@@ -15,7 +15,12 @@ class TensorError(ValueError):
 
 CELL_TYPES = ("double", "float", "bfloat16", "int8")
 HEX_DIGITS = {"double": 16, "float": 8, "bfloat16": 4, "int8": 2}
-_STORED = {"double": np.float64, "float": np.float32, "bfloat16": np.float32, "int8": np.int8}
+_STORED: dict[str, type[np.generic]] = {
+    "double": np.float64,
+    "float": np.float32,
+    "bfloat16": np.float32,
+    "int8": np.int8,
+}
 _TYPE = re.compile(r"\s*tensor\s*(?:<\s*(\w+)\s*>)?\s*\(\s*(.*?)\s*\)\s*", re.DOTALL)
 _DIMENSION = re.compile(r"([A-Za-z_]\w*|\d+)\s*(?:\{\s*\}|\[\s*(\d*)\s*\])")
 

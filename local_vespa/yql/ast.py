@@ -207,13 +207,16 @@ class OrderBy:
 
 @dataclass(frozen=True)
 class Query:
-    """A YQL statement. `fields` is empty for `*`, `sources` is empty for `sources *`; timeout in seconds."""
+    """A YQL statement. `fields` is empty for `*`, `sources` for `sources *`; `timeout` in seconds.
+
+    `limit` counts from the first hit, before the offset: `limit 12 offset 9` is hits 3, offset 9; `offset 9` alone is
+    hits 10. Both are None where the statement says neither."""
 
     fields: tuple[str, ...]
     sources: tuple[str, ...]
     where: Node
     order_by: tuple[OrderBy, ...] = ()
-    limit: int | None = None
+    hits: int | None = None
     offset: int | None = None
     timeout: float | None = None
     grouping: tuple[GroupingRequest, ...] = ()
