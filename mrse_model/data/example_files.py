@@ -1,0 +1,88 @@
+"""What a folder of training examples holds: the schemas of its files and its summary (docs/contracts.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mrse_model.errors import InputError
+
+KINDS = ("click", "cart", "order", "judged", "pseudo-query")
+JUDGED, PSEUDO = 3, 4
+
+ITEMS, AGES = pa.list_(pa.int32()), pa.list_(pa.float32())
+HISTORY = {"history_items": ITEMS, "history_kind": pa.list_(pa.int8()), "history_age": AGES}
+EXAMPLE_SCHEMA = pa.schema(
+    {"query": pa.string(), "item": pa.int32(), "kind": pa.int8(), "timestamp": pa.int64()}
+    | {"user_id": pa.string(), "search_id": pa.string()}
+    | HISTORY
+    | {"hard": ITEMS, "known": ITEMS}
+)
+VALIDATION_SCHEMA = pa.schema(
+    {"query": pa.string(), "items": ITEMS, "kinds": pa.list_(pa.int8()), "timestamp": pa.int64()}
+    | {"user_id": pa.string(), "search_id": pa.string()}
+    | HISTORY
+)
+ITEM_QUERIES_SCHEMA = pa.schema({"item": pa.int32(), "queries": pa.list_(pa.string())})
+
+
+@dataclass(frozen=True)
+class ExampleSummary:
+    """What `write_examples` wrote and what it left out."""
+
+    examples: dict[str, int]  # by the name of the kind
+    validation_searches: int
+    empty_history_share: float | None  # of the examples from clicks, carts and orders; None where there are none
+    empty_validation_share: float | None
+    split: int | None  # seconds since 1970; validation is from here on
+    dropped: dict[str, int]  # reason → searches (or events, where the reason says so)
+    spam_users: int
+    items_with_queries: int
+    hard_share: float  # of all examples, those with a judged hard negative
+    positive_grade: int | None
+    pseudo_queries: str | None  # what they are made of, where there are any
+
+    @property
+    def rows(self) -> int:
+        """Number of training examples."""
+        return sum(self.examples.values())
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        counts = ", ".join(f"{n:,} {name}" for name, n in self.examples.items() if n)
+        lines = [
+            f"{self.rows:,} training examples: {counts or 'none'}; {self.hard_share:.0%} with a judged hard negative"
+        ]
+        if self.pseudo_queries:
+            lines.append(f"no searches: the queries are {self.pseudo_queries}; they show no one's way of asking")
+        if self.split is not None:
+            start = datetime.fromtimestamp(self.split, UTC).isoformat(" ", "minutes")
+            lines.append(f"{self.validation_searches:,} validation searches from {start} on")
+        if self.empty_history_share is not None:
+            lines.append(f"history is empty for {self.empty_history_share:.0%} of the examples from clicks")
+        if self.spam_users:
+            lines.append(f"{self.spam_users:,} spam users removed")
+        lines += [f"left out: {n:,} × {reason}" for reason, n in self.dropped.items() if n]
+        return lines
+
+    @staticmethod
+    def load(folder: str | Path) -> ExampleSummary:
+        """Reads the summary of a folder of examples."""
+        path = Path(folder) / "summary.json"
+        try:
+            return ExampleSummary(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError("this is not a folder of training examples", file=folder, fix="Run mrse train") from error
+
+
+def item_queries(folder: str | Path, items: int) -> list[list[str]]:
+    """The queries that led to each of the `items` items before the split, most frequent first; [] for none."""
+    queries: list[list[str]] = [[] for _ in range(items)]
+    for row in pq.read_table(Path(folder) / "item_queries.parquet").to_pylist():
+        queries[row["item"]] = row["queries"]
+    return queries

@@ -1,0 +1,36 @@
+"""Queries for a catalogue without a search log: pieces of an item's own title and category.
+
+A stand-in: it teaches the towers which words belong together, not how people ask. Commands say so when they use it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+SHORTEST_SPAN, LONGEST_SPAN = 2, 5  # words
+KEPT = 0.5  # share of the title's words that word dropout leaves
+WITH_CATEGORY = 0.5  # share of the queries that name the narrowest category
+DESCRIPTION = (
+    "pieces of the item's own title (a span of 2 to 5 words, or half of its words), half of them with its category"
+)
+
+
+def pseudo_queries(title: str, category: list[str], count: int, rng: np.random.Generator) -> list[str]:
+    """At most `count` distinct queries made of a title's words and the narrowest category; at least one.
+
+    >>> pseudo_queries("Mug", [], 3, np.random.default_rng(0))
+    ['mug']
+    """
+    words = title.lower().split()
+    queries: dict[str, None] = {}
+    for _ in range(count):
+        if rng.random() < 0.5:
+            length = min(int(rng.integers(SHORTEST_SPAN, LONGEST_SPAN + 1)), len(words))
+            start = int(rng.integers(len(words) - length + 1))
+            kept = words[start : start + length]
+        else:
+            kept = [word for word in words if rng.random() < KEPT] or [words[int(rng.integers(len(words)))]]
+        if category and rng.random() < WITH_CATEGORY:
+            kept = [*kept, category[-1].lower()]
+        queries[" ".join(kept)] = None
+    return list(queries)
