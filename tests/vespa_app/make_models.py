@@ -1,4 +1,4 @@
-"""Stand-ins for the exported models: tiny seeded graphs with exactly the inputs, outputs and dynamic axes of docs/contracts.md.
+"""Stand-ins for the exported models: tiny seeded graphs with exactly the inputs, outputs and axes of docs/contracts.md.
 
 They know nothing, but they are functions of all their inputs, so a test sees which input reached them.
 
@@ -18,10 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 DIMS, TOKENS, HISTORY, FEATURES = 128, 16, 20, 24
-WORDS = (
-    "red blue green black white dress shirt skirt shoe shoes boots bag leather cotton wool summer winter running yoga pants "
-    "tank top jacket coat striped dotted plain women men kids sale new"
-).split()
+WORDS = """
+red blue green black white dress shirt skirt shoe shoes boots bag leather cotton wool summer winter running yoga
+pants tank top jacket coat striped dotted plain women men kids sale new
+""".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
@@ -55,7 +55,7 @@ def make_models(folder: Path) -> None:
     person = {"w_text": matrix(DIMS), "w_image": matrix(DIMS)}
     item = {"w_feature": matrix(FEATURES), "w_seen": matrix(1), "w_image": matrix(DIMS)}
     graphs = {
-        "query_text": (text_nodes("text") + [unit("text", "embedding")], token_inputs(), ["embedding"], words),
+        "query_text": ([*text_nodes("text"), unit("text", "embedding")], token_inputs(), ["embedding"], words),
         "query_tower": (
             [*text_nodes("text"), *history_nodes(), add("text", "history", "sum"), unit("sum", "embedding")],
             [
@@ -187,7 +187,7 @@ def unit(a: str, output: str) -> onnx.NodeProto:
 
 def describe(port: onnx.ValueInfoProto) -> dict[str, object]:
     tensor = port.type.tensor_type
-    kind = {TensorProto.INT64: "int64", TensorProto.FLOAT: "float32"}[tensor.elem_type]
+    kind = "int64" if tensor.elem_type == TensorProto.INT64 else "float32"
     return {"name": port.name, "type": kind, "shape": [d.dim_param or d.dim_value for d in tensor.shape.dim]}
 
 

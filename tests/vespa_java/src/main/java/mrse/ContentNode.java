@@ -43,7 +43,7 @@ import java.util.Optional;
  */
 class ContentNode {
 
-    final ArrayNode seen = Judge.json.createArrayNode();
+    volatile ObjectNode seen; // the last search
     private final Map<String, RankProfilesConfig.Rankprofile> profiles = new HashMap<>();
     private final JsonNode hits;
 
@@ -80,13 +80,14 @@ class ContentNode {
     private synchronized byte[] search(byte[] data) {
         try {
             SearchRequest request = SearchRequest.parseFrom(data);
-            ObjectNode note = seen.addObject().put("profile", request.getRankProfile()).put("tree", request.getQueryTree().toString());
+            ObjectNode note = Judge.json.createObjectNode().put("profile", request.getRankProfile()).put("tree", request.getQueryTree().toString());
             ObjectNode features = note.putObject("features");
             for (var p : request.getTensorRankPropertiesList()) {
                 Tensor tensor = TypedBinaryFormat.decode(Optional.empty(), new GrowableByteBuffer(p.getValue().asReadOnlyByteBuffer()));
                 ArrayNode values = features.putObject(p.getName()).put("type", tensor.type().toString()).putArray("values");
                 tensor.valueIterator().forEachRemaining(values::add);
             }
+            seen = note;
             var reply = SearchReply.newBuilder().setTotalHitCount(hits.size()).setCoverageDocs(hits.size()).setActiveDocs(hits.size())
                                    .setTargetActiveDocs(hits.size());
             List<String> names = matchFeatures(profiles.get(request.getRankProfile()));

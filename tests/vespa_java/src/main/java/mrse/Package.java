@@ -7,6 +7,8 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.yahoo.config.FileReference;
 import com.yahoo.config.application.api.ApplicationPackage;
 import com.yahoo.config.application.api.DeployLogger;
+import com.yahoo.config.model.api.ApplicationClusterEndpoint;
+import com.yahoo.config.model.api.ContainerEndpoint;
 import com.yahoo.config.model.api.ValidationParameters;
 import com.yahoo.config.model.application.provider.FilesApplicationPackage;
 import com.yahoo.config.model.application.provider.MockFileRegistry;
@@ -25,6 +27,7 @@ import com.yahoo.yolean.Exceptions;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Set;
 import java.util.logging.Level;
 
 /** An application package as a config server would take it: preprocessed, its XML checked, the model built and validated. */
@@ -90,7 +93,9 @@ class Package {
                 .fileRegistry(registry)
                 .modelImporters(List.of(new VespaImporter(), new OnnxImporter()))
                 .deployLogger(logger);
-        if (hosted) builder.modelHostProvisioner(new InMemoryProvisioner(12, new NodeResources(8, 32, 250, 10), false));
+        if (hosted) // what Vespa Cloud would bring: hosts, and a name for each container cluster
+            builder.modelHostProvisioner(new InMemoryProvisioner(12, new NodeResources(8, 32, 250, 10), false))
+                   .endpoints(Set.of(new ContainerEndpoint("default", ApplicationClusterEndpoint.Scope.zone, List.of("default.example.vespa-app.cloud"))));
         DeployState state = builder.build(parameters);
         VespaModel built = new VespaModel(state);
         new Validation().validate(built, parameters, state);

@@ -27,7 +27,7 @@ import java.util.stream.Collectors;
 class RankSetup {
 
     private static final Pattern featurePattern = Pattern.compile("(\\w+)(?:\\((?:(field|label)\\s*,\\s*)?\"?([^,)\"]*).*\\)(?:\\.\\w+)?)?");
-    private static final Set<String> withoutField = Set.of("firstPhase", "secondPhase", "rankingExpression");
+    private static final Set<String> withoutField = Set.of("firstPhase", "secondPhase", "rankingExpression", "value");
 
     static List<String> problems(VespaModel model) {
         String id;

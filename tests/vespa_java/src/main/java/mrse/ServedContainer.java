@@ -40,7 +40,7 @@ import java.util.concurrent.TimeUnit;
 /** Starts the real container of a package in this JVM, on a free port, with a ContentNode behind it, and sends it requests. */
 class ServedContainer {
 
-    /** {"package": folder, "port", "hits", "requests": [{"path", "body"}]} → {"answers": [{"status", "body"}], "seen": one per search} */
+    /** {"package": folder, "port", "hits", "requests": [{"path", "body"}]} → {"answers": [{"status", "body", "seen"}]} */
     static ObjectNode ask(JsonNode job) throws Exception {
         System.setProperty("vespa.local", "true"); // before the model is built: the dispatcher then takes its nodes from config
         Package app = Package.load(java.nio.file.Path.of(job.get("package").asText()), false);
@@ -55,10 +55,11 @@ class ServedContainer {
             var builder = HttpRequest.newBuilder(URI.create("http://localhost:" + job.get("port").asInt() + request.get("path").asText()));
             if (request.has("body"))
                 builder.header("Content-Type", request.path("type").asText("application/json")).POST(HttpRequest.BodyPublishers.ofString(request.get("body").asText()));
+            node.seen = null;
             HttpResponse<String> response = client.send(builder.build(), HttpResponse.BodyHandlers.ofString());
-            answers.addObject().put("status", response.statusCode()).put("body", response.body());
+            ObjectNode entry = answers.addObject().put("status", response.statusCode()).put("body", response.body());
+            if (node.seen != null) entry.set("seen", node.seen);
         }
-        answer.set("seen", node.seen);
         return answer;
     }
 

@@ -1,0 +1,196 @@
+"""One golden input for every rank-profile function, and what numpy and onnxruntime say each function is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+D, H, PIECES = 128, 20, 14
+Values = dict[str, Any]  # function → array or number
+rng = np.random.default_rng(11)
+
+
+def unit(*shape: int) -> np.ndarray:
+    """Random unit vectors, exact in bfloat16."""
+    a = rng.normal(size=shape).astype(np.float32)
+    a /= np.linalg.norm(a, axis=-1, keepdims=True)
+    return (a.view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
+def bits(a: np.ndarray) -> np.ndarray:
+    """binarize | pack_bits: the sign of each dimension, most significant bit first, as int8."""
+    return np.packbits(a > 0, axis=-1).view(np.int8)
+
+
+q, i2i, image, embedding, image_embedding, text_feature = unit(6, D)
+clicked, clicked_weight = unit(3, D), np.array([1.0, 2.0, 0.5], np.float32)
+tokens = np.zeros(PIECES, np.float32)
+tokens[:3] = [4, 9, 6]
+history_text, history_image = np.zeros((2, 1, H, D), np.float32)
+history_text[0, :3], history_image[0, :3] = unit(3, D), unit(3, D)
+history_weight = np.zeros((1, H), np.float32)
+history_weight[0, :3] = [3.0, 1.0, 0.25]
+number = {
+    "bm25(title)": 5.5,
+    "bm25(description)": 1.5,
+    "closeness(field,embedding)": 0.61,
+    "closeness(field,embedding_bits)": 0.02,
+    "closeness(label,q2i)": 0.7,
+    "closeness(label,i2i)": 0.9,
+    "closeness(label,image)": 0.8,
+    "firstPhase": 0.61,
+    "query(alpha)": 0.3,
+    "query(i2i_weight)": 0.9,
+    "query(image_weight)": 0.8,
+    "query(sharpness)": 8.0,
+    "query(affinity_weight)": 0.3,
+}
+
+
+def literal(a: np.ndarray) -> str:
+    """Vespa's text form of a dense tensor."""
+    return str(a.item()) if a.ndim == 0 else "[" + ",".join(literal(row) for row in a) + "]"
+
+
+def features() -> dict[str, str | float]:
+    """Values for the arguments of all functions, by feature name."""
+    dense = {
+        "query(q)": q,
+        "query(i2i)": i2i,
+        "query(image)": image,
+        "query(q_bits)": bits(q),
+        "query(tokens)": tokens,
+        "query(history_text)": history_text,
+        "query(history_image)": history_image,
+        "query(history_weight)": history_weight,
+        "attribute(embedding)": embedding,
+        "attribute(image_embedding)": image_embedding,
+        "attribute(text_feature)": text_feature,
+        "attribute(embedding_bits)": bits(embedding),
+    }
+    mapped = {
+        "query(clicked)": "{" + ",".join(f"{k}:{literal(v)}" for k, v in zip("abc", clicked, strict=True)) + "}",
+        "query(clicked_weight)": "{" + ",".join(f"{k}:{v}" for k, v in zip("abc", clicked_weight, strict=True)) + "}",
+    }
+    return {k: literal(v) for k, v in dense.items()} | mapped | number
+
+
+def expected(models: Path) -> dict[str, Values]:
+    """{profile: {function: value}} of the default package; `models` holds query_tower.onnx."""
+    session = onnxruntime.InferenceSession(models / "query_tower.onnx")
+    pieces = tokens[tokens > 0]
+    ids = np.zeros((1, 16), np.int64)
+    ids[0, : len(pieces) + 2] = [2, *pieces, 3]
+    mask = np.zeros((1, 16), np.int64)
+    mask[0, : len(pieces) + 2] = 1
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "history_text": history_text,
+        "history_image": history_image,
+        "history_weight": history_weight,
+    }
+
+    def tower(**changed: np.ndarray) -> np.ndarray:
+        vector: np.ndarray = session.run(["embedding"], inputs | changed)[0][0]
+        return vector
+
+    def tower_profile(**changed: np.ndarray) -> Values:
+        vector = tower(**changed)
+        cosine = float(vector @ embedding)
+        return inputs | changed | {"query_vector": vector, "similarity": cosine, "firstphase": cosine}
+
+    zero_weight, zero_history = history_weight * 0, history_text * 0
+    no_words = {"input_ids": np.zeros((1, 16)), "attention_mask": np.zeros((1, 16))}
+    no_words["input_ids"][0, :2], no_words["attention_mask"][0, :2] = [2, 3], 1
+    no_words = {name: value.astype(np.int64) for name, value in no_words.items()}
+
+    cosine = float(q @ embedding)
+    close, lexical = number["closeness(field,embedding)"], 5.5 + 0.5 * 1.5
+    queues = {"from_query": 0.7, "from_clicks": 0.9 * 0.9, "from_images": 0.8 * 0.8}
+    likeness = clicked @ embedding
+    attention = np.exp(8.0 * likeness) * clicked_weight
+    affinity = float(attention @ likeness / attention.sum())
+    hybrid = {
+        "lexical": lexical,
+        "semantic": cosine,
+        "candidate": cosine + lexical / (lexical + 10),
+        "firstphase": cosine + lexical / (lexical + 10),
+    }
+    full = tower_profile()
+    without = {
+        "share_query_text": float(tower(history_weight=zero_weight) @ embedding),
+        "share_history_text": float(full["similarity"] - tower(history_text=zero_history) @ embedding),
+        "share_history_image": float(full["similarity"] - tower(history_image=zero_history) @ embedding),
+    }
+    total = float(history_weight.sum())
+    return {
+        "ann": {"similarity": cosine, "firstphase": close},
+        "exact": {"similarity": cosine, "firstphase": cosine},
+        "bm25": {"lexical": lexical, "firstphase": lexical},
+        "hybrid": hybrid,
+        "hybrid_linear": hybrid,
+        "ablation_words": hybrid | {"globalphase": cosine},
+        "three_queues": queues | {"firstphase": 0.81},
+        "ablation_queue_i2i": queues | {"from_clicks": 0.0, "firstphase": 0.7},
+        "ablation_queue_image": queues | {"from_images": 0.0, "firstphase": 0.81},
+        "personal": {
+            "similarity": cosine,
+            "firstphase": close,
+            "likeness": likeness,
+            "attention": attention,
+            "affinity": affinity,
+            "secondphase": 0.61 + 0.3 * affinity,
+        },
+        "query_tower": full,
+        "ablation_query_text": tower_profile(**no_words) | {"no_tokens": tokens * 0},
+        "ablation_history": tower_profile(history_weight=zero_weight),
+        "ablation_history_text": tower_profile(history_text=zero_history),
+        "ablation_history_image": tower_profile(history_image=zero_history),
+        "explain": full
+        | without
+        | {
+            "share_history": float(full["similarity"]) - without["share_query_text"],
+            "zero_weight": zero_weight,
+            "zero_text": zero_history,
+            "zero_image": zero_history,
+            "history_total": total,
+            "expert_text": float((history_weight[0] @ history_text[0]) @ text_feature) / total,
+            "expert_image": float((history_weight[0] @ history_image[0]) @ image_embedding) / total,
+            "queue_q2i": 0.7,
+            "queue_i2i": 0.9,
+            "queue_image": 0.8,
+            "lexical": lexical,
+        },
+    }
+
+
+def expected_compact(models: Path) -> dict[str, Values]:
+    """The same for the variant `compact`, where the graph is over bits and the float vectors re-rank."""
+    same = expected(models)
+    cosine, close = float(q @ embedding), number["closeness(field,embedding_bits)"]
+    affinity = float(same["personal"]["affinity"])
+    lexical = float(same["bm25"]["lexical"])
+    differing = int(np.unpackbits((bits(q) ^ bits(embedding)).view(np.uint8)).sum())
+    ann = {"coarse": close, "similarity": cosine, "firstphase": close, "secondphase": 10 + cosine}
+    coarse = 1 - differing / 64
+    bounded = lexical / (lexical + 10)
+    hybrid = {
+        "lexical": lexical,
+        "semantic": cosine,
+        "coarse": coarse,
+        "candidate": coarse + bounded,
+        "firstphase": coarse + bounded,
+        "secondphase": 10 + cosine + bounded,
+    }
+    towers = {
+        name: functions | {"firstphase": close, "secondphase": 10 + float(functions["similarity"])}
+        for name, functions in same.items()
+        if "query_vector" in functions
+    }
+    personal = same["personal"] | ann | {"secondphase": 10 + cosine + 0.3 * affinity}
+    changed = {"ann": ann, "hybrid": hybrid, "hybrid_linear": hybrid, "personal": personal}
+    return same | towers | changed | {"ablation_words": hybrid | {"globalphase": cosine}}

@@ -1,0 +1,232 @@
+"""Vespa's own code on vespa_app/ and its variants: config model, YQL, ranking, ONNX, embedder, container."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import onnxruntime
+import pytest
+from broken import DEFECTS, Defect
+from conftest import INPUTS, PROFILES, Judged, tower_inputs
+from golden import expected, expected_compact
+from tokenizers import Tokenizer
+
+from app_tools.judge import complaints
+
+pytestmark = pytest.mark.java
+VARIANTS = ["default", "cluster", "cloud", "compact"]
+
+
+def dense(encoded: dict) -> np.ndarray:
+    """A tensor of the judge's answer as an array; labels of a mapped dimension in sorted order."""
+    if "error" in encoded:
+        raise AssertionError(encoded["error"])
+    cells = sorted(encoded["cells"], key=lambda cell: [(len(label), label) for label in cell[0]])
+    sizes = [int(n) for n in re.findall(r"\[(\d+)\]", encoded["type"])]
+    values = np.array([value for _, value in cells])
+    return values.reshape(sizes) if sizes and "{}" not in encoded["type"] else values
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_vespa_accepts(judged: Judged, name: str) -> None:
+    assert complaints(judged.answer["packages"][name]) == []
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: d.name)
+def test_vespa_refuses(judged: Judged, defect: Defect) -> None:
+    found = complaints(judged.answer["packages"][defect.name])
+    assert found, "a broken package was accepted"
+    assert any(defect.says in complaint for complaint in found), found
+
+
+@pytest.mark.parametrize("field", ["embedding", "image_embedding"])
+@pytest.mark.parametrize("name", ["default", "cluster"])
+def test_vector_fields(judged: Judged, name: str, field: str) -> None:
+    attribute = attributes(judged, name)[field]
+    assert attribute["tensortype"] == "tensor<bfloat16>(x[128])"
+    assert attribute["distancemetric"] == "PRENORMALIZED_ANGULAR"
+    assert attribute["index"]["hnsw"]["enabled"] is True
+    assert attribute["index"]["hnsw"]["maxlinkspernode"] == 16
+    assert attribute["index"]["hnsw"]["neighborstoexploreatinsert"] == 200
+    assert attribute["paged"] is False
+
+
+def test_compact_keeps_floats_on_disk_and_graphs_over_bits(judged: Judged) -> None:
+    found = attributes(judged, "compact")
+    assert found["embedding"]["paged"] is True and found["embedding"]["index"]["hnsw"]["enabled"] is False
+    assert found["embedding_bits"]["tensortype"] == "tensor<int8>(x[16])"
+    assert found["embedding_bits"]["distancemetric"] == "HAMMING"
+    assert found["embedding_bits"]["index"]["hnsw"]["enabled"] is True
+    scripts = json.dumps(judged.answer["config"]["compact"]["IlscriptsConfig"])
+    assert "input embedding | binarize | pack_bits | attribute embedding_bits" in scripts
+
+
+def test_filters_are_indexed(judged: Judged) -> None:
+    found = attributes(judged, "default")
+    for field in ("item_id", "category", "brand", "colour", "market", "price", "model_version"):
+        assert found[field]["fastsearch"] is True, field
+    assert found["expires"]["fastaccess"] is True
+
+
+def test_onnx_inputs(judged: Judged) -> None:
+    config = judged.answer["config"]["default"]["OnnxModelsConfig"]["items/search/cluster.items/item"]
+    models = {model["name"]: model for model in config["model"]}
+    tower = models["query_tower"]
+    assert {i["name"]: i["source"] for i in tower["input"]} == {
+        name: f"rankingExpression({name})" for name in INPUTS["query_tower"]
+    }
+    assert [o["name"] for o in tower["output"]] == ["embedding"]
+    assert {i["name"]: i["source"] for i in models["tower_without_history"]["input"]}["history_weight"] == (
+        "rankingExpression(zero_weight)"
+    )
+
+
+@pytest.mark.parametrize("name", ["default", "cluster", "compact"])
+def test_embedder_options(judged: Judged, name: str) -> None:
+    config = judged.answer["config"][name]
+    (embedder,) = config["HuggingFaceEmbedderConfig"].values()
+    assert embedder["poolingStrategy"] == "none" and embedder["normalize"] is True
+    assert embedder["transformerMaxTokens"] == 16 and embedder["transformerOutput"] == "embedding"
+    assert embedder["transformerTokenTypeIds"] == ""
+    (runtime,) = config["OnnxEvaluatorConfig"].values()
+    assert runtime["intraOpThreads"] == 1
+
+
+def test_filter_strategy(judged: Judged) -> None:
+    config = judged.answer["config"]["default"]["RankProfilesConfig"]["items/search/cluster.items/item"]
+    for profile in config["rankprofile"]:
+        if profile["name"] in ("default", "unranked"):
+            continue
+        properties = {p["name"]: p["value"] for p in profile["fef"]["property"]}
+        assert properties["vespa.matching.global_filter.lower_limit"] == "0.05", profile["name"]
+        assert properties["vespa.matching.nns.filter_first_upper_limit"] == "0.3"
+
+
+def test_cluster_is_closed_and_redundant(judged: Judged) -> None:
+    config = judged.answer["config"]["cluster"]
+    connectors = [c for c in config["ConnectorConfig"].values() if c["listenPort"] == 8443]
+    assert len(connectors) == 2
+    assert all(c["ssl"]["enabled"] is True and c["ssl"]["clientAuth"] == "NEED_AUTH" for c in connectors)
+    assert not any(c["listenPort"] == 8080 for c in config["ConnectorConfig"].values())
+    trusted = {c["ssl"]["caCertificateFile"] for c in connectors}
+    assert len(trusted) == 2, "a searcher's certificate must not be able to write"
+    (distribution,) = config["StorDistributionConfig"].values()
+    assert distribution["redundancy"] == 2 and len([g for g in distribution["group"] if g["nodes"]]) == 2
+
+
+def attributes(judged: Judged, name: str) -> dict[str, dict]:
+    config = judged.answer["config"][name]["AttributesConfig"]["items/search/cluster.items/item"]
+    return {attribute["name"]: attribute for attribute in config["attribute"]}
+
+
+@pytest.mark.parametrize("position, table", [(0, expected), (1, expected_compact)], ids=["default", "compact"])
+def test_every_function_equals_numpy(judged: Judged, position: int, table) -> None:
+    values, right = judged.answer["functions"][position], table(judged.models)
+    for name in ("default", "unranked", "base"):
+        values.pop(name, None)
+    assert set(values) == set(right)
+    fused_by_the_container = {("hybrid", "globalphase"), ("hybrid_linear", "globalphase")}
+    compared = 0
+    for profile, functions in values.items():
+        for function, value in functions.items():
+            if (profile, function) in fused_by_the_container:
+                continue
+            assert function in right[profile], f"{profile}.{function} has no expected value in golden.py"
+            want = np.asarray(right[profile][function], np.float64)
+            np.testing.assert_allclose(dense(value), want, atol=1e-4, rtol=1e-4, err_msg=f"{profile}.{function}")
+            compared += 1
+    assert compared >= 80
+
+
+def test_onnx_equals_onnxruntime(judged: Judged) -> None:
+    inputs, answers = tower_inputs(), iter(judged.answer["onnx"])
+    for model, names in INPUTS.items():
+        session = onnxruntime.InferenceSession(judged.models / f"{model}.onnx")
+        outputs = [output.name for output in session.get_outputs()]
+        for value in session.run(outputs, {name: inputs[name] for name in names}):
+            np.testing.assert_allclose(dense(next(answers)), value, atol=1e-4)
+
+
+def test_every_written_yql_parses(judged: Judged) -> None:
+    assert len(judged.yql) >= 5
+    wrong = [
+        f"{written.file}: {written.yql}: {answer['error']}"
+        for written, answer in zip(judged.yql, judged.answer["yql"], strict=True)
+        if "error" in answer
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def answer(judged: Judged, number: int) -> dict:
+    assert "error" not in judged.answer["serve"], judged.answer["serve"]["error"]
+    found = judged.answer["serve"]["answers"][number]
+    assert found["status"] == 200, found
+    body = json.loads(found["body"])
+    assert "errors" not in body.get("root", {}), body
+    return body
+
+
+def query_vector(judged: Judged, text: str) -> np.ndarray:
+    tokenizer = Tokenizer.from_file(str(judged.models / "tokenizer.json"))
+    ids = np.array([tokenizer.encode(text).ids])
+    session = onnxruntime.InferenceSession(judged.models / "query_text.onnx")
+    vector: np.ndarray = session.run(["embedding"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
+    return vector
+
+
+@pytest.mark.parametrize("number, name", list(enumerate(PROFILES)), ids=PROFILES)
+def test_container_runs_query_profile(judged: Judged, number: int, name: str) -> None:
+    body = answer(judged, number)
+    seen = judged.answer["serve"]["answers"][number]["seen"]
+    assert [hit["fields"]["item_id"] for hit in body["root"]["children"]] == (
+        ["b", "a", "c"] if name == "hybrid" else list("abc")
+    )
+    assert seen["profile"] == {"q2i": "ann"}.get(name, name)
+    np.testing.assert_allclose(seen["features"]["q"]["values"], query_vector(judged, "Red dress"), atol=1e-4)
+    assert seen["tree"].count("item_nearest_neighbor") == (3 if name == "three_queues" else 1)
+    if name == "three_queues":  # a stranger: zeros, which no item is within distance 0.999 of
+        assert not np.any(seen["features"]["i2i"]["values"]) and not np.any(seen["features"]["image"]["values"])
+        assert seen["tree"].count("distance_threshold: 0.999") == 3
+    if name == "query_tower":
+        tokens = Tokenizer.from_file(str(judged.models / "tokenizer.json")).encode(
+            "Red dress", add_special_tokens=False
+        )
+        assert seen["features"]["tokens"]["values"] == tokens.ids + [0] * (14 - len(tokens.ids))
+
+
+def test_container_fuses(judged: Judged) -> None:
+    scores = {
+        hit["fields"]["item_id"]: hit["relevance"]
+        for hit in answer(judged, PROFILES.index("hybrid"))["root"]["children"]
+    }
+    lexical, semantic = {"b": 1, "c": 2, "a": 3}, {"a": 1, "b": 2, "c": 3}
+    assert scores == pytest.approx({i: 1 / (60 + lexical[i]) + 1 / (60 + semantic[i]) for i in "abc"})
+    linear = {hit["fields"]["item_id"]: hit["relevance"] for hit in answer(judged, len(PROFILES))["root"]["children"]}
+    words, vectors = {"a": 0.0, "b": 1.0, "c": 0.25}, {"a": 1.0, "b": 0.875, "c": 0.0}
+    assert linear == pytest.approx({i: 0.3 * words[i] + 0.7 * vectors[i] for i in "abc"})
+
+
+def test_blank_query_is_a_zero_vector(judged: Judged) -> None:
+    answer(judged, len(PROFILES) + 1)
+    assert not np.any(judged.answer["serve"]["answers"][len(PROFILES) + 1]["seen"]["features"]["q"]["values"])
+
+
+@pytest.mark.parametrize("offset", [2, 3])
+def test_user_text_is_never_yql(judged: Judged, offset: int) -> None:
+    answer(judged, len(PROFILES) + offset)
+    seen = [a.get("seen") for a in judged.answer["serve"]["answers"]]
+    same = seen[PROFILES.index("q2i" if offset == 2 else "hybrid")]
+    shape = lambda note: re.findall(r"item_(?:nearest_neighbor|true|or\b|weak_and|and\b)", note["tree"])  # noqa: E731
+    assert shape(seen[len(PROFILES) + offset]) == shape(same)
+
+
+def test_model_evaluation_serves_the_tower(judged: Judged) -> None:
+    listed = answer(judged, len(PROFILES) + 4)
+    assert {"query_text", "query_tower", "item_tower"} <= set(listed)
+    evaluated = answer(judged, len(PROFILES) + 5)
+    inputs = {name: tower_inputs()[name] for name in INPUTS["query_tower"]}
+    session = onnxruntime.InferenceSession(judged.models / "query_tower.onnx")
+    cells = evaluated.get("values") or [cell["value"] for cell in evaluated["cells"]]
+    np.testing.assert_allclose(np.ravel(cells), session.run(["embedding"], inputs)[0][0], atol=1e-4)
