@@ -7,6 +7,7 @@ Rows count from 0 over the whole file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ TYPE_TESTS = {
     "binary": is_bytes,
     "timestamp or integer seconds": is_time,
     "integer": pt.is_integer,
+    "struct": pt.is_struct,
 }
 
 
@@ -151,11 +153,17 @@ class Table:
         return [[v for v in value if v is not None] if value else [] for value in self.values(batch, column, first_row)]
 
     def seconds(self, batch: pa.RecordBatch, column: str, first_row: int) -> np.ndarray:
-        """A column of points in time as int64 seconds since 1970, rounded down; no time zone means UTC."""
+        """A column of points in time as int64 seconds since 1970, rounded down; no time zone means UTC.
+
+        Takes timestamps, whole seconds, and (where `require` let it pass) ISO 8601 text.
+        """
         array = batch.column(column)
         if array.null_count:
             row = first_row + int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
             raise self.error("it is null", row=row, field=column, fix="Every row needs a time")
+        if is_text(array.type):
+            texts = enumerate(self.texts(batch, column, first_row), start=first_row)
+            return np.array([self._iso_seconds(text, column, row) for row, text in texts], dtype=np.int64)
         if pt.is_timestamp(array.type):
             ticks = pc.cast(array, pa.int64()).to_numpy(zero_copy_only=False)
             return np.floor_divide(ticks, {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[array.type.unit])
@@ -173,6 +181,14 @@ class Table:
                 fix="Divide milliseconds by 1000, or write the column as a timestamp",
             )
         return seconds
+
+    def _iso_seconds(self, text: str, column: str, row: int) -> int:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            fix = "Write it like 2026-03-01T12:00:00Z"
+            raise self.error(f"{text!r} is not a time", row=row, field=column, fix=fix) from error
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // 1)
 
 
 def _first_line(error: BaseException) -> str:
