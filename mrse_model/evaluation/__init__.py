@@ -1,0 +1,1 @@
+"""How good a ranking is: exact search, TREC files, measures, intervals and paired tests, reports."""

@@ -1,0 +1,112 @@
+"""What is evaluated: queries, their graded items, their traffic, and slices of them that are reported apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mrse_model.data.contract import Judgments
+from mrse_model.data.table import Table
+from mrse_model.errors import InputError
+
+SLICE_COLUMN = "share_exact_not_worded_in_title"
+
+
+@dataclass(frozen=True)
+class QuerySet:
+    """Queries with relevance.
+
+    Args:
+        name: in reports and file names.
+        texts: n distinct queries. items, grades: of each query the graded item rows and their grades > 0.
+        positive: from this grade on an item is relevant for recall.
+        traffic: how often each query is asked, float64 [n].
+        slices: name → bool [n], reported apart.
+    """
+
+    name: str
+    texts: list[str]
+    items: list[NDArray[np.int32]]
+    grades: list[NDArray[np.int16]]
+    positive: int
+    traffic: NDArray[np.float64]
+    slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    left_out: int = 0  # queries without a relevant item: recall is not defined for them
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def top_grade(self) -> int:
+        """The highest grade there is."""
+        return max(int(g.max()) for g in self.grades)
+
+
+def judged_queries(
+    name: str, judgments: Judgments, *, traffic: Mapping[str, float] | None = None, positive: int = 2
+) -> QuerySet:
+    """The queries of a judgments file. An item is relevant from grade `positive` on (or the highest grade, if lower).
+
+    traffic: searches of each query; a query that it lacks counts once. Raises InputError when nothing is relevant.
+    """
+    positive = min(positive, max(int(judgments.grade.max(initial=0)), 1))
+    texts, items, grades, left_out = [], [], [], 0
+    for text, rows, values in judgments.groups():
+        if not (values >= positive).any():
+            left_out += 1
+            continue
+        texts.append(text)
+        items.append(rows[values > 0])
+        grades.append(values[values > 0])
+    if not texts:
+        raise InputError(
+            "no query has a relevant item", file=judgments.path, field="grade", fix="Judge some pairs above 0"
+        )
+    counts = np.array([(traffic or {}).get(text, 1.0) for text in texts])
+    return QuerySet(name, texts, items, grades, positive, counts, left_out=left_out)
+
+
+def clicked_queries(name: str, validation: str | Path) -> QuerySet:
+    """The queries of validation searches (docs/contracts.md), with all items clicked for each; traffic = searches."""
+    table = pq.read_table(Table(validation).path, columns=["query", "items"])
+    clicked: dict[str, set[int]] = {}
+    searches: Counter[str] = Counter()
+    for query, items in zip(table["query"].to_pylist(), table["items"].to_pylist(), strict=True):
+        if items:
+            clicked.setdefault(query, set()).update(items)
+            searches[query] += 1
+    if not clicked:
+        raise InputError("no search has a click", file=validation, fix="Evaluate with judgments")
+    rows = [np.array(sorted(some), np.int32) for some in clicked.values()]
+    grades = [np.ones(len(some), np.int16) for some in rows]
+    return QuerySet(name, list(clicked), rows, grades, 1, np.array([float(searches[q]) for q in clicked]))
+
+
+def traffic_of(searches: str | Path) -> dict[str, float]:
+    """How often each query is asked in a searches file."""
+    counts: Counter[str] = Counter()
+    for _, batch in Table(searches).batches(["query"], 1 << 16):
+        counts.update(batch.column(0).to_pylist())
+    return {query: float(n) for query, n in counts.items() if query}
+
+
+def with_wording_slices(queries: QuerySet, path: str | Path) -> QuerySet:
+    """Adds the slices `worded` and `not worded`: is at least half of a query's exact matches named by its title?
+
+    path: a Parquet file of `query` and `share_exact_not_worded_in_title` (0 to 1).
+    """
+    table = Table(path)
+    table.require("query", "string")
+    if SLICE_COLUMN not in table.schema.names:
+        raise table.error("the column is missing", field=SLICE_COLUMN, fix="Leave the slices out")
+    columns = pq.read_table(path, columns=["query", SLICE_COLUMN])
+    share = dict(zip(columns["query"].to_pylist(), columns[SLICE_COLUMN].to_pylist(), strict=True))
+    values = np.array([share.get(text, np.nan) for text in queries.texts], float)
+    slices = {"exact matches worded in the title": values < 0.5, "not worded in the title": values >= 0.5}
+    return QuerySet(**{**queries.__dict__, "slices": {**queries.slices, **slices}})

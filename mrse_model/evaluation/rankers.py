@@ -1,0 +1,173 @@
+"""Rankers: query texts → the best items of the whole catalogue, exactly; and fusions of two of them.
+
+Every ranking is deterministic: equal scores are ordered by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+ITEM_BLOCK, QUERY_BLOCK = 16384, 256  # 16 MB of scores at a time, however large the catalogue
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """rows int64 [n, k], best first, -1 where a query has fewer than k hits; scores float32 [n, k], -inf there."""
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def cut(self, k: int) -> Ranking:
+        """The first k of every query."""
+        return Ranking(self.rows[:, :k], self.scores[:, :k])
+
+
+class Ranker(Protocol):
+    """Whatever ranks the catalogue for query texts."""
+
+    @property
+    def name(self) -> str:
+        """How it is called in reports and run files."""
+        ...
+
+    def search(self, queries: Sequence[str], k: int) -> Ranking:
+        """The k best items of each query."""
+        ...
+
+
+def best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Columns of the k largest scores a row, best first, ties by column. scores [n, m] → int64 [n, min(k, m)]."""
+    k = min(k, scores.shape[1])
+    if k < scores.shape[1]:
+        # Whatever lies at or above the k-th largest value; of its ties the first columns are kept.
+        limit = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k, None]
+        above, tied = scores > limit, scores == limit
+        room = k - above.sum(1, keepdims=True)
+        chosen = above | (tied & (np.cumsum(tied, axis=1) <= room))
+        columns = np.nonzero(chosen)[1].reshape(len(scores), k)
+    else:
+        columns = np.broadcast_to(np.arange(k), (len(scores), k))
+    order = np.argsort(-np.take_along_axis(scores, columns, 1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, 1)
+
+
+def search_exact(queries: NDArray[np.float32], items: NDArray[np.float32], k: int) -> Ranking:
+    """The k items of largest inner product for each query, over all items (a matrix, or a memory-mapped one).
+
+    queries [n, d], items [m, d] → rows and scores [n, min(k, m)]. Memory: one block of scores.
+    """
+    k = min(k, len(items))
+    rows = np.empty((len(queries), k), np.int64)
+    scores = np.empty((len(queries), k), np.float32)
+    for start in range(0, len(queries), QUERY_BLOCK):
+        some = np.ascontiguousarray(queries[start : start + QUERY_BLOCK], dtype=np.float32)
+        kept_rows = np.empty((len(some), 0), np.int64)
+        kept = np.empty((len(some), 0), np.float32)
+        for first in range(0, len(items), ITEM_BLOCK):
+            block = some @ np.asarray(items[first : first + ITEM_BLOCK], dtype=np.float32).T
+            columns = best(block, k)
+            kept_rows = np.concatenate([kept_rows, columns + first], 1)
+            kept = np.concatenate([kept, np.take_along_axis(block, columns, 1)], 1)
+            order = best(kept, k)
+            kept_rows, kept = np.take_along_axis(kept_rows, order, 1), np.take_along_axis(kept, order, 1)
+        rows[start : start + len(some)], scores[start : start + len(some)] = kept_rows, kept
+    return Ranking(rows, scores)
+
+
+@dataclass(frozen=True)
+class VectorRanker:
+    """Exact search with vectors. encode: texts → float32 [n, d]; items: float32 [m, d]; of unit norm for cosine."""
+
+    name: str
+    encode: Callable[[Sequence[str]], NDArray[np.float32]]
+    items: NDArray[np.float32]
+
+    def search(self, queries: Sequence[str], k: int) -> Ranking:
+        return search_exact(self.encode(queries), self.items, k)
+
+
+@dataclass(frozen=True)
+class ReciprocalRankFusion:
+    """Sum of 1 / (constant + rank) over the rankers, rank from 1, as Vespa's `reciprocal_rank_fusion` (constant 60)."""
+
+    name: str
+    rankers: tuple[Ranker, ...]
+    constant: float = 60.0
+    depth: int = 1000
+
+    def search(self, queries: Sequence[str], k: int) -> Ranking:
+        depth = max(k, self.depth)
+        parts = []
+        for ranker in self.rankers:
+            found = ranker.search(queries, depth)
+            value = (1 / (self.constant + 1 + np.arange(found.rows.shape[1]))).astype(np.float32)
+            parts.append((found.rows, np.broadcast_to(value, found.rows.shape)))
+        return _sum(parts, k)
+
+
+@dataclass(frozen=True)
+class LinearFusion:
+    """(1 − weight) · first + weight · second, each scaled per query to [0, 1] over its hits, as Vespa does.
+
+    The scaling is `normalize_linear`. A hit of one ranker alone counts 0 for the other. `tune` chooses the weight, on
+    queries that are not evaluated.
+    """
+
+    name: str
+    first: Ranker
+    second: Ranker
+    weight: float
+    depth: int = 1000
+
+    def search(self, queries: Sequence[str], k: int) -> Ranking:
+        depth = max(k, self.depth)
+        return self.mix(self.first.search(queries, depth), self.second.search(queries, depth), self.weight, k)
+
+    @staticmethod
+    def mix(first: Ranking, second: Ranking, weight: float, k: int) -> Ranking:
+        """The fusion of two rankings that are at hand."""
+        parts = []
+        for found, share in ((first, 1 - weight), (second, weight)):
+            real = found.rows >= 0
+            low = np.where(real, found.scores, np.inf).min(1, keepdims=True)
+            high = np.where(real, found.scores, -np.inf).max(1, keepdims=True)
+            with np.errstate(invalid="ignore"):
+                scaled = (found.scores - low) / np.maximum(high - low, 1e-9)
+            parts.append((found.rows, np.where(real, share * scaled, 0).astype(np.float32)))
+        return _sum(parts, k)
+
+    @classmethod
+    def tune(
+        cls,
+        name: str,
+        first: Ranker,
+        second: Ranker,
+        queries: Sequence[str],
+        score: Callable[[Ranking], float],
+        *,
+        weights: Sequence[float] = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5),
+        depth: int = 1000,
+    ) -> LinearFusion:
+        """The fusion whose weight has the best `score` on these queries; of equals the smallest weight."""
+        one, two = first.search(queries, depth), second.search(queries, depth)
+        scores = [score(cls.mix(one, two, weight, depth)) for weight in weights]
+        return cls(name, first, second, weights[int(np.argmax(scores))], depth)
+
+
+def _sum(parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int) -> Ranking:
+    """Adds the scores that parts of (rows, scores) [n, *] give to each row, and ranks: → [n, k], ties by row."""
+    count = len(parts[0][0])
+    out = Ranking(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
+    for i in range(count):
+        rows = np.concatenate([part[i] for part, _ in parts])
+        scores = np.concatenate([part[i] for _, part in parts])[rows >= 0]
+        distinct, inverse = np.unique(rows[rows >= 0], return_inverse=True)
+        total = np.bincount(inverse, scores, len(distinct))
+        order = np.lexsort((distinct, -total))[:k]
+        out.rows[i, : len(order)], out.scores[i, : len(order)] = distinct[order], total[order]
+    return out

@@ -1,0 +1,165 @@
+"""Evaluates rankers over one query set: measures with intervals, a paired test against a baseline, slices, TREC files.
+
+report = evaluate([bm25, two_tower, mrse], queries, catalogue.ids, baseline="bm25", folder="runs/demo/evaluation")
+print(report.markdown())
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrse_model.evaluation.bootstrap import Bootstrap, Comparison, Estimate
+from mrse_model.evaluation.measures import per_query, unjudged_share
+from mrse_model.evaluation.queries import QuerySet
+from mrse_model.evaluation.rankers import Ranker
+from mrse_model.evaluation.trec import query_id, write_qrels, write_run, write_topics
+
+WEIGHTED = ("Recall", "Rele")  # reported by traffic (_w) too
+
+
+@dataclass(frozen=True)
+class Result:
+    """One ranker on one query set. `slices`: slice → measure → estimate. `against`: measure → comparison, or empty."""
+
+    name: str
+    measures: dict[str, Estimate]
+    slices: dict[str, dict[str, Estimate]]
+    against: dict[str, Comparison]
+    unjudged_at_10: float
+    seconds: float
+
+    def value(self, measure: str) -> float:
+        """The mean of a measure."""
+        return self.measures[measure].mean
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `evaluate` found."""
+
+    queries: str
+    n: int
+    left_out: int
+    catalogue: int
+    baseline: str | None
+    results: list[Result]
+
+    def __getitem__(self, name: str) -> Result:
+        for result in self.results:
+            if result.name == name:
+                return result
+        raise KeyError(name)
+
+    def json(self) -> str:
+        """Everything, for machines."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    def markdown(self) -> str:
+        """Tables for people: one for all queries, one for each slice, one of the paired tests."""
+        names = list(self.results[0].measures)
+        left = f"; {self.left_out} without a relevant item left out" if self.left_out else ""
+        lines = [f"### {self.queries}", "", f"{self.n} queries over {self.catalogue:,} items, exact search{left}. "]
+        lines[-1] += "Mean and 95 % bootstrap interval over queries."
+        lines += _table(names, [(r.name, r.measures) for r in self.results])
+        for part in self.results[0].slices:
+            n = next(iter(self.results[0].slices[part].values())).n
+            lines += ["", f"Only the {n} queries with {part}:"]
+            lines += _table(names, [(r.name, r.slices[part]) for r in self.results])
+        compared = [r for r in self.results if r.against]
+        if compared:
+            lines += ["", f"Paired bootstrap against {self.baseline}:", "", "| ranker | measure | difference | p |"]
+            lines += ["| --- | --- | --- | --- |"]
+            for result in compared:
+                for name, c in result.against.items():
+                    lines.append(
+                        f"| {result.name} | {name} | {c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}] | {c.p:.4f} |"
+                    )
+        return "\n".join(lines) + "\n"
+
+
+def _table(names: Sequence[str], rows: Sequence[tuple[str, dict[str, Estimate]]]) -> list[str]:
+    lines = ["", "| ranker | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    for label, measures in rows:
+        cells = [f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in (measures[name] for name in names)]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def evaluate(
+    rankers: Sequence[Ranker],
+    queries: QuerySet,
+    item_ids: Sequence[str],
+    *,
+    baseline: str | None = None,
+    cuts: Sequence[int] = (100, 500),
+    folder: str | Path | None = None,
+) -> Report:
+    """Ranks the whole catalogue for every query with every ranker, and measures.
+
+    Args:
+        item_ids: of all items, in row order. baseline: name of the ranker that the others are tested against.
+        cuts: the K of Recall@K and Rele@K.
+        folder: where `NAME.run`, `qrels`, `topics.tsv`, `report.md`, `report.json` and `per_query.json` go.
+    """
+    values: dict[str, dict[str, NDArray[np.float64]]] = {}
+    seconds: dict[str, float] = {}
+    unjudged: dict[str, float] = {}
+    out = Path(folder) if folder is not None else None
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        write_qrels(out / "qrels", queries, item_ids)
+        write_topics(out / "topics.tsv", queries)
+    for ranker in rankers:
+        began = time.perf_counter()
+        ranking = ranker.search(queries.texts, max(cuts))
+        seconds[ranker.name] = time.perf_counter() - began
+        values[ranker.name] = per_query(queries, ranking, cuts)
+        unjudged[ranker.name] = unjudged_share(queries, ranking)
+        if out:
+            write_run(out / f"{ranker.name.replace('/', '_')}.run", ranking, item_ids, ranker.name)
+    results = []
+    for name, found in values.items():
+        against: dict[str, Comparison] = {}
+        if baseline is not None and name != baseline:
+            plain = Bootstrap(len(queries))
+            against = {m: plain.compare(found[m], values[baseline][m]) for m in found}
+        slices = {part: _estimates(queries, found, keep) for part, keep in queries.slices.items() if keep.any()}
+        everything = _estimates(queries, found, np.ones(len(queries), bool))
+        results.append(Result(name, everything, slices, against, unjudged[name], seconds[name]))
+    report = Report(queries.name, len(queries), queries.left_out, len(item_ids), baseline, results)
+    if out:
+        (out / "report.md").write_text(report.markdown(), "utf-8")
+        (out / "report.json").write_text(report.json(), "utf-8")
+        rows = {
+            query_id(i): {
+                "text": text,
+                **{n: {m: float(v[i]) for m, v in found.items()} for n, found in values.items()},
+            }
+            for i, text in enumerate(queries.texts)
+        }
+        (out / "per_query.json").write_text(json.dumps(rows, indent=0) + "\n", "utf-8")
+    return report
+
+
+def _estimates(
+    queries: QuerySet, values: dict[str, NDArray[np.float64]], keep: NDArray[np.bool_]
+) -> dict[str, Estimate]:
+    """The estimates over the kept queries; recall and relevance also by traffic, where traffic is known."""
+    traffic = queries.traffic[keep]
+    plain, weighted = Bootstrap(int(keep.sum())), Bootstrap(int(keep.sum()), weights=traffic)
+    by_traffic = bool((traffic != traffic[0]).any())
+    out: dict[str, Estimate] = {}
+    for name, found in values.items():
+        if name.startswith(WEIGHTED) and by_traffic:
+            out[f"{name}_w"] = weighted.estimate(found[keep])
+            out[f"{name}_u"] = plain.estimate(found[keep])
+        else:
+            out[name] = plain.estimate(found[keep])
+    return out

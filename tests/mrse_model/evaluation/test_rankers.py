@@ -1,0 +1,67 @@
+"""Exact search and the fusions, against plain definitions."""
+
+import numpy as np
+import pytest
+
+from mrse_model.evaluation import rankers
+from mrse_model.evaluation.rankers import LinearFusion, Ranking, ReciprocalRankFusion, VectorRanker, best, search_exact
+
+
+class Fixed:
+    """A ranker that answers what it was told."""
+
+    def __init__(self, name, rows, scores):
+        self.name, self.ranking = name, Ranking(np.array(rows), np.array(scores, np.float32))
+
+    def search(self, queries, k):
+        return self.ranking.cut(k)
+
+
+@pytest.mark.parametrize("k", [1, 7, 50, 80])
+def test_exact_search_over_blocks_is_a_stable_sort(monkeypatch, k):
+    monkeypatch.setattr(rankers, "ITEM_BLOCK", 13)
+    monkeypatch.setattr(rankers, "QUERY_BLOCK", 3)
+    rng = np.random.default_rng(0)
+    items = rng.integers(-2, 3, (50, 4)).astype(np.float32)  # small integers: many ties
+    queries = rng.integers(-2, 3, (8, 4)).astype(np.float32)
+    found = search_exact(queries, items, k)
+    scores = queries @ items.T
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(found.rows, expected)
+    np.testing.assert_array_equal(found.scores, np.take_along_axis(scores, expected, 1))
+
+
+def test_best_breaks_ties_by_column():
+    assert best(np.array([[1, 3, 3, 0, 3]], np.float32), 2).tolist() == [[1, 2]]
+
+
+def test_a_memory_mapped_catalogue(tmp_path):
+    items = np.eye(5, dtype=np.float16)
+    np.save(tmp_path / "items.npy", items)
+    ranker = VectorRanker("v", lambda texts: np.eye(5, dtype=np.float32)[[2]], np.load(tmp_path / "items.npy", "r"))
+    assert ranker.search(["x"], 1).rows.tolist() == [[2]]
+
+
+def test_reciprocal_rank_fusion_adds_one_over_60_plus_rank():
+    one, two = Fixed("a", [[4, 7, 9]], [[3, 2, 1]]), Fixed("b", [[9, 4, -1]], [[8, 7, -np.inf]])
+    found = ReciprocalRankFusion("f", (one, two)).search(["q"], 4)
+    assert found.rows.tolist() == [[4, 9, 7, -1]]
+    assert found.scores[0, :3] == pytest.approx([1 / 61 + 1 / 62, 1 / 63 + 1 / 61, 1 / 62], rel=1e-6)
+
+
+def test_linear_fusion_scales_each_side():
+    one, two = Fixed("a", [[4, 7, 9]], [[30, 20, 10]]), Fixed("b", [[9, 4, -1]], [[0.8, 0.4, -np.inf]])
+    found = LinearFusion("f", one, two, weight=0.25).search(["q"], 3)
+    assert found.rows.tolist() == [[4, 7, 9]]
+    assert found.scores[0] == pytest.approx([0.75, 0.375, 0.25])
+    nothing = Fixed("c", [[-1, -1]], [[-np.inf, -np.inf]])
+    assert LinearFusion("f", one, nothing, weight=0.5).search(["q"], 3).rows.tolist() == [[4, 7, 9]]
+
+
+def test_tuning_takes_the_smallest_of_the_best_weights():
+    one, two = Fixed("a", [[0, 1]], [[1.0, 0.0]]), Fixed("b", [[1, 0]], [[1.0, 0.0]])
+    tuned = LinearFusion.tune(
+        "f", one, two, ["q"], lambda ranking: float(ranking.rows[0, 0] == 1), weights=(0, 0.4, 0.6, 0.9)
+    )
+    assert tuned.weight == 0.6
+    assert LinearFusion.tune("f", one, two, ["q"], lambda ranking: 1.0).weight == 0

@@ -1,0 +1,70 @@
+"""One evaluation end to end: measures, comparison, slices, TREC files that ir-measures reads to the same values."""
+
+import json
+
+import numpy as np
+import pytest
+
+ir_measures = pytest.importorskip("ir_measures")
+
+from mrse_model.evaluation.queries import QuerySet  # noqa: E402
+from mrse_model.evaluation.rankers import VectorRanker  # noqa: E402
+from mrse_model.evaluation.report import evaluate  # noqa: E402
+from mrse_model.evaluation.trec import trec_id  # noqa: E402
+
+N, M, D = 40, 120, 16
+
+
+@pytest.fixture
+def world():
+    """Queries near their relevant items; a good encoder and one with noise."""
+    rng = np.random.default_rng(5)
+    items = rng.normal(size=(M, D)).astype(np.float32)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    vectors = items[:N]
+    relevant = [np.array([i, (i + 1) % M], np.int32) for i in range(N)]
+    grades = [np.array([2, 1], np.int16)] * N
+    texts = [f"query {i}" for i in range(N)]
+    even = np.arange(N) % 2 == 0
+    queries = QuerySet("planted", texts, relevant, grades, 2, 1.0 + np.arange(N), {"even numbers": even})
+
+    def encode(noise):
+        shift = noise * np.random.default_rng(6).normal(size=(N, D)).astype(np.float32)
+        return lambda some: (vectors + shift)[[int(text.split()[1]) for text in some]]
+
+    return queries, VectorRanker("good", encode(0.1), items), VectorRanker("poor/er", encode(0.6), items)
+
+
+def test_report_and_files(world, tmp_path):
+    queries, good, poor = world
+    ids = [f"SKU {i}" for i in range(M)]
+    report = evaluate([good, poor], queries, ids, baseline="poor/er", cuts=(5, 20), folder=tmp_path)
+    assert report["good"].value("Recall@5_u") > report["poor/er"].value("Recall@5_u")
+    assert report["good"].against["Recall@5"].clear and not report["poor/er"].against
+    assert report["good"].slices["even numbers"]["nDCG@10"].n == N // 2
+    assert {"nDCG@10", "Recall@5_w", "Recall@5_u", "Rele@20_w"} <= set(report["good"].measures)
+    text = (tmp_path / "report.md").read_text()
+    assert "| good |" in text and "Only the 20 queries with even numbers" in text and "against poor/er" in text
+    assert json.loads((tmp_path / "report.json").read_text())["results"][0]["name"] == "good"
+    qrels = list(ir_measures.read_trec_qrels(str(tmp_path / "qrels")))
+    for name, file in (("good", "good.run"), ("poor/er", "poor_er.run")):
+        run = list(ir_measures.read_trec_run(str(tmp_path / file)))
+        measure = ir_measures.R(rel=2) @ 5
+        read = ir_measures.calc_aggregate([measure], qrels, run)[measure]
+        assert read == pytest.approx(report[name].value("Recall@5_u"), abs=1e-6)
+        scores = {}
+        for hit in run:
+            assert hit.score < scores.get(hit.query_id, np.inf)
+            scores[hit.query_id] = hit.score
+    assert qrels[0].doc_id == trec_id("SKU 0") == "SKU%200"
+    assert (tmp_path / "topics.tsv").read_text().splitlines()[1] == "q2\tquery 1"
+
+
+def test_without_traffic_there_is_one_recall(world):
+    queries, good, _ = world
+    even = QuerySet(**{**queries.__dict__, "traffic": np.ones(N), "slices": {}})
+    assert set(evaluate([good], even, [str(i) for i in range(M)], cuts=(5,))["good"].measures) == {
+        "nDCG@10",
+        "Recall@5",
+        "Rele@5",
+    }
