@@ -114,7 +114,9 @@ def preset(name: str) -> Config:
 
 
 def read_config(path: str | Path, base: Config | None = None) -> Config:
-    """A TOML file over a base (default: `preset` named in the file, or base). An unknown key is an InputError naming the near one."""
+    """A TOML file over a base (default: `preset` named in the file, or base). An unknown key is an InputError naming
+    the near one.
+    """
     try:
         raw = tomllib.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:

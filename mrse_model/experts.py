@@ -3,7 +3,8 @@
 Every expert maps to `dims` (128) numbers. Notable:
 - pre-norm BERT blocks, so that two layers learn at a high rate without warm-up tricks;
 - masks are floats or ints, never bools: Vespa's ONNX takes no bool input (TensorConverter.java);
-- the n-gram table is frozen and its projection is shared by the towers, so an item's text feature means the same to both.
+- the n-gram table is frozen and its projection is shared by the towers, so an item's text feature means the same to
+both.
 
 b = batch, t = tokens, h = history length, d = dims.
 """
@@ -65,7 +66,9 @@ def padding_bias(mask: Tensor) -> Tensor:
 
 
 class TextEncoder(nn.Module):
-    """A small BERT with an attention layer on its token outputs, mean-pooled: Light-Bert, and the text half of VBert."""
+    """A small BERT with an attention layer on its token outputs, mean-pooled: Light-Bert, and the text half of
+    VBert.
+    """
 
     def __init__(self, config: ModelConfig, tokens: int) -> None:
         super().__init__()
@@ -118,7 +121,9 @@ class VBertHead(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2 * dims, 2 * dims), nn.GELU(), nn.Linear(2 * dims, dims))
 
     def forward(self, text: Tensor, image: Tensor, present: Tensor) -> Tensor:
-        """text, image [b, d], present [b, 1] of 0 or 1 → [b, d]. The text passes beside the layers: they learn a correction."""
+        """text, image [b, d], present [b, 1] of 0 or 1 → [b, d]. The text passes beside the layers: they learn a
+        correction.
+        """
         image = image * present * image.shape[-1] ** 0.5 + self.absent * (1 - present)
         return text + self.layers(torch.cat([text, image], -1))
 
@@ -168,8 +173,8 @@ class FtAttItem(nn.Module):
 class HistoryExpert(nn.Module):
     """FtAtt over a history (paper §Stage 2): attention over its entries, asked by the tower's own text.
 
-    Query tower: entries are clicked items' text features, with their weights. Item tower: the mean n-gram vectors of the
-    queries that led to the item. Entries of weight 0 do not count; an empty history gives the learned flag `empty`.
+    Query tower: entries are clicked items' text features, with their weights. Item tower: the mean n-gram vectors of
+    the queries that led to the item. Entries of weight 0 do not count; an empty history gives the learned flag `empty`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -195,8 +200,8 @@ class ImageHistory(nn.Module):
     def forward(self, text: Tensor, images: Tensor, texts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """text [b, d], images, texts [b, h, d], weight [b, h] → mean image [b, d] of unit norm or 0, present [b, 1].
 
-        An entry without a picture (a zero row) has no weight. The picture is a weighted mean, not a projection: it stays in
-        the image space that the adaptor made.
+        An entry without a picture (a zero row) has no weight. The picture is a weighted mean, not a projection: it
+        stays in the image space that the adaptor made.
         """
         has = (images.square().sum(-1) > 0).float() * weight
         key = self.image_key(images) + self.text_key(texts)

@@ -20,16 +20,18 @@ def mnsce(
     temperature: float = 0.1,
     log_q: Tensor | None = None,
 ) -> Tensor:
-    """Mixed negative sampling cross-entropy: the clicked item against the batch's items and uniform ones (Yang et al. 2020).
+    """Mixed negative sampling cross-entropy: the clicked item against the batch's items and uniform ones (Yang et al.
+    2020).
 
     Args:
         query, item: [b, d]; item i is the positive of query i.
         extra: [m, d], items drawn uniformly from the catalogue, or None.
-        not_negative: bool [b, b + m], True where the item must not count against the query (the same item again, a known
-            positive of the query); the diagonal is the positive whatever it says.
+        not_negative: bool [b, b + m], True where the item must not count against the query (the same item again, a
+            known positive of the query); the diagonal is the positive whatever it says.
         temperature: τ, 0.1 in the paper.
         log_q: [b + m], log of the probability with which each column was drawn. It is *subtracted* from the scores: a
-            popular item is met as a negative more often than a rare one, and must not be pushed away for that (Yi et al. 2019).
+            popular item is met as a negative more often than a rare one, and must not be pushed away for that (Yi et
+            al. 2019).
 
     Returns: [b], the loss of each query.
 
@@ -51,7 +53,8 @@ def mnsce(
 def hnst(query: Tensor, item: Tensor, hard: Tensor, has_hard: Tensor, margin: float = 0.15) -> Tensor:
     """Hard-negative triplet: max(0, margin + s(hard, q) - s(item, q)), [b]; 0 where has_hard [b] is 0.
 
-    query, item, hard: [b, d]. The paper's margin is 0.15; a hard negative is an item of low judged relevance for the query.
+    query, item, hard: [b, d]. The paper's margin is 0.15; a hard negative is an item of low judged relevance for the
+        query.
 
     >>> q = torch.eye(2); hnst(q, q, q.flip(0), torch.ones(2)).tolist(), hnst(q, q, q, torch.ones(2)).tolist()
     ([0.0, 0.0], [0.15000000596046448, 0.15000000596046448])
@@ -61,9 +64,11 @@ def hnst(query: Tensor, item: Tensor, hard: Tensor, has_hard: Tensor, margin: fl
 
 
 def log_q(counts: Tensor, total: float, catalogue: int, batch: int, extra: int) -> Tensor:
-    """log of the chance that one of the batch + extra columns is this item, under mixed sampling (Yang et al. 2020, eq. 5).
+    """log of the chance that one of the batch + extra columns is this item, under mixed sampling (Yang et al. 2020,
+    eq. 5).
 
-    counts: [n], how often each column's item is a positive among `total` examples; the extras are uniform over `catalogue`.
+    counts: [n], how often each column's item is a positive among `total` examples; the extras are uniform over
+        `catalogue`.
     """
     share = batch / (batch + extra)
     return torch.log(share * counts / total + (1 - share) / catalogue)

@@ -51,7 +51,9 @@ class TokenizerFile:
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """The frozen image encoder whose features the item tower takes. size: pixels of a side, 0 for vectors the user brought."""
+    """The frozen image encoder whose features the item tower takes. size: pixels of a side, 0 for vectors the user
+    brought.
+    """
 
     name: str
     dims: int

@@ -28,8 +28,9 @@ def piece_vectors(
 ) -> np.ndarray:
     """Learns FastText (skip-gram) on the texts, cut into pieces, and returns its vector of each piece.
 
-    Returns float32 [vocabulary, dims]; special tokens and the bare word mark are zero, the rest has root mean square 1 over
-    each column, so that the layer after it sees one scale. More than one worker is faster and not reproducible (gensim).
+    Returns float32 [vocabulary, dims]; special tokens and the bare word mark are zero, the rest has root mean square
+    1 over each column, so that the layer after it sees one scale. More than one worker is faster and not reproducible
+    (gensim).
     """
     try:
         from gensim.models import FastText
@@ -72,5 +73,5 @@ def scaled(table: np.ndarray) -> np.ndarray:
     return table / np.sqrt((used**2).mean(0) + 1e-8) if len(used) else table
 
 
-def _encode(tokenizer: Tokenizer, texts: Sequence[str]):  # noqa: ANN202 - tokenizers' own type
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]):
     return tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -69,7 +69,9 @@ class ExportedModel:
     def query_vectors(
         self, texts: Sequence[str], histories: Sequence[QueryHistory | None] | None = None, batch: int = 256
     ) -> Floats:
-        """Query texts, each with an optional history, to unit vectors float32 [n, 128] (paper §Methodology, query tower)."""
+        """Query texts, each with an optional history, to unit vectors float32 [n, 128] (paper §Methodology, query
+        tower).
+        """
         if histories is not None and len(histories) != len(texts):
             raise ValueError(f"{len(texts)} texts and {len(histories)} histories")
         out = np.empty((len(texts), self.manifest.dims), np.float32)
@@ -94,8 +96,9 @@ class ExportedModel:
     ) -> ItemVectors:
         """Items to vectors.
 
-        image_features: float32 [n, F], a NaN row (or None for all) where there is no picture. queries: the queries that led
-        to each item, most frequent first; the first 8 count. Raises InputError when F is not what the model was trained on.
+        image_features: float32 [n, F], a NaN row (or None for all) where there is no picture. queries: the queries
+        that led to each item, most frequent first; the first 8 count. Raises InputError when F is not what the model
+        was trained on.
         """
         n, dims = len(titles), self.manifest.dims
         width = self.manifest.image_encoder.dims if self.manifest.image_encoder else self._image_width()
@@ -180,15 +183,17 @@ class ImageEncoder:
         return cls(Path(path), open_session(Path(path), threads))
 
     def features(self, pictures: Sequence[bytes | None], batch: int = 32) -> Floats:
-        """JPEG, PNG or WebP bytes to float32 [n, F]; a row is NaN where the picture is None. Raises InputError on bad bytes."""
+        """JPEG, PNG or WebP bytes to float32 [n, F]; a row is NaN where the picture is None. Raises InputError on bad
+        bytes.
+        """
         from mrse_model.images.preprocess import pixels_from_bytes
 
         out = np.full((len(pictures), self.dims), np.nan, np.float32)
-        rows = [row for row, picture in enumerate(pictures) if picture is not None]
-        for start in range(0, len(rows), batch):
-            some = rows[start : start + batch]
-            pixels = np.stack([pixels_from_bytes(pictures[row], self._settings, row=row) for row in some])
-            out[some] = self._session.run(["feature"], {"pixels": pixels})[0]
+        given = [(row, picture) for row, picture in enumerate(pictures) if picture is not None]
+        for start in range(0, len(given), batch):
+            some = given[start : start + batch]
+            pixels = np.stack([pixels_from_bytes(picture, self._settings, row=row) for row, picture in some])
+            out[[row for row, _ in some]] = self._session.run(["feature"], {"pixels": pixels})[0]
         return out
 
 

@@ -43,10 +43,12 @@ def token_matrix(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> tupl
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    """A SentencePiece-style unigram tokenizer (paper §Methodology: 30k pieces), lower-cased, as Vespa's tokenizer reads it.
+    """A SentencePiece-style unigram tokenizer (paper §Methodology: 30k pieces), lower-cased, as Vespa's tokenizer
+    reads it.
 
-    Half the vocabulary is the trainer's pieces, the rest the most frequent whole words: the trainer takes its first pieces
-    from the list of distinct words, so a word that occurs in one form only ("nike") would never become a piece of its own.
+    Half the vocabulary is the trainer's pieces, the rest the most frequent whole words: the trainer takes its first
+    pieces from the list of distinct words, so a word that occurs in one form only ("nike") would never become a piece
+    of its own.
 
     Raises InputError when the texts hold no word at all.
     """

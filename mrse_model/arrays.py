@@ -1,0 +1,213 @@
+"""What training reads, cached on disk: token ids of items and queries, and the examples as fixed-size records.
+
+Only the item and query tables are held in memory. Examples stay on disk and are read in shuffled blocks, so memory
+does not grow with the number of events; the order is a function of (seed, epoch), so that a resumed run sees what it
+would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from tokenizers import Tokenizer
+
+from mrse_model.config import ModelConfig, TrainConfig
+from mrse_model.data.contract import Catalogue
+from mrse_model.data.example_files import KINDS
+from mrse_model.texts import item_text, token_matrix
+
+BLOCK = 4096  # examples read together
+GROUP = 64  # blocks shuffled together: 34 MB
+
+
+def example_type(history: int) -> np.dtype:
+    """One training example: query and item rows, kind, the history's items (-1: none) and their weights."""
+    return np.dtype(
+        [("query", "i4"), ("item", "i4"), ("kind", "i1"), ("items", "i4", (history,)), ("weight", "f4", (history,))]
+    )
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Lists of ints end to end: row i is values[start[i]:start[i + 1]]."""
+
+    start: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[int]]) -> Ragged:
+        start = np.zeros(len(lists) + 1, np.int64)
+        np.cumsum([len(some) for some in lists], out=start[1:])
+        values = np.fromiter((v for some in lists for v in some), np.int32, int(start[-1]))
+        return cls(start, values)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.values[self.start[row] : self.start[row + 1]]
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    def sample(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One value of each row at random, -1 where a row has none."""
+        low, high = self.start[rows], self.start[rows + 1]
+        place = low + (rng.random(len(rows)) * (high - low)).astype(np.int64)
+        return np.where(
+            high > low, self.values[np.minimum(place, len(self.values) - 1)] if len(self.values) else -1, -1
+        )
+
+
+@dataclass
+class Queries:
+    """The distinct query texts, and what is known of each: its positives and its judged low grades."""
+
+    texts: list[str]
+    tokens: np.ndarray  # int64 [Q, 16], padded with 0
+    known: Ragged
+    hard: Ragged
+
+
+class Examples:
+    """Training examples in one file of records."""
+
+    def __init__(self, path: Path, history: int) -> None:
+        self.path, self.type = path, example_type(history)
+        self.count = path.stat().st_size // self.type.itemsize
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        return np.fromfile(self.path, self.type, count, offset=start * self.type.itemsize)
+
+    def steps(self, batch: int) -> int:
+        """Batches in one epoch; what does not fill one is left for another epoch's order."""
+        return max(1, self.count // batch)
+
+    def batches(self, batch: int, seed: int, epoch: int, skip: int = 0) -> Iterator[np.ndarray]:
+        """The epoch's batches from number `skip` on. Blocks are shuffled over the file, examples within 64 blocks."""
+        rng = np.random.default_rng([seed, epoch])
+        blocks = rng.permutation((self.count + BLOCK - 1) // BLOCK)
+        left = np.zeros(0, self.type)
+        number = 0
+        for group in range(0, len(blocks), GROUP):
+            rows = np.concatenate([self.read(int(b) * BLOCK, BLOCK) for b in blocks[group : group + GROUP]])
+            rows = np.concatenate([left, rows[np.random.default_rng([seed, epoch, group]).permutation(len(rows))]])
+            for start in range(0, len(rows) - batch + 1, batch):
+                if number >= skip:
+                    yield rows[start : start + batch]
+                number += 1
+            left = rows[len(rows) - len(rows) % batch :]
+        if not number and len(left):
+            yield left
+
+
+def tokenise_items(catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:
+    """int32 [N, longest ≤ 64], padded with 0."""
+    texts = [
+        item_text(title, category if size.use_category else ())
+        for title, category in zip(catalogue.titles, catalogue.categories, strict=True)
+    ]
+    parts = [token_matrix(tokenizer, texts[i : i + 8192], size.item_tokens)[0] for i in range(0, len(texts), 8192)]
+    out = np.zeros((len(texts), max(p.shape[1] for p in parts)), np.int32)
+    row = 0
+    for part in parts:
+        out[row : row + len(part), : part.shape[1]] = part
+        row += len(part)
+    return out
+
+
+def history_weight(kind: np.ndarray, age_seconds: np.ndarray, train: TrainConfig) -> np.ndarray:
+    """Event weight × 0.5^(age / half-life), as mrse_model.serving.event_weight does when serving."""
+    base = np.array([train.event_weights.get(name, 1.0) for name in KINDS], np.float32)[kind]
+    return base * 0.5 ** (np.maximum(age_seconds, 0) / (86400 * train.half_life_days))
+
+
+def build_examples(
+    shards: Sequence[Path], out: Path, tokenizer: Tokenizer, size: ModelConfig, train: TrainConfig
+) -> tuple[Examples, Queries]:
+    """Parquet shards (docs/contracts.md, "Training examples") to the record file, and the table of queries.
+
+    Memory grows with the distinct queries and their judged items, not with the events.
+    """
+    number: dict[str, int] = {}
+    known: list[set[int]] = []
+    hard: list[set[int]] = []
+    length = size.history_length
+    part = out.with_suffix(".part")
+    with open(part, "wb") as file:
+        for shard in shards:
+            for batch in pq.ParquetFile(shard).iter_batches(8192):
+                rows = batch.to_pydict()
+                records = np.zeros(batch.num_rows, example_type(length))
+                records["items"] = -1
+                for i, text in enumerate(rows["query"]):
+                    query = number.setdefault(text, len(number))
+                    if query == len(known):
+                        known.append(set())
+                        hard.append(set())
+                    known[query].add(rows["item"][i])
+                    known[query].update(rows["known"][i] or ())
+                    hard[query].update(rows["hard"][i] or ())
+                    records["query"][i] = query
+                    items = rows["history_items"][i]
+                    if items:
+                        n = min(len(items), length)
+                        records["items"][i, :n] = items[:n]
+                        ages, kinds = rows["history_age"][i][:n], rows["history_kind"][i][:n]
+                        records["weight"][i, :n] = history_weight(np.array(kinds), np.array(ages, np.float32), train)
+                records["item"], records["kind"] = rows["item"], rows["kind"]
+                records.tofile(file)
+    part.replace(out)
+    texts = list(number)
+    tokens = np.zeros((len(texts), size.query_tokens), np.int64)
+    for start in range(0, len(texts), 8192):
+        some, _ = token_matrix(tokenizer, texts[start : start + 8192], size.query_tokens)
+        tokens[start : start + len(some), : some.shape[1]] = some
+    positive = Ragged.of([sorted(k) for k in known])
+    low = Ragged.of([sorted(h - k) for h, k in zip(hard, known, strict=True)])
+    return Examples(out, length), Queries(texts, tokens, positive, low)
+
+
+DEV_SHARE, MOST_DEV, DEV_POOL = 0.03, 300, 4000
+
+
+@dataclass
+class Dev:
+    """Held-out queries to choose weights by: tokens int64 [Q, 16], the relevant item rows of each, the item rows
+    searched.
+    """
+
+    tokens: np.ndarray
+    relevant: list[np.ndarray]
+    pool: np.ndarray
+
+    def ndcg(self, top: np.ndarray) -> float:
+        """Mean nDCG with gain 1 for a relevant item. top: places in `pool`, best first, int [Q, k]."""
+        discount = 1 / np.log2(np.arange(2, top.shape[1] + 2))
+        values = []
+        for row, relevant in zip(self.pool[top], self.relevant, strict=True):
+            ideal = discount[: min(len(relevant), len(discount))].sum()
+            values.append((np.isin(row, relevant) * discount).sum() / ideal)
+        return float(np.mean(values))
+
+
+def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: Path) -> tuple[Examples, Dev]:
+    """Holds 3 % of the queries (300 at most) out of training. The rest of the examples go to `out`.
+
+    The pool holds what is known of these queries, good and bad, and up to 4,000 items at random.
+    """
+    rng = np.random.default_rng([seed, 99])
+    count = min(MOST_DEV, max(1, round(DEV_SHARE * len(queries.texts))))
+    held = np.sort(rng.permutation(len(queries.texts))[:count])
+    part = out.with_suffix(".part")
+    with open(part, "wb") as file:
+        for start in range(0, examples.count, 65536):
+            rows = examples.read(start, 65536)
+            rows[~np.isin(rows["query"], held)].tofile(file)
+    part.replace(out)
+    told = [queries.known[row] for row in held] + [queries.hard[row] for row in held]
+    pool = np.unique(np.concatenate([*told, rng.permutation(items)[:DEV_POOL]]).astype(np.int64))
+    return Examples(out, examples.type["items"].shape[0]), Dev(
+        queries.tokens[held], [queries.known[row] for row in held], pool
+    )

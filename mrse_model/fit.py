@@ -1,0 +1,182 @@
+"""One loop for every stage of training: steps, a look at the dev score once in a while, checkpoint, resume, early stop.
+
+Each step seeds its own randomness from (seed, stage, step), so a run that was killed goes on to the same loss curve.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from mrse_model.config import StageConfig, TrainConfig
+
+Losses = dict[str, Tensor]  # "loss" and whatever else is worth a line in the log
+
+
+@dataclass
+class Run:
+    """A training run's folder: log.jsonl (one line a measurement), state/ (one file a stage), warnings for the
+    report.
+    """
+
+    folder: Path
+    train: TrainConfig
+    console: Console
+    writer: Any = None  # a tensorboard SummaryWriter, when asked for
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        (self.folder / "state").mkdir(parents=True, exist_ok=True)
+
+    def log(self, stage: str, step: int, **values: float) -> None:
+        """Appends one line to log.jsonl."""
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(
+                json.dumps({"stage": stage, "step": step, **{k: round(float(v), 6) for k, v in values.items()}}) + "\n"
+            )
+        for name, value in values.items():
+            if self.writer is not None:
+                self.writer.add_scalar(f"{stage}/{name}", value, step)
+
+    def warn(self, message: str) -> None:
+        """Says what looks wrong with the training, now and in the run's report."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+            self.console.print(f"[yellow]warning[/yellow] {message}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a stage: its best dev score, the steps it took, its examples a second (0 when nothing was left
+    to do).
+    """
+
+    score: float
+    steps: int
+    examples_per_second: float
+
+
+def learning_rate(step: int, steps: int, top: float) -> float:
+    """Linear warm-up over the first twentieth, then a cosine to a twentieth of the top."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return top * (step + 1) / warm
+    return top * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))))
+
+
+def fit(
+    run: Run,
+    name: str,
+    stage: StageConfig,
+    modules: nn.Module,
+    batches: Callable[[int, int], Iterable[Any]],
+    steps_per_epoch: int,
+    losses: Callable[[Any, np.random.Generator], Losses],
+    score: Callable[[], float],
+) -> Outcome:
+    """Trains `modules` and leaves the best weights in them.
+
+    Args:
+        batches: (epoch, skip) → that epoch's batches from number `skip` on, the same ones at every call.
+        losses: a batch and a generator → {"loss": scalar, …}; called in training mode under the step's seed.
+        score: the dev score, higher is better; called in evaluation mode before step 0 and every `evaluate_every`
+            steps.
+
+    A finished stage is not trained again: its weights are read back from state/.
+    """
+    train = run.train
+    total = max(1, round(stage.epochs * steps_per_epoch))
+    if stage.max_steps:
+        total = min(total, stage.max_steps)
+    path = run.folder / "state" / f"{name}.pt"
+    parameters = [p for p in modules.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    step, best, best_weights, stale, began, seen = 0, -1.0, None, 0, time.perf_counter(), 0
+    if path.is_file():
+        state = torch.load(path, weights_only=True)
+        if state["done"]:
+            modules.load_state_dict(state["best_weights"])
+            run.console.print(f"  {name}: already trained, {state['best']:.4f}")
+            return Outcome(state["best"], state["step"], 0.0)
+        modules.load_state_dict(state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, best, best_weights, stale = state["step"], state["best"], state["best_weights"], state["stale"]
+        run.console.print(f"  {name}: goes on at step {step} of {total}")
+
+    def measure(values: dict[str, float]) -> None:
+        nonlocal best, best_weights, stale
+        modules.eval()
+        with torch.no_grad():
+            now = score()
+        run.log(name, step, score=now, **values)
+        rate = f", {seen / (time.perf_counter() - began):.0f} examples/s" if seen else ""
+        shown = " ".join(f"{k} {v:.4f}" for k, v in values.items())
+        run.console.print(f"  {name} step {step}/{total} dev {now:.4f} {shown}{rate}")
+        if now > best:
+            best, stale = now, 0
+            best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
+        else:
+            stale += 1
+
+    def save(done: bool) -> None:
+        state = {"done": done, "step": step, "best": best, "best_weights": best_weights, "stale": stale}
+        if not done:
+            state |= {"weights": modules.state_dict(), "optimizer": optimizer.state_dict()}
+        part = path.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(path)
+
+    if step == 0:
+        measure({})
+    sums: dict[str, float] = {}
+    for batch in _from_step(batches, steps_per_epoch, step, total):
+        seed = [train.seed, *name.encode(), step]
+        rng = np.random.default_rng(seed)
+        torch.manual_seed(int(rng.integers(2**62)))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, total, stage.lr)
+        modules.train()
+        values = losses(batch, rng)
+        optimizer.zero_grad(set_to_none=True)
+        values["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        step, seen = step + 1, seen + len(batch)
+        for key, value in values.items():
+            sums[key] = sums.get(key, 0.0) + float(value.detach())
+        if step % train.evaluate_every == 0 or step == total:
+            count = (step - 1) % train.evaluate_every + 1
+            measure({k: v / count for k, v in sums.items()})
+            sums = {}
+            if stale >= train.patience:
+                run.console.print(f"  {name}: no better for {stale} looks, stops early")
+                break
+            save(done=False)
+    modules.load_state_dict(best_weights or modules.state_dict())
+    modules.eval()
+    save(done=True)
+    return Outcome(best, step, seen / max(1e-9, time.perf_counter() - began))
+
+
+def _from_step(
+    batches: Callable[[int, int], Iterable[Any]], steps_per_epoch: int, step: int, total: int
+) -> Iterator[Any]:
+    while step < total:
+        before = step
+        for batch in batches(step // steps_per_epoch, step % steps_per_epoch):
+            if step >= total or (step > before and step % steps_per_epoch == 0):
+                break
+            yield batch
+            step += 1
+        if step == before:
+            return

@@ -1,0 +1,386 @@
+"""The stages of training (Jiang et al. 2024, §Methodology and §Losses): adaptor, the three experts, fusion.
+
+Order: FtAtt first, because an item's text feature (the history's entries) comes from its projection; then the adaptor's
+images and both BERTs; then all of that is frozen and computed once a text, and the fusion trains on cached vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrse_model.arrays import Dev, Examples, Queries, Ragged
+from mrse_model.config import StageConfig
+from mrse_model.fit import Losses, Outcome, Run, fit
+from mrse_model.losses import hnst, log_q, mnsce
+from mrse_model.model import MRSE
+from mrse_model.texts import CLS, SEP
+
+
+@dataclass
+class Corpus:
+    """All that training reads. item_tokens int32 [N, t]; features float32 [N, F] with NaN rows, or None.
+
+    led_by: per item the rows in queries that led to it. dev: queries held out to choose weights by, and the pool of
+    items in which they are searched. counts: how often each item is a positive (for the logQ correction).
+    """
+
+    item_tokens: np.ndarray
+    features: np.ndarray | None
+    led_by: Ragged
+    queries: Queries
+    examples: Examples
+    dev: Dev
+    counts: np.ndarray
+
+
+class Stages:
+    """The stages over one corpus. Vectors that are frozen after a stage are cached here as tensors.
+
+    images [N, d] with zero rows, has_image [N, 1]; text_features [N, d]; item_texts [N, 3, d], query_texts [Q + 1, 3,
+    d] (its last row is the blank query).
+    """
+
+    def __init__(self, run: Run, model: MRSE, corpus: Corpus) -> None:
+        self.run, self.model, self.corpus = run, model, corpus
+        self.config = model.config
+        self.items = len(corpus.item_tokens)
+        self.has_image = torch.zeros(self.items, 1)
+        if corpus.features is not None and model.adaptor is not None:
+            self.has_image = torch.from_numpy((~np.isnan(corpus.features[:, :1])).astype(np.float32))
+        self.images = torch.zeros(self.items, self.config.model.dims)
+        self.text_features = torch.zeros(self.items, self.config.model.dims)
+        self.item_texts = self.query_texts = self.led_entries = self.dev_texts = torch.zeros(0)
+        self.led = np.zeros((0, 0), np.int32)
+        self.log_q_counts = torch.from_numpy(corpus.counts.astype(np.float32))
+
+    # ---- stage 1
+
+    def adaptor(self) -> Outcome | None:
+        """Image adaptor: in-batch softmax over pairs of items that share a query (paper §VBert), then frozen."""
+        model, stage = self.model, self.config.train.adaptor
+        if model.adaptor is None or not bool(self.has_image.any()):
+            return None
+        features = self.corpus.features
+        assert features is not None
+        known, has = self.corpus.queries.known, self.has_image.numpy()[:, 0] > 0
+        pairs = self._image_pairs(known, has)
+        if len(pairs) < stage.batch // 4:
+            self.run.warn("too few items share a query to train the image adaptor: the pictures' projection is random")
+        else:
+            steps = max(1, 4 * len(pairs) // stage.batch)  # a query has several pairs; draw four of it an epoch
+
+            def batches(epoch: int, skip: int) -> Iterator[np.ndarray]:
+                for step in range(skip, steps):
+                    rng = np.random.default_rng([self.config.train.seed, epoch, step])
+                    yield pairs[rng.integers(len(pairs), size=stage.batch)]
+
+            def losses(queries: np.ndarray, rng: np.random.Generator) -> Losses:
+                first, second = known.sample(queries, rng), known.sample(queries, rng)
+                keep = has[first] & has[second] & (first != second)
+                queries, first, second = queries[keep], first[keep], second[keep]
+                one, other = (self._adapt(rows) for rows in (first, second))
+                same = torch.from_numpy(queries[:, None] == queries[None, :])
+                return {"loss": mnsce(one, other, None, same, self.config.loss.temperature).mean()}
+
+            dev = self.corpus.dev
+            usable = [i for i, r in enumerate(dev.relevant) if has[r[0]] and len(r) > 1]
+            asking = np.array([dev.relevant[i][0] for i in usable], np.int64)
+            asked = replace(dev, tokens=dev.tokens[usable], relevant=[dev.relevant[i] for i in usable])
+
+            def score() -> float:
+                pool = self._adapt(dev.pool) * self.has_image[dev.pool]
+                return pool_ndcg(asked, self._adapt(asking), pool) if usable else 0.0
+
+            outcome = fit(self.run, "adaptor", stage, model.adaptor, batches, steps, losses, score)
+        with torch.no_grad():
+            for start in range(0, self.items, 4096):
+                rows = np.arange(start, min(start + 4096, self.items))
+                self.images[rows] = self._adapt(rows) * self.has_image[rows]
+        model.adaptor.requires_grad_(False)
+        return outcome if len(pairs) >= stage.batch // 4 else None
+
+    def _image_pairs(self, known: Ragged, has: np.ndarray) -> np.ndarray:
+        """Rows of the queries that lead to at least two items with pictures."""
+        return np.array([q for q in range(len(known)) if has[known[q]].sum() > 1], np.int64)
+
+    def _adapt(self, rows: np.ndarray) -> Tensor:
+        assert self.model.adaptor is not None and self.corpus.features is not None
+        return self.model.adaptor(torch.from_numpy(np.nan_to_num(self.corpus.features[rows])))
+
+    def ft_att(self) -> Outcome:
+        """FtAtt and the shared n-gram projection: MNSCE. Item text features are computed from it afterwards."""
+        model = self.model
+        outcome = self._text_expert(
+            "ft_att",
+            self.config.train.ft_att,
+            nn.ModuleDict({"ngrams": model.ngrams, "item": model.item.attention}),
+            lambda ids, mask: model.query.ft_att(model.ngrams, ids, mask),
+            lambda ids, mask, rows: model.item.ft_att(model.ngrams, ids, mask),
+        )
+        with torch.no_grad():
+            for rows, ids, mask in self._item_blocks():
+                self.text_features[rows] = model.text_feature(ids, mask)
+        return outcome
+
+    def light_bert(self) -> Outcome:
+        """Light-Bert: MNSCE."""
+        query, item = self.model.query.light_bert, self.model.item.light_bert
+        return self._text_expert(
+            "light_bert",
+            self.config.train.light_bert,
+            nn.ModuleDict({"query": query, "item": item}),
+            query,
+            lambda ids, mask, rows: item(ids, mask),
+        )
+
+    def vbert(self) -> Outcome:
+        """VBert: text and picture, the hybrid loss. On the query side the picture is the clicked items' pictures."""
+        model, train = self.model, self.config.train
+        query, item = model.query, model.item
+
+        def query_vector(ids: Tensor, mask: Tensor, text: Tensor, image: Tensor, weight: Tensor) -> Tensor:
+            asked = query.ft_att(model.ngrams, ids, mask).detach()
+            picture, present = query.image_history(asked, image, text, weight)
+            return query.vbert(query.vbert_text(ids, mask), picture, present)
+
+        def item_vector(ids: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
+            present = self.has_image[rows]
+            if item.training:
+                present = present * (torch.rand(len(rows), 1) > train.modality_dropout)
+            return item.vbert(item.vbert_text(ids, mask), self.images[rows] * present, present)
+
+        parts = {
+            "query_text": query.vbert_text, "query_head": query.vbert, "query_images": query.image_history,
+            "item_text": item.vbert_text, "item_head": item.vbert,
+        }  # fmt: skip
+
+        def query_of(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
+            ids, mask = self._query_tokens(batch["query"])
+            return query_vector(ids, mask, *self._histories(batch, rng))
+
+        def dev_query(ids: Tensor, mask: Tensor) -> Tensor:
+            return query_vector(ids, mask, *self.no_history(len(ids)))
+
+        return self._expert("vbert", train.vbert, nn.ModuleDict(parts), query_of, dev_query, item_vector, True)
+
+    def _text_expert(
+        self,
+        name: str,
+        stage: StageConfig,
+        modules: nn.Module,
+        query: Callable[[Tensor, Tensor], Tensor],
+        item: Callable[[Tensor, Tensor, np.ndarray], Tensor],
+    ) -> Outcome:
+        def query_of(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
+            return query(*self._query_tokens(batch["query"]))
+
+        return self._expert(name, stage, modules, query_of, query, item, False)
+
+    def _expert(
+        self,
+        name: str,
+        stage: StageConfig,
+        modules: nn.Module,
+        query_of: Callable[[np.ndarray, np.random.Generator], Tensor],
+        dev_query: Callable[[Tensor, Tensor], Tensor],
+        item: Callable[[Tensor, Tensor, np.ndarray], Tensor],
+        hybrid: bool,
+    ) -> Outcome:
+        """Trains one expert of stage 1 by itself: its query vector against its item vector."""
+
+        def vectors(rows: np.ndarray) -> Tensor:
+            return F.normalize(item(*self._item_tokens(rows), rows), dim=-1)
+
+        def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
+            return self._losses(batch, rng, stage, F.normalize(query_of(batch, rng), dim=-1), vectors, hybrid)
+
+        def score() -> float:
+            dev = self.corpus.dev
+            pool = torch.cat([vectors(dev.pool[i : i + 1024]) for i in range(0, len(dev.pool), 1024)])
+            ids = torch.from_numpy(dev.tokens)
+            return pool_ndcg(dev, F.normalize(dev_query(ids, (ids != 0).long()), dim=-1), pool)
+
+        examples, seed = self.corpus.examples, self.config.train.seed
+        steps = examples.steps(stage.batch)
+        return fit(
+            self.run, name, stage, modules,
+            lambda epoch, skip: examples.batches(stage.batch, seed, epoch, skip), steps, losses, score,
+        )  # fmt: skip
+
+    def _losses(
+        self,
+        batch: np.ndarray,
+        rng: np.random.Generator,
+        stage: StageConfig,
+        query: Tensor,
+        vectors: Callable[[np.ndarray], Tensor],
+        hybrid: bool,
+    ) -> Losses:
+        """MNSCE, and with `hybrid` alpha · MNSCE + beta · HNST (paper §Losses). One forward for all items of the
+        step.
+        """
+        settings, known = self.config.loss, self.corpus.queries.known
+        extra = rng.integers(self.items, size=stage.extra_negatives)
+        positive = batch["item"].astype(np.int64)
+        hard = self.corpus.queries.hard.sample(batch["query"], rng) if hybrid and settings.beta else None
+        rows = [positive, extra] + ([np.maximum(hard, 0)] if hard is not None else [])
+        found = vectors(np.concatenate(rows)).split([len(r) for r in rows])
+        total = torch.zeros(())
+        out: Losses = {}
+        if settings.alpha:
+            columns = np.concatenate([positive, extra])
+            mask = torch.from_numpy(not_negatives(batch["query"], columns, known))
+            correction = None
+            if settings.log_q:
+                correction = log_q(
+                    self.log_q_counts[columns].clamp_min(0.5), float(self.log_q_counts.sum()),
+                    self.items, len(positive), len(extra),
+                )  # fmt: skip
+            cross = mnsce(query, found[0], found[1], mask, settings.temperature, correction).mean()
+            total, out["mnsce"] = total + settings.alpha * cross, cross
+        if hard is not None:
+            has = torch.from_numpy((hard >= 0).astype(np.float32))
+            triplet = hnst(query, found[0], found[2], has, settings.margin).sum() / has.sum().clamp_min(1)
+            total, out["hnst"] = total + settings.beta * triplet, triplet
+            out["hnst_share"] = settings.beta * triplet.detach() / total.detach().clamp_min(1e-6)
+        return {"loss": total, **out}
+
+    # ---- stage 2
+
+    @torch.no_grad()
+    def freeze_texts(self) -> None:
+        """Computes every item's and every query's three text vectors once, and the queries that led to each item."""
+        model, size = self.model, self.config.model
+        model.eval()
+        self.item_texts = torch.zeros(self.items, 3, size.dims)
+        for rows, ids, mask in self._item_blocks(512):
+            self.item_texts[rows] = model.item.texts(model.ngrams, ids, mask)
+        blank = np.zeros((1, size.query_tokens), np.int64)
+        blank[0, :2] = CLS, SEP
+        tokens = np.concatenate([self.corpus.queries.tokens, blank])
+        self.query_texts = torch.zeros(len(tokens), 3, size.dims)
+        entries = torch.zeros(len(tokens), size.dims)
+        for start in range(0, len(tokens), 1024):
+            ids = torch.from_numpy(tokens[start : start + 1024])
+            mask = (ids != 0).long()
+            self.query_texts[start : start + 1024] = model.query.texts(model.ngrams, ids, mask)
+            entries[start : start + 1024] = F.normalize(model.ngrams.mean(ids, mask), dim=-1, eps=1e-6)
+        self.led_entries = entries
+        led = np.full((self.items, size.item_history_queries), -1, np.int32)
+        for row in range(len(self.corpus.led_by)):
+            some = self.corpus.led_by[row][: size.item_history_queries]
+            led[row, : len(some)] = some
+        self.led = led
+
+    def dssm(self) -> Outcome:
+        """Fusion: history experts, VBert's heads and the DSSM on the frozen text vectors; the hybrid loss."""
+        model, train = self.model, self.config.train
+        stage, query, item = train.dssm, model.query, model.item
+        parts = nn.ModuleDict({
+            "query_history": query.history, "query_images": query.image_history, "query_head": query.vbert,
+            "query_dssm": query.dssm, "item_history": item.history, "item_head": item.vbert, "item_dssm": item.dssm,
+        })  # fmt: skip
+
+        def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
+            blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
+            rows = np.where(blank & (batch["weight"].sum(1) > 0), len(self.query_texts) - 1, batch["query"])
+            found = query.fuse(self.query_texts[rows], *self._histories(batch, rng))
+
+            def vectors(some: np.ndarray) -> Tensor:
+                return item.fuse(*self.item_inputs(some, batch["query"], rng))
+
+            return self._losses(batch, rng, stage, found, vectors, True)
+
+        def score() -> float:
+            dev = self.corpus.dev
+            blocks = (dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096))
+            pool = torch.cat([item.fuse(*self.item_inputs(rows)) for rows in blocks])
+            return pool_ndcg(dev, query.fuse(self.dev_texts, *self.no_history(len(dev.tokens))), pool)
+
+        with torch.no_grad():
+            ids = torch.from_numpy(self.corpus.dev.tokens)
+            self.dev_texts = query.texts(model.ngrams, ids, (ids != 0).long())
+        examples = self.corpus.examples
+        return fit(
+            self.run, "dssm", stage, parts,
+            lambda epoch, skip: examples.batches(stage.batch, train.seed + 1, epoch, skip),
+            examples.steps(stage.batch), losses, score,
+        )  # fmt: skip
+
+    # ---- batches
+
+    def item_inputs(
+        self, rows: np.ndarray, own: np.ndarray | None = None, rng: np.random.Generator | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What ItemTower.fuse takes for these items. With rng: in training, where pictures and histories go missing.
+
+        own: the queries of the first len(own) items' own examples, which must not tell their history what to answer.
+        """
+        present, led = self.has_image[rows], self.led[rows]
+        if rng is not None:
+            missing = self.config.train.modality_dropout
+            present = present * torch.from_numpy(rng.random((len(rows), 1)) > missing)
+            led = np.where(rng.random((len(rows), 1)) < 0.5, -1, led)  # most items of tomorrow have no history yet
+            led = np.where(rng.random(led.shape) < missing, -1, led)
+        if own is not None:
+            led[: len(own)] = np.where(led[: len(own)] == own[:, None], -1, led[: len(own)])
+        weight = torch.from_numpy((led >= 0).astype(np.float32))
+        return self.item_texts[rows], self.images[rows] * present, present.float(), self.led_entries[led], weight
+
+    def _item_tokens(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        ids = self.corpus.item_tokens[rows]
+        ids = torch.from_numpy(ids[:, : int((ids != 0).sum(1).max())].astype(np.int64))
+        return ids, (ids != 0).long()
+
+    def _item_blocks(self, size: int = 2048) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        for start in range(0, self.items, size):
+            rows = np.arange(start, min(start + size, self.items))
+            yield rows, *self._item_tokens(rows)
+
+    def _query_tokens(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        ids = self.corpus.queries.tokens[rows]
+        ids = torch.from_numpy(ids[:, : int((ids != 0).sum(1).max())])
+        return ids, (ids != 0).long()
+
+    def _histories(self, batch: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch's histories; in training some persons are unknown."""
+        items = batch["items"]
+        weight = np.where(items >= 0, batch["weight"], 0)
+        weight = weight * (rng.random((len(batch), 1)) >= self.config.train.history_dropout)
+        longest = max(1, int((weight > 0).sum(1).max()))
+        rows = np.maximum(items[:, :longest], 0)
+        kept = torch.from_numpy(weight[:, :longest].astype(np.float32))
+        some = (kept > 0).float().unsqueeze(-1)
+        return self.text_features[rows] * some, self.images[rows] * some, kept
+
+    def no_history(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        dims = self.config.model.dims
+        return torch.zeros(n, 1, dims), torch.zeros(n, 1, dims), torch.zeros(n, 1)
+
+
+def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10) -> float:
+    """nDCG@k of the dev queries [Q, d] over the pool [P, d]."""
+    return dev.ndcg((queries @ pool.T).topk(min(k, len(pool)), dim=1).indices.cpu().numpy())
+
+
+def not_negatives(queries: np.ndarray, items: np.ndarray, known: Ragged) -> np.ndarray:
+    """Which columns are no negatives of which query: the query's known positives, wherever they stand. bool [b,
+    columns].
+
+    A batch's own positive is known too, so the same item under the same query again is hidden as well.
+    """
+    order = np.argsort(items, kind="stable")
+    ordered = items[order]
+    out = np.zeros((len(queries), len(items)), bool)
+    for row, query in enumerate(queries):
+        positives = known[int(query)]
+        left, right = np.searchsorted(ordered, positives, "left"), np.searchsorted(ordered, positives, "right")
+        for low, high in zip(left[right > left], right[right > left], strict=True):
+            out[row, order[low:high]] = True
+    return out

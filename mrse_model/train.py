@@ -1,0 +1,273 @@
+"""Training, end to end: Parquet → examples → tokenizer, n-grams, pictures → the stages → a checkpoint with its report.
+
+One folder a run: cache/ (what is frozen, made once), state/ (a file a stage), log.jsonl, report.md, and the checkpoint.
+Call it again after a kill: what is done is not done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from mrse_model.arrays import Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
+from mrse_model.config import Config, write_config
+from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
+from mrse_model.data.example_files import ExampleSummary, item_queries
+from mrse_model.data.examples import ExampleSettings, write_examples
+from mrse_model.errors import InputError
+from mrse_model.fit import Run
+from mrse_model.health import check_training
+from mrse_model.images.encoders import load_encoder
+from mrse_model.images.extract import extract
+from mrse_model.images.features import FeatureFile
+from mrse_model.manifest import EncoderInfo
+from mrse_model.mining import mine_hard_negatives
+from mrse_model.model import MRSE
+from mrse_model.ngrams import piece_vectors, random_vectors
+from mrse_model.stages import Corpus, Stages
+from mrse_model.texts import item_text, train_tokenizer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run learns from. Only items is needed.
+
+    title: the column of items to read as the title. features: a Parquet file of image features; without it the pictures
+    are encoded with `encoder`. examples: how history, validation and pseudo-queries are made.
+    """
+
+    items: Path
+    searches: Path | None = None
+    judgments: Path | None = None
+    features: Path | None = None
+    feature_column: str = "feature"
+    encoder: str = "efficientnet-lite0-stages"
+    image_size: int | None = None
+    title: str = "title"
+    examples: ExampleSettings = field(default_factory=ExampleSettings)
+
+
+def train(
+    inputs: Inputs, folder: str | Path, config: Config, console: Console | None = None, tensorboard: bool = False
+) -> MRSE:
+    """Trains MRSE and writes its checkpoint into `folder`. Returns the model.
+
+    Raises InputError for bad input, and when `folder` holds a run of other data or other settings.
+    """
+    folder, console = Path(folder), console or Console()
+    cache = folder / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    torch.set_num_threads(config.train.threads or torch.get_num_threads())
+    run = Run(folder, config.train, console, _tensorboard(folder) if tensorboard else None)
+
+    # Read and check everything before anything is made of it.
+    console.print("[bold]data[/bold]")
+    catalogue = read_catalogue(inputs.items, title=inputs.title)
+    _claim(folder, inputs, config)
+    features, encoder = image_features(inputs, catalogue, cache, config, console)
+    examples_folder = cache / "examples"
+    if not examples_folder.exists():
+        judgments = read_judgments(inputs.judgments, catalogue) if inputs.judgments else None
+        searches = SearchesFile(inputs.searches) if inputs.searches else None
+        write_examples(examples_folder, catalogue, searches=searches, judgments=judgments, settings=inputs.examples)
+    summary = ExampleSummary.load(examples_folder)
+    for line in summary.lines():
+        console.print(f"  {line}")
+    shards = sorted(examples_folder.glob("train-*.parquet"))
+
+    # What is frozen: the tokenizer, the n-gram table, token ids, example records.
+    item_texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
+    asked = _distinct_queries(shards)
+    tokenizer = _cached_tokenizer(cache / "tokenizer.json", item_texts + asked, config.model.vocab_size)
+    table = _cached_table(cache / "ngrams.npy", tokenizer, item_texts + asked, config)
+    size = replace(
+        config.model,
+        vocab_size=tokenizer.get_vocab_size(),
+        image_dims=features.shape[1] if features is not None else 0,
+    )
+    config = replace(config, model=size)
+    examples, queries = build_examples(shards, cache / "examples.bin", tokenizer, size, config.train)
+    if not any(len(queries.hard[row]) for row in range(len(queries.hard))):
+        console.print("  no judged low grades: hard negatives will be mined")
+    examples, dev = split_dev(examples, queries, len(catalogue.ids), config.train.seed, cache / "train.bin")
+    led_by = _led_by(item_queries(examples_folder, len(catalogue.ids)), queries)
+    corpus = Corpus(
+        tokenise_items(catalogue, tokenizer, size), features, led_by, queries, examples, dev,
+        _positive_counts(examples, len(catalogue.ids)),
+    )  # fmt: skip
+    console.print(
+        f"  {len(catalogue.ids):,} items, {len(queries.texts):,} distinct queries, {examples.count:,} examples, "
+        f"{tokenizer.get_vocab_size():,} pieces, pictures: {encoder.name if encoder else 'none'}"
+    )
+
+    # The stages.
+    torch.manual_seed(config.train.seed)
+    model = MRSE(config, tokenizer)
+    model.ngrams.table.copy_(torch.from_numpy(table))
+    stages = Stages(run, model, corpus)
+    speed: dict[str, float] = {}
+    for name in ("adaptor", "ft_att", "light_bert", "vbert", "dssm"):
+        if name in ("light_bert", "vbert") and name not in size.experts:
+            continue
+        console.print(f"[bold]{name}[/bold]")
+        if name == "vbert":
+            corpus.queries = mine_hard_negatives(model, corpus, console)
+        if name == "dssm":
+            stages.freeze_texts()
+        outcome = getattr(stages, name)()
+        if outcome is not None:
+            speed[name] = outcome.examples_per_second
+            run.log(name, outcome.steps, best=outcome.score, examples_per_second=outcome.examples_per_second)
+    check_training(run, stages, summary)
+
+    model.meta = {
+        "image_encoder": asdict(encoder) if encoder else None,
+        "training": {
+            "data": fingerprint(inputs),
+            "items": len(catalogue.ids),
+            "examples": summary.examples,
+            "split": summary.split,
+            "pseudo_queries": summary.pseudo_queries,
+            "seconds": round(time.perf_counter() - began, 1),
+            "examples_per_second": {k: round(v) for k, v in speed.items() if v},
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "warnings": run.warnings,
+        },
+        "metrics": {},
+    }
+    model.save_pretrained(folder)
+    _report(folder, model, summary, run)
+    console.print(f"trained in {time.perf_counter() - began:.0f} s: {folder}")
+    return model.eval()
+
+
+def fingerprint(inputs: Inputs) -> str:
+    """12 hex digits over the size and content hash of every input file: which data a model has seen."""
+    digest = hashlib.sha256()
+    for path in (inputs.items, inputs.searches, inputs.judgments, inputs.features):
+        if path is not None:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def image_features(
+    inputs: Inputs, catalogue: Catalogue, cache: Path, config: Config, console: Console
+) -> tuple[np.ndarray | None, EncoderInfo | None]:
+    """The catalogue's image features, float32 [N, F] with NaN rows, on disk (a memory map), and their encoder; or
+    None.
+    """
+    if not config.model.use_images:
+        return None, None
+    path = inputs.features
+    if path is None:
+        items = ItemsFile(inputs.items, title=inputs.title)
+        if items.image_column is None:
+            console.print("  no pictures: the model learns from words alone")
+            return None, None
+        path = cache / "features.parquet"
+        if not path.exists():
+            extract(inputs.items, path, load_encoder(inputs.encoder, inputs.image_size))
+    file = FeatureFile(path, column=inputs.feature_column)
+    stored = cache / "features.npy"
+    if not stored.exists():
+        part = cache / "features.part"
+        matrix = np.lib.format.open_memmap(part, "w+", np.float32, (len(catalogue.ids), file.dims))
+        matrix[:] = np.nan
+        for ids, values in file.batches():
+            rows = np.array([catalogue.row.get(item_id, -1) for item_id in ids])
+            matrix[rows[rows >= 0]] = values[rows >= 0]
+        matrix.flush()
+        part.rename(stored)
+    features = np.load(stored, mmap_mode="r")
+    missing = int(np.isnan(features[:, 0]).sum())
+    if missing == len(features):
+        raise InputError("no item of the catalogue has a feature here", file=path, fix="Check its item_id column")
+    if missing:
+        console.print(f"  {missing:,} of {len(features):,} items have no picture")
+    return features, file.encoder
+
+
+def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
+    """A run folder belongs to one set of data and settings: what is cached there must not be mixed with another's."""
+    path = folder / "run.json"
+    write_config(config, folder / "settings.toml")
+    claim = {"data": fingerprint(inputs), "settings": (folder / "settings.toml").read_text("utf-8"),
+             "inputs": json.loads(json.dumps(asdict(inputs), default=str))}  # fmt: skip
+    claim["inputs"] = {
+        k: v for k, v in claim["inputs"].items() if k not in ("items", "searches", "judgments", "features")
+    }
+    if path.exists() and json.loads(path.read_text("utf-8")) != claim:
+        raise InputError(
+            "this run was begun with other data or settings",
+            file=folder,
+            fix="Give another --out, or delete this folder",
+        )
+    path.write_text(json.dumps(claim, indent=1), "utf-8")
+
+
+def _tensorboard(folder: Path) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(folder / "tensorboard")
+
+
+def _distinct_queries(shards: Sequence[Path]) -> list[str]:
+    """The distinct query texts, in order of first appearance. Memory: the texts."""
+    seen: dict[str, None] = {}
+    for shard in shards:
+        for batch in pq.ParquetFile(shard).iter_batches(65536, columns=["query"]):
+            seen.update(dict.fromkeys(batch.column(0).to_pylist()))
+    return list(seen)
+
+
+def _cached_tokenizer(path: Path, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    if not path.exists():
+        train_tokenizer(texts, vocab_size).save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+def _cached_table(path: Path, tokenizer: Tokenizer, texts: Sequence[str], config: Config) -> np.ndarray:
+    size = config.model
+    if not path.exists():
+        if size.ngrams == "off":
+            table = random_vectors(tokenizer.get_vocab_size(), size.ngram_dims, config.train.seed)
+        else:
+            table = piece_vectors(
+                tokenizer, texts, size.ngram_dims, size.ngram_min, size.ngram_max, seed=config.train.seed
+            )
+        np.save(path, table)
+    return np.load(path)
+
+
+def _led_by(queries_of: list[list[str]], queries: Queries) -> Ragged:
+    number = {text: row for row, text in enumerate(queries.texts)}
+    return Ragged.of([[number[q] for q in some if q in number] for some in queries_of])
+
+
+def _positive_counts(examples: Examples, items: int) -> np.ndarray:
+    counts = np.zeros(items, np.int64)
+    for start in range(0, examples.count, 65536):
+        counts += np.bincount(examples.read(start, 65536)["item"], minlength=items)
+    return counts
+
+
+def _report(folder: Path, model: MRSE, summary: ExampleSummary, run: Run) -> None:
+    training = model.meta["training"]
+    lines = ["# Training report", "", *(f"- {line}" for line in summary.lines()), ""]
+    lines += [f"- {name}: {rate} examples/s" for name, rate in training["examples_per_second"].items()]
+    lines += ["", "## Warnings", "", *(f"- {w}" for w in run.warnings or ["none"]), ""]
+    (folder / "report.md").write_text("\n".join(lines), "utf-8")
