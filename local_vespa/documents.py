@@ -1,0 +1,126 @@
+"""Document operations: from the JSON of a request to an operation, and what it does to a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import DocumentError, unsupported
+from .schema import Field, Schema
+from .selection import Selection
+from .tensors import Tensor, TensorError, update_tensor
+from .values import Fields, field_of, parse_field, parse_fields, parse_scalar, parse_value
+
+ARITHMETIC = ("increment", "decrement", "multiply", "divide")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One write. `fields` are values of a put, or of an update [(field, operation, JSON)]."""
+
+    kind: str  # put, update, remove
+    id: str
+    schema: Schema
+    fields: Any = None
+    condition: Selection | None = None
+    create: bool = False
+
+
+def read_put(schema: Schema, id: str, body: Any, condition: Selection | None, create: bool) -> Operation:
+    """A put of a request's JSON. Raises DocumentError 400."""
+    return Operation("put", id, schema, parse_fields(schema, id, _fields(body)), condition, create)
+
+
+def read_update(schema: Schema, id: str, body: Any, condition: Selection | None, create: bool) -> Operation:
+    """An update of a request's JSON; everything that does not depend on the document is checked here."""
+    updates = []
+    for name, operations in _fields(body).items():
+        if "{" in name or "[" in name or "." in name:
+            raise DocumentError(400, unsupported(f"the field path update '{name}'"))
+        field = field_of(schema, name)
+        if not isinstance(operations, dict):
+            raise DocumentError(400, f"Error in '{name}': Expected an object of operations")
+        for operation, value in operations.items():
+            updates.append((name, operation, _checked(schema, id, field, operation, value)))
+    return Operation("update", id, schema, updates, condition, create)
+
+
+def _fields(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict) or "fields" not in body:
+        raise DocumentError(400, 'document is missing the required "fields" field')
+    if not isinstance(body["fields"], dict):
+        raise DocumentError(400, 'Expected "fields" to be an object')
+    return body["fields"]
+
+
+def _checked(schema: Schema, id: str, field: Field, operation: str, value: Any) -> Any:
+    """The argument of an update operation, parsed where that can be done without the document."""
+    name, kind = field.name, field.type
+    if operation == "assign":
+        return None if value is None else parse_field(schema, id, name, value)
+    if kind.tensor is not None and operation in ("modify", "add", "remove"):
+        try:
+            update_tensor(Tensor.empty(kind.tensor), operation, value)
+        except TensorError as e:
+            raise DocumentError(400, f"Error in '{name}': {e}") from e
+        return value
+    if operation in ("add", "remove") and kind.collection:
+        if operation == "remove" and kind.collection == "weightedset" and isinstance(value, dict):
+            return {parse_scalar(kind.scalar, k): 0 for k in value}
+        try:
+            return parse_value(kind, value if isinstance(value, (list, dict)) else [value])
+        except ValueError as e:
+            raise DocumentError(400, f"Error in '{name}': {e}") from e
+    if operation in ARITHMETIC:
+        if not kind.is_number or kind.collection or kind.scalar == "bool":
+            raise DocumentError(400, f"Error in '{name}': Expected a numeric field, but it is {kind}")
+        try:
+            return float(parse_scalar("double", value))
+        except ValueError as e:
+            raise DocumentError(400, f"Error in '{name}': {e}") from e
+    if operation == "match":
+        raise DocumentError(400, unsupported("'match' updates"))
+    raise DocumentError(400, f"Error in '{name}': Operation '{operation}' not implemented.")
+
+
+def apply_update(updates: list[tuple[str, str, Any]], schema: Schema, fields: Mapping[str, Any]) -> Fields:
+    """The fields after an update. Raises DocumentError 400."""
+    new = dict(fields)
+    for name, operation, value in updates:
+        kind, old = schema.fields[name].type, new.get(name)
+        if operation == "assign":
+            new[name] = value
+        elif kind.tensor is not None:
+            if old is None and operation == "remove":
+                continue
+            try:
+                new[name] = update_tensor(Tensor.empty(kind.tensor) if old is None else old, operation, value)
+            except TensorError as e:
+                raise DocumentError(400, f"Error in '{name}': {e}") from e
+        elif kind.collection == "array":
+            kept = list(old or [])
+            new[name] = kept + value if operation == "add" else [v for v in kept if v not in value]
+        elif kind.collection:
+            weights = dict(old or {})
+            new[name] = weights | value if operation == "add" else {k: w for k, w in weights.items() if k not in value}
+        elif old is not None:
+            new[name] = _arithmetic(kind.scalar, operation, old, value)
+    return {name: value for name, value in new.items() if value is not None}
+
+
+def _arithmetic(kind: str, operation: str, old: float, value: float) -> float | int:
+    match operation:
+        case "increment":
+            result = old + value
+        case "decrement":
+            result = old - value
+        case "multiply":
+            result = old * value
+        case _:
+            result = old / value if value else float(np.float64(old) / np.inf)
+    if kind in ("float", "double"):
+        return parse_scalar(kind, float(result))
+    return int(result)

@@ -1,0 +1,279 @@
+"""The engine: store, deployed application and tables, with one thread that writes.
+
+A write is committed in a group with others that wait, then applied in memory, then acknowledged; so what was acknowledged
+is on the disk and visible to the next query.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from .application import Application, Changes, changes
+from .documents import Operation, apply_update
+from .errors import DeployError, DocumentError
+from .schema import Schema
+from .store import Row, Store
+from .table import Table
+from .values import Fields, decode, encode
+
+GROUP = 256
+WARN_DOCUMENTS, WARN_VECTOR_BYTES = 500_000, 1 << 30
+
+log = logging.getLogger("local_vespa")
+Written = tuple[Operation, Fields | None]
+
+
+class Engine:
+    """One data folder. `lock` is held by whoever reads or changes the tables; searches run under it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder)
+        self.lock = threading.RLock()
+        self.application: Application | None = None
+        self.tables: dict[str, Table] = {}
+        self.deployed_at = time.time()
+        self.counts = {"put": 0, "update": 0, "remove": 0, "get": 0, "visit": 0, "query": 0, "failed": 0}
+        self._prepared: dict[int, Application] = {}
+        self._queue: queue.Queue[tuple[Any, Future[Any]] | None] = queue.Queue()
+        self._warned = False
+        active = self.store.package()
+        if active is not None:
+            generation, zipped, self.deployed_at = active
+            self.application = Application(zipped, generation)
+            started = time.monotonic()
+            for name in self.application.schemas:
+                self.tables[name] = self._table(self.application.schemas[name])
+            total = sum(t.count for t in self.tables.values())
+            log.info(
+                "%d documents of generation %d are in memory after %.1f s",
+                total,
+                generation,
+                time.monotonic() - started,
+            )
+            self._watch_size()
+        self._writer = threading.Thread(target=self._write_forever, name="writer", daemon=True)
+        self._writer.start()
+
+    def close(self) -> None:
+        """Finishes the writes that wait and closes the store."""
+        self._queue.put(None)
+        self._writer.join()
+        self.store.close()
+
+    # Deploying
+
+    def deploy(self, zipped: bytes) -> Application:
+        """Makes a package the running application. Raises DeployError, and then nothing has changed."""
+        return self.activate(self.prepare(zipped))
+
+    def prepare(self, zipped: bytes) -> int:
+        """Checks a package and stores it; its session, which is its generation."""
+        application = Application(zipped)
+        if self.application is not None:
+            changes(self.application, application)
+        session = self._in_writer(lambda: self.store.add_generation(zipped, time.time()))
+        application.generation = session
+        self._prepared = {session: application}  # an older session that is still activated is read again
+        return session
+
+    def activate(self, session: int) -> Application:
+        """Makes a prepared session the running application."""
+        found = self.store.package(session)
+        if found is None:
+            raise DeployError(f"Session {session} does not exist")
+        application = self._prepared.pop(session, None) or Application(found[1], session)
+        return self._in_writer(lambda: self._activate(application, found[2]))
+
+    def _activate(self, new: Application, when: float) -> Application:
+        old = self.application
+        done = changes(old, new) if old else Changes(frozenset(), {}, frozenset(new.schemas))
+        with self.lock:
+            for name in done.gone:
+                self._transaction(lambda name=name: self.store.remove_schema(name))
+                del self.tables[name]
+            for name, lost in done.dropped.items():
+                assert old is not None
+                self._transaction(lambda name=name, lost=lost: self._drop(old.schemas[name], lost))
+            self.store.activate(new.generation)
+            for name in done.rebuilt:
+                self.tables[name] = self._table(new.schemas[name])
+            for name in set(new.schemas) - done.rebuilt:
+                self.tables[name].schema = new.schemas[name]
+            self.application, self.deployed_at = new, when
+        return new
+
+    def _drop(self, schema: Schema, lost: frozenset[str]) -> None:
+        """Takes fields out of all stored documents of a type, in the open transaction."""
+        for id, name, plain, cells in self.store.documents(schema.name):
+            fields = decode(schema, plain, cells)
+            if lost & fields.keys():
+                self.store.put(id, name, *encode({k: v for k, v in fields.items() if k not in lost}))
+
+    def _table(self, schema: Schema) -> Table:
+        rows = self.store.documents(schema.name)
+        table = Table(schema, ((id, decode(schema, plain, cells)) for id, _, plain, cells in rows))
+        for column in table.vectors():
+            column.maybe_build_graph()
+        return table
+
+    # Reading
+
+    def schema(self, name: str) -> Schema:
+        """The document type. Raises DocumentError 400."""
+        if self.application is None or name not in self.application.schemas:
+            raise DocumentError(400, f"Document type {name} does not exist")
+        return self.application.schemas[name]
+
+    def get(self, id: str) -> Fields | None:
+        """A document's fields as last committed."""
+        row = self.store.get(id)
+        return None if row is None else self._decoded(row)
+
+    def _decoded(self, row: Row) -> Fields:
+        return decode(self.schema(row[1]), row[2], row[3])
+
+    def page(self, after: int, limit: int, schema: str | None) -> Iterator[tuple[int, str, str, Fields]]:
+        """Documents after a position of a visit: position, id, type, fields."""
+        for position, row in self.store.page(after, limit, schema):
+            if self.application is not None and row[1] in self.application.schemas:
+                yield position, row[0], row[1], self._decoded(row)
+
+    # Writing
+
+    def submit(self, operation: Operation) -> Future[None]:
+        """Queues a write. The future is done when it is durable and searchable; it raises DocumentError."""
+        future: Future[None] = Future()
+        self._queue.put((operation, future))
+        return future
+
+    def _in_writer(self, work: Callable[[], Any]) -> Any:
+        """Runs something in the writer thread, between two groups; its result."""
+        future: Future[Any] = Future()
+        self._queue.put((work, future))
+        return future.result()
+
+    def _write_forever(self) -> None:
+        while True:
+            group = [self._queue.get()]
+            while len(group) < GROUP:
+                try:
+                    group.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            writes: list[tuple[Operation, Future[None]]] = []
+            for item in group:
+                if item is not None and isinstance(item[0], Operation):
+                    writes.append(item)
+                    continue
+                self._write(writes)
+                writes = []
+                if item is None:
+                    return
+                work, future = item
+                try:
+                    future.set_result(work())
+                except BaseException as e:
+                    future.set_exception(e)
+            self._write(writes)
+
+    def _write(self, writes: list[tuple[Operation, Future[None]]]) -> None:
+        """One group commit."""
+        if not writes:
+            return
+        outcome: list[tuple[Future[None], DocumentError | None]] = []
+        done: list[Written] = []
+
+        def all_of_them() -> None:
+            for operation, future in writes:
+                try:
+                    done.extend(self._execute(operation))
+                    outcome.append((future, None))
+                except DocumentError as e:
+                    outcome.append((future, e))
+
+        try:
+            self._transaction(all_of_them)
+            with self.lock:
+                for operation, fields in done:
+                    table = self.tables[operation.schema.name]
+                    if fields is None:
+                        table.remove(operation.id)
+                    else:
+                        table.put(operation.id, fields)
+                for name, table in self.tables.items():
+                    if table.wasteful:
+                        self.tables[name] = self._table(table.schema)
+                    for column in table.vectors():
+                        column.maybe_build_graph()
+        except Exception as e:
+            log.exception("a group of %d writes failed", len(writes))
+            for _, future in writes:
+                future.set_exception(DocumentError(500, f"The write failed: {e}"))
+            return
+        for (operation, _), (_, problem) in zip(writes, outcome, strict=True):
+            self.counts["failed" if problem else operation.kind] += 1
+        for future, problem in outcome:
+            if problem is None:
+                future.set_result(None)
+            else:
+                future.set_exception(problem)
+        self._watch_size()
+
+    def _transaction(self, work: Callable[[], Any]) -> None:
+        self.store.writer.execute("BEGIN IMMEDIATE")
+        try:
+            work()
+            self.store.writer.execute("COMMIT")
+        except BaseException:
+            if self.store.writer.in_transaction:
+                self.store.writer.execute("ROLLBACK")
+            raise
+
+    def _execute(self, operation: Operation) -> list[Written]:
+        """Does a write in the open transaction; what changed in memory. Raises DocumentError."""
+        schema = self.schema(operation.schema.name)
+        if schema is not operation.schema and schema.fields != operation.schema.fields:
+            raise DocumentError(503, "The schema was changed by a deployment meanwhile; try again")
+        needs_old = operation.kind == "update" or operation.condition is not None
+        row = self.store.get(operation.id, writer=True) if needs_old else None
+        old = None if row is None else decode(schema, row[2], row[3])
+        if operation.condition is not None:
+            if old is None:
+                if not operation.create:
+                    raise DocumentError(412, _failed("Document does not exist"), operation.id)
+            elif not operation.condition.matches(operation.id, old):
+                raise DocumentError(412, _failed("Condition did not match document"), operation.id)
+        if operation.kind == "remove":
+            return [(operation, None)] if self.store.remove(operation.id) else []
+        if operation.kind == "put":
+            fields = operation.fields
+        elif old is None and not operation.create:
+            return []
+        else:
+            fields = apply_update(operation.fields, schema, old or {})
+        self.store.put(operation.id, schema.name, *encode(fields))
+        return [(operation, fields)]
+
+    def _watch_size(self) -> None:
+        if self._warned:
+            return
+        total = sum(t.count for t in self.tables.values())
+        size = sum(4 * c.dims * len(c.present) for t in self.tables.values() for c in t.vectors())
+        if total > WARN_DOCUMENTS or size > WARN_VECTOR_BYTES:
+            self._warned = True
+            log.warning(
+                "%d documents with %.1f GB of vectors are more than this engine is made for: use Vespa",
+                total,
+                size / 1e9,
+            )
+
+
+def _failed(problem: str) -> str:
+    return f"ReturnCode(TEST_AND_SET_CONDITION_FAILED, {problem})"

@@ -1,0 +1,154 @@
+"""HTTP as the rest of the engine sees it: requests with limits, responses, and the RSGI application that granian calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+log = logging.getLogger("local_vespa")
+MAX_BODY = 256 << 20  # a larger document or query is a mistake
+MAX_PACKAGE = 2 << 30
+JSON = "application/json;charset=UTF-8"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request whose body was read and unpacked. `path` is decoded; `authority` is the host and port it was sent to."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+    authority: str
+
+
+@dataclass(frozen=True)
+class Response:
+    """What goes back: text, bytes, or JSON made by `json_response`."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class TooLarge(Exception):
+    """A body beyond its limit: 413."""
+
+
+def json_response(status: int, value: Any) -> Response:
+    """JSON. NaN and infinities become strings, as Jackson writes them."""
+    return Response(status, orjson.dumps(_finite(value), option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        if value != value:  # noqa: PLR0124
+            return "NaN"
+        if value in (float("inf"), float("-inf")):
+            return "Infinity" if value > 0 else "-Infinity"
+        return value
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return value if value and type(value[0]) is float and _plain(value) else [_finite(v) for v in value]
+    return value
+
+
+def _plain(values: Any) -> bool:
+    """Whether numbers are all finite; the sum of values with a NaN or an infinity is none of them."""
+    try:
+        return abs(sum(values)) < float("inf")
+    except TypeError:
+        return False
+
+
+def unpack(data: bytes, limit: int) -> bytes:
+    """Gunzips a body. Raises TooLarge beyond the limit, zlib.error on bad data."""
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    out = stream.decompress(data, limit + 1)
+    if len(out) > limit:
+        raise TooLarge
+    if not stream.eof:
+        raise zlib.error("the gzip stream ends early")
+    return out
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class RsgiApplication:
+    """Reads requests within their limits, hands them to `handle`, and answers. `workers` run what would hold up others."""
+
+    def __init__(self, handle: Handler) -> None:
+        self._handle = handle
+        self.pending = 0
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        self.pending += 1
+        try:
+            response = await self._respond(scope, protocol)
+        finally:
+            self.pending -= 1
+        headers = [("content-type", response.content_type), *response.headers.items()]
+        protocol.response_bytes(response.status, headers, response.body)
+
+    async def _respond(self, scope: Any, protocol: Any) -> Response:
+        headers = {name.lower(): value for name, value in scope.headers.items()}
+        limit = MAX_PACKAGE if scope.path.startswith("/application/v2/") else MAX_BODY
+        try:
+            body = await self._body(protocol, headers, limit)
+        except TooLarge:
+            return json_response(413, {"message": f"The body is larger than {limit} bytes"})
+        except zlib.error as e:
+            return json_response(400, {"message": f"The body is not gzip: {e}"})
+        query = dict(parse_qsl(scope.query_string, keep_blank_values=True))
+        authority = scope.authority or headers.get("host", "localhost")
+        request = Request(scope.method, scope.path, query, headers, body, authority)
+        try:
+            return await self._handle(request)
+        except RecursionError:
+            return json_response(400, {"message": "The request is nested too deeply"})
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("%s %s failed", scope.method, scope.path)
+            return json_response(500, {"message": "Internal error of local_vespa; its log has the details"})
+
+    @staticmethod
+    async def _body(protocol: Any, headers: dict[str, str], limit: int) -> bytes:
+        if int(headers.get("content-length") or 0) > limit:
+            raise TooLarge
+        if "content-length" in headers:
+            body = await protocol()
+        else:
+            parts, size = [], 0
+            async for part in protocol:
+                size += len(part)
+                if size > limit:
+                    raise TooLarge
+                parts.append(part)
+            body = b"".join(parts)
+        return unpack(body, limit) if headers.get("content-encoding") == "gzip" else body
+
+
+class Workers:
+    """Threads for searches and deployments, so that the event loop stays free for writes."""
+
+    def __init__(self, threads: int = 2) -> None:
+        self._pool = ThreadPoolExecutor(threads, "search")
+
+    async def run(self, work: Callable[..., Response], *arguments: Any) -> Response:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    def close(self) -> None:
+        self._pool.shutdown()

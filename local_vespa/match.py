@@ -1,0 +1,306 @@
+"""Runs the tree of a query on a table: which rows match, and the terms that rank features ask for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import yql
+from .columns import MultiColumn, NumberColumn, StringColumn
+from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
+from .schema import Field
+from .table import Table
+from .tensors import Tensor
+from .text import Hits, tokens
+from .vectors import VectorColumn
+
+
+@dataclass
+class MatchedTerm:
+    """A term of the query that ranks: its hits in each field it searches. `nearest` is set for a nearestNeighbor."""
+
+    hits: dict[str, Hits] = field(default_factory=dict)
+    label: str | None = None
+    weight: int = 100
+    significance: float | None = None
+    connected: float | None = None
+    phrase: tuple[str, ...] = ()
+    nearest: NearestTerm | None = None
+    scores: dict[str, np.ndarray] = field(default_factory=dict)  # raw scores of weighted operators, by field
+
+
+@dataclass(frozen=True)
+class NearestTerm:
+    """A nearestNeighbor of the query: its field and vector."""
+
+    field: str
+    vector: np.ndarray
+    rows: np.ndarray
+
+
+@dataclass
+class Matching:
+    """The result: bool [rows] and the terms in the order of the query."""
+
+    mask: np.ndarray
+    terms: list[MatchedTerm]
+
+
+_RANGE = re.compile(r"([\[<])\s*(-?[\d.eE+]*)\s*;\s*(-?[\d.eE+]*)\s*([\]>])")
+_LIMIT = re.compile(r"([<>])(=?)\s*(-?[\d.][\d.eE+-]*)")
+
+
+class Matcher:
+    """Matches one query on one table. `inputs` are its query tensors; `cluster` is named in errors."""
+
+    def __init__(self, table: Table, inputs: Mapping[str, Tensor], cluster: str) -> None:
+        self.table, self.inputs, self.cluster = table, inputs, cluster
+        self.terms: list[MatchedTerm] = []
+        self._order: dict[int, MatchedTerm] = {}
+
+    def run(self, where: yql.Node) -> Matching:
+        """Matches the tree. Raises QueryError."""
+        self._collect(where)
+        mask = self._match(where, self.table.live.copy(), True)
+        return Matching(mask, self.terms)
+
+    def _collect(self, node: yql.Node) -> None:
+        """Makes the terms in the order in which they are written (matching visits them in another)."""
+        if isinstance(node, yql.Not):
+            return
+        if isinstance(node, yql.Term):
+            if node.annotations.get("ranked", True) is not False:
+                term = MatchedTerm(
+                    label=node.annotations.get("label") or getattr(node, "label", None),
+                    weight=int(node.annotations.get("weight", 100)),
+                    significance=node.annotations.get("significance"),
+                )
+                self.terms.append(term)
+                self._order[id(node)] = term
+            return
+        for child in children(node):
+            self._collect(child)
+
+    def _match(self, node: yql.Node, allowed: np.ndarray, ranked: bool) -> np.ndarray:
+        """bool [rows]: what the node matches among the allowed rows."""
+        match node:
+            case yql.Always():
+                return allowed.copy() if node.value else np.zeros_like(allowed)
+            case yql.And():
+                return self._and(node.children, allowed, ranked)
+            case yql.Or() | yql.WeakAnd():
+                mask = np.zeros_like(allowed)
+                for child in node.children:
+                    mask |= self._match(child, allowed, ranked)
+                return mask
+            case yql.Not():
+                return allowed & ~self._match(node.child, allowed, False)
+            case yql.Rank():
+                mask = self._match(node.first, allowed, ranked)
+                for other in node.others:
+                    self._match(other, allowed, ranked)
+                return mask
+            case yql.NonEmpty():
+                return self._match(node.child, allowed, ranked)
+            case yql.NearestNeighbor():
+                return self._nearest(node, allowed)
+            case yql.Term():
+                return self._term(node) & allowed
+        raise QueryError(ILLEGAL_QUERY, unsupported(f"the query operator {type(node).__name__}"))
+
+    def _and(self, parts: tuple[yql.Node, ...], allowed: np.ndarray, ranked: bool) -> np.ndarray:
+        """Filters first: a nearestNeighbor looks for its hits among what all other parts leave."""
+        for part in sorted(parts, key=has_nearest):
+            if has_nearest(part) and sum(map(has_nearest, parts)) > 1:
+                break
+            allowed = self._match(part, allowed, ranked)
+        else:
+            return allowed
+        near = [part for part in parts if has_nearest(part)]
+        found = [self._match(part, allowed, ranked) for part in near]
+        return np.logical_and.reduce(found)
+
+    def _nearest(self, node: yql.NearestNeighbor, allowed: np.ndarray) -> np.ndarray:
+        target = node.target_hits if node.target_hits is not None else node.total_target_hits
+        hits = f",targetHits={target}" if target is not None else ""
+        what = f"NEAREST_NEIGHBOR {{field={node.field},queryTensorName={node.input}{hits}}}"
+        known = self.table.schema.fields.get(node.field)
+        mask = np.zeros_like(allowed)
+        if known is None:
+            return mask
+        if not known.attribute:
+            raise QueryError(ILLEGAL_QUERY, f"{what} field is not an attribute", self.cluster)
+        if known.type.tensor is None:
+            raise QueryError(ILLEGAL_QUERY, f"{what} field is not a tensor", self.cluster)
+        if target is None:
+            raise QueryError(ILLEGAL_QUERY, f"{what} must have either targetHits or totalTargetHits set", self.cluster)
+        column = self.table.columns[node.field]
+        if not isinstance(column, VectorColumn):
+            raise QueryError(ILLEGAL_QUERY, unsupported(f"nearestNeighbor over {known.type}"), self.cluster)
+        tensor = self.inputs.get(node.input)
+        if tensor is None:
+            raise QueryError(
+                ILLEGAL_QUERY,
+                f"{what} requires a tensor rank feature named 'query({node.input})' but this is not present",
+                self.cluster,
+            )
+        if tensor.type.dimensions != known.type.tensor.dimensions:
+            raise QueryError(
+                ILLEGAL_QUERY,
+                f"{what} field type {known.type} does not match query type {tensor.type}",
+                self.cluster,
+            )
+        vector = tensor.array
+        rows = column.nearest(vector, max(0, target), allowed, node.approximate)
+        if node.distance_threshold is not None and len(rows):
+            distance, _ = column.distances(vector, rows)
+            rows = rows[distance <= node.distance_threshold]
+        if (term := self._order.get(id(node))) is not None:
+            term.nearest = NearestTerm(node.field, vector, rows)
+        mask[rows] = True
+        return mask
+
+    def _term(self, node: yql.Term) -> np.ndarray:
+        """bool [rows] of a leaf, and its hits for ranking."""
+        mask = np.zeros(len(self.table.ids), bool)
+        term = self._order.get(id(node)) or MatchedTerm()
+        for searched in self.table.schema.searched(node.field) or ():
+            hits = self._in_field(node, searched, term)
+            term.hits[searched.name] = hits
+            mask[hits.rows] = True
+        return mask & self.table.live
+
+    def _in_field(self, node: yql.Term, searched: Field, term: MatchedTerm) -> Hits:
+        if searched.text:
+            return self._in_text(node, searched, term)
+        if searched.attribute and searched.type.tensor is None:
+            rows = np.flatnonzero(self._in_attribute(node, searched, term) & self.table.live)
+            return Hits(rows, np.ones(len(rows), np.int64))
+        raise QueryError(
+            INVALID_PARAMETER,
+            f"Could not create query from YQL: Field '{searched.name}' is neither an index nor an attribute that can "
+            "be searched",
+        )
+
+    def _in_text(self, node: yql.Term, searched: Field, term: MatchedTerm) -> Hits:
+        index, live = self.table.texts[searched.name], self.table.live
+        stemming = index.stemming and node.annotations.get("stem", True) is not False
+
+        def words(*texts: str) -> list[str]:
+            return [t for text in texts for t in tokens(text, stemming, index.normalizing)]
+
+        match node:
+            case yql.Word(match="word"):
+                found = words(node.text)
+                term.phrase = tuple(found)
+                return index.phrase(found, live) if found else Hits.none()
+            case yql.Phrase():
+                term.phrase = tuple(words(*node.words))
+                return index.phrase(list(term.phrase), live) if term.phrase else Hits.none()
+            case yql.Near():
+                return index.near(words(*node.words), node.distance, node.ordered, live)
+            case yql.Equiv():
+                return _union([self._in_text(child, searched, MatchedTerm()) for child in node.children])  # type: ignore[arg-type]
+            case yql.In() | yql.WeightedSet():
+                values = node.values if isinstance(node, yql.In) else tuple(t for t, _ in node.tokens)
+                return _union([index.phrase(found, live) for v in values if (found := words(str(v)))])
+            case yql.Equals():
+                return index.phrase(words(str(node.value)), live)
+        what = f"{type(node).__name__}" + (f" with match {node.match}" if isinstance(node, yql.Word) else "")
+        raise QueryError(ILLEGAL_QUERY, unsupported(f"{what} on the index '{searched.name}'"))
+
+    def _in_attribute(self, node: yql.Term, searched: Field, term: MatchedTerm) -> np.ndarray:
+        column = self.table.columns[searched.name]
+        assert isinstance(column, (NumberColumn, StringColumn, MultiColumn))
+        numbers = searched.type.is_number
+        match node:
+            case yql.Word(match="word"):
+                return self._number_word(column, node.text) if numbers else column.equal([node.text])  # type: ignore[union-attr]
+            case yql.Word() if not numbers:
+                text = column.fold(node.text)  # type: ignore[union-attr]
+                test = {"prefix": str.startswith, "suffix": str.endswith, "substring": str.__contains__}[node.match]
+                return column.where(lambda value: test(value, text))  # type: ignore[union-attr]
+            case yql.Phrase() if not numbers:
+                return column.equal([" ".join(node.words)])  # type: ignore[union-attr]
+            case yql.Equiv():
+                parts = [self._in_attribute(child, searched, term) for child in node.children]  # type: ignore[arg-type]
+                return np.logical_or.reduce(parts)
+            case yql.In():
+                return self._any_of(column, node.values, numbers)
+            case yql.WeightedSet() | yql.DotProduct() | yql.Wand():
+                raise QueryError(ILLEGAL_QUERY, unsupported(f"the query operator {type(node).__name__}"))
+            case yql.Equals():
+                if not numbers:
+                    return column.equal([str(node.value)])  # type: ignore[union-attr]
+                return column.between(float(node.value), float(node.value))  # type: ignore[union-attr]
+            case yql.Range() if numbers:
+                if node.hit_limit is not None:
+                    raise QueryError(ILLEGAL_QUERY, unsupported("hitLimit on a range"))
+                return column.between(node.low, node.high, node.low_inclusive, node.high_inclusive)  # type: ignore[union-attr]
+            case yql.Range():
+                return np.zeros(len(self.table.ids), bool)
+            case yql.Regex() if not numbers:
+                pattern = re.compile(node.pattern, 0 if searched.cased else re.IGNORECASE)
+                return column.where(lambda value: pattern.search(value) is not None)  # type: ignore[union-attr]
+        raise QueryError(
+            ILLEGAL_QUERY,
+            unsupported(f"{type(node).__name__} on the attribute '{searched.name}' of type {searched.type}"),
+        )
+
+    def _any_of(self, column, values, numbers: bool) -> np.ndarray:  # type: ignore[no-untyped-def]
+        if not numbers or isinstance(column, MultiColumn):
+            return column.equal(values)
+        return np.isin(column.values, [float(v) for v in values]) & column.present
+
+    def _number_word(self, column, text: str) -> np.ndarray:  # type: ignore[no-untyped-def]
+        """A word as a number: `7`, `true`, `<5`, `[1;5]`. What is none matches nothing."""
+        text = text.strip()
+        if text.lower() in ("true", "false") and column.field.type.scalar == "bool":
+            return column.between(text.lower() == "true", text.lower() == "true")
+        if found := _RANGE.fullmatch(text):
+            low, high = float(found[2] or "-inf"), float(found[3] or "inf")
+            return column.between(low, high, found[1] == "[", found[4] == "]")
+        if found := _LIMIT.fullmatch(text):
+            limit = float(found[3])
+            low, high = (-np.inf, limit) if found[1] == "<" else (limit, np.inf)
+            return column.between(low, high, bool(found[2]) or found[1] == "<", bool(found[2]) or found[1] == ">")
+        try:
+            return column.between(float(text), float(text))
+        except ValueError:
+            return np.zeros(len(self.table.ids), bool)
+
+
+def _union(parts: list[Hits]) -> Hits:
+    """Terms that count as one: the rows of any, occurrences added."""
+    if not parts:
+        return Hits.none()
+    rows, where = np.unique(np.concatenate([p.rows for p in parts]), return_inverse=True)
+    counts = np.zeros(len(rows), np.int64)
+    np.add.at(counts, where, np.concatenate([p.counts for p in parts]))
+    return Hits(rows, counts)
+
+
+def children(node: yql.Node) -> tuple[yql.Node, ...]:
+    """The nodes under an operator; none under a leaf."""
+    match node:
+        case yql.And() | yql.Or() | yql.WeakAnd():
+            return node.children
+        case yql.Not() | yql.NonEmpty():
+            return (node.child,)
+        case yql.Rank():
+            return (node.first, *node.others)
+    return ()
+
+
+def has_nearest(node: yql.Node) -> bool:
+    """Whether a nearestNeighbor is in the tree."""
+    return isinstance(node, yql.NearestNeighbor) or any(map(has_nearest, children(node)))
+
+
+def fields_of(node: yql.Node) -> list[str]:
+    """The names of all fields and fieldsets that a tree searches."""
+    own = [node.field] if isinstance(node, yql.Term) else []
+    return own + [name for child in children(node) for name in fields_of(child)]

@@ -1,0 +1,363 @@
+"""What a schema says, as data, and the reader of `schemas/<name>.sd`. Ranking is read by `profiles`.
+
+What this engine does not do is refused here, at deploy, with its file and line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from .errors import DeployError, unsupported
+from .sd import Statement
+from .tensors import TensorError, TensorType
+
+INTEGERS = {"byte": 8, "int": 32, "long": 64}
+SCALARS = ("string", "bool", "float", "double", *INTEGERS)
+METRICS = ("euclidean", "angular", "dotproduct", "prenormalized-angular", "hamming")
+_COLLECTION = re.compile(r"(array|weightedset)\s*<\s*(\w+)\s*>")
+
+
+@dataclass(frozen=True)
+class FieldType:
+    """A field's type: a scalar name, an array or weightedset of one, or a tensor (then `tensor` is set)."""
+
+    scalar: str
+    collection: str = ""
+    tensor: TensorType | None = None
+
+    def __str__(self) -> str:
+        if self.tensor is not None:
+            return str(self.tensor)
+        return f"{self.collection}<{self.scalar}>" if self.collection else self.scalar
+
+    @property
+    def is_number(self) -> bool:
+        return self.tensor is None and self.scalar != "string"
+
+    @classmethod
+    def parse(cls, text: str) -> FieldType:
+        """The type written so. Raises DeployError without a place."""
+        text = text.strip()
+        if text.startswith("tensor"):
+            try:
+                return cls("tensor", tensor=TensorType.parse(text))
+            except TensorError as e:
+                raise DeployError(str(e)) from e
+        if text.endswith("[]"):
+            text = f"array<{text[:-2]}>"
+        match = _COLLECTION.fullmatch(text)
+        collection, scalar = (match[1], match[2]) if match else ("", text)
+        if scalar not in SCALARS or (collection == "weightedset" and scalar in ("bool", "float", "double")):
+            raise DeployError(unsupported(f"fields of type {text}"))
+        return cls(scalar, collection)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a document type."""
+
+    name: str
+    type: FieldType
+    index: bool = False
+    attribute: bool = False
+    summary: bool = False
+    bm25: bool = False
+    filter: bool = False
+    cased: bool = False
+    exact: bool = False
+    stemming: bool = True
+    normalizing: bool = True
+    metric: str = "euclidean"
+    hnsw: tuple[int, int] | None = None
+    weight: int = 100
+
+    @property
+    def text(self) -> bool:
+        """Whether its words are indexed."""
+        return self.index and self.type.scalar == "string" and self.type.tensor is None
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """`onnx-model name { file: … }`: where inputs come from, and under which names outputs are known."""
+
+    name: str
+    file: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """`constant name type: value` or `file: …`. `value` is the literal; exactly one of the two is set."""
+
+    name: str
+    type: TensorType
+    value: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A document type with everything but its rank profiles."""
+
+    name: str
+    fields: dict[str, Field]
+    fieldsets: dict[str, tuple[str, ...]]
+    summaries: dict[str, dict[str, str]]
+    onnx: dict[str, OnnxModel]
+    constants: dict[str, Constant]
+    profiles: tuple[Statement, ...] = ()
+
+    def searched(self, name: str) -> tuple[Field, ...] | None:
+        """The fields that a query means by a name: the field, or those of the fieldset; None where there is neither."""
+        if name in self.fieldsets:
+            return tuple(self.fields[f] for f in self.fieldsets[name])
+        if name in self.fields:
+            return (self.fields[name],)
+        if name == "default":
+            return ()
+        return None
+
+
+def read_schema(statements: list[Statement], others: dict[str, Schema]) -> Schema:
+    """The schema of a file's statements. `others` are schemas already read, which this one may inherit.
+    Raises DeployError."""
+    top = [s for s in statements if s.keyword in ("schema", "search")]
+    if len(top) != 1 or len(statements) != 1:
+        raise (statements[0] if statements else Statement("", None, None, "schema", 1)).error(
+            "a schema file holds one 'schema name { … }'"
+        )
+    schema = top[0]
+    name = schema.words[1] if len(schema.words) > 1 else ""
+    fields: dict[str, Field] = {}
+    fieldsets: dict[str, tuple[str, ...]] = {}
+    summaries: dict[str, dict[str, str]] = {}
+    onnx: dict[str, OnnxModel] = {}
+    constants: dict[str, Constant] = {}
+    profiles: list[Statement] = []
+    bases = set(_inherited(schema))
+    documents = [c for c in schema.children if c.keyword == "document"]
+    if len(documents) != 1:
+        raise schema.error("a schema has exactly one document")
+    name = name or documents[0].words[1]
+    if documents[0].words[1:2] not in ([name], []):
+        raise schema.error(f"the document of schema '{name}' must have its name")
+    for base in [*bases, *_inherited(documents[0])]:
+        if base not in others:
+            raise schema.error(f"schema '{name}' inherits '{base}', which is not in the package")
+        fields.update(others[base].fields)
+        fieldsets.update(others[base].fieldsets)
+        if base in bases:
+            summaries.update(others[base].summaries)
+            onnx.update(others[base].onnx)
+            constants.update(others[base].constants)
+            profiles.extend(others[base].profiles)
+    stemming = next((c.value for c in schema.children if c.keyword == "stemming"), "best") != "none"
+    for statement in documents[0].children:
+        if statement.keyword != "field":
+            raise statement.error(unsupported(f"'{statement.keyword}' in a document"))
+        found = read_field(statement, stemming)
+        fields[found.name] = found
+    for statement in schema.children:
+        match statement.keyword:
+            case "document":
+                pass
+            case "fieldset":
+                listed = next((c.value for c in statement.children if c.header == "fields"), None) or ""
+                fieldsets[statement.words[1]] = tuple(f.strip() for f in listed.split(",") if f.strip())
+            case "document-summary":
+                summaries[statement.words[1]] = read_summary(statement, summaries)
+            case "onnx-model":
+                model = read_onnx_model(statement)
+                onnx[model.name] = model
+            case "constant":
+                constant = read_constant(statement)
+                constants[constant.name] = constant
+            case "constants":
+                constants |= {c.name: c for c in read_constants(statement)}
+            case "rank-profile":
+                profiles.append(statement)
+            case "stemming":
+                pass
+            case "field":
+                raise statement.error(unsupported(f"a field outside the document ({statement.words[1]})"))
+            case "raw-as-base64-in-summary":
+                pass
+            case other:
+                raise statement.error(unsupported(f"'{other}' in a schema"))
+    for fieldset, members in fieldsets.items():
+        for member in members:
+            if member not in fields:
+                raise schema.error(f"For schema '{name}': Field set '{fieldset}': field '{member}' does not exist")
+    return Schema(name, fields, fieldsets, summaries, onnx, constants, tuple(profiles))
+
+
+def _inherited(statement: Statement) -> list[str]:
+    words = statement.header.replace(",", " ").split()
+    return words[words.index("inherits") + 1 :] if "inherits" in words else []
+
+
+def read_field(statement: Statement, stemming: bool = True) -> Field:
+    """`field name type t { … }`; `stemming` is the schema's, which a field may override."""
+    words = statement.header.split(None, 3)
+    if len(words) != 4 or words[2] != "type":
+        raise statement.error("expected 'field name type …'")
+    try:
+        kind = FieldType.parse(words[3])
+    except DeployError as e:
+        raise statement.error(str(e)) from e
+    made: dict[str, object] = {"name": words[1], "type": kind, "stemming": stemming}
+    for child in statement.children:
+        settings = child.settings()
+        match child.keyword:
+            case "indexing":
+                parts = [p.strip() for p in (child.value or (child.body or "").strip().rstrip(";")).split("|")]
+                for part in parts:
+                    if part not in ("index", "attribute", "summary"):
+                        raise child.error(unsupported(f"'{part}' in an indexing statement (field {words[1]})"))
+                    made[part] = True
+            case "index":
+                for key, value in settings.items():
+                    if key == "enable-bm25":
+                        made["bm25"] = True
+                    elif key == "hnsw":
+                        inner = {c.header: c.value or "" for s in child.children if s.header == key for c in s.children}
+                        known = {"max-links-per-node": "16", "neighbors-to-explore-at-insert": "200"}
+                        for option in set(inner) - set(known) - {"multi-threaded-indexing"}:
+                            raise child.error(unsupported(f"the hnsw setting '{option}'"))
+                        both = {**known, **inner}
+                        made["hnsw"] = (int(both["max-links-per-node"]), int(both["neighbors-to-explore-at-insert"]))
+                    else:
+                        raise child.error(unsupported(f"the index setting '{key}' (field {words[1]})"))
+            case "attribute":
+                for key, value in settings.items():
+                    if key == "distance-metric":
+                        if value not in METRICS:
+                            raise child.error(unsupported(f"the distance metric '{value}'"))
+                        made["metric"] = value
+                    elif key not in ("fast-search", "fast-access", "fast-rank", "paged"):
+                        raise child.error(unsupported(f"the attribute setting '{key}' (field {words[1]})"))
+            case "match":
+                for key in settings:
+                    if key == "cased":
+                        made["cased"] = True
+                    elif key in ("word", "exact"):
+                        made["exact"] = True
+                    elif key not in ("text", "uncased"):
+                        raise child.error(unsupported(f"'match: {key}' (field {words[1]})"))
+            case "rank":
+                for key in settings:
+                    if key != "filter":
+                        raise child.error(unsupported(f"'rank: {key}' (field {words[1]})"))
+                    made["filter"] = True
+            case "stemming":
+                made["stemming"] = child.value != "none"
+            case "normalizing":
+                made["normalizing"] = child.value != "none"
+            case "weight":
+                made["weight"] = int(child.value or 100)
+            case "dictionary" if set(settings) <= {"btree", "hash", "uncased"}:
+                pass
+            case "summary" if not settings:
+                made["summary"] = True
+            case other:
+                raise child.error(unsupported(f"'{other}' in a field ({words[1]})"))
+    made_field = Field(**made)  # type: ignore[arg-type]
+    _check_field(made_field, statement)
+    return made_field
+
+
+def _check_field(found: Field, statement: Statement) -> None:
+    kind = found.type
+    if kind.tensor is not None and found.index and not found.attribute:
+        raise statement.error(f"Field '{found.name}': A tensor that is an index must be an attribute too")
+    if kind.tensor is None and found.index and kind.scalar != "string":
+        raise statement.error(
+            f"Field '{found.name}': index is only possible for strings and tensors, not {kind}; use attribute"
+        )
+    if kind.tensor is not None and found.index and (kind.tensor.mapped or len(kind.tensor.indexed) != 1):
+        raise statement.error(unsupported(f"an index on {kind} (field {found.name}); only tensor(x[n])"))
+    if found.bm25 and not found.text:
+        raise statement.error(f"Field '{found.name}': enable-bm25 needs an indexed string")
+    if found.text and found.attribute:
+        raise statement.error(unsupported(f"both index and attribute on the string {found.name}"))
+    if found.text and (found.exact or found.cased):
+        raise statement.error(unsupported(f"match exact, word or cased on the index {found.name}; use an attribute"))
+    if kind.tensor is not None and found.metric == "hamming" and kind.tensor.cell != "int8":
+        raise statement.error(unsupported(f"hamming distance on {kind} (field {found.name}); only int8"))
+
+
+def read_summary(statement: Statement, known: dict[str, dict[str, str]]) -> dict[str, str]:
+    """`document-summary name [inherits a] { … }` as {name in the summary: field}."""
+    fields: dict[str, str] = {}
+    for base in _inherited(statement):
+        if base not in known and base != "default":
+            raise statement.error(f"document-summary inherits '{base}', which does not exist")
+        fields.update(known.get(base, {}))
+    for child in statement.children:
+        if child.keyword == "summary" and len(child.words) >= 2:
+            source = child.words[1]
+            for inner in child.children:
+                if inner.keyword == "source" and inner.value:
+                    source = inner.value.strip()
+                else:
+                    raise inner.error(unsupported(f"'{inner.keyword}' in a summary field"))
+            fields[child.words[1]] = source
+        elif child.keyword not in ("from-disk", "omit-summary-features"):
+            raise child.error(unsupported(f"'{child.keyword}' in a document-summary"))
+    return fields
+
+
+def read_onnx_model(statement: Statement) -> OnnxModel:
+    """`onnx-model name { file: … input a: … output b: … }`."""
+    file, inputs, outputs = "", {}, {}
+    for child in statement.children:
+        name = child.words[1].strip('"') if len(child.words) > 1 else ""
+        if child.keyword == "file":
+            file = (child.value or "").strip()
+        elif child.keyword == "input":
+            inputs[name] = (child.value or "").strip()
+        elif child.keyword == "output":
+            outputs[name] = (child.value or "").strip()
+        elif child.keyword not in (
+            "gpu-device", "intraop-threads", "interop-threads", "execution-mode", "optimize-model",
+        ):  # fmt: skip
+            raise child.error(unsupported(f"'{child.keyword}' in an onnx-model"))
+    if not file:
+        raise statement.error("an onnx-model needs a 'file'")
+    return OnnxModel(statement.words[1], file, inputs, outputs)
+
+
+def read_constant(statement: Statement) -> Constant:
+    """`constant name { file: …  type: … }` or `constant name type: value`."""
+    if statement.value is not None:
+        return read_inline_constant(statement.header.split(None, 1)[1], statement.value, statement)
+    settings = {c.header: c.value or "" for c in statement.children}
+    if "file" not in settings or "type" not in settings:
+        raise statement.error("a constant needs 'file' and 'type'")
+    return Constant(statement.words[1], _tensor_type(settings["type"], statement), file=settings["file"].strip())
+
+
+def read_constants(statement: Statement) -> list[Constant]:
+    """`constants { name type: value … }`."""
+    return [read_inline_constant(c.header, c.value, c) for c in statement.children]
+
+
+def read_inline_constant(header: str, value: str | None, place: Statement) -> Constant:
+    """`name [type]: literal` or `name type: file: path`; the type is double where there is none."""
+    words = header.split(None, 1)
+    kind = _tensor_type(words[1] if len(words) > 1 else "double", place)
+    if value is None:
+        raise place.error(f"the constant '{words[0]}' has no value")
+    if value.startswith("file:"):
+        return Constant(words[0], kind, file=value[5:].strip())
+    return Constant(words[0], kind, value=value)
+
+
+def _tensor_type(text: str, place: Statement) -> TensorType:
+    try:
+        return TensorType.parse(text.strip())
+    except TensorError as e:
+        raise place.error(str(e)) from e

@@ -1,0 +1,302 @@
+"""/search/: from the parameters of a request to a plan, and from its outcome to Vespa's JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from . import grouping, yql
+from .application import Application
+from .columns import MultiColumn, NumberColumn, StringColumn
+from .engine import Engine
+from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
+from .http import Request, Response, json_response
+from .match import fields_of
+from .parameters import Parameters, read
+from .schema import Schema
+from .search import Hit, Outcome, Part, Plan, feature_values, run
+from .sorting import criterion, parse_sorting
+from .table import Table
+from .tensors import FORMATS, Tensor
+from .values import decode, is_undefined, json_value
+
+MAX_HITS, MAX_OFFSET = 400, 1000
+
+
+class SearchApi:
+    """Handles /search/ for one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def handle(self, request: Request) -> Response:
+        """Any search; a refusal is Vespa's JSON with `root.errors`."""
+        started = time.perf_counter()
+        self.engine.counts["query"] += 1
+        try:
+            if request.method not in ("GET", "POST"):
+                return json_response(405, _root(0, [QueryError(ILLEGAL_QUERY, f"'{request.method}' is not allowed")]))
+            application = self.engine.application
+            if application is None:
+                raise QueryError(ILLEGAL_QUERY, "No application is deployed; deploy one first")
+            parameters = Parameters(read(request), application.package.query_profiles)
+            plan = make_plan(application, parameters)
+            with self.engine.lock:
+                application = self.engine.application
+                assert application is not None
+                outcome = run(application, self.engine.tables, plan, parameters)
+                answer, filled = _render(self.engine, application, plan, parameters, outcome)
+            if parameters.flag("presentation.timing"):
+                seconds = round(time.perf_counter() - started, 6)
+                answer = {"timing": {"querytime": seconds, "summaryfetchtime": 0.0, "searchtime": seconds}, **answer}
+            return json_response(200 if filled or not answer["root"].get("errors") else 400, answer)
+        except QueryError as e:
+            return json_response(400, _root(0, [e]))
+        except (yql.YqlError, grouping.GroupingError) as e:
+            return json_response(400, _root(0, [QueryError(INVALID_PARAMETER, str(e))]))
+
+
+def _root(total: int, errors: Iterable[QueryError]) -> dict[str, Any]:
+    root: dict[str, Any] = {"id": "toplevel", "relevance": 1.0, "fields": {"totalCount": total}}
+    if listed := [e.json() for e in errors]:
+        root["errors"] = listed
+    return {"root": root}
+
+
+def make_plan(application: Application, parameters: Parameters) -> Plan:
+    """What a request asks. Raises QueryError and YqlError."""
+    query = _statement(parameters)
+    hits = query.limit if query.limit is not None else parameters.integer("hits", 10)
+    offset = query.offset if query.offset is not None else parameters.integer("offset", 0)
+    if query.limit is not None:
+        hits = max(0, query.limit - offset) if query.offset is not None else query.limit
+    for name, value, most in (
+        ("hits", hits, parameters.integer("maxHits", MAX_HITS)), ("offset", offset, parameters.integer("maxOffset", MAX_OFFSET)),
+    ):  # fmt: skip
+        if value < 0:
+            raise QueryError(ILLEGAL_QUERY, f"Could not set '{name}': {value} is negative")
+        if value > most:
+            raise QueryError(
+                ILLEGAL_QUERY,
+                f"{value} {name} requested, configured limit: {most}. See "
+                "https://docs.vespa.ai/en/reference/api/query.html#native-execution-parameters",
+            )
+    schemas = _sources(application, query, parameters)
+    known = [application.schemas[s] for s in schemas]
+    for name in fields_of(query.where):
+        if not any(s.searched(name) is not None for s in known):
+            raise QueryError(INVALID_PARAMETER, f"Could not create query from YQL: Field '{name}' does not exist.")
+    defaults = yql.UserTextDefaults(
+        parameters.text("model.type") or "weakAnd", parameters.text("model.defaultIndex") or "default"
+    )
+    where = yql.expand_user_input(query.where, lambda name: any(s.searched(name) is not None for s in known), defaults)
+    if query.order_by:
+        sorting = tuple(criterion(o.field, o.ascending, o.function) for o in query.order_by)
+    else:
+        sorting = parse_sorting(parameters.text("ranking.sorting") or "")
+    for c in sorting:
+        if not c.field.startswith("[") and not any(c.field in s.fields and s.fields[c.field].attribute for s in known):
+            raise QueryError(
+                INVALID_PARAMETER,
+                f"Cluster '{application.cluster}' has no sortable attribute named '{c.field}'",
+                application.cluster,
+            )
+    profile = parameters.text("ranking.profile") or "default"
+    changed = yql.Query(**{**query.__dict__, "where": where})
+    return Plan(changed, schemas, profile, offset, hits, sorting)
+
+
+def _statement(parameters: Parameters) -> yql.Query:
+    text, typed = parameters.text("yql"), parameters.text("model.queryString")
+    if text:
+        return yql.parse_yql(text, parameters.for_yql())
+    if typed is None or not typed.strip():
+        raise QueryError(ILLEGAL_QUERY, "No query", parameters.text("cluster"))
+    return yql.Query((), (), yql.UserInput(typed))
+
+
+def _sources(application: Application, query: yql.Query, parameters: Parameters) -> tuple[str, ...]:
+    """The document types that a query searches. Raises QueryError."""
+    everything = tuple(application.schemas)
+    named = query.sources or tuple(s.strip() for s in (parameters.text("model.sources") or "").split(",") if s.strip())
+    chosen: list[str] = []
+    for name in named:
+        if name in ("*", application.cluster):
+            chosen += everything
+        elif (kind := name.removeprefix(f"{application.cluster}.")) in everything:
+            chosen.append(kind)
+        else:
+            valid = ", ".join(sorted([application.cluster, *(f"{application.cluster}.{s}" for s in everything)]))
+            raise QueryError(
+                INVALID_PARAMETER, f"Could not resolve source ref '{name}'. Valid source refs are {valid}."
+            )
+    found = tuple(dict.fromkeys(chosen)) or everything
+    restrict = parameters.text("model.restrict")
+    if restrict:
+        found = tuple(s for s in found if s in {r.strip() for r in restrict.split(",")})
+    return found
+
+
+def _render(
+    engine: Engine, application: Application, plan: Plan, parameters: Parameters, outcome: Outcome
+) -> tuple[dict[str, Any], bool]:
+    """The JSON of an outcome, and whether it has something to show in spite of its errors."""
+    tensors = (
+        parameters.text("presentation.format.tensors") or parameters.text("presentation.format.tensors.") or "short"
+    )
+    if tensors not in FORMATS:
+        raise QueryError(
+            ILLEGAL_QUERY, f"Could not set 'presentation.format.tensors': Value '{tensors}' is not a tensor format"
+        )
+    summary = parameters.text("presentation.summary") or "default"
+    renderer = _HitRenderer(engine, application, plan, summary, tensors)
+    errors = list(outcome.errors)
+    unknown = not any(renderer.knows(p.schema) for p in outcome.parts)
+    if unknown:
+        errors.append(QueryError(INVALID_PARAMETER, f"Summary '{summary}' does not exist"))
+    shown = [renderer.hit(h, next(p for p in outcome.parts if p.schema == h.schema)) for h in outcome.hits]
+    answer = _root(outcome.total, errors)
+    root = answer["root"]
+    parts = len(plan.schemas)
+    count = sum(p.table.count for p in outcome.parts)
+    coverage = {
+        "coverage": 100,
+        "documents": count,
+        "full": True,
+        "nodes": len(outcome.parts),
+        "results": parts,
+        "resultsFull": parts,
+    }
+    root = (
+        {k: v for k, v in root.items() if k != "errors"}
+        | {"coverage": coverage}
+        | {k: v for k, v in root.items() if k == "errors"}
+    )
+    groups = _groups(plan, outcome, renderer, application)
+    if shown or groups:
+        root["children"] = groups + shown
+    return {"root": root}, bool((shown or groups) and not unknown)
+
+
+def _groups(plan: Plan, outcome: Outcome, renderer: _HitRenderer, application: Application) -> list[dict[str, Any]]:
+    """The result of each grouping."""
+    found = []
+    for number, request in enumerate(plan.query.grouping):
+        if len(outcome.parts) != 1:
+            raise QueryError(ILLEGAL_QUERY, unsupported("grouping over more than one document type"))
+        part = outcome.parts[0]
+        for name in request.attributes():
+            if name not in part.table.columns:
+                raise QueryError(
+                    ILLEGAL_QUERY, f"Grouping request references unknown attribute '{name}'", application.cluster
+                )
+        source = grouping.GroupingSource(
+            len(part.rows), lambda name, part=part: _column(part.table, part.rows, name), part.relevance,
+            lambda row, cls, part=part: renderer.group_hit(part, row, cls),
+        )  # fmt: skip
+        try:
+            found.append(grouping.execute(request, source, number=number))
+        except grouping.GroupingError as e:
+            raise QueryError(INVALID_PARAMETER, str(e), application.cluster) from e
+    return found
+
+
+def _column(table: Table, rows: np.ndarray, name: str) -> grouping.Column:
+    column = table.columns[name]
+    scalar = table.schema.fields[name].type.scalar
+    kind = {"string": "string", "bool": "bool", "float": "float", "double": "float"}.get(scalar, "int")
+    if isinstance(column, NumberColumn):
+        values = [
+            v if p else None for v, p in zip(column.values[rows].tolist(), column.present[rows].tolist(), strict=True)
+        ]
+        return grouping.Column(kind, [bool(v) for v in values] if kind == "bool" else values)
+    if isinstance(column, StringColumn):
+        return grouping.Column(kind, column.strings(rows))
+    if isinstance(column, MultiColumn):
+        return grouping.Column(kind, [list(column.rows[row]) for row in rows], multi=True)
+    raise grouping.GroupingError(unsupported(f"grouping by the tensor '{name}'"))
+
+
+class _HitRenderer:
+    """Makes the JSON of hits."""
+
+    def __init__(self, engine: Engine, application: Application, plan: Plan, summary: str, tensors: str) -> None:
+        self.engine, self.application, self.plan = engine, application, plan
+        self.summary, self.tensors = summary, tensors
+        self.chosen = frozenset(plan.query.fields)
+
+    def knows(self, schema: str, summary: str | None = None) -> bool:
+        """Whether a type has the summary class."""
+        return (summary or self.summary) in ("default", *self.application.schemas[schema].summaries)
+
+    def hit(self, hit: Hit, part: Part, summary: str | None = None) -> dict[str, Any]:
+        """One hit. Of a summary class that its type lacks only the id, relevance and source."""
+        summary = summary or self.summary
+        table = part.table
+        id = table.ids[hit.row]
+        shown: dict[str, Any] = {
+            "id": _hit_id(self.application.cluster, id),
+            "relevance": hit.relevance,
+            "source": self.application.cluster,
+        }
+        if not self.knows(hit.schema, summary):
+            return shown
+        fields: dict[str, Any] = {}
+        if hit.features is not None:
+            fields["matchfeatures"] = self._features(hit.features)
+        plain = self._summary(table.schema, id, summary)
+        if part.profile.summary_features:
+            plain["summaryfeatures"] = self._features(
+                feature_values(part.context, np.array([hit.row]), part.profile.summary_features)[0]
+            )
+        if self.chosen:
+            plain = {k: v for k, v in plain.items() if k in self.chosen}
+        if "documentid" in plain:
+            shown["id"] = id
+        return shown | {"fields": fields | plain}
+
+    def group_hit(self, part: Part, position: int, summary: str | None) -> dict[str, Any]:
+        """A hit in a group's list, by its position among the matches."""
+        hit = Hit(part.schema, int(part.rows[position]), float(part.relevance[position]))
+        if part.profile.match_features:
+            hit.features = feature_values(part.context, np.array([hit.row]), part.profile.match_features)[0]
+        return self.hit(hit, part, summary)
+
+    def _features(self, features: dict[str, Any]) -> dict[str, Any]:
+        return {k: json_value(v, self.tensors) if isinstance(v, Tensor) else v for k, v in sorted(features.items())}
+
+    def _summary(self, schema: Schema, id: str, summary: str) -> dict[str, Any]:
+        """The fields of a summary class of a document as it is stored now."""
+        row = self.engine.store.get(id)
+        if row is None:
+            return {}
+        fields = decode(schema, row[2], row[3])
+        if summary == "default":
+            names = {"documentid": "documentid"} | {n: n for n, f in schema.fields.items() if f.summary}
+        else:
+            names = schema.summaries[summary]
+        shown: dict[str, Any] = {"sddocname": schema.name}
+        for name, source in names.items():
+            if source == "documentid":
+                shown[name] = id
+                continue
+            field, value = schema.fields.get(source), fields.get(source)
+            if field is None:
+                continue
+            if field.attribute and field.type.scalar == "bool" and not field.type.collection and value is None:
+                value = False
+            if value is not None and not (isinstance(value, (list, dict)) and is_undefined(field, value)):
+                shown[name] = json_value(value, self.tensors)
+        return shown
+
+
+def _hit_id(cluster: str, id: str) -> str:
+    """`index:<cluster>/0/<global id>`: the id of a hit whose summary has no document id. The global id is 12 bytes: where the
+    document is (MD5 of what is specific in its id, or its number), then MD5 of the whole id."""
+    specific = id.split(":", 4)[4]
+    place = hashlib.md5(specific.encode(), usedforsecurity=False).digest()[:4]
+    return f"index:{cluster}/0/{(place + hashlib.md5(id.encode(), usedforsecurity=False).digest()[4:12]).hex()}"

@@ -1,0 +1,176 @@
+"""Field values: from JSON, to JSON, and as the store keeps them.
+
+A document's fields are a dict of Python values: str, int, float, bool, a list (array), a dict of weights (weighted set), a Tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from .errors import DocumentError
+from .schema import INTEGERS, Field, FieldType, Schema
+from .tensors import Tensor, TensorError, TensorType, parse_document_tensor, render
+
+Fields = dict[str, Any]
+
+
+def parse_scalar(kind: str, value: Any) -> Any:
+    """A JSON value as a scalar of that kind. Raises ValueError in the words of Java's parsers."""
+    if kind == "string":
+        if isinstance(value, str):
+            return value
+        if isinstance(value, (bool, int, float)):
+            return str(value).lower() if isinstance(value, bool) else str(value)
+    elif kind == "bool":
+        if isinstance(value, bool):
+            return value
+        if value in ("true", "false"):
+            return value == "true"
+        if isinstance(value, int):
+            return bool(value)
+    elif kind in INTEGERS:
+        if isinstance(value, (int, str)) and not isinstance(value, bool):
+            try:
+                number = int(value)
+            except ValueError:
+                raise ValueError(f'For input string: "{value}"') from None
+            bits = INTEGERS[kind]
+            if not -(1 << (bits - 1)) <= number < 1 << (bits - 1):
+                raise ValueError(f'Value out of range. Value:"{number}"')
+            return number
+        if isinstance(value, float):
+            raise ValueError(f'For input string: "{value}"')
+    elif isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f'For input string: "{value}"') from None
+        return float(str(np.float32(number))) if kind == "float" else number
+    raise ValueError(f"Expected a value of type {kind}, but got {orjson.dumps(value).decode()[:80]}")
+
+
+def parse_value(kind: FieldType, value: Any) -> Any:
+    """A JSON value of a field. Raises ValueError or TensorError."""
+    if kind.tensor is not None:
+        return parse_document_tensor(kind.tensor, value)
+    if not kind.collection:
+        return parse_scalar(kind.scalar, value)
+    if kind.collection == "array":
+        if not isinstance(value, list):
+            raise ValueError(f"Expected an array, but got {orjson.dumps(value).decode()[:80]}")
+        return [parse_scalar(kind.scalar, v) for v in value]
+    if isinstance(value, list):  # [{"key": …, "value": …}] is accepted too
+        value = {v["key"]: v["value"] for v in value if isinstance(v, dict) and {"key", "value"} <= v.keys()}
+    if not isinstance(value, dict):
+        raise ValueError(f"Expected a weighted set, but got {orjson.dumps(value).decode()[:80]}")
+    return {parse_scalar(kind.scalar, k): parse_scalar("int", w) for k, w in value.items()}
+
+
+def parse_field(schema: Schema, document_id: str, name: str, value: Any) -> Any:
+    """The value of a named field in a put or an assign. Raises DocumentError 400."""
+    kind = field_of(schema, name).type
+    try:
+        return parse_value(kind, value)
+    except (ValueError, TensorError) as e:
+        raise DocumentError(
+            400, f"In document '{document_id}': Could not parse field '{name}' of type {kind}: {e}"
+        ) from e
+
+
+def field_of(schema: Schema, name: str) -> Field:
+    """The field. Raises DocumentError 400 for an unknown one."""
+    try:
+        return schema.fields[name]
+    except KeyError:
+        raise DocumentError(400, f"Field '{name}' is not defined in document type '{schema.name}'") from None
+
+
+def parse_fields(schema: Schema, document_id: str, fields: Any) -> Fields:
+    """The fields of a put; null is as if absent. Raises DocumentError 400."""
+    if not isinstance(fields, dict):
+        raise DocumentError(400, f"In document '{document_id}': Expected 'fields' to be an object")
+    return {
+        name: parse_field(schema, document_id, name, value)
+        for name, value in fields.items()
+        if value is not None or field_of(schema, name) is None
+    }
+
+
+def json_value(value: Any, tensors: str) -> Any:
+    """A value as JSON, tensors in one of the forms of `format.tensors`."""
+    if isinstance(value, Tensor):
+        return render(value, tensors)
+    if isinstance(value, dict):
+        return {str(k): w for k, w in value.items()}
+    return value
+
+
+def is_undefined(field: Field, value: Any) -> bool:
+    """Whether an attribute holding this value counts as never set: no value, '', an empty collection, NaN."""
+    return value is None or value == "" or value == [] or value == {} or value != value  # noqa: PLR0124
+
+
+def document_json(schema: Schema, fields: Mapping[str, Any], chosen: frozenset[str] | None, tensors: str) -> Fields:
+    """A document as a get or a visit shows it: attributes that were never set are left out, but a bool is false and
+    a mapped tensor keeps its empty value. `chosen` names the fields to show."""
+    shown: Fields = {}
+    for name, field in schema.fields.items():
+        if chosen is not None and name not in chosen:
+            continue
+        value = fields.get(name)
+        if field.attribute and not isinstance(value, Tensor):
+            if field.type.scalar == "bool" and not field.type.collection and value is None:
+                value = False
+            elif is_undefined(field, value):
+                continue
+        if value is not None:
+            shown[name] = json_value(value, tensors)
+    return shown
+
+
+def encode(fields: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Fields for the store: JSON (under `t` each tensor's labels and size) and the cells of all tensors, one after another."""
+    plain: Fields = {}
+    tensors: dict[str, list[Any]] = {}
+    cells: list[bytes] = []
+    for name, value in fields.items():
+        if isinstance(value, Tensor):
+            cells.append(_packed(value.type, value.cells))
+            tensors[name] = [value.labels, len(cells[-1])]
+        else:
+            plain[name] = list(value.items()) if isinstance(value, dict) else value
+    return orjson.dumps({"f": plain, "t": tensors}), b"".join(cells)
+
+
+def decode(schema: Schema, plain: bytes, cells: bytes) -> Fields:
+    """The fields that `encode` stored; those that the schema no longer has are left out."""
+    stored = orjson.loads(plain)
+    fields: Fields = {}
+    for name, value in stored["f"].items():
+        if (field := schema.fields.get(name)) is not None and field.type.tensor is None:
+            fields[name] = {k: w for k, w in value} if field.type.collection == "weightedset" else value
+    at = 0
+    for name, (labels, size) in stored["t"].items():
+        field = schema.fields.get(name)
+        if field is not None and field.type.tensor is not None:
+            fields[name] = _unpacked(field.type.tensor, tuple(tuple(block) for block in labels), cells[at : at + size])
+        at += size
+    return fields
+
+
+def _packed(kind: TensorType, cells: np.ndarray) -> bytes:
+    if kind.cell == "bfloat16":
+        return (np.ascontiguousarray(cells, "<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    return np.ascontiguousarray(cells).tobytes()
+
+
+def _unpacked(kind: TensorType, labels: tuple[tuple[str, ...], ...], data: bytes) -> Tensor:
+    if kind.cell == "bfloat16":
+        flat = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    else:
+        flat = np.frombuffer(data, kind.dtype)
+    return Tensor(kind, labels, flat.reshape(len(labels), *kind.shape))

@@ -1,0 +1,172 @@
+"""Vectors of one field: distances as Vespa computes them, and the nearest neighbours by faiss.
+
+Exact (flat) for as long as that is fast; with more rows than GRAPH_ROWS a field with an HNSW index gets a graph, whose
+storage is the same flat index. A filter that leaves few rows is always searched exactly: a graph with a strict filter loses
+recall (faiss HNSW + bitmap at 5 %: 0.61). So the engine is never less exact than Vespa.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import faiss
+import numpy as np
+
+from .columns import Growing
+from .ranking import Value
+from .schema import Field
+
+GRAPH_ROWS = 100_000
+EXACT_SHARE, EXACT_ROWS = 0.2, 25_000
+GATHER_SHARE = 0.05  # below, gathering the rows beats a scan with a bitmap
+REACH = 2  # how much further than faiss would need the graph is explored where a filter is on
+
+log = logging.getLogger("local_vespa")
+NO_DISTANCE = float(np.finfo(np.float64).max)
+
+
+class VectorColumn:
+    """A dense vector a row; rows without one are zeros and never found."""
+
+    def __init__(self, field: Field) -> None:
+        assert field.type.tensor is not None
+        self.field, self.type, self.metric = field, field.type.tensor, field.metric
+        self.dims = self.type.block_size
+        kind = faiss.METRIC_L2 if self.metric in ("euclidean", "hamming") else faiss.METRIC_INNER_PRODUCT
+        self._flat = faiss.IndexFlat(self.dims, kind)
+        self._graph: faiss.IndexHNSWFlat | None = None
+        self._building = False
+        self._pending: list[np.ndarray] = []
+        self._present = Growing(bool)
+        self._norms = Growing(np.float32)
+        self._lock = threading.Lock()
+
+    def append(self, value: object) -> None:
+        cells = np.zeros(self.dims, np.float32) if value is None else value.array.reshape(-1).astype(np.float32)  # type: ignore[attr-defined]
+        norm = 1.0
+        if self.metric == "angular":  # a scan then is an inner product; `gather` undoes it
+            norm = float(np.linalg.norm(cells)) or 1.0
+            cells = cells / np.float32(norm)
+        self._pending.append(cells)
+        self._present.append(value is not None)
+        self._norms.append(norm)
+
+    def _flush(self) -> None:
+        """Adds the pending rows; faiss is slow at one at a time."""
+        with self._lock:
+            if self._pending:
+                (self._graph or self._flat).add(np.stack(self._pending))
+                self._pending = []
+
+    @property
+    def present(self) -> np.ndarray:
+        return self._present.view
+
+    def _stored(self) -> np.ndarray:
+        """[rows, dims] as faiss holds them, without a copy; not to be kept over an append."""
+        self._flush()
+        flat = self._flat
+        return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * self.dims).reshape(flat.ntotal, self.dims)
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """float32 [len(rows), dims]: the vectors as they were given."""
+        found = self._stored()[rows]
+        if self.metric == "angular":
+            found = found * self._norms.view[rows][:, None]
+            if self.type.cell == "bfloat16":
+                bits = found.view(np.uint32)
+                found = ((bits + 0x8000) & 0xFFFF0000).view(np.float32)
+        return found
+
+    def feature(self, rows: np.ndarray) -> Value:
+        """attribute(name)."""
+        return Value.dense(self.type, self.gather(rows).reshape(len(rows), *self.type.shape).astype(self.type.dtype))
+
+    def distances(self, query: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rank features distance and closeness of rows, float64; no vector: the greatest distance and 0."""
+        query = query.astype(np.float32).reshape(-1)
+        stored = self._stored()[rows]
+        if self.metric in ("euclidean", "hamming"):
+            if self.metric == "hamming":
+                bits = stored.astype(np.int8).view(np.uint8) ^ query.astype(np.int8).view(np.uint8)
+                distance = np.bitwise_count(bits).sum(1).astype(np.float64)
+            else:
+                distance = np.sqrt(np.square(stored - query).sum(1, dtype=np.float64))
+            closeness = 1 / (1 + distance)
+        else:
+            dots = (stored @ query).astype(np.float64)
+            if self.metric == "dotproduct":
+                distance, closeness = -dots, dots
+            else:
+                length = float(query @ query)
+                if self.metric == "angular":
+                    distance = np.arccos(np.clip(dots / (np.sqrt(length) or 1.0), -1, 1))
+                else:
+                    distance = 1 - np.clip(dots / (length or 1.0), -1, 1)
+                closeness = 1 / (1 + distance)
+        missing = ~self._present.view[rows]
+        distance[missing], closeness[missing] = NO_DISTANCE, 0.0
+        return distance, closeness
+
+    def nearest(self, query: np.ndarray, k: int, allowed: np.ndarray, approximate: bool) -> np.ndarray:
+        """The rows of the k nearest vectors among the allowed ones (bool [rows]), nearest first."""
+        self._flush()
+        query = query.astype(np.float32).reshape(1, -1)
+        allowed = allowed & self._present.view
+        left, total = int(np.count_nonzero(allowed)), len(allowed)
+        k = min(k, left)
+        if k == 0:
+            return np.empty(0, np.int64)
+        if self.metric == "hamming" or left <= GATHER_SHARE * total:
+            rows = np.flatnonzero(allowed)
+            distance, _ = self.distances(query, rows)
+            best = np.argpartition(distance, k - 1)[:k]
+            return rows[best[np.argsort(distance[best], kind="stable")]]
+        bits = np.packbits(allowed, bitorder="little")
+        selector = None if left == total else faiss.IDSelectorBitmap(total, faiss.swig_ptr(bits))
+        if self._graph is not None and approximate and left > max(EXACT_SHARE * total, EXACT_ROWS):
+            assert self.field.hnsw is not None
+            effort = max(k, 64) * (1 if selector is None else REACH)
+            found = self._graph.search(query, k, params=faiss.SearchParametersHNSW(sel=selector, efSearch=effort))[1][0]
+            if (found >= 0).all():
+                return found
+        params = None if selector is None else faiss.SearchParameters(sel=selector)
+        return self._flat.search(query, k, params=params)[1][0]
+
+    def maybe_build_graph(self) -> None:
+        """Starts building the graph where there are enough rows for one; until it is done, search stays exact."""
+        if self.field.hnsw is None or self._graph or self._building or len(self._present.view) <= GRAPH_ROWS:
+            return
+        if self.metric == "hamming":
+            return
+        self._building = True
+        threading.Thread(target=self._build_graph, name=f"hnsw-{self.field.name}", daemon=True).start()
+
+    def _build_graph(self) -> None:
+        assert self.field.hnsw is not None
+        links, explored = self.field.hnsw
+        graph = faiss.IndexHNSWFlat(self.dims, links, self._flat.metric_type)
+        graph.hnsw.efConstruction = explored
+        log.info(
+            "building an HNSW graph for %s over %d vectors; searches are exact meanwhile",
+            self.field.name,
+            self._flat.ntotal,
+        )
+        while True:
+            with self._lock:
+                done, total = graph.ntotal, self._flat.ntotal
+                part = self._stored_unlocked()[done : done + 4096].copy()
+                if done == total and not self._pending:
+                    self._graph, self._flat = graph, faiss.downcast_index(graph.storage)
+                    log.info("the HNSW graph for %s is ready", self.field.name)
+                    return
+                if self._pending:
+                    self._flat.add(np.stack(self._pending))
+                    self._pending = []
+            if len(part):
+                graph.add(part)
+
+    def _stored_unlocked(self) -> np.ndarray:
+        flat = self._flat
+        return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * self.dims).reshape(flat.ntotal, self.dims)
