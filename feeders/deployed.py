@@ -7,12 +7,13 @@ right.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tokenizers import Tokenizer
 from vespa.application import Vespa
 from vespa.exceptions import VespaError
+from vespa.io import VespaQueryResponse
 
 from mrse_model.errors import InputError
 from mrse_model.serving import ExportedModel
@@ -49,18 +50,22 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
 
 def indexed(app: Vespa, version: str) -> tuple[int, int]:
     """How many items the index holds: (of this model version, of other versions)."""
-    total = _count(app, "select item_id from item where true", version)
-    ours = _count(app, "select item_id from item where model_version contains @version", version)
+    total = count(app, "select item_id from item where true")
+    ours = count(app, "select item_id from item where model_version contains @version", version=version)
     return ours, total - ours
 
 
-def _count(app: Vespa, yql: str, version: str) -> int:
-    body = {"yql": yql, "version": version, "hits": 0, "ranking": "unranked", "timeout": "10s"}
+def count(app: Vespa, yql: str, **parameters: str) -> int:
+    """How many documents match. Raises InputError with Vespa's words, or when nobody answers."""
+    body = {"yql": yql, "hits": 0, "ranking": "unranked", "timeout": "10s", **parameters}
     try:
         with app.syncio(num_retries_429=1) as session:
-            return int(session.query(body=body).json["root"]["fields"]["totalCount"])
+            answer = cast(VespaQueryResponse, session.query(body=body))
+            return int(answer.json["root"]["fields"]["totalCount"])
     except (VespaError, KeyError) as error:
-        raise InputError(f"{app.end_point} cannot count its items: {error}", fix="Deploy first: mrse deploy") from None
+        raise InputError(f"{app.end_point} cannot count: {error}", fix="Deploy first: mrse deploy") from None
+    except Exception as error:  # httpr's exceptions share no base class
+        raise _nobody(app, error) from None
 
 
 def get(app: Vespa, path: str, parameters: dict[str, str] | None = None) -> tuple[int, Any]:
@@ -71,11 +76,13 @@ def get(app: Vespa, path: str, parameters: dict[str, str] | None = None) -> tupl
         try:
             response = session.http_client.get(app.end_point + path, params=parameters or {})
         except Exception as error:  # httpr's exceptions share no base class
-            raise InputError(
-                f"nothing answers at {app.end_point} ({error})",
-                fix="Start Vespa (mrse serve-local) or give another --endpoint",
-            ) from None
+            raise _nobody(app, error) from None
     try:
         return response.status_code, response.json()
     except (ValueError, RuntimeError):
         return response.status_code, response.text
+
+
+def _nobody(app: Vespa, error: Exception) -> InputError:
+    fix = "Start Vespa (mrse serve-local) or give another --endpoint"
+    return InputError(f"nothing answers at {app.end_point} ({error})", fix=fix)

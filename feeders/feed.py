@@ -12,10 +12,12 @@ import orjson
 from vespa.application import Vespa
 
 from feeders import cli_transport, pyvespa_transport
-from feeders.deployed import check_deployed, indexed
+from feeders.deployed import check_deployed, count, indexed
 from feeders.items import ItemSource
 from feeders.journal import Journal
 from feeders.operations import Operation, Outcome
+from feeders.shoppers import ShopperSource
+from feeders.updates import UpdateSource
 from mrse_model.errors import InputError
 
 Via = Literal["pyvespa", "cli"]
@@ -118,6 +120,39 @@ def feed_items(
         report = send_all(app, operations(), refused_file(state), via=via, journal=journal, progress=progress)
         report.note, report.missing, report.unchanged = note, len(missing), source.items.rows - puts
     return report
+
+
+def feed_shoppers(
+    app: Vespa,
+    source: ShopperSource,
+    state: Path,
+    *,
+    via: Via = "pyvespa",
+    full: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Feeds the people whose events changed since the last feed of this log to this endpoint (`full`: all of them)."""
+    people = len(source)
+    held = count(app, "select user_id from shopper where true")
+    with Journal(state, f"{app.end_point} shopper") as journal:
+        everything = full or len(journal) > held
+        report = send_all(
+            app,
+            source.operations(journal, everything=everything),
+            refused_file(state),
+            via=via,
+            journal=journal,
+            progress=progress,
+        )
+    report.unchanged = people - report.ok - report.failed
+    return report
+
+
+def feed_updates(
+    app: Vespa, source: UpdateSource, state: Path, *, via: Via = "pyvespa", progress: Progress | None = None
+) -> Report:
+    """Sends all partial updates of a file; sending them twice does no harm, so there is no journal."""
+    return send_all(app, source.operations(), refused_file(state), via=via, progress=progress)
 
 
 def refused_file(state: Path) -> Path:

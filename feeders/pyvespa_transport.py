@@ -54,13 +54,16 @@ async def _send(
     silent = 0  # operations given up without an answer since the last answer
 
     async def produce() -> None:
+        failure: list[Exception] = []
         try:
-            while silent < workers and (chunk := await asyncio.to_thread(_take, operations)):
+            while silent < workers and (chunk := await asyncio.to_thread(_take, operations, failure)):
                 for operation in chunk:
                     await waiting.put(operation)
         finally:
             for _ in range(workers):
                 await waiting.put(None)
+        if failure:
+            raise failure[0]
 
     async def work(session: VespaAsync) -> None:
         nonlocal silent
@@ -82,8 +85,14 @@ async def _send(
         raise InputError(f"{app.end_point} stopped answering", fix="Start it and run the same command again")
 
 
-def _take(operations: Iterator[Operation]) -> list[Operation]:
-    return list(itertools.islice(operations, CHUNK))
+def _take(operations: Iterator[Operation], failure: list[Exception]) -> list[Operation]:
+    """The next operations; what their source raises goes to `failure`, after those that it made before."""
+    taken: list[Operation] = []
+    try:
+        taken.extend(itertools.islice(operations, CHUNK))
+    except Exception as error:
+        failure.append(error)
+    return taken
 
 
 async def _deliver(session: VespaAsync, operation: Operation, attempts: int) -> Outcome:

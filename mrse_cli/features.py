@@ -1,0 +1,48 @@
+"""`mrse features`: the pictures of a catalogue through a frozen encoder, once, to Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mrse_cli.config import Config
+
+
+def features(
+    items: Annotated[Path, typer.Argument(help="Items file with image or image_path.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Feature file to write.")] = Path("features.parquet"),
+    encoder: Annotated[
+        str, typer.Option(help="efficientnet-lite0, or a CLIP, SigLIP or ViT folder or hub name.")
+    ] = "efficientnet-lite0",
+    size: Annotated[int | None, typer.Option(help="Pixels of a side. Default: the encoder's own.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
+    threads: Annotated[int | None, typer.Option(help="Threads. Default: all cores.")] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="Also write the encoder here as ONNX, for mrse feed --encoder.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Extract image features, once for a catalogue. Identical pictures are encoded once; a run that was cut off
+    goes on.
+
+    Example: mrse features items.parquet -o features.parquet
+    """
+    from mrse_model.images.encoders import export_onnx, load_encoder
+    from mrse_model.images.extract import extract
+
+    out_console = Console()
+    model = load_encoder(encoder, size)
+    try:
+        done = extract(items, out, model, batch=batch, threads=threads)
+    except KeyboardInterrupt:
+        out_console.print("interrupted: the same command goes on where it stopped")
+        raise
+    out_console.print(
+        f"{done.path}: {done.items} items, {done.without_picture} without a picture, {done.distinct} distinct pictures, "
+        f"{done.encoded} encoded now, {done.resumed} items done before"
+    )
+    if onnx is not None:
+        out_console.print(str(export_onnx(model, onnx)))

@@ -1,0 +1,154 @@
+"""`mrse feed`: items, partial updates or shoppers from Parquet into Vespa."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mrse_cli.config import Config
+from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
+from mrse_model.errors import InputError
+
+if TYPE_CHECKING:
+    from feeders.feed import Report
+    from feeders.pictures import Pictures
+    from mrse_model.serving import ExportedModel
+
+
+def feed(
+    file: Annotated[Path, typer.Argument(help="Parquet: items, or what --update and --shoppers say.")],
+    app: Package = Path("vespa_app"),
+    endpoint: Endpoint = LOCAL,
+    features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
+    encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
+    pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
+    searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="FILE holds item_id and fields to assign.")] = False,
+    shoppers: Annotated[bool, typer.Option("--shoppers", help="FILE is a search log; feed its people.")] = False,
+    columns: Annotated[
+        str | None, typer.Option(help="Further columns to feed: a,b,c. Default: those in the schema.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Column to take as the title.")] = "title",
+    via: Annotated[str, typer.Option(help="pyvespa, or cli: the Go client, faster for whole catalogues.")] = "pyvespa",
+    full: Annotated[bool, typer.Option("--full", help="Feed all, not only what changed since the last time.")] = False,
+    delete_missing: Annotated[
+        bool, typer.Option("--delete-missing", help="Remove what was fed before and is not in FILE now.")
+    ] = False,
+    check_pictures: Annotated[bool, typer.Option(help="Decode every picture before the first put.")] = True,
+    state: Annotated[Path | None, typer.Option(help="Journal of what was fed. Default: FILE.feed.sqlite.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads for the item tower.")] = 2,
+    cert: Certificate = None,
+    key: Key = None,
+    ca: Authority = None,
+    config: Config = None,
+) -> None:
+    """Feed Vespa from Parquet.
+
+    The whole file is checked before the first document is sent. A feed that was cut off goes on when it is started
+    again. Exit code 1: some documents were refused.
+
+    Example: mrse feed items.parquet --features features.parquet --searches searches.parquet
+    """
+    from feeders.feed import feed_items, feed_shoppers, feed_updates
+    from feeders.items import ItemSource
+    from feeders.led_by import LedBy
+    from feeders.schema import DocumentType
+    from feeders.shoppers import ShopperSource
+    from feeders.updates import UpdateSource
+    from mrse_model.serving import ExportedModel
+
+    if via not in ("pyvespa", "cli"):
+        raise InputError(f"no transport {via!r}", field="--via", fix="Take pyvespa or cli")
+    if update and shoppers:
+        raise InputError("--update and --shoppers exclude each other", fix="Run mrse feed twice")
+    way = cast(Literal["pyvespa", "cli"], via)
+    out = Console()
+    vespa = connect(endpoint, cert, key, ca)
+    journal = state or file.with_name(file.name + ".feed.sqlite")
+    doctype = DocumentType.load(app, "shopper" if shoppers else "item")
+    out.print(f"checking {file}")
+    with _bar(out) as bar:
+        task = bar.add_task("feeding", total=None)
+
+        def advance(n: int) -> None:
+            bar.advance(task, n)
+
+        try:
+            if update:
+                updates = UpdateSource.open(file, doctype)
+                bar.update(task, total=updates.table.rows)
+                report = feed_updates(vespa, updates, journal, via=way, progress=advance)
+            elif shoppers:
+                people = ShopperSource(file)
+                bar.update(task, total=len(people))
+                report = feed_shoppers(vespa, people, journal, via=way, full=full, progress=advance)
+            else:
+                model = ExportedModel.load(app / "models", threads=threads)
+                led_by = LedBy(searches, model.manifest) if searches else None
+                source = ItemSource.open(
+                    file,
+                    doctype,
+                    model,
+                    _pictures(file, model, features, encoder, pictures),
+                    led_by=led_by,
+                    columns=columns.split(",") if columns is not None else None,
+                    title=title,
+                    check_pictures=check_pictures,
+                )
+                if source.left_out:
+                    out.print(f"not in {doctype.file.name}, left out: {', '.join(source.left_out)}")
+                bar.update(task, total=source.items.rows)
+                report = feed_items(
+                    vespa, source, journal, via=way, full=full, delete_missing=delete_missing, progress=advance
+                )
+        except KeyboardInterrupt:
+            out.print("interrupted: the same command goes on where it stopped")
+            raise
+    _tell(out, report)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _pictures(file: Path, model: ExportedModel, features: Path | None, encoder: Path | None, wanted: bool) -> Pictures:
+    from feeders.pictures import EncodedPictures, ExtractedFeatures, NoPictures
+    from mrse_model.data.contract import ItemsFile
+    from mrse_model.serving import ImageEncoder
+
+    if features and encoder:
+        raise InputError("--features and --encoder exclude each other", fix="Give one of them")
+    if features:
+        return ExtractedFeatures(features, model.manifest)
+    if encoder:
+        return EncodedPictures(ImageEncoder.load(encoder), model.manifest, file)
+    if wanted and model.manifest.image_encoder and ItemsFile(file).image_column:
+        raise InputError(
+            "the model sees pictures and the file has some, but there are no features of them",
+            file=file,
+            field="image",
+            fix="Give --features (mrse features) or --encoder image_encoder.onnx, or --no-pictures",
+        )
+    return NoPictures()
+
+
+def _bar(out: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=out, transient=True)
+
+
+def _tell(out: Console, report: Report) -> None:
+    parts = [f"{report.ok} fed in {report.seconds:.1f} s ({report.per_second:.0f}/s)"]
+    if report.unchanged:
+        parts.append(f"{report.unchanged} unchanged")
+    if report.removed:
+        parts.append(f"{report.removed} removed")
+    elif report.missing:
+        parts.append(f"{report.missing} fed earlier are not in the file now (--delete-missing removes them)")
+    out.print("; ".join(parts))
+    if report.note:
+        out.print(report.note)
+    if report.failed:
+        out.print(f"{report.failed} refused, see {report.dead_letters}; the first: {report.first_error}")

@@ -1,0 +1,122 @@
+"""A server that records what it is sent and answers as it is told: for what a real engine cannot be made to do.
+
+It keeps documents, counts them by model version, evaluates query_text, and fails on demand. HTTP/1.1 and h2c, as the
+clients want.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+import numpy as np
+import onnxruntime
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
+
+
+class RecordingVespa:
+    """status: decides the status of a document operation, given (method, document path, how often it was tried)."""
+
+    def __init__(self, models: Path) -> None:
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.operations: list[tuple[str, str, dict[str, Any]]] = []
+        self.queries: list[dict[str, Any]] = []
+        self.status: Callable[[str, str, int], int] = lambda method, path, tries: 200
+        self.answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+        self._tries: dict[str, int] = {}
+        self._model = onnxruntime.InferenceSession(models / "query_text.onnx", providers=["CPUExecutionProvider"])
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> RecordingVespa:
+        self._server = Server(
+            self._serve,
+            port=self.port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.auto,
+            websockets=False,
+            log_enabled=False,
+        )
+        self._loop = asyncio.new_event_loop()
+        run = lambda: self._loop.run_until_complete(self._server.serve())  # noqa: E731
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"{self.url}/ApplicationStatus", timeout=5).close()
+                return self
+            except OSError:
+                time.sleep(0.02)
+        raise RuntimeError("the recording server does not start")
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._server.stop)
+        self._thread.join(10)
+
+    async def _serve(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        parameters = {k: v[0] for k, v in parse_qs(scope["query_string"].decode()).items()}
+        status, answer = self._route(scope["method"], unquote(scope["path"]), parameters, json.loads(body or b"{}"))
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    def _route(self, method: str, path: str, parameters: dict[str, str], body: dict[str, Any]) -> tuple[int, Any]:
+        if path.startswith("/document/v1/"):
+            return self._document(method, path, body)
+        if path.startswith("/search"):
+            return 200, self._search(parameters | body)
+        if path == "/model-evaluation/v1/query_text/eval":
+            inputs = {
+                k: np.array(json.loads(parameters[k].split(":", 1)[1]), np.int64)
+                for k in ("input_ids", "attention_mask")
+            }
+            return 200, self._model.run(["embedding"], inputs)[0].tolist()
+        if path == "/ApplicationStatus":
+            return 200, {}
+        if path.endswith("serviceconverge"):
+            return 200, {"converged": True, "currentGeneration": 1, "wantedGeneration": 1, "services": []}
+        return 404, {"error": "unknown API"}
+
+    def _document(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        _, _, _, namespace, doctype, _, name = path.split("/", 6)
+        document_id = f"id:{namespace}:{doctype}::{name}"
+        self._tries[path] = self._tries.get(path, 0) + 1
+        status = self.status(method, path, self._tries[path])
+        if status != 200:
+            return status, {"pathId": path, "message": f"told to answer {status}"}
+        self.operations.append((method, document_id, body.get("fields", {})))
+        if method == "POST":
+            self.documents[document_id] = body["fields"]
+        elif method == "DELETE":
+            self.documents.pop(document_id, None)
+        elif method == "GET":
+            found = self.documents.get(document_id)
+            return (200, {"id": document_id, "fields": found}) if found else (404, {"id": document_id})
+        return 200, {"pathId": path, "id": document_id}
+
+    def _search(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.queries.append(body)
+        if self.answer is not None:
+            return self.answer(body)
+        doctype = re.search(r"from (\w+)", body["yql"])[1]  # type: ignore[index]
+        documents = [d for i, d in self.documents.items() if f":{doctype}::" in i]
+        version = body.get("version")
+        held = [d for d in documents if version is None or d.get("model_version") == version]
+        return {"root": {"id": "toplevel", "relevance": 1.0, "fields": {"totalCount": len(held)}}}

@@ -1,0 +1,189 @@
+"""Items into Vespa: what arrives, what a second run sends, what a kill leaves, and that bad input feeds nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from recording_vespa import RecordingVespa
+from vespa.application import Vespa
+
+from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
+from feeders.items import ItemSource
+from feeders.led_by import LedBy
+from feeders.pictures import ExtractedFeatures, NoPictures
+from feeders.schema import DocumentType
+from feeders.shoppers import ShopperSource
+from feeders.updates import UpdateSource
+from mrse_model.errors import InputError
+from mrse_model.serving import ExportedModel
+
+
+def source_of(file: Path, package: Path, features: Path | None = None, **options) -> ItemSource:
+    model = ExportedModel.load(package / "models")
+    pictures = ExtractedFeatures(features, model.manifest) if features else NoPictures()
+    return ItemSource.open(file, DocumentType.load(package), model, pictures, **options)
+
+
+def feed(file: Path, package: Path, vespa: RecordingVespa, features: Path | None = None, **options) -> Report:
+    return feed_items(Vespa(vespa.url), source_of(file, package, features), file.with_suffix(".sqlite"), **options)
+
+
+def decoded(cells: str) -> np.ndarray:
+    bits = np.frombuffer(bytes.fromhex(cells), ">u2").astype(np.uint32) << 16
+    return bits.view(np.float32)
+
+
+@pytest.mark.parametrize("via", ["pyvespa", "cli"])
+def test_documents_hold_the_fields_and_the_vectors(vespa, package, items, features, via) -> None:
+    report = feed(items, package, vespa, features, via=via)
+    assert (report.ok, report.failed, report.unchanged) == (12, 0, 0)
+    assert set(vespa.documents) == {f"id:item:item::i{n}" for n in range(12)}
+    document = vespa.documents["id:item:item::i1"]
+    assert document["price"] == 1.0 and document["in_stock"] is False and document["category"] == ["women", "dress"]
+    assert document["model_version"] == "mrse-0123456789ab"
+    model = ExportedModel.load(package / "models")
+    vectors = model.item_vectors(["red dress 1"], [["women", "dress"]], feature_of(features, "i1"))
+    for name in ("embedding", "image_embedding", "text_feature"):
+        np.testing.assert_allclose(decoded(document[name]["values"]), getattr(vectors, name)[0], atol=2**-8)
+    assert "image_embedding" not in vespa.documents["id:item:item::i0"], "an item without a picture has no image vector"
+
+
+def feature_of(features: Path, item_id: str) -> np.ndarray:
+    table = pq.read_table(features)
+    row = table["item_id"].to_pylist().index(item_id)
+    return np.array([table["feature"][row].as_py()], np.float32)
+
+
+def test_a_second_run_sends_only_what_changed(vespa, package, items, columns) -> None:
+    feed(items, package, vespa)
+    assert feed(items, package, vespa).unchanged == 12
+    columns["price"][3] = 99.0
+    pq.write_table(pa.table(columns).slice(0, 10), items)
+    vespa.operations.clear()
+    report = feed(items, package, vespa)
+    assert [(m, i) for m, i, _ in vespa.operations] == [("POST", "id:item:item::i3")]
+    assert (report.ok, report.unchanged, report.missing, report.removed) == (1, 9, 2, 0)
+    report = feed(items, package, vespa, delete_missing=True)
+    assert report.removed == 2 and len(vespa.documents) == 10
+    assert feed(items, package, vespa, full=True).ok == 10
+
+
+def test_an_index_that_lost_its_documents_is_fed_again(vespa, package, items) -> None:
+    feed(items, package, vespa)
+    vespa.documents.clear()
+    report = feed(items, package, vespa)
+    assert report.ok == 12 and "fed again" in report.note
+
+
+@pytest.mark.parametrize("via", ["pyvespa", "cli"])
+def test_a_feed_that_broke_off_goes_on(vespa, package, items, monkeypatch, via) -> None:
+    whole = ItemSource.operations
+
+    def cut(self, journal, *, everything=False):
+        for n, operation in enumerate(whole(self, journal, everything=everything)):
+            if n == 5:
+                raise RuntimeError("killed")
+            yield operation
+
+    monkeypatch.setattr(ItemSource, "operations", cut)
+    with pytest.raises(RuntimeError, match="killed"):
+        feed(items, package, vespa, via=via)
+    monkeypatch.undo()
+    delivered = len(vespa.documents)
+    assert delivered == 5
+    report = feed(items, package, vespa, via=via)
+    assert (report.ok, report.unchanged) == (12 - delivered, delivered) and len(vespa.documents) == 12
+
+
+def test_busy_servers_are_waited_for(vespa, package, items, monkeypatch) -> None:
+    monkeypatch.setattr("feeders.pyvespa_transport.LONGEST_WAIT", 0.01)
+    vespa.status = lambda method, path, tries: {1: 429, 2: 503, 3: 504, 4: 507}.get(tries, 200)
+    report = feed(items, package, vespa)
+    assert (report.ok, report.failed) == (12, 0)
+
+
+@pytest.mark.parametrize("via", ["pyvespa", "cli"])
+def test_refused_documents_are_kept_with_the_reason(vespa, package, items, via) -> None:
+    vespa.status = lambda method, path, tries: 400 if path.endswith("/i7") else 200
+    report = feed(items, package, vespa, via=via)
+    assert (report.ok, report.failed) == (11, 1)
+    assert "told to answer 400" in report.first_error
+    [line] = report.dead_letters.read_text().splitlines()
+    assert json.loads(line)["put"] == "id:item:item::i7" and json.loads(line)["status"] == 400
+    vespa.status = lambda method, path, tries: 200
+    report = feed(items, package, vespa, via=via)
+    assert (report.ok, report.unchanged, report.dead_letters) == (1, 11, None)
+
+
+def test_a_server_that_dies_ends_the_feed_with_a_line(vespa, package, items, monkeypatch) -> None:
+    monkeypatch.setattr("feeders.pyvespa_transport.LONGEST_WAIT", 0.001)
+    source = source_of(items, package)
+    from feeders import pyvespa_transport
+
+    with pytest.raises(InputError, match="stopped answering"):
+        pyvespa_transport.send(
+            Vespa("http://127.0.0.1:9"), source.operations(_NoJournal()), lambda outcome: None, workers=2, attempts=2
+        )
+
+
+class _NoJournal:
+    def mark_present(self, ids) -> None: ...
+    def digest(self, item_id):
+        return None
+
+
+def test_the_queries_that_led_to_an_item_are_encoded_with_it(vespa, package, items, tmp_path) -> None:
+    log = tmp_path / "searches.parquet"
+    rows = {
+        "search_id": ["a", "b", "c"],
+        "user_id": ["u1", "u1", "u2"],
+        "timestamp": pa.array([100, 200, 300], pa.timestamp("s")),
+        "query": ["summer dress", "red dress", "red dress"],
+        "shown": [["i1"], ["i1", "i2"], ["i1"]],
+        "clicked": [["i1"], ["i1", "i2"], ["i1"]],
+        "ordered": [[], ["i2"], []],
+    }
+    pq.write_table(pa.table(rows), log)
+    model = ExportedModel.load(package / "models")
+    led_by = LedBy(log, model.manifest)
+    assert led_by.queries(["i1", "i2", "i3"]) == [["red dress", "summer dress"], ["red dress"], []]
+    feed_items(Vespa(vespa.url), source_of(items, package, led_by=led_by), tmp_path / "state")
+    vectors = model.item_vectors(["red dress 1"], [["women", "dress"]], None, [["red dress", "summer dress"]])
+    got = decoded(vespa.documents["id:item:item::i1"]["embedding"]["values"])
+    np.testing.assert_allclose(got, vectors.embedding[0], atol=2**-8)
+
+    people = feed_shoppers(Vespa(vespa.url), ShopperSource(log), tmp_path / "people")
+    assert (people.ok, people.failed) == (2, 0)
+    shopper = vespa.documents["id:item:shopper::u1"]
+    assert shopper["clicks"] == {"cells": {"i1": 200, "i2": 200}} and shopper["orders"] == {"cells": {"i2": 200}}
+    assert feed_shoppers(Vespa(vespa.url), ShopperSource(log), tmp_path / "people").unchanged == 2
+
+
+def test_updates_assign_and_leave_nulls_alone(vespa, package, tmp_path) -> None:
+    file = tmp_path / "prices.parquet"
+    pq.write_table(pa.table({"item_id": ["i1", "i2"], "price": [9.5, None], "in_stock": [False, True]}), file)
+    source = UpdateSource.open(file, DocumentType.load(package))
+    report = feed_updates(Vespa(vespa.url), source, tmp_path / "state")
+    assert report.ok == 2
+    sent = {i: fields for _, i, fields in vespa.operations}
+    assert sent["id:item:item::i1"] == {"price": {"assign": 9.5}, "in_stock": {"assign": False}}
+    assert sent["id:item:item::i2"] == {"in_stock": {"assign": True}}
+
+
+def test_a_title_cannot_be_updated_alone(package, tmp_path) -> None:
+    file = tmp_path / "titles.parquet"
+    pq.write_table(pa.table({"item_id": ["i1"], "title": ["x"]}), file)
+    with pytest.raises(InputError, match="field title: .*cannot be updated alone.*mrse feed"):
+        UpdateSource.open(file, DocumentType.load(package))
+
+
+def test_another_model_on_the_server_is_refused(vespa, package, items, tmp_path) -> None:
+    vespa._model.run = lambda outputs, inputs: [np.eye(1, 128, dtype=np.float32)]  # what another model would answer
+    with pytest.raises(InputError, match=r"manifest.json, field model_version: .* is not mrse-0123456789ab"):
+        feed(items, package, vespa)
+    assert vespa.operations == []
