@@ -18,10 +18,11 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 DIMS, TOKENS, HISTORY, FEATURES = 128, 16, 20, 24
-WORDS = """
+TEXT = """
 red blue green black white dress shirt skirt shoe shoes boots bag leather cotton wool summer winter running yoga
 pants tank top jacket coat striped dotted plain women men kids sale new
-""".split()
+"""
+WORDS = TEXT.split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 

@@ -1,4 +1,4 @@
-"""Finds every YQL statement that the repository shows or sends: README, docs, notebooks, code, query profiles, tests."""
+"""Finds every YQL that the repository shows or sends: README, docs, notebooks, code, query profiles, tests."""
 
 from __future__ import annotations
 

@@ -1,0 +1,76 @@
+"""The columns of items.parquet against the fields of item.sd, from the file's footer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app_tools.schema import Schema
+from mrse_model.errors import InputError
+
+PICTURE = {"image", "image_path"}
+MADE = {"embedding", "image_embedding", "text_feature", "model_version"}
+
+
+def check_items(items: Path, item: Schema) -> Iterator[InputError]:
+    """Required columns are there, and every other column fits the field of its name."""
+    if not items.is_file():
+        yield InputError("the file is missing", file=items, fix="Name an items.parquet, or run: mrse sample")
+        return
+    try:
+        columns = {field.name: field.type for field in pq.read_schema(items)}
+    except pa.ArrowInvalid as error:
+        yield InputError(f"not a Parquet file: {error}", file=items, fix="Write it with pyarrow, pandas or DuckDB")
+        return
+    for name in ("item_id", "title"):
+        if name not in columns:
+            yield InputError("the column is missing", file=items, field=name, fix="Every item needs it: string")
+    for name, kind in columns.items():
+        if name in PICTURE:
+            continue
+        field = item.fields.get(name)
+        if field is None:
+            yield InputError(
+                f"a column without a field in {item.file.name}", file=items, field=name,
+                fix=f"Add to {item.file}: field {name} type {_suggest(kind)}, or drop the column",
+            )  # fmt: skip
+        elif name in MADE:
+            yield InputError("the model makes this field", file=items, field=name, fix="Drop the column, or rename it")
+        elif not _fits(kind, field.type):
+            yield InputError(
+                f"{kind} does not fit {field.type} of {item.file.name}", file=items, field=name,
+                fix=f"Cast the column, or change the field to {_suggest(kind)}",
+            )  # fmt: skip
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _fits(kind: pa.DataType, field: str) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if field.startswith("array<"):
+        inner = field.removeprefix("array<").removesuffix(">")
+        return _fits(kind.value_type if _is_list(kind) else kind, inner)
+    if field == "string":
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    if field in ("float", "double"):
+        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+    if field in ("int", "long", "byte"):
+        return bool(pa.types.is_integer(kind))
+    if field == "bool":
+        return bool(pa.types.is_boolean(kind))
+    return field.startswith("tensor<") and _is_list(kind)
+
+
+def _suggest(kind: pa.DataType) -> str:
+    if _is_list(kind):
+        return f"array<{_suggest(kind.value_type)}>"
+    for field in ("string", "bool", "long", "double"):
+        if _fits(kind, field):
+            return field
+    return "string"

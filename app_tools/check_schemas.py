@@ -1,0 +1,183 @@
+"""Schema and rank profiles against the manifest and against themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from app_tools.schema import OnnxUse, Profile, Schema
+from mrse_model.errors import InputError
+from mrse_model.manifest import Manifest
+
+VECTORS = ("embedding", "image_embedding", "text_feature")
+BUILT_IN = {"firstPhase", "secondPhase"}
+
+
+def check_item_schema(item: Schema, manifest: Manifest) -> Iterator[InputError]:
+    """The vector fields hold what the model makes, and can be searched."""
+    for name in VECTORS:
+        field = item.fields.get(name)
+        wanted = f"tensor<bfloat16>(x[{manifest.dims}])"
+        if field is None:
+            yield InputError("the field is missing", file=item.file, field=name, fix=f"Add: field {name} type {wanted}")
+            continue
+        size = re.search(r"x\[(\d+)\]", field.type)
+        if not size or int(size[1]) != manifest.dims:
+            yield InputError(
+                f"type {field.type}, and the model makes {manifest.dims} dimensions",
+                file=item.file, field=name, fix=f"Change the type to {wanted}",
+            )  # fmt: skip
+        if "paged" in field.options and field.has_hnsw:
+            yield InputError(
+                "a paged attribute with an HNSW index reads the disk at every step of the graph",
+                file=item.file, field=name, fix="Remove paged, or put the graph over bits as variants/compact",
+            )  # fmt: skip
+        if name == "text_feature":
+            continue
+        derived = [f for f in item.fields.values() if f.has_hnsw and re.search(rf"input {name}\b", f.indexing)]
+        if not field.has_hnsw and not derived:
+            yield InputError(
+                "no HNSW index, so every search would be exact",
+                file=item.file,
+                field=name,
+                fix="Add: index { hnsw { … } }",
+            )
+        metric = re.search(r"distance-metric (\S+)", field.options)
+        if field.has_hnsw and (metric[1] if metric else "euclidean") != manifest.distance_metric:
+            yield InputError(
+                f"distance-metric {metric[1] if metric else 'euclidean (the default)'}, and the model is made for "
+                f"{manifest.distance_metric}",
+                file=item.file, field=name, fix=f"Write: attribute {{ distance-metric: {manifest.distance_metric} }}",
+            )  # fmt: skip
+    if "model_version" not in item.fields:
+        yield InputError(
+            "the field is missing, so vectors of two models could mix",
+            file=item.file, field="model_version", fix="Add: field model_version type string, an attribute",
+        )  # fmt: skip
+    for fieldset, names in item.fieldsets.items():
+        for name in names:
+            if name not in item.fields:
+                yield InputError(
+                    f"fieldset {fieldset} names a field that is not there",
+                    file=item.file, field=name, fix="Remove it from the fieldset, or add the field",
+                )  # fmt: skip
+
+
+def check_profiles(schema: Schema, app: Path, manifest: Manifest) -> Iterator[InputError]:
+    """Each rank profile: what it inherits, reads and runs is there."""
+    for profile in schema.profiles.values():
+        if profile.file.suffix == ".profile":
+            if not profile.file.read_text("utf-8").lstrip().startswith("rank-profile"):
+                yield InputError(
+                    "the file does not start with rank-profile, and Vespa refuses a comment before it",
+                    file=profile.file, row=0, fix="Move the comment into the braces",
+                )  # fmt: skip
+            if profile.file.stem != profile.name:
+                yield InputError(
+                    f"holds the rank profile {profile.name}", file=profile.file, fix=f"Rename it {profile.name}.profile"
+                )
+        if profile.inherits and profile.inherits not in {*schema.profiles, "default"}:
+            yield InputError(
+                f"inherits {profile.inherits}, which is no rank profile of schema {schema.name}",
+                file=profile.file, fix=f"Take one of: {', '.join(sorted(schema.profiles))}",
+            )  # fmt: skip
+            continue
+        yield from _check_features(schema, profile)
+        for name, use in profile.onnx.items():
+            yield from _check_onnx(schema, profile, name, use, app, manifest)
+        yield from _check_tokens(profile, manifest)
+
+
+def _check_features(schema: Schema, profile: Profile) -> Iterator[InputError]:
+    expressions = profile.functions | profile.phases | {"match-features": " ".join(profile.match_features)}
+    inputs, functions, onnx = schema.inputs(profile), schema.functions(profile), schema.onnx(profile)
+
+    def wrong(where: str, problem: str, fix: str) -> InputError:
+        return InputError(problem, file=profile.file, field=where, fix=fix)
+
+    for where, expression in expressions.items():
+        for name in re.findall(r"\bquery\((\w+)\)", expression):
+            if name not in inputs:
+                yield wrong(where, f"query({name}) is not declared", f"Declare it in inputs: query({name}) TYPE")
+        for name in re.findall(r"\battribute\((\w+)\)", expression):
+            if name not in schema.fields or not schema.fields[name].is_attribute:
+                yield wrong(where, f"attribute({name}) is no attribute of {schema.file.name}", "Correct the name")
+        for name in re.findall(r"\b(?:closeness|distance)\(\s*field\s*,\s*(\w+)\s*\)", expression):
+            if name not in schema.fields:
+                yield wrong(where, f"closeness of {name}, which is no field of {schema.file.name}", "Correct the name")
+        for name in re.findall(r"\bbm25\((\w+)\)", expression):
+            if name not in schema.fields or "enable-bm25" not in schema.fields[name].options:
+                yield wrong(
+                    where, f"bm25({name}): no field with BM25 of that name", "Add to the field: index: enable-bm25"
+                )
+        for name, output in re.findall(r"\bonnx\((\w+)\)\.(\w+)", expression):
+            if name not in onnx or output not in onnx[name].outputs.values():
+                yield wrong(
+                    where, f"onnx({name}).{output} is not declared", "Add it as an output of an onnx-model block"
+                )
+    for name in profile.match_features:
+        if "(" not in name and name not in {*functions, *BUILT_IN}:
+            yield wrong("match-features", f"{name} is no function of this profile", "Correct the name, or define it")
+
+
+def _check_onnx(
+    schema: Schema, profile: Profile, name: str, use: OnnxUse, app: Path, manifest: Manifest
+) -> Iterator[InputError]:
+    where = f"onnx-model {name}"
+    if not (app / use.file).is_file():
+        yield InputError(f"{use.file} is not in the package", file=profile.file, field=where, fix="Run: mrse export")
+        return
+    model = next((m for m in manifest.models.values() if f"models/{m.file}" == use.file), None)
+    if model is None:
+        return  # a model of the user's own
+    inputs, outputs = {p.name: p for p in model.inputs}, {p.name for p in model.outputs}
+    for port in use.inputs.keys() - inputs.keys():
+        yield InputError(
+            f"{use.file} has no input {port}", file=profile.file, field=where, fix=f"Its inputs: {', '.join(inputs)}"
+        )
+    for port in inputs.keys() - use.inputs.keys():
+        yield InputError(
+            f"input {port} of {use.file} is not mapped", file=profile.file, field=where, fix=f"Add: input {port}: …"
+        )
+    for port in use.outputs.keys() - outputs:
+        yield InputError(
+            f"{use.file} has no output {port}",
+            file=profile.file, field=where, fix=f"Its outputs: {', '.join(sorted(outputs))}",
+        )  # fmt: skip
+    functions, declared = schema.functions(profile), schema.inputs(profile)
+    for port, source in use.inputs.items():
+        expression = functions.get(source, source)
+        if re.search(r"\*\s*0(\.0*)?\s*$|^\s*0(\.0*)?\s*\*", expression):
+            yield InputError(
+                f"input {port} comes from {source} = {expression}, which Vespa folds to the number 0",
+                file=profile.file, field=where, fix="Write zeros as a tensor: tensor<float>(d0[1],d1[20])(0)",
+            )  # fmt: skip
+        feature = re.fullmatch(r"query\((\w+)\)", expression.strip())
+        if feature and feature[1] in declared and port in inputs:
+            sizes = re.findall(r"\[(\d+)\]", declared[feature[1]])
+            wanted = [str(n) if isinstance(n, int) else None for n in inputs[port].shape]
+            if len(sizes) != len(wanted) or any(w and w != s for s, w in zip(sizes, wanted, strict=False)):
+                yield InputError(
+                    f"query({feature[1]}) is {declared[feature[1]]}, and input {port} of {use.file} is "
+                    f"{list(inputs[port].shape)}",
+                    file=profile.file, field=where, fix="Declare the input with the sizes of the graph",
+                )  # fmt: skip
+
+
+def _check_tokens(profile: Profile, manifest: Manifest) -> Iterator[InputError]:
+    """customTokenInputIds and the token input agree with the tokenizer and the length that the model takes."""
+    cls, sep, length = (manifest.special_tokens["cls"], manifest.special_tokens["sep"], manifest.query_tokens)
+    for name, expression in profile.functions.items():
+        for found in re.findall(r"customTokenInputIds\((\d+),\s*(\d+),\s*(\d+)", expression):
+            if tuple(map(int, found)) != (cls, sep, length):
+                yield InputError(
+                    f"customTokenInputIds({', '.join(found)}, …); the model has CLS {cls}, SEP {sep}, {length} tokens",
+                    file=profile.file, field=name, fix=f"Write customTokenInputIds({cls}, {sep}, {length}, …)",
+                )  # fmt: skip
+    size = re.fullmatch(r"tensor<\w+>\(d0\[(\d+)\]\)", profile.inputs.get("tokens", ""))
+    if size and int(size[1]) != length - 2:
+        yield InputError(
+            f"query(tokens) has {size[1]} pieces, and the model takes {length} tokens with CLS and SEP",
+            file=profile.file, field="query(tokens)", fix=f"Declare tensor<float>(d0[{length - 2}])",
+        )  # fmt: skip

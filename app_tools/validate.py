@@ -1,0 +1,68 @@
+"""All problems of an application package that can be found with no server and no Java."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from app_tools.check_items import check_items
+from app_tools.check_schemas import check_item_schema, check_profiles
+from app_tools.check_services import check_query_profiles, check_services
+from app_tools.schema import read_schemas
+from mrse_model.errors import InputError
+from mrse_model.manifest import Manifest
+
+IR, OPSET = 13, 26  # the most that ONNX Runtime 1.23, which Vespa 8.700 has, reads
+
+
+def validate(app: str | Path, items: str | Path | None = None) -> list[InputError]:
+    """Every problem between manifest, schemas, services, query profiles and Parquet columns; [] if there is none."""
+    app = Path(app)
+    problems: list[InputError] = []
+
+    def collect(check: Callable[[], Iterable[InputError]]) -> None:
+        try:
+            problems.extend(check())
+        except InputError as error:  # the file cannot be read at all: the other checks still run
+            problems.append(error)
+
+    manifest = None
+    for check_hashes in (True, False):  # a changed file is one problem, not the end of the search for others
+        try:
+            manifest = Manifest.load(app / "models", check_hashes=check_hashes)
+            break
+        except InputError as error:
+            problems.append(error)
+    try:
+        schemas = read_schemas(app)
+        if "item" not in schemas:
+            raise InputError("no schema item", file=app / "schemas", fix="Documents are fed as type item: add item.sd")
+    except InputError as error:
+        return [*problems, error]
+    if manifest is not None:
+        loaded = manifest
+        collect(lambda: check_models(app, loaded))
+        collect(lambda: check_item_schema(schemas["item"], loaded))
+        for schema in schemas.values():
+            collect(lambda schema=schema: check_profiles(schema, app, loaded))  # type: ignore[misc]
+        collect(lambda: check_services(app, schemas, loaded))
+        collect(lambda: check_query_profiles(app, schemas, loaded))
+    if items is not None:
+        collect(lambda: check_items(Path(items), schemas["item"]))
+    return list({str(problem): problem for problem in problems}.values())
+
+
+def check_models(app: Path, manifest: Manifest) -> Iterable[InputError]:
+    """What Vespa's ONNX Runtime and its lower-casing model evaluation can take."""
+    for name, model in manifest.models.items():
+        file = app / "models" / model.file
+        if model.ir_version > IR or model.opset > OPSET:
+            yield InputError(
+                f"IR {model.ir_version}, opset {model.opset}: Vespa's ONNX Runtime reads IR ≤ {IR}, opset ≤ {OPSET}",
+                file=file, field=name, fix="Run: mrse export, which writes IR 10, opset 17",
+            )  # fmt: skip
+        if model.file != model.file.lower():
+            yield InputError(
+                "an upper-case letter: /model-evaluation/v1 lowers its paths and would not find it",
+                file=file, field=name, fix=f"Rename it {model.file.lower()}",
+            )  # fmt: skip

@@ -1,0 +1,37 @@
+"""`mrse validate`: does the package hold together, with no server and no Java; --vespa asks Vespa's own code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app_tools import judge
+from app_tools.validate import validate as find_problems
+from mrse_cli.config import Config
+
+
+def validate(
+    app: Annotated[Path, typer.Argument(help="Application package folder.")] = Path("vespa_app"),
+    items: Annotated[
+        Path | None, typer.Option(help="Hold the columns of this items.parquet against the schema.")
+    ] = None,
+    vespa: Annotated[bool, typer.Option(help="Also let Vespa's own code judge (needs Java 17 and Maven).")] = False,
+    config: Config = None,
+) -> None:
+    """Check manifest, schemas, services, query profiles and Parquet columns against each other.
+
+    Prints every problem with its file and its fix, and exits with 2 if there is one.
+
+    Example: mrse validate vespa_app --items data/items.parquet
+    """
+    problems = find_problems(app, items)
+    if vespa:
+        problems += judge.judge(app)
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    if problems:
+        typer.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {app}", err=True)
+        raise typer.Exit(2)
+    typer.echo(f"{app}: no problem found" + (", and Vespa accepts it" if vespa else ""))
