@@ -195,14 +195,18 @@ class _Writer:
                 out.add({"item": item, "queries": queries})
                 self.with_queries += 1
 
-    def _example(self, query: str, item: int, kind: int, known: tuple[int, ...]) -> dict[str, object]:
+    def _masks(self, log: SearchLog, key: str) -> tuple[list[int], list[int]]:
+        """Of a query: its judged low grades, and its positives by judgment or click that are not judged low."""
+        judged = self.judged.get(key, _Judged([], []))
+        low = set(judged.low)
+        positives = dict.fromkeys((*judged.positive, *log.known_positives(key)))
+        return judged.low, [row for row in positives if row not in low]
+
+    def _example(self, query: str, item: int, kind: int, hard: list[int], known: list[int]) -> dict[str, object]:
         """An example without user, time and history."""
         self.counts[kind] += 1
-        judged = self.judged.get(query_key(query), _Judged([], []))
-        hard = [row for row in judged.low if row != item]
+        hard = _without(hard, item)
         self.with_hard += bool(hard)
-        others = dict.fromkeys((*judged.positive, *known))
-        low = set(judged.low)
         return {
             "query": query,
             "item": item,
@@ -214,13 +218,14 @@ class _Writer:
             "history_kind": [],
             "history_age": [],
             "hard": hard,
-            "known": [row for row in others if row != item and row not in low][:MOST_KNOWN],
+            "known": _without(known, item)[:MOST_KNOWN],
         }
 
     def _judged_examples(self, log: SearchLog) -> Iterator[dict[str, object]]:
         for key, judged in self.judged.items():
+            masks = self._masks(log, key)
             for item in judged.positive:
-                yield self._example(self.spelling[key], item, JUDGED, log.known_positives(key))
+                yield self._example(self.spelling[key], item, JUDGED, *masks)
 
     def _pseudo_examples(self, has_searches: bool) -> Iterator[dict[str, object]]:
         count = self.settings.pseudo_queries
@@ -232,9 +237,9 @@ class _Writer:
         for row, title in enumerate(self.catalogue.titles):
             same_title.setdefault(query_key(title), []).append(row)
         for row, title in enumerate(self.catalogue.titles):
-            twins = tuple(same_title[query_key(title)][: MOST_KNOWN + 1])
+            twins = same_title[query_key(title)]
             for query in pseudo_queries(title, self.catalogue.categories[row], count, self.rng):
-                yield self._example(query, row, PSEUDO, twins)
+                yield self._example(query, row, PSEUDO, [], twins)
 
     def _write_searches(self, log: SearchLog, split: int | None, train: ShardWriter) -> None:
         histories = Histories(self.settings.history_length)
@@ -252,12 +257,12 @@ class _Writer:
                     self.progress("writing examples", done + 1, total)
 
     def _search_examples(self, search: Search, histories: Histories, log: SearchLog) -> Iterator[dict[str, object]]:
-        known = log.known_positives(query_key(search.query))
+        masks = self._masks(log, query_key(search.query))
         for item, kind in zip(search.items, search.kinds, strict=True):
             history = self._history(histories, search, [item])
             self.empty += not history["history_items"]
             who = {"timestamp": search.time, "user_id": search.user_id, "search_id": search.search_id}
-            yield self._example(search.query, item, kind, known) | who | history
+            yield self._example(search.query, item, kind, *masks) | who | history
 
     def _validation_row(self, search: Search, histories: Histories) -> dict[str, object]:
         history = self._history(histories, search, search.items)
@@ -280,3 +285,10 @@ class _Writer:
             "history_kind": [e.kind for e in events],
             "history_age": [float(search.time - e.time) for e in events],
         }
+
+
+def _without(rows: list[int], item: int) -> list[int]:
+    if item not in rows:
+        return rows
+    at = rows.index(item)
+    return rows[:at] + rows[at + 1 :]
