@@ -15,7 +15,10 @@ def features(
     items: Annotated[Path, typer.Argument(help="Items file with image or image_path.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Feature file to write.")] = Path("features.parquet"),
     encoder: Annotated[
-        str, typer.Option(help="efficientnet-lite0, or a CLIP, SigLIP or ViT folder or hub name.")
+        str,
+        typer.Option(
+            help="efficientnet-lite0, efficientnet-lite0-stages, or clip:, siglip:, hf: and a name or folder."
+        ),
     ] = "efficientnet-lite0",
     size: Annotated[int | None, typer.Option(help="Pixels of a side. Default: the encoder's own.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
@@ -41,8 +44,8 @@ def features(
         out_console.print("interrupted: the same command goes on where it stopped")
         raise
     out_console.print(
-        f"{done.path}: {done.items} items, {done.without_picture} without a picture, {done.distinct} distinct pictures, "
-        f"{done.encoded} encoded now, {done.resumed} items done before"
+        f"{done.path}: {done.items} items, {done.without_picture} without, {done.distinct} distinct pictures, "
+        f"{done.encoded} encoded now, {done.resumed} done before"
     )
     if onnx is not None:
         out_console.print(str(export_onnx(model, onnx)))

@@ -7,6 +7,7 @@ clients want.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 import socket
@@ -33,6 +34,9 @@ class RecordingVespa:
         self.queries: list[dict[str, Any]] = []
         self.status: Callable[[str, str, int], int] = lambda method, path, tries: 200
         self.answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+        self.other_model = False  # answers as a model of another version would
+        self.deployed: list[bytes] = []
+        self.deployment: tuple[int, dict[str, Any]] = (200, {"session-id": "1", "log": []})
         self._tries: dict[str, int] = {}
         self._model = onnxruntime.InferenceSession(models / "query_text.onnx", providers=["CPUExecutionProvider"])
         with socket.socket() as free:
@@ -72,22 +76,28 @@ class RecordingVespa:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         parameters = {k: v[0] for k, v in parse_qs(scope["query_string"].decode()).items()}
-        status, answer = self._route(scope["method"], unquote(scope["path"]), parameters, json.loads(body or b"{}"))
+        if (b"content-encoding", b"gzip") in scope["headers"]:
+            body = gzip.decompress(body)
+        status, answer = self._route(scope["method"], unquote(scope["path"]), parameters, body)
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
 
-    def _route(self, method: str, path: str, parameters: dict[str, str], body: dict[str, Any]) -> tuple[int, Any]:
+    def _route(self, method: str, path: str, parameters: dict[str, str], body: bytes) -> tuple[int, Any]:
+        if path.endswith("/prepareandactivate"):
+            self.deployed.append(body)
+            return self.deployment
         if path.startswith("/document/v1/"):
-            return self._document(method, path, body)
+            return self._document(method, path, json.loads(body or b"{}"))
         if path.startswith("/search"):
-            return 200, self._search(parameters | body)
+            return 200, self._search(parameters | json.loads(body or b"{}"))
         if path == "/model-evaluation/v1/query_text/eval":
             inputs = {
                 k: np.array(json.loads(parameters[k].split(":", 1)[1]), np.int64)
                 for k in ("input_ids", "attention_mask")
             }
-            return 200, self._model.run(["embedding"], inputs)[0].tolist()
+            vector = self._model.run(["embedding"], inputs)[0]
+            return 200, (-vector if self.other_model else vector).tolist()
         if path == "/ApplicationStatus":
             return 200, {}
         if path.endswith("serviceconverge"):

@@ -1,0 +1,78 @@
+"""An application package with stand-in models, an items file, and a server that records what it is sent."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path += [str(TESTS / "feeders"), str(TESTS / "vespa_app")]
+
+from make_models import FEATURES, make_models  # noqa: E402
+from recording_vespa import RecordingVespa  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """vespa_app/ with stand-in models in it."""
+    folder = tmp_path_factory.mktemp("package") / "app"
+    shutil.copytree(TESTS.parent / "vespa_app", folder, ignore=shutil.ignore_patterns("models"))
+    make_models(folder / "models")
+    return folder
+
+
+@pytest.fixture
+def vespa(package: Path) -> Iterator[RecordingVespa]:
+    with RecordingVespa(package / "models") as server:
+        yield server
+
+
+def picture(colour: str) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def columns() -> dict[str, list]:
+    """A good items file as columns; a test breaks one value of it."""
+    return {
+        "item_id": [f"i{n}" for n in range(12)],
+        "title": [f"red dress {n}" for n in range(12)],
+        "category": [["women", "dress"]] * 12,
+        "price": [float(n) for n in range(12)],
+        "in_stock": [n % 2 == 0 for n in range(12)],
+        "image": [picture("red") if n % 3 else None for n in range(12)],
+    }
+
+
+@pytest.fixture
+def items(tmp_path: Path, columns: dict[str, list]) -> Path:
+    file = tmp_path / "items.parquet"
+    pq.write_table(pa.table(columns), file)
+    return file
+
+
+@pytest.fixture
+def features(tmp_path: Path, columns: dict[str, list]) -> Path:
+    """Features of those items, null where there is no picture, in another order than the items."""
+    from mrse_model.images.features import feature_array, feature_schema
+    from mrse_model.manifest import EncoderInfo
+
+    vectors = np.random.default_rng(0).normal(size=(12, FEATURES)).astype(np.float32)
+    vectors[::3] = np.nan
+    file = tmp_path / "features.parquet"
+    schema = feature_schema(EncoderInfo("stand-in", FEATURES, 96), "x")
+    order = list(reversed(range(12)))
+    ids = pa.array([columns["item_id"][n] for n in order])
+    pq.write_table(pa.table([ids, feature_array(vectors[order])], schema=schema), file)
+    return file
