@@ -86,6 +86,7 @@ def check_profiles(schema: Schema, app: Path, manifest: Manifest) -> Iterator[In
         yield from _check_features(schema, profile)
         for name, use in profile.onnx.items():
             yield from _check_onnx(schema, profile, name, use, app, manifest)
+        yield from _check_folding(schema, profile)
         yield from _check_tokens(profile, manifest)
 
 
@@ -148,11 +149,6 @@ def _check_onnx(
     functions, declared = schema.functions(profile), schema.inputs(profile)
     for port, source in use.inputs.items():
         expression = functions.get(source, source)
-        if re.search(r"\*\s*0(\.0*)?\s*$|^\s*0(\.0*)?\s*\*", expression):
-            yield InputError(
-                f"input {port} comes from {source} = {expression}, which Vespa folds to the number 0",
-                file=profile.file, field=where, fix="Write zeros as a tensor: tensor<float>(d0[1],d1[20])(0)",
-            )  # fmt: skip
         feature = re.fullmatch(r"query\((\w+)\)", expression.strip())
         if feature and feature[1] in declared and port in inputs:
             sizes = re.findall(r"\[(\d+)\]", declared[feature[1]])
@@ -163,6 +159,18 @@ def _check_onnx(
                     f"{list(inputs[port].shape)}",
                     file=profile.file, field=where, fix="Declare the input with the sizes of the graph",
                 )  # fmt: skip
+
+
+def _check_folding(schema: Schema, profile: Profile) -> Iterator[InputError]:
+    """Functions that this profile gives to an ONNX model, its own or an inherited one, must stay tensors."""
+    sources = {(port, source) for use in schema.onnx(profile).values() for port, source in use.inputs.items()}
+    for port, source in sorted(sources):
+        expression = profile.functions.get(source, "")
+        if re.search(r"\*\s*0(\.0*)?\s*$|^\s*0(\.0*)?\s*\*", expression):
+            yield InputError(
+                f"ONNX input {port} comes from {source} = {expression}, which Vespa folds to the number 0",
+                file=profile.file, field=source, fix="Write zeros as a tensor: tensor<float>(d0[1],d1[20])(0)",
+            )  # fmt: skip
 
 
 def _check_tokens(profile: Profile, manifest: Manifest) -> Iterator[InputError]:

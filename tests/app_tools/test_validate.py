@@ -1,0 +1,250 @@
+"""`mrse validate`: each planted defect is found, alone, with its file and its fix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from app_tools.validate import validate
+from app_tools.variants import build_variant, list_variants
+
+REPO = Path(__file__).parents[2]
+ITEM, SERVICES, PROFILES = "schemas/item.sd", "services.xml", "schemas/item"
+Q2I, TOWER, MANIFEST = "search/query-profiles/q2i.xml", f"{PROFILES}/query_tower.profile", "models/manifest.json"
+
+
+def swap(file: str, old: str, new: str) -> Callable[[Path], None]:
+    def plant(app: Path) -> None:
+        text = (app / file).read_text("utf-8")
+        assert old in text, f"{file} has changed"
+        (app / file).write_text(text.replace(old, new), "utf-8")
+
+    return plant
+
+
+def swap_bytes(file: str) -> Callable[[Path], None]:
+    def plant(app: Path) -> None:
+        (app / file).write_bytes(b"x")
+
+    return plant
+
+
+def drop(file: str) -> Callable[[Path], None]:
+    return lambda app: (app / file).unlink()
+
+
+def in_manifest(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def plant(app: Path) -> None:
+        manifest = json.loads((app / MANIFEST).read_text("utf-8"))
+        change(manifest)
+        (app / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+
+    return plant
+
+
+# name: (how it is planted, the file that the message must name, words of the problem, words of the fix)
+DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
+    "no model": (drop("models/query_tower.onnx"), "query_tower.onnx", "missing", "mrse export"),
+    "changed model": (swap_bytes("models/query_text.onnx"), "query_text.onnx", "SHA-256", "mrse export"),
+    "dimensions": (in_manifest(lambda m: m.update(dims=256)), ITEM, "256 dimensions", "tensor<bfloat16>(x[256])"),
+    "metric": (
+        swap(ITEM, "distance-metric: prenormalized-angular", "distance-metric: euclidean"),
+        ITEM,
+        "euclidean",
+        "prenormalized-angular",
+    ),
+    "no graph": (swap(ITEM, "hnsw {", "hamster {"), ITEM, "no HNSW", "index { hnsw"),
+    "no version": (
+        swap(ITEM, "field model_version", "field model_vision"),
+        ITEM,
+        "two models could mix",
+        "field model_version",
+    ),
+    "fieldset": (swap(ITEM, "fields: title, description", "fields: title, subtitle"), ITEM, "subtitle", "Remove it"),
+    "brace": (swap(ITEM, "  fieldset default {", "  fieldset default"), ITEM, "without its {", "Remove"),
+    "parent": (swap(f"{PROFILES}/ann.profile", "inherits base", "inherits bass"), "ann.profile", "bass", "base"),
+    "comment first": (
+        swap(f"{PROFILES}/ann.profile", "rank-profile ann", "# near\nrank-profile ann"),
+        "ann.profile",
+        "comment",
+        "braces",
+    ),
+    "undeclared input": (
+        swap(TOWER, "query(tokens) tensor", "query(tokns) tensor"),
+        "query_tower.profile",
+        "query(tokens)",
+        "inputs",
+    ),
+    "attribute": (
+        swap(f"{PROFILES}/exact.profile", "attribute(embedding)", "attribute(embeding)"),
+        "exact.profile",
+        "embeding",
+        "name",
+    ),
+    "closeness": (
+        swap(f"{PROFILES}/ann.profile", "(field, embedding)", "(field, embeding)"),
+        "ann.profile",
+        "embeding",
+        "name",
+    ),
+    "bm25": (
+        swap(ITEM, "      index: enable-bm25\n    }\n    field description", "    }\n    field description"),
+        "profile",
+        "bm25(title)",
+        "enable-bm25",
+    ),
+    "match feature": (
+        swap(f"{PROFILES}/personal.profile", "similarity affinity", "similarity afinity"),
+        "personal.profile",
+        "afinity",
+        "define",
+    ),
+    "onnx file": (
+        swap(TOWER, "models/query_tower.onnx", "models/tower.onnx"),
+        "query_tower.profile",
+        "models/tower.onnx",
+        "mrse export",
+    ),
+    "onnx input": (
+        swap(TOWER, "input history_weight:", "input weight:"),
+        "query_tower.profile",
+        "no input weight",
+        "history_weight",
+    ),
+    "onnx output": (
+        swap(TOWER, "output embedding:", "output vector:"),
+        "query_tower.profile",
+        "no output vector",
+        "embedding",
+    ),
+    "onnx size": (
+        swap(TOWER, "d1[20],d2[128])  #", "d1[10],d2[128])  #"),
+        "query_tower.profile",
+        "d1[10]",
+        "sizes of the graph",
+    ),
+    "folded zero": (
+        swap(f"{PROFILES}/ablation_history.profile", "tensor<float>(d0[1],d1[20])(0)", "query(history_weight) * 0"),
+        "profile",
+        "folds",
+        "zeros",
+    ),
+    "special tokens": (
+        in_manifest(lambda m: m["special_tokens"].update(cls=5)),
+        "query_tower.profile",
+        "CLS 5",
+        "customTokenInputIds(5, 3, 16",
+    ),
+    "pieces": (in_manifest(lambda m: m.update(query_tokens=32)), "query_tower.profile", "14 pieces", "d0[30]"),
+    "opset": (
+        in_manifest(lambda m: m["models"]["item_tower"].update(opset=28)),
+        "item_tower.onnx",
+        "opset 28",
+        "mrse export",
+    ),
+    "services xml": (swap(SERVICES, "</content>", ""), SERVICES, "not XML", "line and column"),
+    "embedder path": (
+        swap(SERVICES, "models/query_text.onnx", "models/text.onnx"),
+        SERVICES,
+        "models/text.onnx",
+        "mrse export",
+    ),
+    "pooling": (
+        swap(SERVICES, "<pooling-strategy>none", "<pooling-strategy>mean"),
+        SERVICES,
+        "mean",
+        "<pooling-strategy>none",
+    ),
+    "normalize": (swap(SERVICES, "<normalize>true</normalize>", ""), SERVICES, "unit vectors", "<normalize>true"),
+    "max tokens": (swap(SERVICES, "<max-tokens>16", "<max-tokens>64"), SERVICES, "64", "<max-tokens>16"),
+    "document type": (swap(SERVICES, 'type="shopper"', 'type="shoper"'), SERVICES, "shoper", "shopper"),
+    "selection": (swap(SERVICES, "item.expires &gt;", "item.expiry &gt;"), SERVICES, "item.expiry", "attribute"),
+    "ranking": (swap(Q2I, '"ranking">ann', '"ranking">an'), "q2i.xml", "ranking an", "ann"),
+    "embedder name": (swap(Q2I, "embed(text,", "embed(txt,"), "q2i.xml", "txt", "text"),
+    "short name": (
+        swap(Q2I, "ranking.features.query(q)", "input.query(q)"),
+        "q2i.xml",
+        "requests only",
+        "ranking.features.query(q)",
+    ),
+    "pasted text": (
+        swap("search/query-profiles/hybrid.xml", "userInput(@query)", 'title contains "%{query}"'),
+        "hybrid.xml",
+        "user text",
+        "userInput(@query)",
+    ),
+    "vector field": (
+        swap(Q2I, "nearestNeighbor(embedding", "nearestNeighbor(text_feature"),
+        "q2i.xml",
+        "text_feature",
+        "embedding",
+    ),
+    "query vector": (swap(Q2I, "(embedding, q)", "(embedding, vec)"), "q2i.xml", "vec", "input of the rank profile"),
+    "profile parent": (swap(Q2I, 'inherits="default"', 'inherits="defalt"'), "q2i.xml", "defalt", "default"),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_defect_is_found_with_its_file_and_fix(app: Path, name: str) -> None:
+    plant, file, problem, fix = DEFECTS[name]
+    plant(app)
+    found = validate(app)
+    fitting = [p for p in found if problem in str(p) and file in str(p.file) and fix in (p.fix or "")]
+    assert fitting, "\n".join(map(str, found))
+    assert str(app) in str(fitting[0]) and str(fitting[0]).count("\n") == 0
+
+
+@pytest.mark.parametrize("column, words", [
+    ({"title": ["x"]}, "item_id"),
+    ({"item_id": ["a"]}, "title"),
+    ({"item_id": ["a"], "title": ["x"], "price": ["12"]}, "does not fit float"),
+    ({"item_id": ["a"], "title": ["x"], "flavour": ["sour"]}, "field flavour type string"),
+    ({"item_id": ["a"], "title": ["x"], "sizes": [[1]]}, "does not fit array<string>"),
+    ({"item_id": ["a"], "title": ["x"], "embedding": [[1.0]]}, "the model makes this field"),
+])  # fmt: skip
+def test_columns_against_fields(package: Path, tmp_path: Path, column: dict, words: str) -> None:
+    items = tmp_path / "items.parquet"
+    pq.write_table(pa.table(column), items)
+    (problem,) = validate(package, items)
+    assert words in str(problem) and str(items) in str(problem)
+
+
+def test_columns_that_fit(package: Path, tmp_path: Path) -> None:
+    items = tmp_path / "items.parquet"
+    columns = {"item_id": ["a"], "title": ["x"], "category": ["shoes"], "price": [3], "image": [b""], "sizes": [["S"]]}
+    pq.write_table(pa.table(columns), items)
+    assert validate(package, items) == []
+    items.write_bytes(b"no parquet")
+    assert "not a Parquet file" in str(validate(package, items)[0])
+
+
+def test_all_problems_at_once(app: Path) -> None:
+    for name in ("metric", "pooling", "ranking", "changed model"):
+        DEFECTS[name][0](app)
+    files = {Path(str(p.file)).name for p in validate(app)}
+    assert {"item.sd", "services.xml", "q2i.xml", "query_text.onnx"} <= files
+
+
+def test_package_and_variants_are_clean(package: Path, tmp_path: Path) -> None:
+    assert validate(package) == []
+    for name in list_variants(REPO / "variants"):
+        assert validate(build_variant(package, REPO / "variants", name, tmp_path / name)) == [], name
+
+
+def test_command(app: Path) -> None:
+    from mrse_cli.main import app as cli
+
+    good = CliRunner().invoke(cli, ["validate", str(app)])
+    assert good.exit_code == 0 and "no problem found" in good.output
+    DEFECTS["pooling"][0](app)
+    DEFECTS["ranking"][0](app)
+    bad = CliRunner().invoke(cli, ["validate", str(app)])
+    assert bad.exit_code == 2
+    lines = bad.output.splitlines()
+    assert len(lines) == 3 and lines[-1].startswith("2 problems")
