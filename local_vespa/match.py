@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
 from .schema import Field
 from .table import Table
 from .tensors import Tensor
-from .text import Hits, tokens
+from .text import Hits, TextIndex, tokens, union
 from .vectors import VectorColumn
 
 
@@ -26,10 +26,9 @@ class MatchedTerm:
     label: str | None = None
     weight: int = 100
     significance: float | None = None
-    connected: float | None = None
-    phrase: tuple[str, ...] = ()
+    values: tuple[str | int | float, ...] = ()  # what it looks for in attributes
+    phrases: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)  # what it looks for in each text field
     nearest: NearestTerm | None = None
-    scores: dict[str, np.ndarray] = field(default_factory=dict)  # raw scores of weighted operators, by field
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Matcher:
         self.table, self.inputs, self.cluster = table, inputs, cluster
         self.terms: list[MatchedTerm] = []
         self._order: dict[int, MatchedTerm] = {}
+        self._near_terms: dict[int, list[MatchedTerm]] = {}
 
     def run(self, where: yql.Node) -> Matching:
         """Matches the tree. Raises QueryError."""
@@ -73,16 +73,25 @@ class Matcher:
             return
         if isinstance(node, yql.Term):
             if node.annotations.get("ranked", True) is not False:
-                term = MatchedTerm(
-                    label=node.annotations.get("label") or getattr(node, "label", None),
-                    weight=int(node.annotations.get("weight", 100)),
-                    significance=node.annotations.get("significance"),
-                )
-                self.terms.append(term)
-                self._order[id(node)] = term
+                made = [self._made(node) for _ in (node.words if isinstance(node, yql.Near) else [node])]
+                self.terms += made
+                if isinstance(node, yql.Near):
+                    self._near_terms[id(node)] = made
+                else:
+                    self._order[id(node)] = made[0]
             return
         for child in children(node):
             self._collect(child)
+
+    @staticmethod
+    def _made(node: yql.Term) -> MatchedTerm:
+        single = getattr(node, "text", getattr(node, "value", None))
+        return MatchedTerm(
+            values=tuple(getattr(node, "values", ())) if single is None else (single,),
+            label=node.annotations.get("label") or getattr(node, "label", None),
+            weight=int(node.annotations.get("weight", 100)),
+            significance=node.annotations.get("significance"),
+        )
 
     def _match(self, node: yql.Node, allowed: np.ndarray, ranked: bool) -> np.ndarray:
         """bool [rows]: what the node matches among the allowed rows."""
@@ -113,15 +122,12 @@ class Matcher:
 
     def _and(self, parts: tuple[yql.Node, ...], allowed: np.ndarray, ranked: bool) -> np.ndarray:
         """Filters first: a nearestNeighbor looks for its hits among what all other parts leave."""
-        for part in sorted(parts, key=has_nearest):
-            if has_nearest(part) and sum(map(has_nearest, parts)) > 1:
-                break
-            allowed = self._match(part, allowed, ranked)
-        else:
-            return allowed
         near = [part for part in parts if has_nearest(part)]
+        for part in parts:
+            if not has_nearest(part):
+                allowed = self._match(part, allowed, ranked)
         found = [self._match(part, allowed, ranked) for part in near]
-        return np.logical_and.reduce(found)
+        return np.logical_and.reduce(found) if found else allowed
 
     def _nearest(self, node: yql.NearestNeighbor, allowed: np.ndarray) -> np.ndarray:
         target = node.target_hits if node.target_hits is not None else node.total_target_hits
@@ -171,6 +177,9 @@ class Matcher:
             hits = self._in_field(node, searched, term)
             term.hits[searched.name] = hits
             mask[hits.rows] = True
+        if len(term.hits) > 1:  # a term of a fieldset is as frequent as it is in all its fields together
+            total = min(self.table.count, sum(h.document_frequency for h in term.hits.values()))
+            term.hits = {name: replace(h, frequency=total) for name, h in term.hits.items()}
         return mask & self.table.live
 
     def _in_field(self, node: yql.Term, searched: Field, term: MatchedTerm) -> Hits:
@@ -178,7 +187,7 @@ class Matcher:
             return self._in_text(node, searched, term)
         if searched.attribute and searched.type.tensor is None:
             rows = np.flatnonzero(self._in_attribute(node, searched, term) & self.table.live)
-            return Hits(rows, np.ones(len(rows), np.int64))
+            return Hits.once(rows)
         raise QueryError(
             INVALID_PARAMETER,
             f"Could not create query from YQL: Field '{searched.name}' is neither an index nor an attribute that can "
@@ -189,28 +198,41 @@ class Matcher:
         index, live = self.table.texts[searched.name], self.table.live
         stemming = index.stemming and node.annotations.get("stem", True) is not False
 
-        def words(*texts: str) -> list[str]:
-            return [t for text in texts for t in tokens(text, stemming, index.normalizing)]
+        def words(*texts: str) -> tuple[str, ...]:
+            return tuple(t for text in texts for t in tokens(text, stemming, index.normalizing))
 
         match node:
             case yql.Word(match="word"):
-                found = words(node.text)
-                term.phrase = tuple(found)
-                return index.phrase(found, live) if found else Hits.none()
+                return self._phrase(index, words(node.text), searched, term)
             case yql.Phrase():
-                term.phrase = tuple(words(*node.words))
-                return index.phrase(list(term.phrase), live) if term.phrase else Hits.none()
+                return self._phrase(index, words(*node.words), searched, term)
             case yql.Near():
-                return index.near(words(*node.words), node.distance, node.ordered, live)
+                return self._near(node, index, words(*node.words), searched)
             case yql.Equiv():
-                return _union([self._in_text(child, searched, MatchedTerm()) for child in node.children])  # type: ignore[arg-type]
+                return union([self._in_text(child, searched, term) for child in node.children])  # type: ignore[arg-type]
             case yql.In() | yql.WeightedSet():
                 values = node.values if isinstance(node, yql.In) else tuple(t for t, _ in node.tokens)
-                return _union([index.phrase(found, live) for v in values if (found := words(str(v)))])
+                return union([self._phrase(index, words(str(v)), searched, term) for v in values])
             case yql.Equals():
-                return index.phrase(words(str(node.value)), live)
+                return self._phrase(index, words(str(node.value)), searched, term)
         what = f"{type(node).__name__}" + (f" with match {node.match}" if isinstance(node, yql.Word) else "")
         raise QueryError(ILLEGAL_QUERY, unsupported(f"{what} on the index '{searched.name}'"))
+
+    def _phrase(self, index: TextIndex, words: tuple[str, ...], searched: Field, term: MatchedTerm) -> Hits:
+        if not words:
+            return Hits.none()
+        term.phrases.setdefault(searched.name, []).append(words)
+        return index.phrase(words, self.table.live)
+
+    def _near(self, node: yql.Near, index: TextIndex, words: tuple[str, ...], searched: Field) -> Hits:
+        """The rows; each word of it ranks as a term of its own, where the whole matches."""
+        rows = index.near(words, node.distance, node.ordered, self.table.live) if words else Hits.none().rows
+        for term, word in zip(self._near_terms.get(id(node), ()), words, strict=False):
+            hits = index.word(word, self.table.live)
+            keep = np.isin(hits.rows, rows)
+            term.phrases[searched.name] = [(word,)]
+            term.hits[searched.name] = Hits(hits.rows[keep], hits.counts[keep], hits.first[keep], len(hits.rows))
+        return Hits.once(rows)
 
     def _in_attribute(self, node: yql.Term, searched: Field, term: MatchedTerm) -> np.ndarray:
         column = self.table.columns[searched.name]
@@ -271,16 +293,6 @@ class Matcher:
             return column.between(float(text), float(text))
         except ValueError:
             return np.zeros(len(self.table.ids), bool)
-
-
-def _union(parts: list[Hits]) -> Hits:
-    """Terms that count as one: the rows of any, occurrences added."""
-    if not parts:
-        return Hits.none()
-    rows, where = np.unique(np.concatenate([p.rows for p in parts]), return_inverse=True)
-    counts = np.zeros(len(rows), np.int64)
-    np.add.at(counts, where, np.concatenate([p.counts for p in parts]))
-    return Hits(rows, counts)
 
 
 def children(node: yql.Node) -> tuple[yql.Node, ...]:

@@ -70,10 +70,8 @@ def _root(total: int, errors: Iterable[QueryError]) -> dict[str, Any]:
 def make_plan(application: Application, parameters: Parameters) -> Plan:
     """What a request asks. Raises QueryError and YqlError."""
     query = _statement(parameters)
-    hits = query.limit if query.limit is not None else parameters.integer("hits", 10)
+    hits = parameters.integer("hits", 10) if query.hits is None else query.hits
     offset = query.offset if query.offset is not None else parameters.integer("offset", 0)
-    if query.limit is not None:
-        hits = max(0, query.limit - offset) if query.offset is not None else query.limit
     for name, value, most in (
         ("hits", hits, parameters.integer("maxHits", MAX_HITS)), ("offset", offset, parameters.integer("maxOffset", MAX_OFFSET)),
     ):  # fmt: skip

@@ -12,7 +12,6 @@ import math
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,7 +37,28 @@ def normalized(word: str, stemming: bool = True, normalizing: bool = True) -> st
 
 def tokens(text: str, stemming: bool = True, normalizing: bool = True) -> list[str]:
     """The tokens of a text, in order."""
-    return [normalized(word, stemming, normalizing) for word in _WORD.findall(text)]
+    words = _WORD.findall(text) if text.isascii() else _words(text)
+    return [normalized(word, stemming, normalizing) for word in words]
+
+
+def _words(text: str) -> list[str]:
+    """Runs of letters, marks and digits; every symbol such as a trade mark is a word (SimpleTokenType.java)."""
+    found: list[str] = []
+    inside = False
+    for c in text:
+        category = unicodedata.category(c)
+        if category == "So":
+            found.append(c)
+            inside = False
+        elif category[0] in "LN" or category in ("Mn", "Mc"):
+            if inside:
+                found[-1] += c
+            else:
+                found.append(c)
+            inside = True
+        else:
+            inside = False
+    return found
 
 
 def idf(count: int, total: int) -> float:
@@ -50,14 +70,46 @@ def idf(count: int, total: int) -> float:
 
 @dataclass(frozen=True)
 class Hits:
-    """Where a term occurs: ascending rows, and for each how often."""
+    """Where a term occurs: ascending rows; for each how often and at which position first. `frequency` is the document
+    frequency that Vespa ranks with, where that is not the number of rows: of a phrase that of its rarest word, of words
+    that count as one that of the most frequent."""
 
     rows: np.ndarray
     counts: np.ndarray
+    first: np.ndarray
+    frequency: int | None = None
 
     @classmethod
     def none(cls) -> Hits:
-        return cls(np.empty(0, np.int64), np.empty(0, np.int64))
+        return cls.once(np.empty(0, np.int64))
+
+    @classmethod
+    def once(cls, rows: np.ndarray) -> Hits:
+        """Rows of a term that occurs once in each, at the start."""
+        return cls(rows, np.ones(len(rows), np.int64), np.zeros(len(rows), np.int64))
+
+    @property
+    def document_frequency(self) -> int:
+        return len(self.rows) if self.frequency is None else self.frequency
+
+    def at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For candidate rows: bool, whether the term is there, and the index of its entry (any where it is not)."""
+        if not len(self.rows):
+            return np.zeros(len(rows), bool), np.zeros(len(rows), np.int64)
+        index = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return self.rows[index] == rows, index
+
+
+def union(parts: list[Hits]) -> Hits:
+    """Terms that count as one: the rows of any, occurrences added."""
+    parts = [p for p in parts if len(p.rows)]
+    if not parts:
+        return Hits.none()
+    rows, where = np.unique(np.concatenate([p.rows for p in parts]), return_inverse=True)
+    counts, first = np.zeros(len(rows), np.int64), np.full(len(rows), np.iinfo(np.int64).max)
+    np.add.at(counts, where, np.concatenate([p.counts for p in parts]))
+    np.minimum.at(first, where, np.concatenate([p.first for p in parts]))
+    return Hits(rows, counts, first, max(p.document_frequency for p in parts))
 
 
 class _Posting:
@@ -103,85 +155,84 @@ class TextIndex:
         posting = self._postings.get(token)
         if posting is None:
             return Hits.none()
-        rows = np.array(posting.rows, np.int64)
+        rows, counts = np.array(posting.rows, np.int64), np.array(posting.counts, np.int64)
+        first = np.array(posting.positions, np.int64)[np.cumsum(counts) - counts]
         keep = live[rows]
-        return Hits(rows[keep], np.array(posting.counts, np.int64)[keep])
+        return Hits(rows[keep], counts[keep], first[keep])
 
-    def positions(self, token: str, rows: Iterable[int]) -> dict[int, list[int]]:
-        """The positions of a token in some rows."""
+    def positions(self, words: tuple[str, ...], rows: np.ndarray) -> list[list[int]]:
+        """Where a phrase (of one word or more) starts in each of some rows."""
+        each = [self._positions(word, rows) for word in words]
+        if len(each) == 1:
+            return each[0]
+        return [_phrases(lists) for lists in zip(*each, strict=True)]
+
+    def _positions(self, token: str, rows: np.ndarray) -> list[list[int]]:
         posting = self._postings.get(token)
         if posting is None:
-            return {}
-        starts = np.concatenate([[0], np.cumsum(np.array(posting.counts, np.int64))])
-        known = np.array(posting.rows, np.int64)
-        wanted = np.asarray(list(rows), np.int64)
-        at = np.searchsorted(known, wanted)
-        return {
-            int(row): list(posting.positions[starts[i] : starts[i + 1]])
-            for row, i in zip(wanted, at, strict=True)
-            if i < len(known) and known[i] == row
-        }
+            return [[] for _ in rows]
+        known, ends = np.array(posting.rows, np.int64), np.cumsum(np.array(posting.counts, np.int64))
+        at = np.minimum(np.searchsorted(known, rows), len(known) - 1)
+        return [
+            list(posting.positions[ends[i] - posting.counts[i] : ends[i]]) if known[i] == row else []
+            for row, i in zip(rows, at, strict=True)
+        ]
 
-    def phrase(self, words: list[str], live: np.ndarray) -> Hits:
+    def phrase(self, words: tuple[str, ...], live: np.ndarray) -> Hits:
         """The rows that hold the tokens one after another, and how often."""
         if len(words) == 1:
             return self.word(words[0], live)
-        return self._together(words, live, lambda lists: _phrases(lists))
+        rows = self._common(words, live)
+        starts = self.positions(words, rows)
+        found = np.array([bool(s) for s in starts], bool)
+        counts, first = (np.array([f(s) for s in starts if s], np.int64) for f in (len, min))
+        return Hits(rows[found], counts, first, min(len(self.word(word, live).rows) for word in words))
 
-    def near(self, words: list[str], distance: int, ordered: bool, live: np.ndarray) -> Hits:
-        """The rows that hold all tokens within a window: `distance` more positions than the words need in order."""
-        if len(words) == 1:
-            return self.word(words[0], live)
-        return self._together(words, live, lambda lists: _windows(lists, distance, ordered))
+    def near(self, words: tuple[str, ...], distance: int, ordered: bool, live: np.ndarray) -> np.ndarray:
+        """The rows that hold all tokens, the first and last at most `distance` + words - 2 positions apart (near.cpp)."""
+        rows = self._common(words, live)
+        each = [self._positions(word, rows) for word in words]
+        reach = distance + len(words) - 2
+        return rows[np.array([_within(lists, reach, ordered) for lists in zip(*each, strict=True)], bool)]
 
-    def _together(self, words: list[str], live: np.ndarray, count) -> Hits:  # type: ignore[no-untyped-def]
-        common: np.ndarray | None = None
-        for word in words:
-            rows = self.word(word, live).rows
-            common = rows if common is None else np.intersect1d(common, rows, assume_unique=True)
-        assert common is not None
-        places = [self.positions(word, common) for word in words]
-        counts = np.array([count([p[int(row)] for p in places]) for row in common], np.int64)
-        return Hits(common[counts > 0], counts[counts > 0]) if len(common) else Hits.none()
+    def _common(self, words: tuple[str, ...], live: np.ndarray) -> np.ndarray:
+        rows = self.word(words[0], live).rows
+        for word in words[1:]:
+            rows = np.intersect1d(rows, self.word(word, live).rows, assume_unique=True)
+        return rows
 
     def bm25(self, terms: list[Hits], rows: np.ndarray, live: np.ndarray, total: int) -> np.ndarray:
-        """bm25 of candidate rows (ascending or not) for a query's terms, float64 [rows]. `total` is the number of live documents."""
+        """bm25 of candidate rows for a query's terms, float64 [rows]. `total` is the number of live documents."""
         lengths = self.lengths
         counted = (lengths > 0) & live[: len(lengths)]
         average = float(lengths[counted].mean()) if counted.any() else 1.0
         scores = np.zeros(len(rows))
         norm = K1 * (1 - B) + K1 * B * lengths[rows] / average
         for hits in terms:
-            if not len(hits.rows):
-                continue
-            at = np.minimum(np.searchsorted(hits.rows, rows), len(hits.rows) - 1)
-            count = np.where(hits.rows[at] == rows, hits.counts[at], 0)
-            scores += idf(len(hits.rows), total) * (K1 + 1) * count / (count + norm)
+            there, at = hits.at(rows)
+            if there.any():
+                count = np.where(there, hits.counts[at], 0)
+                scores += idf(hits.document_frequency, total) * (K1 + 1) * count / (count + norm)
         return scores
 
-    def vocabulary(self) -> Iterable[str]:
-        """All tokens ever indexed."""
-        return self._postings.keys()
 
-
-def _phrases(lists: list[list[int]]) -> int:
+def _phrases(lists: tuple[list[int], ...]) -> list[int]:
     rest = [set(later) for later in lists[1:]]
-    return sum(all(start + i in later for i, later in enumerate(rest, 1)) for start in lists[0])
+    return [start for start in lists[0] if all(start + i in later for i, later in enumerate(rest, 1))]
 
 
-def _windows(lists: list[list[int]], distance: int, ordered: bool) -> int:
-    """How many windows of len(lists) - 1 + distance positions hold one position of every list."""
-    reach = distance + len(lists) - 1 if not ordered else distance + len(lists) - 1
-    found = 0
+def _within(lists: tuple[list[int], ...], reach: int, ordered: bool) -> bool:
+    """Whether one position of every list (in ascending order, if asked) lies within a window."""
     if ordered:
         for start in lists[0]:
             at: int | None = start
             for later in lists[1:]:
                 at = next((p for p in later if at is not None and p > at), None)
-            found += at is not None and at - start <= reach
-        return found
+            if at is not None and at - start <= reach:
+                return True
+        return False
     merged = sorted((p, n) for n, places in enumerate(lists) for p in places)
-    for i, (start, _) in enumerate(merged):
-        seen = {n for p, n in merged[i:] if p - start <= reach}
-        found += len(seen) == len(lists)
-    return found
+    return any(
+        {n for p, n in merged[i:] if p - start <= reach} == set(range(len(lists)))
+        for i, (start, _) in enumerate(merged)
+    )
