@@ -33,7 +33,7 @@ PER_GRADE = 12  # judged items a train query and grade, as a relevance log would
 VALIDATION_SHARE = 0.15
 # Relevance grade → chance of a click on rank 1; rank r has r ** -0.5 of it; tastes multiply.
 CLICK = np.array([0.008, 0.06, 0.40])
-COLOUR_TASTE, PATTERN_TASTE, BRAND_TASTE, STYLE_TASTE, NO_TASTE = 3.2, 1.8, 2.2, 1.5, 0.55
+COLOUR_TASTE, PATTERN_TASTE, BRAND_TASTE, STYLE_TASTE, NO_TASTE = 3.0, 1.7, 3.2, 1.5, 0.6
 SPAM_USERS = 2  # robots that click everything, for the spam rule to find
 SPAM_SEARCHES = 120
 
@@ -306,7 +306,7 @@ class _Taste:
         """float64 [n]: by how much the chance of a click on these items is multiplied."""
         colour = np.where(np.isin(attributes[:, COLOUR], self.colours), COLOUR_TASTE, NO_TASTE)
         pattern = np.where(attributes[:, PATTERN] == self.pattern, PATTERN_TASTE, 1.0)
-        brand = np.where(np.isin(attributes[:, BRAND], self.brands), BRAND_TASTE, 0.8)
+        brand = np.where(np.isin(attributes[:, BRAND], self.brands), BRAND_TASTE, NO_TASTE)
         style = np.where(attributes[:, STYLE] == self.style, STYLE_TASTE, 1.0)
         return colour * pattern * brand * style
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from mrse_model.data.contract import Catalogue, SearchesFile
 
-CACHE_KIB = 64 * 1024
-PAIRS_IN_MEMORY = 200_000  # counts gathered before they are added to the file
+CACHE_KIB = 16 * 1024
+PAIRS_IN_MEMORY = 50_000  # counts gathered before they are added to the file
 MOST_KNOWN = 256  # known positives of one query that are passed on
 CLICK, CART, ORDER = 0, 1, 2
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROW_GROUP = 1 << 13  # rows gathered in memory
+ROW_GROUP = 1 << 12  # rows gathered in memory
 
 
 class ShardWriter:
