@@ -28,8 +28,6 @@ from retrieval.people import clicked_items, events_of
 Profile = Literal["ann", "exact", "bm25", "hybrid", "hybrid_linear", "personal", "three_queues", "query_tower"]
 PROFILES: tuple[str, ...] = get_args(Profile)
 OWN_HISTORY = ("personal", "query_tower")  # their rank profiles bring the history in: the query vector must not as well
-# An empty text embeds to zeros, at distance 1 of everything: the threshold keeps it from finding arbitrary items.
-SIDE = "distanceThreshold: 0.999"
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ class Searcher:
 
         def nearest(field: str, vector: str, hits: int = target_hits, label: str = "") -> str:
             name = f'label: "{label}", ' if label else ""
-            return f"({{{name}targetHits: {hits}, {SIDE}{approximate}}}nearestNeighbor({field}, {vector}))"
+            return f"({{{name}targetHits: {hits}{approximate}}}nearestNeighbor({field}, {vector}))"
 
         if profile == "bm25":
             return "userInput(@query)"
