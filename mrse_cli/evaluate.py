@@ -1,0 +1,62 @@
+"""`mrse evaluate`: a checkpoint against BM25, with intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from mrse_cli.config import Config
+from mrse_model.errors import InputError
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a run (mrse train --out).")],
+    items: Annotated[Path, typer.Argument(help="The Parquet file of items that it was trained on.")],
+    judgments: Annotated[
+        Path | None, typer.Option(help="Judgments of queries not trained on; default: the clicks after the split.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
+    config: Config = None,
+) -> None:
+    """Measure Recall@K, nDCG@10 and Rele@K beside BM25 over the whole catalogue, and what the history adds.
+
+    Example: mrse evaluate runs/mrse data/sample/items.parquet --judgments data/sample/judgments_val.parquet
+    """
+    import numpy as np
+
+    from mrse_model.data.contract import read_catalogue, read_judgments
+    from mrse_model.data.example_files import ExampleSummary, item_queries
+    from mrse_model.evaluate import measure
+    from mrse_model.evaluation.queries import clicked_queries, judged_queries
+    from mrse_model.model import META, MRSE
+
+    console = Console()
+    model = MRSE.from_pretrained(checkpoint)
+    catalogue = read_catalogue(items, title=title)
+    cache = checkpoint / "cache"
+    summary = ExampleSummary.load(cache / "examples")
+    features = np.load(cache / "features.npy", mmap_mode="r") if model.config.model.image_dims else None
+    if features is not None and len(features) != len(catalogue.ids):
+        raise InputError(
+            f"{len(catalogue.ids)} items, and the run has {len(features)}", file=items, fix="Give the run's own items"
+        )
+    validation = cache / "examples" / "validation.parquet" if summary.validation_searches else None
+    if judgments is not None:
+        queries = judged_queries(judgments.stem, read_judgments(judgments, catalogue))
+    elif validation is not None:
+        queries = clicked_queries("clicks after the split", validation)
+    else:
+        raise InputError("the run has no validation searches", file=checkpoint, fix="Give --judgments")
+    led_by = item_queries(cache / "examples", len(catalogue.ids))
+    found = measure(model, catalogue, features, led_by, queries, validation, folder=checkpoint / "evaluation")
+    if found.report is not None:
+        console.print(Markdown(found.report.markdown()))
+    if found.personal is not None:
+        console.print(Markdown(found.personal.markdown()))
+    model.meta["metrics"] = found.metrics()
+    (checkpoint / META).write_text(json.dumps(model.meta, indent=1, default=str) + "\n", "utf-8")

@@ -1,0 +1,38 @@
+"""`mrse export`: a checkpoint into an application package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mrse_cli.config import Config
+from mrse_model.errors import InputError
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a run (mrse train --out).")] = Path("runs/mrse"),
+    app: Annotated[Path, typer.Option(help="Application package; the files go into its models/.")] = Path("vespa_app"),
+    config: Config = None,
+) -> None:
+    """Export query_text, query_tower and item_tower (ONNX), the tokenizer and the manifest; and the image encoder.
+
+    Example: mrse export runs/mrse --app vespa_app
+    """
+    from mrse_model.export import export as write
+    from mrse_model.images.encoders import export_onnx, load_encoder
+    from mrse_model.model import MRSE
+
+    if not (app / "services.xml").is_file():
+        raise InputError("no application package here", file=app, field="--app", fix="Give the folder of services.xml")
+    console = Console()
+    model = MRSE.from_pretrained(checkpoint)
+    manifest = write(model, app / "models")
+    console.print(f"{manifest.model_version} → {app / 'models'}")
+    info = manifest.image_encoder
+    if info is not None and info.size:  # size 0: the user's own vectors, and no encoder of ours
+        path = checkpoint / "image_encoder.onnx"
+        export_onnx(load_encoder(info.name, info.size), path)
+        console.print(f"{info.name} → {path} (for mrse feed --image-encoder)")

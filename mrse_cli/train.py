@@ -1,0 +1,51 @@
+"""`mrse train`: Parquet to a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mrse_cli.config import Config
+
+
+def train(
+    items: Annotated[Path, typer.Argument(help="Parquet file of items.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; call again to resume it.")] = Path("runs/mrse"),
+    searches: Annotated[Path | None, typer.Option(help="Parquet file of searches.")] = None,
+    judgments: Annotated[Path | None, typer.Option(help="Parquet file of judgments; low grades are hard.")] = None,
+    features: Annotated[Path | None, typer.Option(help="Parquet file of image features (mrse features).")] = None,
+    feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
+    encoder: Annotated[str, typer.Option(help="Image encoder, where there are no --features.")] = (
+        "efficientnet-lite0-stages"
+    ),
+    title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
+    preset: Annotated[str, typer.Option(help="Sizes: base (the paper's) or tiny.")] = "base",
+    settings: Annotated[Path | None, typer.Option(help="TOML file of model, loss and train settings.")] = None,
+    validation_from: Annotated[str | None, typer.Option(help="Searches from this date on are for validation.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads; 0 for all cores.")] = 0,
+    tensorboard: Annotated[bool, typer.Option(help="Also log for TensorBoard.")] = False,
+    config: Config = None,
+) -> None:
+    """Train MRSE: examples, tokenizer, n-grams, pictures, then the stages; resumes where it was stopped.
+
+    Example: mrse train data/sample/items.parquet --searches data/sample/searches.parquet --preset tiny
+    """
+    from mrse_model.config import overlay, read_config
+    from mrse_model.config import preset as named
+    from mrse_model.data.examples import ExampleSettings
+    from mrse_model.train import Inputs
+    from mrse_model.train import train as run
+
+    chosen = named(preset)
+    if settings is not None:
+        chosen = read_config(settings, chosen)
+    if threads:
+        chosen = overlay(chosen, {"train": {"threads": threads}})
+    inputs = Inputs(
+        items=items, searches=searches, judgments=judgments, features=features, feature_column=feature_column,
+        encoder=encoder, title=title, examples=ExampleSettings(validation_from=validation_from),
+    )  # fmt: skip
+    run(inputs, out, chosen, Console(), tensorboard)
