@@ -1,7 +1,8 @@
-"""Parquet in, training examples out; without torch. Bad input raises mrse_model.errors.InputError with file, row, field.
+"""Parquet in, training examples out; without torch. Bad input raises InputError with file, row and field.
 
 contract      ItemsFile(path, *, title="title"): .rows .image_column .extra_columns
-                  .check(*, pictures=False) -> int; .batches(size=1024, *, images=False, columns=(), start=0) -> ItemBatch
+                  .check(*, pictures=False) -> int
+                  .batches(size=1024, *, images=False, columns=(), start=0) -> ItemBatch
               ItemBatch: first_row ids titles categories images extra
               read_catalogue(path, *, title="title") -> Catalogue: ids titles categories row{id: row} .text(row)
               SearchesFile(path): .rows .batches(size=4096, *, start=0) -> SearchBatch
@@ -13,8 +14,9 @@ sample        write_sample(folder, items=2400, users=400, searches=6000, seed=7)
                   items searches judgments judgments_val (paths), counts
 convert       convert_events(events, searches) -> Converted; convert_ubi(queries, events, searches) -> Converted
 examples      write_examples(folder, catalogue, *, searches=None, judgments=None, settings=None, progress=…)
-                  -> ExampleSummary; ExampleSettings(history_length=20, item_queries=8, validation_from=None,
-                  validation_fraction=0.1, positive_grade=2, pseudo_queries=None, spam=SpamRule(), shard_rows=65536, seed=7)
+                  -> ExampleSummary
+              ExampleSettings(history_length=20, item_queries=8, validation_from=None, validation_fraction=0.1,
+                  positive_grade=2, pseudo_queries=None, spam=SpamRule(), shard_rows=65536, seed=7)
 example_files EXAMPLE_SCHEMA, VALIDATION_SCHEMA, KINDS; ExampleSummary.load(folder) .lines() .rows;
                   item_queries(folder, items) -> list[list[str]]
 history       Histories(length): .before(user_id, time, *, search_id, targets) -> list[Event]; .add(user_id, events)

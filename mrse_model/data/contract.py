@@ -73,20 +73,23 @@ class ItemsFile:
         first_seen: dict[str, int] = {}
         paths = self.image_column == "image_path"
         for batch in self.batches(images=pictures, columns=["image_path"] if paths and not pictures else []):
-            for i, item_id in enumerate(batch.ids):
-                row = batch.first_row + i
-                before = first_seen.setdefault(item_id, row)
-                if before != row:
-                    raise self.table.error(
-                        f"{item_id!r} is also the id of row {before}", row=row, field="item_id", fix="Keep one of them"
-                    )
-                image = batch.images[i]
+            self.remember(batch, first_seen)
+            for i, image in enumerate(batch.images):
                 if image is not None:
-                    decode_image(image, file=self.path, row=row, field=self.image_column or "image")
+                    row, field = batch.first_row + i, self.image_column or "image"
+                    decode_image(image, file=self.path, row=row, field=field)
             for i, name in enumerate(batch.extra.get("image_path", [])):
                 if name and not (self.path.parent / name).is_file():
                     raise self._no_picture(name, batch.first_row + i)
         return self.rows
+
+    def remember(self, batch: ItemBatch, first_seen: dict[str, int]) -> None:
+        """Adds the rows of the batch's ids to `first_seen`; raises InputError where an id is there already."""
+        for row, item_id in enumerate(batch.ids, start=batch.first_row):
+            before = first_seen.setdefault(item_id, row)
+            if before != row:
+                problem = f"{item_id!r} is also the id of row {before}"
+                raise self.table.error(problem, row=row, field="item_id", fix="Keep one of them")
 
     def batches(
         self, size: int = BATCH, *, images: bool = False, columns: Sequence[str] | None = (), start: int = 0
@@ -178,11 +181,7 @@ def read_catalogue(path: str | Path, *, title: str = "title") -> Catalogue:
     categories: list[list[str]] = []
     row: dict[str, int] = {}
     for batch in items.batches(8 * BATCH):
-        for i, item_id in enumerate(batch.ids):
-            before = row.setdefault(item_id, batch.first_row + i)
-            if before != batch.first_row + i:
-                problem = f"{item_id!r} is also the id of row {before}"
-                raise items.table.error(problem, row=batch.first_row + i, field="item_id", fix="Keep one of them")
+        items.remember(batch, row)
         ids += batch.ids
         titles += batch.titles
         categories += batch.categories

@@ -6,7 +6,7 @@ led to each item before the split) and `summary.json`. It appears when it is com
 
 No example knows its own future: a history holds strictly earlier events of other searches and never the target; the
 queries of an item and the known positives are counted before the split. An item's queries do include the ones it is
-trained on: the trainer leaves the example's own query out of them.
+trained on: the trainer leaves the example's own query out of them. Robots are told by the whole log.
 """
 
 from __future__ import annotations
