@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
 from .schema import Field
 from .table import Table
 from .tensors import Tensor
-from .text import Hits, TextIndex, tokens, union
+from .text import Hits, TextIndex, idf, tokens, union
 from .vectors import VectorColumn
 
 
@@ -100,7 +101,9 @@ class Matcher:
                 return allowed.copy() if node.value else np.zeros_like(allowed)
             case yql.And():
                 return self._and(node.children, allowed, ranked)
-            case yql.Or() | yql.WeakAnd():
+            case yql.WeakAnd():
+                return self._weak_and(node, allowed, ranked)
+            case yql.Or():
                 mask = np.zeros_like(allowed)
                 for child in node.children:
                     mask |= self._match(child, allowed, ranked)
@@ -128,6 +131,44 @@ class Matcher:
                 allowed = self._match(part, allowed, ranked)
         found = [self._match(part, allowed, ranked) for part in near]
         return np.logical_and.reduce(found) if found else allowed
+
+    def _weak_and(self, node: yql.WeakAnd, allowed: np.ndarray, ranked: bool) -> np.ndarray:
+        """Like OR, but a row is passed over when its terms cannot lift it among the best (weak_and_search.cpp).
+
+        A term counts with its inverse document frequency; rows are seen in the order of their documents; every fourth hit
+        raises the bar to the score of the target-th best so far."""
+        masks = [self._match(child, allowed, ranked) for child in node.children]
+        mask = np.logical_or.reduce(masks) if masks else np.zeros_like(allowed)
+        if len(masks) < 2:
+            return mask
+        total = self.table.count + 1
+        rows = np.flatnonzero(mask)
+        scores = np.zeros(len(rows), np.int64)
+        for child, found in zip(node.children, masks, strict=True):
+            term = self._order.get(id(child))
+            hits = list(term.hits.values()) if term else []
+            frequency = hits[0].document_frequency if hits else int(np.count_nonzero(found))
+            weight = int(child.annotations.get("weight", 100))
+            scores += np.where(found[rows], int(1e6 * weight * idf(frequency, total)) + 1, 0)
+        target = 100 if node.target_hits is None else node.target_hits
+        kept: list[int] = []
+        best: list[int] = []
+        waiting: list[int] = []
+        bar = 1
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+            if score < bar:
+                continue
+            kept.append(row)
+            waiting.append(score)
+            if len(waiting) == 4:
+                for s in waiting:
+                    heapq.heappush(best, s) if len(best) < target else heapq.heappushpop(best, s)
+                waiting = []
+                if best and len(best) == target:
+                    bar = max(bar, best[0])
+        passed = np.zeros_like(allowed)
+        passed[kept] = True
+        return passed
 
     def _nearest(self, node: yql.NearestNeighbor, allowed: np.ndarray) -> np.ndarray:
         target = node.target_hits if node.target_hits is not None else node.total_target_hits

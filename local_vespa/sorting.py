@@ -52,15 +52,19 @@ def criterion(name: str, ascending: bool, function: str | None) -> Criterion:
 def sort_keys(
     table: Table, rows: np.ndarray, relevance: np.ndarray, criteria: tuple[Criterion, ...]
 ) -> list[tuple[Any, ...]]:
-    """A key for each row. A value that was never set is the smallest; a type without the field does not sort by it."""
+    """A key for each row. A value that was never set is the smallest; rows of a type without the field come first."""
     keys: list[list[Any]] = [[] for _ in rows]
     for c in criteria:
-        for key, value in zip(keys, _values(table, rows, relevance, c), strict=True):
-            key.append(value if c.ascending else _Reversed(value))
+        values = _values(table, rows, relevance, c)
+        for i, key in enumerate(keys):
+            if values is None:
+                key.append((0,))
+            else:
+                key.append((1, values[i] if c.ascending else _Reversed(values[i])))
     return [tuple(k) for k in keys]
 
 
-def _values(table: Table, rows: np.ndarray, relevance: np.ndarray, c: Criterion) -> list[Any]:
+def _values(table: Table, rows: np.ndarray, relevance: np.ndarray, c: Criterion) -> list[Any] | None:
     if c.field == "[relevance]":
         return relevance.tolist()
     if c.field == "[docid]":
@@ -75,7 +79,7 @@ def _values(table: Table, rows: np.ndarray, relevance: np.ndarray, c: Criterion)
         return [made[code] for code in column.codes[rows]]
     if isinstance(column, MultiColumn):
         raise QueryError(INVALID_PARAMETER, unsupported(f"sorting by the multi-value attribute '{c.field}'"))
-    return [0] * len(rows)
+    return None
 
 
 def collation(text: str) -> tuple[tuple[int, str], ...]:

@@ -84,7 +84,7 @@ def _modify(tensor: Tensor, value: dict[str, Any]) -> Tensor:
     if not isinstance(create, bool):
         raise TensorError(f"Unknown value '{create}' for 'create' in modify update")
     join, default = _MODIFY[value["operation"]], 1.0 if value["operation"] == "multiply" else 0.0
-    blocks = {labels: block.astype(np.float64) for labels, block in tensor.blocks().items()}
+    blocks = {labels: np.array(block, np.float64) for labels, block in tensor.blocks().items()}
     for labels, place, number in _modified_cells(tensor.type, value):
         if labels not in blocks:
             if not create:
