@@ -52,7 +52,7 @@ def _candidates(repo: Path) -> Iterator[tuple[Path, str]]:
                     yield file, field.text or ""
     for file in sorted((repo / "vespa_app" / "tests").rglob("*.json")):
         for step in json.loads(file.read_text("utf-8")).get("steps", []):
-            yield file, step["request"].get("parameters", {}).get("yql", "")
+            yield file, step["request"].get("body", {}).get("yql", "")
 
 
 def _in_text(text: str) -> Iterator[str]:
