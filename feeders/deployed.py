@@ -29,8 +29,8 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
     fix = f"Deploy the application package whose models folder holds {version}: mrse deploy"
     tokenizer = Tokenizer.from_file(str(model.folder / model.manifest.tokenizer.file))
     [ids] = token_lists(tokenizer, [PROBE], model.manifest.query_tokens)
-    shape = f"tensor<float>(d0[1],d1[{len(ids)}])"
-    inputs = {"input_ids": f"{shape}:[{ids}]", "attention_mask": f"{shape}:[{[1] * len(ids)}]"}
+    # Plain nested lists: Vespa's parser refuses a literal with its own type where the model's sizes are open.
+    inputs = {"input_ids": f"[{ids}]", "attention_mask": f"[{[1] * len(ids)}]"}
     status, body = get(app, "/model-evaluation/v1/query_text/eval", inputs | {"format.tensors": "short-value"})
     if status == 404:
         raise InputError(f"{app.end_point} serves no model query_text", field="model_version", fix=fix)

@@ -92,10 +92,7 @@ class RecordingVespa:
         if path.startswith("/search"):
             return 200, self._search(parameters | json.loads(body or b"{}"))
         if path == "/model-evaluation/v1/query_text/eval":
-            inputs = {
-                k: np.array(json.loads(parameters[k].split(":", 1)[1]), np.int64)
-                for k in ("input_ids", "attention_mask")
-            }
+            inputs = {k: np.array(json.loads(parameters[k]), np.int64) for k in ("input_ids", "attention_mask")}
             vector = self._model.run(["embedding"], inputs)[0]
             return 200, (-vector if self.other_model else vector).tolist()
         if path == "/ApplicationStatus":
