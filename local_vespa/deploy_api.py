@@ -7,7 +7,6 @@ import re
 import time
 from typing import Any
 
-
 from .application import Application
 from .engine import Engine
 from .errors import DeployError, unsupported

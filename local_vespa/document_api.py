@@ -74,7 +74,7 @@ class DocumentApi:
         _allow(query, _WRITE, request.path)
         operation = self._operation(request, id, schema)
         if query.get("dryRun") != "true":
-            await asyncio.wrap_future(self.engine.submit(operation))
+            await self.engine.submit(operation)
         return json_response(200, {"pathId": _path_id(request.path), "id": id})
 
     def _operation(self, request: Request, id: str, schema: Schema) -> Operation:
@@ -181,7 +181,7 @@ class DocumentApi:
                 operation = (
                     Operation("remove", id, schema) if body is None else read_update(schema, id, body, None, False)
                 )
-                futures.append(asyncio.wrap_future(self.engine.submit(operation)))
+                futures.append(self.engine.submit(operation))
         await asyncio.gather(*futures)
         answer: dict[str, Any] = {"pathId": _path_id(request.path), "documentCount": len(futures)}
         if more and last:

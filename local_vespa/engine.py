@@ -6,6 +6,7 @@ is on the disk and visible to the next query.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
@@ -147,9 +148,9 @@ class Engine:
 
     # Writing
 
-    def submit(self, operation: Operation) -> Future[None]:
-        """Queues a write. The future is done when it is durable and searchable; it raises DocumentError."""
-        future: Future[None] = Future()
+    def submit(self, operation: Operation) -> asyncio.Future[None]:
+        """Queues a write, in an event loop. The future is done when it is durable and searchable; it raises DocumentError."""
+        future = asyncio.get_running_loop().create_future()
         self._queue.put((operation, future))
         return future
 
@@ -167,7 +168,7 @@ class Engine:
                     group.append(self._queue.get_nowait())
                 except queue.Empty:
                     break
-            writes: list[tuple[Operation, Future[None]]] = []
+            writes: list[tuple[Operation, asyncio.Future[None]]] = []
             for item in group:
                 if item is not None and isinstance(item[0], Operation):
                     writes.append(item)
@@ -183,11 +184,11 @@ class Engine:
                     future.set_exception(e)
             self._write(writes)
 
-    def _write(self, writes: list[tuple[Operation, Future[None]]]) -> None:
+    def _write(self, writes: list[tuple[Operation, asyncio.Future[None]]]) -> None:
         """One group commit."""
         if not writes:
             return
-        outcome: list[tuple[Future[None], DocumentError | None]] = []
+        outcome: list[tuple[asyncio.Future[None], Exception | None]] = []
         done: list[Written] = []
 
         def all_of_them() -> None:
@@ -214,16 +215,12 @@ class Engine:
                         column.maybe_build_graph()
         except Exception as e:
             log.exception("a group of %d writes failed", len(writes))
-            for _, future in writes:
-                future.set_exception(DocumentError(500, f"The write failed: {e}"))
-            return
+            outcome = [(future, DocumentError(500, f"The write failed: {e}")) for _, future in writes]
         for (operation, _), (_, problem) in zip(writes, outcome, strict=True):
             self.counts["failed" if problem else operation.kind] += 1
-        for future, problem in outcome:
-            if problem is None:
-                future.set_result(None)
-            else:
-                future.set_exception(problem)
+        for loop in {future.get_loop() for future, _ in outcome}:
+            if not loop.is_closed():  # one call for the group: waking a loop costs more than a write
+                loop.call_soon_threadsafe(_settle, [o for o in outcome if o[0].get_loop() is loop])
         self._watch_size()
 
     def _transaction(self, work: Callable[[], Any]) -> None:
@@ -273,6 +270,16 @@ class Engine:
                 total,
                 size / 1e9,
             )
+
+
+def _settle(outcome: list[tuple[asyncio.Future[None], Exception | None]]) -> None:
+    for future, problem in outcome:
+        if future.done():  # whoever waited has gone
+            continue
+        if problem is None:
+            future.set_result(None)
+        else:
+            future.set_exception(problem)
 
 
 def _failed(problem: str) -> str:

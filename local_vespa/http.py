@@ -52,7 +52,7 @@ def json_response(status: int, value: Any) -> Response:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
-        if value != value:  # noqa: PLR0124
+        if value != value:
             return "NaN"
         if value in (float("inf"), float("-inf")):
             return "Infinity" if value > 0 else "-Infinity"

@@ -119,7 +119,7 @@ def _value_end(text: str, at: int) -> int:
     depth = 0
     while at < len(text):
         c = text[at]
-        if c == "}" and depth == 0 or c == "\n" and depth == 0:
+        if (c == "}" and depth == 0) or (c == "\n" and depth == 0):
             return at
         depth += (c == "{") - (c == "}")
         at += 1

@@ -121,7 +121,7 @@ def _component(element: Element) -> Component:
         if child.tag == "prepend":
             settings |= {f"prepend-{c.tag}": c.text or "" for c in child}
             continue
-        if child.get("url") or child.get("model-id") and not child.get("path"):
+        if child.get("url") or (child.get("model-id") and not child.get("path")):
             raise DeployError(unsupported(f"models by url or model-id (component {element.get('id')}); use path"))
         settings[child.tag] = child.get("path") or (child.text or "").strip()
     return Component(element.get("id", ""), kind, settings)

@@ -111,7 +111,7 @@ def json_value(value: Any, tensors: str) -> Any:
 
 def is_undefined(field: Field, value: Any) -> bool:
     """Whether an attribute holding this value counts as never set: no value, '', an empty collection, NaN."""
-    return value is None or value == "" or value == [] or value == {} or value != value  # noqa: PLR0124
+    return value is None or value == "" or value == [] or value == {} or value != value
 
 
 def document_json(schema: Schema, fields: Mapping[str, Any], chosen: frozenset[str] | None, tensors: str) -> Fields:
