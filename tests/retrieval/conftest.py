@@ -1,10 +1,35 @@
-"""The fixtures of tests/feeders: a package with stand-in models, an items file, a server that records."""
+"""The fixtures of tests/feeders, and what the recording server says to the Searcher."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "feeders"))
 
 from feeding import *  # noqa: F403
+
+
+@pytest.fixture
+def answer() -> Callable[[dict], dict]:
+    """A hit for a query, and vectors for the items of a history."""
+    rng = np.random.default_rng(3)
+
+    def reply(body: dict) -> dict:
+        children = []
+        if body.get("presentation.summary") == "vectors":
+            for key in sorted(k for k in body if k.startswith("item")):
+                fields = {"item_id": body[key], "model_version": "mrse-0123456789ab"}
+                for name in ("embedding", "image_embedding", "text_feature"):
+                    fields[name] = rng.normal(size=128).tolist()
+                children.append({"id": body[key], "relevance": 0.0, "fields": fields})
+        elif body["hits"]:
+            fields = {"item_id": "i1", "title": "Red dress", "category": ["a"], "matchfeatures": {"from_query": 0.5}}
+            children.append({"id": "x", "relevance": 0.5, "fields": fields})
+        return {"root": {"id": "toplevel", "relevance": 1.0, "fields": {"totalCount": 7}, "children": children}}
+
+    return reply

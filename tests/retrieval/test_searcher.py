@@ -26,27 +26,7 @@ def model(package) -> ExportedModel:
 
 
 @pytest.fixture
-def searcher(vespa, model) -> Iterator[Searcher]:
-    rng = np.random.default_rng(3)
-
-    def answer(body: dict) -> dict:
-        children = []
-        if body.get("presentation.summary") == "vectors":
-            for key in sorted(k for k in body if k.startswith("item")):
-                fields = {"item_id": body[key], "model_version": VERSION}
-                for name in ("embedding", "image_embedding", "text_feature"):
-                    fields[name] = rng.normal(size=128).tolist()
-                children.append({"id": body[key], "relevance": 0.0, "fields": fields})
-        elif body["hits"]:
-            fields = {
-                "item_id": "i1",
-                "title": "Red dress",
-                "category": ["a", "b"],
-                "matchfeatures": {"from_query": 0.5},
-            }
-            children.append({"id": "x", "relevance": 0.5, "fields": fields})
-        return {"root": {"id": "toplevel", "relevance": 1.0, "fields": {"totalCount": 7}, "children": children}}
-
+def searcher(vespa, model, answer) -> Iterator[Searcher]:
     vespa.answer = answer
     one = Searcher(Vespa(vespa.url), model=model)
     yield one

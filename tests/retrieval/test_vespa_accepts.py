@@ -1,0 +1,50 @@
+"""Vespa's own container code takes every query that the Searcher sends: YQL, parameters and typed inputs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from vespa.application import Vespa
+
+from app_tools.judge import ask, why_not
+from mrse_model.serving import ExportedModel
+from retrieval.behaviour import Event
+from retrieval.filters import Filter
+from retrieval.searcher import PROFILES, Searcher
+
+FILTERS = [
+    Filter.parse(text)
+    for text in ("colour=red|blue", "category!=Shoes", "price<=50", "price>9.5", "in_stock=true", 'sizes="38"')
+]
+
+
+@pytest.mark.java
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_vespa_parses_every_query_of_the_searcher(vespa, package, answer) -> None:
+    vespa.answer = answer
+    clicks = [Event("a'b\"c", "click", 1.0), Event("c d", "order", 2.0)]
+    for model in (None, ExportedModel.load(package / "models")):
+        searcher = Searcher(Vespa(vespa.url), model=model)
+        for profile in PROFILES:
+            searcher.search('red "dress" or (', profile=profile, filters=FILTERS)
+            searcher.search("red dress", profile=profile, clicks=clicks if model else None, exact=True)
+        searcher.close()
+    statements = [
+        {
+            "package": "app",
+            "yql": body["yql"],
+            "parameters": {k: _text(v) for k, v in body.items() if k not in ("yql", "hits")},
+        }
+        for body in vespa.queries
+    ]
+    verdict = ask({"packages": [{"name": "app", "dir": str(package)}], "yql": statements})
+    errors = [(s["yql"], a["error"]) for s, a in zip(statements, verdict["yql"], strict=True) if "error" in a]
+    assert errors == []
+    assert len(statements) > 3 * len(PROFILES)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str) and value.startswith("embed("):  # the judge runs no embedder: what it would give
+        value = [0.5] * (14 if name == "input.query(tokens)" else 128)
+    return value if isinstance(value, str) else json.dumps(value)
