@@ -82,7 +82,7 @@ class Application:
     def _constant(self, constant: Constant, files: Mapping[str, bytes]) -> Tensor:
         if constant.value is not None:
             return parse_query_tensor(constant.type, constant.value)
-        if constant.file not in files:
+        if constant.file is None or constant.file not in files:
             raise DeployError(f"The file '{constant.file}' of the constant '{constant.name}' does not exist")
         if not re.search(r"\.json$", constant.file):
             raise DeployError(unsupported(f"constants in {constant.file}; only .json"))
@@ -91,7 +91,8 @@ class Application:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a redeploy does to the data: types whose documents go, fields whose values go, types to build anew in memory."""
+    """What a redeploy does to the data: types whose documents go, fields whose values go, types to build anew in
+    memory."""
 
     gone: frozenset[str]
     dropped: dict[str, frozenset[str]]
@@ -99,12 +100,14 @@ class Changes:
 
 
 def changes(old: Application, new: Application) -> Changes:
-    """What deploying `new` after `old` does. Raises DeployError for what Vespa does not do without a validation override."""
+    """What deploying `new` after `old` does. Raises DeployError for what Vespa does not do without a validation
+    override."""
     gone = frozenset(set(old.schemas) - set(new.schemas))
     for name in sorted(gone):
         _require(
             new, "schema-removal",
-            f"Schema '{name}' is removed in content cluster '{old.cluster}'. This will cause loss of all data in this schema",
+            f"Schema '{name}' is removed in content cluster '{old.cluster}'. "
+            "This will cause loss of all data in this schema",
         )  # fmt: skip
     if old.cluster != new.cluster:
         _require(
@@ -119,7 +122,8 @@ def changes(old: Application, new: Application) -> Changes:
             if before[field].type != after[field].type:
                 _require(
                     new, "field-type-change",
-                    f"Document type '{name}': Field '{field}' changed: data type: '{before[field].type}' -> '{after[field].type}'",
+                    f"Document type '{name}': Field '{field}' changed: data type: "
+                    f"'{before[field].type}' -> '{after[field].type}'",
                 )  # fmt: skip
                 lost.add(field)
         if lost:

@@ -1,6 +1,7 @@
 """Attributes in memory: one column a field, one row a version of a document.
 
-Rows are only appended; an update is a new row and the old one dies (`Table.live`). Every column can be rebuilt from the store.
+Rows are only appended; an update is a new row and the old one dies (`Table.live`). Every column can be rebuilt from
+the store.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ class DeployApi:
             return json_response(
                 200,
                 {"log": [], "tenant": "default", "session-id": str(session), "activate": f"http://{request.authority}/application/v2/tenant/default/session/{session}/active",
-                 "message": f"Session {session} for tenant 'default' prepared.", "configChangeActions": {"restart": [], "refeed": [], "reindex": []}},
+                 "message": f"Session {session} for tenant 'default' prepared.",
+                 "configChangeActions": {"restart": [], "refeed": [], "reindex": []}},
             )  # fmt: skip
         if session is not None and step == "active" and request.method == "PUT":
             return self._activated(request, self.engine.activate(session), with_log=False)
@@ -95,7 +96,8 @@ class DeployApi:
         if rest == "/serviceconverge":
             service = {
                 "host": "localhost", "port": self.port, "type": "container", "clusterName": "default",
-                "url": f"http://{request.authority}{request.path}/localhost:{self.port}", "currentGeneration": generation,
+                "url": f"http://{request.authority}{request.path}/localhost:{self.port}",
+                "currentGeneration": generation,
             }  # fmt: skip
             shown = {
                 "services": [service],
@@ -205,7 +207,8 @@ def not_found(request: Request) -> Response:
     """The container's page for a path that nothing is bound to."""
     text = f"No binding for URI 'http://{request.authority}{request.path}'."
     shown = text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&apos;")
-    page = f"<html>\n<head>\n<title>Error 404 {shown}</title>\n</head>\n<body><h2>HTTP ERROR 404 {shown}</h2></body>\n</html>\n"
+    title = f"<head>\n<title>Error 404 {shown}</title>\n</head>\n"
+    page = f"<html>\n{title}<body><h2>HTTP ERROR 404 {shown}</h2></body>\n</html>\n"
     return Response(404, page.encode(), "text/html;charset=ISO-8859-1")
 
 

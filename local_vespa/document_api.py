@@ -25,7 +25,8 @@ SCAN_SECONDS = 5.0  # after this a visit answers with what it has and a continua
 _COMMON = {"timeout", "route", "tracelevel", "format.tensors", "tensorShortForm", "tensorDirectValues"}
 _WRITE = _COMMON | {"condition", "create", "dryRun"}
 _VISIT = _COMMON | {
-    "cluster", "selection", "continuation", "wantedDocumentCount", "slices", "sliceId", "concurrency", "stream", "bucketSpace",
+    "cluster", "selection", "continuation", "wantedDocumentCount", "slices", "sliceId", "concurrency", "stream",
+    "bucketSpace",
     "fieldSet", "timeChunk",
 }  # fmt: skip
 Place = tuple[str | None, str | None, str | None]

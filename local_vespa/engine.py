@@ -1,7 +1,7 @@
 """The engine: store, deployed application and tables, with one thread that writes.
 
-A write is committed in a group with others that wait, then applied in memory, then acknowledged; so what was acknowledged
-is on the disk and visible to the next query.
+A write is committed in a group with others that wait, then applied in memory, then acknowledged; so what was
+acknowledged is on the disk and visible to the next query.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Engine:
         self.deployed_at = time.time()
         self.counts = {"put": 0, "update": 0, "remove": 0, "get": 0, "visit": 0, "query": 0, "failed": 0}
         self._prepared: dict[int, Application] = {}
-        self._queue: queue.Queue[tuple[Any, Future[Any]] | None] = queue.Queue()
+        self._queue: queue.Queue[tuple[Any, Any] | None] = queue.Queue()
         self._warned = False
         active = self.store.package()
         if active is not None:
@@ -97,11 +98,11 @@ class Engine:
         done = changes(old, new) if old else Changes(frozenset(), {}, frozenset(new.schemas))
         with self.lock:
             for name in done.gone:
-                self._transaction(lambda name=name: self.store.remove_schema(name))
+                self._transaction(partial(self.store.remove_schema, name))
                 del self.tables[name]
             for name, lost in done.dropped.items():
                 assert old is not None
-                self._transaction(lambda name=name, lost=lost: self._drop(old.schemas[name], lost))
+                self._transaction(partial(self._drop, old.schemas[name], lost))
             self.store.activate(new.generation)
             for name in done.rebuilt:
                 self.tables[name] = self._table(new.schemas[name])
@@ -149,7 +150,8 @@ class Engine:
     # Writing
 
     def submit(self, operation: Operation) -> asyncio.Future[None]:
-        """Queues a write, in an event loop. The future is done when it is durable and searchable; it raises DocumentError."""
+        """Queues a write, in an event loop. The future is done when it is durable and searchable; it raises
+        DocumentError."""
         future = asyncio.get_running_loop().create_future()
         self._queue.put((operation, future))
         return future

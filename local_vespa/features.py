@@ -61,7 +61,7 @@ class Features:
                 return Value.scalar(self._bm25(field))
             case (("closeness" | "distance"), _):
                 return Value.scalar(
-                    self._nearness(name, *(arguments if len(arguments) == 2 else ("field", *arguments)))
+                    self._nearness(name, "field" if len(arguments) == 1 else arguments[0], arguments[-1])
                 )
             case "rawScore", (field,):
                 return Value.scalar(self._nearness("closeness", "field", field, matched=True))
@@ -172,11 +172,13 @@ def first_phase(context: RankContext, rows: np.ndarray) -> np.ndarray:
 
 
 def onnx_inputs(model: OnnxModel, runner: OnnxRunner) -> dict[str, str]:
-    """Where each input of a model comes from; one that is not listed is the query input of its name. Raises DeployError."""
+    """Where each input of a model comes from; one that is not listed is the query input of its name. Raises
+    DeployError."""
     for name in model.inputs:
         if name not in runner.inputs:
             raise DeployError(
-                f"onnx-model '{model.name}': the model {model.file} has no input '{name}'; it has {', '.join(runner.inputs)}"
+                f"onnx-model '{model.name}': the model {model.file} has no input '{name}'; "
+                f"it has {', '.join(runner.inputs)}"
             )
     return {name: model.inputs.get(name, f"query({name})") for name in runner.inputs}
 
@@ -188,7 +190,8 @@ def onnx_output(model: OnnxModel, runner: OnnxRunner, asked: str | None) -> str:
     own = next((name for name, known in model.outputs.items() if known == asked), asked)
     if own not in runner.outputs:
         raise DeployError(
-            f"onnx-model '{model.name}': the model {model.file} has no output '{asked}'; it has {', '.join(runner.outputs)}"
+            f"onnx-model '{model.name}': the model {model.file} has no output '{asked}'; "
+            f"it has {', '.join(runner.outputs)}"
         )
     return own
 
@@ -203,8 +206,8 @@ def _missing_input(profile: Profile, name: str) -> Tensor:
 def feature_type(
     reference: Reference, schema: Schema, profile: Profile, onnx: Mapping[str, OnnxRunner], phase: str
 ) -> TensorType:
-    """The type of a feature in a phase (first, second, global, match, summary). Raises RankingError for one that does not
-    exist, or that this engine does not have."""
+    """The type of a feature in a phase (first, second, global, match, summary). Raises RankingError for one that
+    does not exist, or that this engine does not have."""
     name, arguments = reference.name, reference.arguments
     field = schema.fields.get(arguments[-1]) if arguments else None
     match name, arguments:

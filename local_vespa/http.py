@@ -1,4 +1,5 @@
-"""HTTP as the rest of the engine sees it: requests with limits, responses, and the RSGI application that granian calls."""
+"""HTTP as the rest of the engine sees it: requests with limits, responses, and the RSGI application that granian
+calls."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ JSON = "application/json;charset=UTF-8"
 
 @dataclass(frozen=True)
 class Request:
-    """A request whose body was read and unpacked. `path` is decoded; `authority` is the host and port it was sent to."""
+    """A request whose body was read and unpacked. `path` is decoded; `authority` is the host and port it was sent
+    to."""
 
     method: str
     path: str
@@ -87,7 +89,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class RsgiApplication:
-    """Reads requests within their limits, hands them to `handle`, and answers. `workers` run what would hold up others."""
+    """Reads requests within their limits, hands them to `handle`, and answers. `workers` run what would hold up
+    others."""
 
     def __init__(self, handle: Handler) -> None:
         self._handle = handle

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -135,8 +136,8 @@ class Matcher:
     def _weak_and(self, node: yql.WeakAnd, allowed: np.ndarray, ranked: bool) -> np.ndarray:
         """Like OR, but a row is passed over when its terms cannot lift it among the best (weak_and_search.cpp).
 
-        A term counts with its inverse document frequency; rows are seen in the order of their documents; every fourth hit
-        raises the bar to the score of the target-th best so far."""
+        A term counts with its inverse document frequency; rows are seen in the order of their documents; every
+        fourth hit raises the bar to the score of the target-th best so far."""
         masks = [self._match(child, allowed, ranked) for child in node.children]
         mask = np.logical_or.reduce(masks) if masks else np.zeros_like(allowed)
         if len(masks) < 2:
@@ -236,7 +237,7 @@ class Matcher:
         )
 
     def _in_text(self, node: yql.Term, searched: Field, term: MatchedTerm) -> Hits:
-        index, live = self.table.texts[searched.name], self.table.live
+        index = self.table.texts[searched.name]
         stemming = index.stemming and node.annotations.get("stem", True) is not False
 
         def words(*texts: str) -> tuple[str, ...]:
@@ -313,12 +314,12 @@ class Matcher:
             unsupported(f"{type(node).__name__} on the attribute '{searched.name}' of type {searched.type}"),
         )
 
-    def _any_of(self, column, values, numbers: bool) -> np.ndarray:  # type: ignore[no-untyped-def]
+    def _any_of(self, column: Any, values: Sequence[Any], numbers: bool) -> np.ndarray:
         if not numbers or isinstance(column, MultiColumn):
             return column.equal(values)
         return np.isin(column.values, [float(v) for v in values]) & column.present
 
-    def _number_word(self, column, text: str) -> np.ndarray:  # type: ignore[no-untyped-def]
+    def _number_word(self, column: Any, text: str) -> np.ndarray:
         """A word as a number: `7`, `true`, `<5`, `[1;5]`. What is none matches nothing."""
         text = text.strip()
         if text.lower() in ("true", "false") and column.field.type.scalar == "bool":

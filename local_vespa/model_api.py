@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
+import orjson
+
 from .application import Application
 from .http import Request, Response, json_response
 from .models import OnnxRunner
-from .tensors import FORMATS, Tensor, TensorError, parse_query_tensor, render
+from .tensors import FORMATS, Tensor, TensorError, TensorType, parse_query_tensor, render
+from .tensors.types import Dimension
 
 ROOT = "/model-evaluation/v1"
 
@@ -32,7 +35,8 @@ def handle(application: Application, request: Request) -> Response:
     if not names and evaluates and len(runner.outputs) > 1:
         return _error(
             404,
-            f"More than one function is available in model '{parts[0]}', but no name is given. Available functions: {', '.join(runner.outputs)}",
+            f"More than one function is available in model '{parts[0]}', but no name is given. "
+            f"Available functions: {', '.join(runner.outputs)}",
         )
     output = names[0] if names else next(iter(runner.outputs))
     if evaluates:
@@ -78,32 +82,21 @@ def _evaluate(runner: OnnxRunner, output: str, request: Request) -> Response:
     return json_response(200, render(Tensor.dense(kind, found.reshape(kind.shape)), form))
 
 
-def _sized(runner: OnnxRunner, name: str, text: str):  # type: ignore[no-untyped-def]
+def _sized(runner: OnnxRunner, name: str, text: str) -> TensorType:
     """An input's type with the open sizes that a nested list literal has."""
-    from .tensors import TensorType
-    from .tensors.types import Dimension
-
-    kind, level, sizes = runner.input_type(name), text.strip(), []
-    literal = level[level.index("[") :] if "[" in level else level
-    import orjson
-
+    kind, shape = runner.input_type(name), runner.inputs[name].shape
     try:
-        value = orjson.loads(literal)
+        value = orjson.loads(text[text.index("[") :] if "[" in text else text)
     except orjson.JSONDecodeError:
         return kind
+    sizes = []
     while isinstance(value, list):
         sizes.append(len(value))
         value = value[0] if value else None
-    shape = runner.inputs[name].shape
     if len(sizes) != len(shape):
         return kind
-    return TensorType.of(
-        kind.cell,
-        [
-            Dimension(f"d{i}", s if isinstance(s, int) and s > 0 else max(1, n))
-            for i, (s, n) in enumerate(zip(shape, sizes, strict=True))
-        ],
-    )
+    known = [s if isinstance(s, int) and s > 0 else max(1, n) for s, n in zip(shape, sizes, strict=True)]
+    return TensorType.of(kind.cell, [Dimension(f"d{i}", size) for i, size in enumerate(known)])
 
 
 def _error(status: int, message: str) -> Response:

@@ -159,11 +159,13 @@ class Embedder:
     @staticmethod
     def _error(kind: str, name: str, known: Mapping[str, Any]) -> DeployError:
         return DeployError(
-            f"Invalid application package: Model does not contain required {kind}: '{name}'. Model contains: {','.join(known)}"
+            f"Invalid application package: Model does not contain required {kind}: '{name}'. "
+            f"Model contains: {','.join(known)}"
         )
 
     def embed(self, text: str, kind: TensorType, destination: str) -> Tensor:
-        """The text's vector in a type of one indexed dimension: cut to its size, binarised where it is int8. Raises EmbedError."""
+        """The text's vector in a type of one indexed dimension: cut to its size, binarised where it is int8. Raises
+        EmbedError."""
         size = only_size(kind)
         prefix = self._prepend["query" if destination.startswith("query") else "document"]
         encoding = self._tokenizer.encode(prefix + text)
@@ -220,8 +222,10 @@ class Embedders:
 
     @cached_property
     def known(self) -> dict[str, Embedder | TokenizerComponent]:
-        kinds = {"hugging-face-embedder": Embedder, "hugging-face-tokenizer": TokenizerComponent}
-        return {id: kinds[c.type](c, self._files) for id, c in self._components.items()}
+        return {
+            id: Embedder(c, self._files) if c.type == "hugging-face-embedder" else TokenizerComponent(c, self._files)
+            for id, c in self._components.items()
+        }
 
     def embed(self, call: str, kind: TensorType, destination: str, parameters: Mapping[str, Any]) -> Tensor:
         """The tensor of `embed(id, @parameter)`, `embed(id, "text")` or, with one embedder, `embed(text)`. A blank text

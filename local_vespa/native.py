@@ -1,5 +1,5 @@
-"""nativeRank, Vespa's default ranking of text: field match, proximity and attribute match, as searchlib's features/native*
-compute them with their default tables and weights."""
+"""nativeRank, Vespa's default ranking of text: field match, proximity and attribute match, as searchlib's
+features/native* compute them with their default tables and weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class NativeRank:
         self.table, self.terms, self.rows = table, terms, rows
 
     def feature(self, name: str, fields: tuple[str, ...]) -> np.ndarray:
-        """float64 [rows] of nativeRank, nativeFieldMatch, nativeProximity or nativeAttributeMatch, over some fields or all."""
+        """float64 [rows] of nativeRank, nativeFieldMatch, nativeProximity or nativeAttributeMatch, over some fields
+        or all."""
         known = self.table.schema.fields.values()
         texts = [f.name for f in known if f.text and not f.filter and f.weight and (not fields or f.name in fields)]
         attributes = [f.name for f in known if f.attribute and f.weight and (not fields or f.name in fields)]
@@ -82,7 +83,9 @@ class NativeRank:
             pairs = [
                 (a, b, (significance(a, self.table.count) * a.weight + significance(b, self.table.count) * b.weight)
                  * CONNECTED / (j - i))
-                for i, a in enumerate(terms) for j, b in enumerate(terms) if i < j < i + WINDOW and (a.weight or b.weight)
+                for i, a in enumerate(terms)
+                for j, b in enumerate(terms)
+                if i < j < i + WINDOW and (a.weight or b.weight)
             ]  # fmt: skip
             if not pairs:
                 continue
@@ -141,7 +144,8 @@ class NativeRank:
 
 
 def _distance(a: list[int], b: list[int], length: int) -> int:
-    """The least way from the end of a term of `length` words to a later start of another (termdistancecalculator.cpp)."""
+    """The least way from the end of a term of `length` words to a later start of another
+    (termdistancecalculator.cpp)."""
     best, i, j = 1_000_000, 0, 0
     while i < len(a) and j < len(b):
         if a[i] + length - 1 >= b[j]:

@@ -1,4 +1,5 @@
-"""Query parameters: from URL, form or JSON, with aliases, query profiles and defaults, to one flat dict of full names."""
+"""Query parameters: from URL, form or JSON, with aliases, query profiles and defaults, to one flat dict of full
+names."""
 
 from __future__ import annotations
 
@@ -13,20 +14,23 @@ from .http import Request
 from .services import QueryProfile
 
 ALIASES = {
-    "ranking": "ranking.profile", "count": "hits", "start": "offset", "query": "model.queryString", "type": "model.type",
+    "ranking": "ranking.profile", "count": "hits", "start": "offset", "query": "model.queryString",
+    "type": "model.type",
     "default-index": "model.defaultIndex", "defaultIndex": "model.defaultIndex", "sources": "model.sources",
     "search": "model.sources", "restrict": "model.restrict", "filter": "model.filter", "language": "model.language",
     "lang": "model.language", "locale": "model.locale", "sorting": "ranking.sorting", "summary": "presentation.summary",
     "format": "presentation.format", "timing": "presentation.timing", "bolding": "presentation.bolding",
     "format.tensors": "presentation.format.tensors", "tracelevel": "trace.level", "traceLevel": "trace.level",
-    "listFeatures": "ranking.listFeatures", "rankfeatures": "ranking.listFeatures", "rerankCount": "ranking.rerankCount",
+    "listFeatures": "ranking.listFeatures", "rankfeatures": "ranking.listFeatures",
+    "rerankCount": "ranking.rerankCount",
     "ranking.secondPhase.rerankCount": "ranking.rerankCount",
 }  # fmt: skip
 _FEATURES = ("input.query(", "rankfeature.query(", "rank.features.query(", "ranking.features.query(")
 # Parameters of Vespa that would change the answer and are not done here.
 REFUSED = (
-    "model.filter", "recall", "collapsefield", "collapsesize", "collapse.summary", "pos.", "select", "searchChain", "streaming.",
-    "rules.", "ranking.matchPhase.", "ranking.location", "ranking.diversity", "ranking.properties.", "model.searchPath", "groupingSessionCache",
+    "model.filter", "recall", "collapsefield", "collapsesize", "collapse.summary", "pos.", "select", "searchChain",
+    "streaming.",
+    "rules.", "ranking.matchPhase.", "ranking.location", "ranking.diversity", "ranking.properties.", "model.searchPath",
     "significance.", "ranking.significance", "weakAnd.", "wand.", "ranking.elementGap.", "presentation.reportCoverage",
 )  # fmt: skip
 FULL_NAMES = {"model.queryString": "query"}

@@ -20,7 +20,8 @@ class Ranked:
 
 
 def rank(context: RankContext, rows: np.ndarray, wanted: int, profile: Profile) -> Ranked:
-    """Runs the phases. `wanted` is offset + hits; `profile` is the context's with the request's own counts and limits."""
+    """Runs the phases. `wanted` is offset + hits; `profile` is the context's with the request's own counts and
+    limits."""
     scores = first_phase(context, rows)
     total = len(rows)
     if profile.first is not None and profile.first.drop_limit is not None:

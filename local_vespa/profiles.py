@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .errors import unsupported
 from .ranking import Function, RankingError, RankingNode, Reference, parse_expression, parse_feature
@@ -123,7 +124,7 @@ def _merged(name: str, parents: list[Profile]) -> Profile:
 def _read(statement: Statement, profile: Profile, parents: dict[str, Profile]) -> Profile:
     inputs, functions, onnx = dict(profile.inputs), dict(profile.functions), dict(profile.onnx)
     constants, properties = dict(profile.constants), dict(profile.properties)
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     for child in statement.children:
         match child.keyword:
             case "inputs":

@@ -219,7 +219,7 @@ def read_field(statement: Statement, stemming: bool = True) -> Field:
                         raise child.error(unsupported(f"'{part}' in an indexing statement (field {words[1]})"))
                     made[part] = True
             case "index":
-                for key, value in settings.items():
+                for key in settings:
                     if key == "enable-bm25":
                         made["bm25"] = True
                     elif key == "hnsw":

@@ -1,7 +1,8 @@
 """Reads the syntax of schema and profile files into statements; what they mean is in `schema` and `profiles`.
 
-The language is nested statements: `header`, `header: value` to the end of the line, or `header { … }`. Braces in a value
-balance; a `}` too many ends it. That is all that the lexer of Vespa (SchemaParser.jj) requires of the parts used here.
+The language is nested statements: `header`, `header: value` to the end of the line, or `header { … }`. Braces in a
+value balance; a `}` too many ends it. That is all that the lexer of Vespa (SchemaParser.jj) requires of the parts
+used here.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from .errors import DeployError
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement. `value` is the text after the colon, `body` the raw text between the braces; `file` and `line` (from
-    1) say where it stands."""
+    """One statement. `value` is the text after the colon, `body` the raw text between the braces; `file` and `line`
+    (from 1) say where it stands."""
 
     header: str
     value: str | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
     hits = parameters.integer("hits", 10) if query.hits is None else query.hits
     offset = query.offset if query.offset is not None else parameters.integer("offset", 0)
     for name, value, most in (
-        ("hits", hits, parameters.integer("maxHits", MAX_HITS)), ("offset", offset, parameters.integer("maxOffset", MAX_OFFSET)),
+        ("hits", hits, parameters.integer("maxHits", MAX_HITS)),
+        ("offset", offset, parameters.integer("maxOffset", MAX_OFFSET)),
     ):  # fmt: skip
         if value < 0:
             raise QueryError(ILLEGAL_QUERY, f"Could not set '{name}': {value} is negative")
@@ -193,9 +195,8 @@ def _groups(plan: Plan, outcome: Outcome, renderer: _HitRenderer, application: A
                     ILLEGAL_QUERY, f"Grouping request references unknown attribute '{name}'", application.cluster
                 )
         source = grouping.GroupingSource(
-            len(part.rows), lambda name, part=part: _column(part.table, part.rows, name), part.relevance,
-            lambda row, cls, part=part: renderer.group_hit(part, row, cls),
-        )  # fmt: skip
+            len(part.rows), partial(_column, part.table, part.rows), part.relevance, partial(renderer.group_hit, part)
+        )
         try:
             found.append(grouping.execute(request, source, number=number))
         except grouping.GroupingError as e:
@@ -293,8 +294,8 @@ class _HitRenderer:
 
 
 def _hit_id(cluster: str, id: str) -> str:
-    """`index:<cluster>/0/<global id>`: the id of a hit whose summary has no document id. The global id is 12 bytes: where the
-    document is (MD5 of what is specific in its id, or its number), then MD5 of the whole id."""
+    """`index:<cluster>/0/<global id>`: the id of a hit whose summary has no document id. The global id is 12 bytes:
+    where the document is (MD5 of what is specific in its id, or its number), then MD5 of the whole id."""
     specific = id.split(":", 4)[4]
     place = hashlib.md5(specific.encode(), usedforsecurity=False).digest()[:4]
     return f"index:{cluster}/0/{(place + hashlib.md5(id.encode(), usedforsecurity=False).digest()[4:12]).hex()}"

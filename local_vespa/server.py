@@ -60,8 +60,9 @@ async def serve_async(host: str, port: int, data: Path, deploy_port: int | None 
         loop.add_signal_handler(signum, stop.set)
     servers = [
         Server(
-            application.__rsgi__, address=host, port=p, interface=Interfaces.RSGI, http=HTTPModes.auto, websockets=False,
-            log_enabled=False, http2_settings=HTTP2Settings(max_concurrent_streams=1024), backlog=1024,
+            application.__rsgi__, address=host, port=p, interface=Interfaces.RSGI, http=HTTPModes.auto,
+            websockets=False, log_enabled=False, http2_settings=HTTP2Settings(max_concurrent_streams=1024),
+            backlog=1024,
         )
         for p in [port, *([deploy_port] if deploy_port and deploy_port != port else [])]
     ]  # fmt: skip

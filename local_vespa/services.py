@@ -43,7 +43,8 @@ class Services:
 
 # Settings of a cluster that say on what machines and how parallel it runs: nothing of them changes an answer.
 _MACHINERY = {
-    "nodes", "min-redundancy", "redundancy", "engine", "tuning", "group", "dispatch", "resource-limits", "http", "client-authorize",
+    "nodes", "min-redundancy", "redundancy", "engine", "tuning", "group", "dispatch", "resource-limits", "http",
+    "client-authorize",
     "clients", "accesslog", "config", "threadpool", "zookeeper", "include", "coverage-policy", "cluster-controller",
     "max-document-size",
 }  # fmt: skip
@@ -116,7 +117,7 @@ def _component(element: Element) -> Component:
     kind = element.get("type") or element.get("class") or element.get("id") or ""
     if kind not in _EMBEDDERS:
         raise DeployError(unsupported(f"components of type '{kind}'; only {' and '.join(_EMBEDDERS)}"))
-    settings = {}
+    settings: dict[str, str] = {}
     for child in element:
         if child.tag == "prepend":
             settings |= {f"prepend-{c.tag}": c.text or "" for c in child}

@@ -24,7 +24,8 @@ _SPECIAL = {
 
 @dataclass(frozen=True)
 class Criterion:
-    """One criterion: an attribute, [relevance] or [docid]; `function` is lowercase, raw or uca (the default of strings)."""
+    """One criterion: an attribute, [relevance] or [docid]; `function` is lowercase, raw or uca (the default of
+    strings)."""
 
     field: str
     ascending: bool
@@ -83,8 +84,8 @@ def _values(table: Table, rows: np.ndarray, relevance: np.ndarray, c: Criterion)
 
 
 def collation(text: str) -> tuple[tuple[int, str], ...]:
-    """Unicode collation at its primary level, near enough: case and accents do not count; blanks, then punctuation, then
-    symbols, then digits, then letters."""
+    """Unicode collation at its primary level, near enough: case and accents do not count; blanks, then punctuation,
+    then symbols, then digits, then letters."""
     order = {"Z": 0, "C": 0, "P": 1, "S": 2, "N": 3}
     plain = unicodedata.normalize("NFKD", text).casefold()
     return tuple((order.get(unicodedata.category(c)[0], 4), c) for c in plain if unicodedata.category(c)[0] != "M")

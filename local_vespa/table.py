@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .columns import Growing, MultiColumn, NumberColumn, StringColumn, TensorColumn
-from .schema import Schema
+from .schema import Field, Schema
 from .text import TextIndex
 from .values import Fields
 from .vectors import VectorColumn
@@ -72,7 +72,7 @@ class Table:
         return [c for c in self.columns.values() if isinstance(c, VectorColumn)]
 
 
-def _column(field) -> Column:  # type: ignore[no-untyped-def]
+def _column(field: Field) -> Column:
     kind = field.type
     if kind.tensor is not None:
         flat = not kind.tensor.mapped and len(kind.tensor.indexed) == 1

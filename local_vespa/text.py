@@ -1,9 +1,10 @@
 """Words of text: how they are split and stemmed, and an inverted index of one field in memory.
 
-The words are Vespa's for English: SimpleTokenizer's (runs of letters and digits), NFKC, lower case, accents dropped, Krovetz
-stems. The index is ours and not a library's because every candidate of a query needs its exact BM25 (with Vespa's
-formula, exact field lengths, live documents only) and its positions; tantivy rounds lengths above 40 words, counts deleted
-documents and gives no positions.
+The words are Vespa's for English: SimpleTokenizer's (runs of letters and digits), NFKC, lower case, accents dropped,
+Krovetz stems. The index is ours and not a library's because every candidate of a query needs its exact BM25 (with
+Vespa's
+formula, exact field lengths, live documents only) and its positions; tantivy rounds lengths above 40 words, counts
+deleted documents and gives no positions.
 """
 
 from __future__ import annotations
@@ -189,7 +190,8 @@ class TextIndex:
         return Hits(rows[found], counts, first, min(len(self.word(word, live).rows) for word in words))
 
     def near(self, words: tuple[str, ...], distance: int, ordered: bool, live: np.ndarray) -> np.ndarray:
-        """The rows that hold all tokens, the first and last at most `distance` + words - 2 positions apart (near.cpp)."""
+        """The rows that hold all tokens, the first and last at most `distance` + words - 2 positions apart
+        (near.cpp)."""
         rows = self._common(words, live)
         each = [self._positions(word, rows) for word in words]
         reach = distance + len(words) - 2

@@ -1,6 +1,7 @@
 """Field values: from JSON, to JSON, and as the store keeps them.
 
-A document's fields are a dict of Python values: str, int, float, bool, a list (array), a dict of weights (weighted set), a Tensor.
+A document's fields are a dict of Python values: str, int, float, bool, a list (array), a dict of weights (weighted
+set), a Tensor.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ def parse_scalar(kind: str, value: Any) -> Any:
             raise ValueError(f'For input string: "{value}"')
     elif isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
-            number = float(value)
+            real = float(value)
         except ValueError:
             raise ValueError(f'For input string: "{value}"') from None
-        return float(str(np.float32(number))) if kind == "float" else number
+        return float(str(np.float32(real))) if kind == "float" else real
     raise ValueError(f"Expected a value of type {kind}, but got {orjson.dumps(value).decode()[:80]}")
 
 
@@ -133,7 +134,8 @@ def document_json(schema: Schema, fields: Mapping[str, Any], chosen: frozenset[s
 
 
 def encode(fields: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """Fields for the store: JSON (under `t` each tensor's labels and size) and the cells of all tensors, one after another."""
+    """Fields for the store: JSON (under `t` each tensor's labels and size) and the cells of all tensors, one after
+    another."""
     plain: Fields = {}
     tensors: dict[str, list[Any]] = {}
     cells: list[bytes] = []

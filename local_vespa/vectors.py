@@ -1,14 +1,15 @@
 """Vectors of one field: distances as Vespa computes them, and the nearest neighbours by faiss.
 
 Exact (flat) for as long as that is fast; with more rows than GRAPH_ROWS a field with an HNSW index gets a graph, whose
-storage is the same flat index. A filter that leaves few rows is always searched exactly: a graph with a strict filter loses
-recall (faiss HNSW + bitmap at 5 %: 0.61). So the engine is never less exact than Vespa.
+storage is the same flat index. A filter that leaves few rows is always searched exactly: a graph with a strict
+filter loses recall (faiss HNSW + bitmap at 5 %: 0.61). So the engine is never less exact than Vespa.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
 import faiss
 import numpy as np
@@ -23,6 +24,7 @@ GATHER_SHARE = 0.05  # below, gathering the rows beats a scan with a bitmap
 REACH = 2  # how much further than faiss would need the graph is explored where a filter is on
 
 log = logging.getLogger("local_vespa")
+_faiss: Any = faiss  # its type stubs lack keyword arguments and classes made by its loader
 NO_DISTANCE = float(np.finfo(np.float64).max)
 
 
@@ -128,10 +130,11 @@ class VectorColumn:
         if self._graph is not None and approximate and left > max(EXACT_SHARE * total, EXACT_ROWS):
             assert self.field.hnsw is not None
             effort = max(k, 64) * (1 if selector is None else REACH)
-            found = self._graph.search(query, k, params=faiss.SearchParametersHNSW(sel=selector, efSearch=effort))[1][0]
+            parameters = _faiss.SearchParametersHNSW(sel=selector, efSearch=effort)
+            found = self._graph.search(query, k, params=parameters)[1][0]
             if (found >= 0).all():
                 return found
-        params = None if selector is None else faiss.SearchParameters(sel=selector)
+        params = None if selector is None else _faiss.SearchParameters(sel=selector)
         return self._flat.search(query, k, params=params)[1][0]
 
     def maybe_build_graph(self) -> None:
@@ -158,7 +161,7 @@ class VectorColumn:
                 done, total = graph.ntotal, self._flat.ntotal
                 part = self._stored_unlocked()[done : done + 4096].copy()
                 if done == total and not self._pending:
-                    self._graph, self._flat = graph, faiss.downcast_index(graph.storage)
+                    self._graph, self._flat = graph, _faiss.downcast_index(graph.storage)
                     log.info("the HNSW graph for %s is ready", self.field.name)
                     return
                 if self._pending:
