@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ MADE = {"embedding", "image_embedding", "text_feature", "model_version"}
 
 
 def check_items(items: Path, item: Schema) -> Iterator[InputError]:
-    """Required columns are there, and every other column fits the field of its name."""
+    """Required columns are there, and a column that has a field, or misses one by a slip of the pen, fits it."""
     if not items.is_file():
         yield InputError("the file is missing", file=items, fix="Name an items.parquet, or run: mrse sample")
         return
@@ -33,10 +34,14 @@ def check_items(items: Path, item: Schema) -> Iterator[InputError]:
             continue
         field = item.fields.get(name)
         if field is None:
-            yield InputError(
-                f"a column without a field in {item.file.name}", file=items, field=name,
-                fix=f"Add to {item.file}: field {name} type {_suggest(kind)}, or drop the column",
-            )  # fmt: skip
+            near = get_close_matches(name, item.fields, n=1, cutoff=0.8)
+            if near:
+                yield InputError(
+                    f"no field of that name in {item.file.name}, so it would not be fed",
+                    file=items,
+                    field=name,
+                    fix=f"Rename the column {near[0]}, or add to {item.file}: field {name} type {_suggest(kind)}",
+                )
         elif name in MADE:
             yield InputError("the model makes this field", file=items, field=name, fix="Drop the column, or rename it")
         elif not _fits(kind, field.type):
@@ -44,6 +49,11 @@ def check_items(items: Path, item: Schema) -> Iterator[InputError]:
                 f"{kind} does not fit {field.type} of {item.file.name}", file=items, field=name,
                 fix=f"Cast the column, or change the field to {_suggest(kind)}",
             )  # fmt: skip
+
+
+def columns_not_fed(items: Path, item: Schema) -> list[str]:
+    """Columns of a readable file that no field waits for."""
+    return [name for name in pq.read_schema(items).names if name not in PICTURE and name not in item.fields]
 
 
 def _is_list(kind: pa.DataType) -> bool:

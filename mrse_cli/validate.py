@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from app_tools import judge
+from app_tools.check_items import columns_not_fed
+from app_tools.schema import read_schemas
 from app_tools.validate import validate as find_problems
 from mrse_cli.config import Config
 
@@ -34,4 +36,6 @@ def validate(
     if problems:
         typer.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {app}", err=True)
         raise typer.Exit(2)
+    if items is not None and (unfed := columns_not_fed(items, read_schemas(app)["item"])):
+        typer.echo(f"{items}: {', '.join(unfed)}: not fed, item.sd has no such field")
     typer.echo(f"{app}: no problem found" + (", and Vespa accepts it" if vespa else ""))

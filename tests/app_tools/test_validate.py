@@ -204,7 +204,7 @@ def test_defect_is_found_with_its_file_and_fix(app: Path, name: str) -> None:
     ({"title": ["x"]}, "item_id"),
     ({"item_id": ["a"]}, "title"),
     ({"item_id": ["a"], "title": ["x"], "price": ["12"]}, "does not fit float"),
-    ({"item_id": ["a"], "title": ["x"], "flavour": ["sour"]}, "field flavour type string"),
+    ({"item_id": ["a"], "title": ["x"], "colours": ["red"]}, "field colours type string"),
     ({"item_id": ["a"], "title": ["x"], "sizes": [[1]]}, "does not fit array<string>"),
     ({"item_id": ["a"], "title": ["x"], "embedding": [[1.0]]}, "the model makes this field"),
 ])  # fmt: skip
@@ -213,6 +213,15 @@ def test_columns_against_fields(package: Path, tmp_path: Path, column: dict, wor
     pq.write_table(pa.table(column), items)
     (problem,) = validate(package, items)
     assert words in str(problem) and str(items) in str(problem)
+
+
+def test_a_column_without_a_field_is_named(package: Path, tmp_path: Path) -> None:
+    from mrse_cli.main import app as cli
+
+    items = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["a"], "title": ["x"], "supplier": ["y"]}), items)
+    done = CliRunner().invoke(cli, ["validate", str(package), "--items", str(items)])
+    assert done.exit_code == 0 and "supplier: not fed" in done.output
 
 
 def test_columns_that_fit(package: Path, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import re
 import numpy as np
 import onnxruntime
 import pytest
-from broken import DEFECTS, Defect
-from conftest import INPUTS, PROFILES, Judged, tower_inputs
-from golden import expected, expected_compact
 from tokenizers import Tokenizer
+from vespa_broken import DEFECTS, Defect
+from vespa_golden import expected, expected_compact
+from vespa_job import INPUTS, PROFILES, Judged, tower_inputs
 
 from app_tools.judge import complaints
 
@@ -133,7 +133,7 @@ def test_every_function_equals_numpy(judged: Judged, position: int, table) -> No
         for function, value in functions.items():
             if (profile, function) in fused_by_the_container:
                 continue
-            assert function in right[profile], f"{profile}.{function} has no expected value in golden.py"
+            assert function in right[profile], f"{profile}.{function} has no expected value in vespa_golden.py"
             want = np.asarray(right[profile][function], np.float64)
             np.testing.assert_allclose(dense(value), want, atol=1e-4, rtol=1e-4, err_msg=f"{profile}.{function}")
             compared += 1
@@ -141,7 +141,7 @@ def test_every_function_equals_numpy(judged: Judged, position: int, table) -> No
 
 
 def test_onnx_equals_onnxruntime(judged: Judged) -> None:
-    inputs, answers = tower_inputs(), iter(judged.answer["onnx"])
+    inputs, answers = tower_inputs(judged.models), iter(judged.answer["onnx"])
     for model, names in INPUTS.items():
         session = onnxruntime.InferenceSession(judged.models / f"{model}.onnx")
         outputs = [output.name for output in session.get_outputs()]
@@ -226,7 +226,7 @@ def test_model_evaluation_serves_the_tower(judged: Judged) -> None:
     listed = answer(judged, len(PROFILES) + 4)
     assert {"query_text", "query_tower", "item_tower"} <= set(listed)
     evaluated = answer(judged, len(PROFILES) + 5)
-    inputs = {name: tower_inputs()[name] for name in INPUTS["query_tower"]}
+    inputs = {name: tower_inputs(judged.models)[name] for name in INPUTS["query_tower"]}
     session = onnxruntime.InferenceSession(judged.models / "query_tower.onnx")
     cells = evaluated.get("values") or [cell["value"] for cell in evaluated["cells"]]
     np.testing.assert_allclose(np.ravel(cells), session.run(["embedding"], inputs)[0][0], atol=1e-4)

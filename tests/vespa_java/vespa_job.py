@@ -1,0 +1,151 @@
+"""What Vespa's code is asked: packages, functions, graphs, statements and requests, as one job for one JVM."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+from vespa_golden import features, literal
+from written_yql import Written, all_written
+
+REPO = Path(__file__).parents[2]
+sys.path.append(str(REPO / "tests" / "vespa_app"))
+
+from make_models import make_models  # noqa: E402
+from vespa_broken import DEFECTS, plant  # noqa: E402
+
+from app_tools import judge  # noqa: E402
+from app_tools.variants import build_variant, list_variants  # noqa: E402
+from mrse_model.manifest import Manifest  # noqa: E402
+
+PROFILES = ["q2i", "hybrid", "three_queues", "personal", "query_tower"]
+HITS = [
+    {
+        "id": f"id:item:item::{name}",
+        "relevance": relevance,
+        "fields": {"item_id": name, "title": f"item {name}"},
+        "features": {"lexical": lexical, "semantic": semantic},
+    }
+    for name, relevance, lexical, semantic in [("a", 3.0, 0.0, 0.9), ("b", 2.0, 8.0, 0.8), ("c", 1.0, 2.0, 0.1)]
+]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """models: the stand-in models. yql: statements in the order of answer["yql"]."""
+
+    answer: dict[str, Any]
+    models: Path
+    yql: list[Written]
+
+
+def ask_all(work: Path) -> Judged:
+    """Writes the packages into the empty folder `work`, runs the JVM once, and returns its answer."""
+    app = work / "default"
+    shutil.copytree(REPO / "vespa_app", app, ignore=shutil.ignore_patterns("models"))
+    if exported := os.environ.get("MRSE_MODELS"):  # a real export instead of the stand-ins
+        shutil.copytree(exported, app / "models")
+    else:
+        make_models(app / "models")
+    packages: list[dict[str, Any]] = [{"name": "default", "dir": str(app)}]
+    for name in list_variants(REPO / "variants"):
+        built = build_variant(app, REPO / "variants", name, work / name)
+        if name == "cloud":  # the client's certificate is the deployer's own
+            (built / "security").mkdir()
+            (built / "security" / "clients.pem").write_bytes((Path(__file__).parent / "clients.pem").read_bytes())
+        packages.append({"name": name, "dir": str(built), "hosted": name == "cloud"})
+    packages += [{"name": d.name, "dir": str(plant(d, app, work / "broken" / d.name))} for d in DEFECTS]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    yql = all_written(REPO)
+    job = {
+        "packages": packages,
+        "config": ["default", "cluster", "compact"],
+        "functions": [{"package": name, "features": features()} for name in ("default", "compact")],
+        "onnx": onnx_runs(app / "models"),
+        "yql": [{"package": package_of(w), "yql": w.yql, "parameters": parameters(w)} for w in yql],
+        "serve": {"package": str(app), "port": port, "hits": HITS, "requests": requests(app / "models")},
+    }
+    return Judged(judge.ask(job), app / "models", yql)
+
+
+def package_of(written: Written) -> str:
+    return "compact" if written.file.startswith("variants/compact") else "default"
+
+
+def parameters(written: Written) -> dict[str, str]:
+    """What a caller would send with a statement: the vectors it names, and text for each @reference."""
+    sent = {name: "red dress" for name in re.findall(r"@(\w+)", written.yql)}
+    if "nearestNeighbor" in written.yql:
+        sent["ranking"] = "three_queues"
+        vector = literal(np.ones(128))
+        sent |= {f"input.query({name})": vector for name in ("q", "i2i", "image")}
+    if package_of(written) == "compact":
+        sent |= {f"input.query({name}_bits)": literal(np.ones(16, np.int8)) for name in ("q", "i2i", "image")}
+    return sent
+
+
+def onnx_runs(models: Path) -> list[dict[str, Any]]:
+    inputs = tower_inputs(models)
+    typed = {
+        name: {
+            "type": f"tensor<float>({','.join(f'd{n}[{size}]' for n, size in enumerate(a.shape))})",
+            "value": literal(a),
+        }
+        for name, a in inputs.items()
+    }
+    runs = [("query_text", "embedding"), ("query_tower", "embedding")]
+    runs += [("item_tower", output) for output in ("embedding", "image_embedding", "text_feature")]
+    return [
+        {"file": str(models / f"{model}.onnx"), "output": output, "inputs": {n: typed[n] for n in INPUTS[model]}}
+        for model, output in runs
+    ]
+
+
+INPUTS = {
+    "query_text": ["input_ids", "attention_mask"],
+    "query_tower": ["input_ids", "attention_mask", "history_text", "history_image", "history_weight"],
+    "item_tower": ["input_ids", "attention_mask", "image_feature", "image_present", "history_ids", "history_mask"],
+}
+
+
+def tower_inputs(models: Path) -> dict[str, np.ndarray]:
+    """One golden input for all three graphs."""
+    encoder = Manifest.load(models).image_encoder
+    rng = np.random.default_rng(5)
+    ids = np.zeros((1, 16), np.int64)
+    ids[0, :5] = [2, 4, 9, 6, 3]
+    history = rng.normal(size=(2, 1, 20, 128)).astype(np.float32)
+    return {
+        "input_ids": ids,
+        "attention_mask": (ids > 0).astype(np.int64),
+        "history_text": history[0],
+        "history_image": history[1],
+        "history_weight": np.linspace(1, 0, 20, dtype=np.float32)[None],
+        "image_feature": rng.normal(size=(1, encoder.dims if encoder else 1)).astype(np.float32),
+        "image_present": np.ones((1, 1), np.float32),
+        "history_ids": np.repeat(ids[:, None], 8, axis=1),
+        "history_mask": np.repeat((ids > 0).astype(np.int64)[:, None], 8, axis=1),
+    }
+
+
+def requests(models: Path) -> list[dict[str, str]]:
+    """To the real container: each query profile with a text, then odd texts, then model evaluation."""
+    asked = [{"queryProfile": name, "query": "Red dress"} for name in PROFILES]
+    asked.append({"queryProfile": "hybrid", "query": "Red dress", "ranking": "hybrid_linear"})
+    asked.append({"queryProfile": "q2i", "query": ""})
+    asked.append({"queryProfile": "q2i", "query": '") or true; drop "{} \\'})
+    asked.append({"queryProfile": "hybrid", "query": 'red" or true or "'})
+    paths = [{"path": "/search/?" + urlencode(parameters)} for parameters in asked]
+    tower = {name: literal(tower_inputs(models)[name]) for name in INPUTS["query_tower"]}
+    form = {"path": "/model-evaluation/v1/query_tower/eval", "type": "application/x-www-form-urlencoded"}
+    return [*paths, {"path": "/model-evaluation/v1/"}, form | {"body": urlencode(tower)}]
