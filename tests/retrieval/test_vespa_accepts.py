@@ -34,7 +34,7 @@ def test_vespa_parses_every_query_of_the_searcher(vespa, package, answer) -> Non
         {
             "package": "app",
             "yql": body["yql"],
-            "parameters": {k: _text(v) for k, v in body.items() if k not in ("yql", "hits")},
+            "parameters": {k: _text(k, v) for k, v in body.items() if k not in ("yql", "hits")},
         }
         for body in vespa.queries
     ]
