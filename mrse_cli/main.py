@@ -26,6 +26,7 @@ COMMANDS = (
     "deploy",
     "feed",
     "query",
+    "web",
     "migrate",
     "study",
 )

@@ -1,0 +1,34 @@
+"""`mrse web`: a page to search with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mrse_cli.config import Config
+from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
+
+
+def web(
+    items: Annotated[Path | None, typer.Option(help="Items file whose pictures are shown.")] = None,
+    app: Package = Path("vespa_app"),
+    endpoint: Endpoint = LOCAL,
+    port: Annotated[int, typer.Option(help="Port of the page, on this machine.")] = 8000,
+    cert: Certificate = None,
+    key: Key = None,
+    ca: Authority = None,
+    config: Config = None,
+) -> None:
+    """Serve a search page for this machine: query, person, profile, and which recall queue found what.
+
+    Example: mrse web --items items.parquet
+    """
+    from mrse_model.serving import ExportedModel
+    from retrieval.searcher import Searcher
+    from retrieval.web import Site, serve
+
+    searcher = Searcher(connect(endpoint, cert, key, ca), model=ExportedModel.load(app / "models"))
+    serve(Site(searcher, items), port, lambda url: Console().print(f"search at {url}, Ctrl-C to stop"))
