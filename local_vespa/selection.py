@@ -1,7 +1,7 @@
 """Document selection: `product.stock > 45 and not product.title = "*hoodie*"`, of conditions, visits and services.xml.
 
-Its logic has three values, as Vespa's: a comparison of order with a field that is not set has no answer (None), and what has
-no answer does not match.
+Its logic has three values, as Vespa's: a comparison of order with a field that is not set has no answer (None), and
+what has no answer does not match.
 """
 
 from __future__ import annotations
