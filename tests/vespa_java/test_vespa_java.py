@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 from tokenizers import Tokenizer
-from vespa_broken import DEFECTS, Defect
+from typer.testing import CliRunner
+from vespa_broken import DEFECTS, Defect, plant
 from vespa_golden import expected, expected_compact
 from vespa_job import INPUTS, PROFILES, Judged, tower_inputs
 
@@ -230,3 +232,12 @@ def test_model_evaluation_serves_the_tower(judged: Judged) -> None:
     session = onnxruntime.InferenceSession(judged.models / "query_tower.onnx")
     cells = evaluated.get("values") or [cell["value"] for cell in evaluated["cells"]]
     np.testing.assert_allclose(np.ravel(cells), session.run(["embedding"], inputs)[0][0], atol=1e-4)
+
+
+def test_validate_command_asks_vespa(judged: Judged, tmp_path: Path) -> None:
+    from mrse_cli.main import app as cli
+
+    broken = plant(next(d for d in DEFECTS if d.name == "unknown-feature"), judged.models.parent, tmp_path / "app")
+    quiet, loud = (CliRunner().invoke(cli, ["validate", str(broken), *more]) for more in ([], ["--vespa"]))
+    assert quiet.exit_code == 0, "only Vespa knows its features"
+    assert loud.exit_code == 2 and "popularityOf" in loud.output

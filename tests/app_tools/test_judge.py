@@ -1,0 +1,34 @@
+"""When Vespa's own code cannot run, the user is told why; what is this environment's is not held against a package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app_tools import judge
+from mrse_model.errors import InputError
+
+
+def test_without_java(monkeypatch: pytest.MonkeyPatch, package: Path) -> None:
+    monkeypatch.setattr(judge.shutil, "which", lambda tool: None)
+    assert judge.why_not() == "java and mvn not found: install a Java 17 JDK and Maven"
+    with pytest.raises(InputError, match="Java 17 JDK"):
+        judge.judge(package)
+
+
+def test_complaints() -> None:
+    verdict = {
+        "error": None,
+        "messages": [
+            ["INFO", "a word of advice"],
+            ["WARNING", "Unable to execute 'vespa-verify-ranksetup-bin '"],
+            ["WARNING", "query(x) is used but not declared"],
+        ],
+        "problems": ["attribute(y): no such attribute"],
+    }
+    assert judge.complaints(verdict) == [
+        "WARNING: query(x) is used but not declared",
+        "attribute(y): no such attribute",
+    ]
+    assert judge.complaints({**verdict, "error": "no", "messages": [], "problems": []}) == ["no"]
