@@ -68,9 +68,18 @@ def relevance_at(queries: QuerySet, ranking: Ranking, k: int) -> NDArray[np.floa
 
 
 def unjudged_share(queries: QuerySet, ranking: Ranking, k: int = NDCG_CUT) -> float:
-    """The share of the top k that no judgment of grade > 0 names: high means that the measures say little.
+    """The share of the top k that was never judged: high means that the measures say little.
 
-    Where unlisted pairs are known to be 0 this is simply the share of misses.
+    Where a rule has judged everything and lists only what holds, an unlisted pair is irrelevant and this is no warning.
     """
     seen = [np.isin(ranking.rows[i, :k], rows).mean() for i, rows in enumerate(queries.items)]
     return float(1 - np.mean(seen))
+
+
+def condensed(queries: QuerySet, ranking: Ranking) -> Ranking:
+    """The ranking without what was never judged (Sakai 2007): for judgments that are a sample, as relevance logs are."""
+    rows, scores = np.full_like(ranking.rows, -1), np.full_like(ranking.scores, -np.inf)
+    for i, judged in enumerate(queries.items):
+        keep = np.isin(ranking.rows[i], judged)
+        rows[i, : keep.sum()], scores[i, : keep.sum()] = ranking.rows[i, keep], ranking.scores[i, keep]
+    return Ranking(rows, scores)

@@ -24,7 +24,7 @@ class QuerySet:
 
     Args:
         name: in reports and file names.
-        texts: n distinct queries. items, grades: of each query the graded item rows and their grades > 0.
+        texts: n distinct queries. items, grades: the judged item rows of each query and their grades (0: irrelevant).
         positive: from this grade on an item is relevant for recall.
         traffic: how often each query is asked, float64 [n].
         slices: name → bool [n], reported apart.
@@ -62,8 +62,8 @@ def judged_queries(
             left_out += 1
             continue
         texts.append(text)
-        items.append(rows[values > 0])
-        grades.append(values[values > 0])
+        items.append(rows)
+        grades.append(values)
     if not texts:
         raise InputError(
             "no query has a relevant item", file=judgments.path, field="grade", fix="Judge some pairs above 0"

@@ -49,7 +49,7 @@ def write_run(path: str | Path, ranking: Ranking, item_ids: Sequence[str], tag: 
 
 
 def write_qrels(path: str | Path, queries: QuerySet, item_ids: Sequence[str]) -> None:
-    """`query 0 item grade`, one line a pair of grade > 0."""
+    """`query 0 item grade`, one line a judged pair."""
     with open(path, "w", encoding="utf-8") as file:
         for i, (rows, grades) in enumerate(zip(queries.items, queries.grades, strict=True)):
             for row, grade in zip(rows, grades, strict=True):

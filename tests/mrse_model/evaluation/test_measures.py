@@ -11,7 +11,7 @@ pytest.importorskip("ir_measures")
 
 from mrse_model.data.contract import Judgments
 from mrse_model.errors import InputError
-from mrse_model.evaluation.measures import per_query, unjudged_share
+from mrse_model.evaluation.measures import condensed, per_query, unjudged_share
 from mrse_model.evaluation.queries import (
     QuerySet,
     clicked_queries,
@@ -69,6 +69,12 @@ def test_many_at_once_against_plain_numpy():
 
 def test_unjudged_share(queries):
     assert unjudged_share(queries, ranking([3, 9], [1, 1], [0, 9])) == pytest.approx(0.5)
+
+
+def test_condensed_lists_hold_the_judged_alone(queries):
+    found = condensed(queries, ranking([3, 9, 5], [0, 7, 9], [4, 2, 1]))
+    assert found.rows.tolist() == [[3, 5, -1], [-1, -1, -1], [4, 2, -1]]
+    assert found.scores[0, :2].tolist() == [0, -2] and np.isneginf(found.scores[1]).all()
 
 
 def test_queries_without_a_relevant_item_are_counted_and_left_out(tmp_path):

@@ -1,0 +1,151 @@
+"""Pairs per second: MRSE's trainer against sentence-transformers' trainer with MultipleNegativesRankingLoss.
+
+Ran against: sentence-transformers on the same machine, in the same process, in turns. Both train a BERT of the same
+size (2 layers, 128-d, the same vocabulary) on the same query-item pairs with the same batch size and in-batch negatives
+alone, with the same number of threads; MRSE has a tower each for queries and items, sentence-transformers one model for both.
+A round times the same number of steps of each, set-up included. With `--bars` it ends in lines
+`bar NAME VALUE TARGET ok|short` and exits with 1 if one is short.
+
+    pip install "sentence-transformers[train]"
+    python benchmarks/training_speed.py --bars
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from quality import sample_data
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from mrse_model.arrays import Examples, Queries, build_examples, split_dev, tokenise_items
+from mrse_model.config import Config, StageConfig, preset
+from mrse_model.data.contract import Catalogue, read_catalogue, read_judgments
+from mrse_model.data.examples import write_examples
+from mrse_model.fit import Run
+from mrse_model.model import MRSE
+from mrse_model.stages import Corpus, Stages
+from mrse_model.texts import item_text, train_tokenizer
+
+TARGET = 2.0
+
+
+def prepare(data: Path, folder: Path, batch: int, steps: int) -> tuple[Config, Tokenizer, Corpus, Catalogue]:
+    """What both trainers read: tokenizer, examples, tokenised texts."""
+    catalogue = read_catalogue(data / "items.parquet")
+    judgments = read_judgments(data / "judgments_train.parquet", catalogue)
+    write_examples(folder / "examples", catalogue, judgments=judgments)
+    texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
+    base = preset("base")
+    tokenizer = train_tokenizer(texts + judgments.queries, base.model.vocab_size)
+    model = dataclasses.replace(base.model, vocab_size=tokenizer.get_vocab_size())
+    stage = StageConfig(epochs=1e6, batch=batch, extra_negatives=0, max_steps=steps)
+    config = dataclasses.replace(
+        base, model=model, train=dataclasses.replace(base.train, light_bert=stage, evaluate_every=10**9)
+    )
+    shards = sorted((folder / "examples").glob("train-*.parquet"))
+    examples, queries = build_examples(shards, folder / "examples.bin", tokenizer, model, config.train)
+    examples, dev = split_dev(examples, queries, len(catalogue), 1, folder / "train.bin")
+    # The look at the dev score before and after is no training: it is made as small as it can be.
+    dev = dataclasses.replace(dev, tokens=dev.tokens[:1], relevant=dev.relevant[:1], pool=dev.pool[:64])
+    tokens = tokenise_items(catalogue, tokenizer, model)
+    nothing = type(queries.known).of([[] for _ in range(len(catalogue))])
+    return config, tokenizer, Corpus(tokens, None, nothing, queries, examples, dev, np.zeros(len(catalogue))), catalogue
+
+
+def ours(config: Config, tokenizer: Tokenizer, corpus: Corpus, folder: Path) -> float:
+    """Seconds of the Light-Bert stage."""
+    torch.manual_seed(0)
+    began = time.perf_counter()
+    stages = Stages(Run(folder, config.train, Console(quiet=True)), MRSE(config, tokenizer), corpus)
+    stages.light_bert()
+    return time.perf_counter() - began
+
+
+def theirs(config: Config, tokenizer: Tokenizer, pairs: list[tuple[str, str]], steps: int, folder: Path) -> float:
+    """Seconds of sentence-transformers' trainer."""
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.models import Pooling, Transformer
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    size = config.model
+    bert = BertConfig(
+        vocab_size=size.vocab_size, hidden_size=size.bert_dims, num_hidden_layers=size.bert_layers,
+        num_attention_heads=size.bert_heads, intermediate_size=4 * size.bert_dims,
+        max_position_embeddings=size.item_tokens, hidden_dropout_prob=size.dropout, pad_token_id=0,
+    )  # fmt: skip
+    BertModel(bert, add_pooling_layer=False).save_pretrained(folder / "bert")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder / "bert")
+    data = Dataset.from_dict({"anchor": [q for q, _ in pairs], "positive": [i for _, i in pairs]})
+    began = time.perf_counter()
+    transformer = Transformer(str(folder / "bert"), max_seq_length=size.item_tokens)
+    model = SentenceTransformer(modules=[transformer, Pooling(size.bert_dims)], device="cpu")
+    arguments = Arguments(
+        output_dir=str(folder / "st"), per_device_train_batch_size=config.train.light_bert.batch, max_steps=steps,
+        learning_rate=config.train.light_bert.lr, save_strategy="no", logging_strategy="no", report_to="none",
+        disable_tqdm=True, use_cpu=True, dataloader_drop_last=True,
+    )  # fmt: skip
+    loss = MultipleNegativesRankingLoss(model, scale=1 / config.loss.temperature)
+    SentenceTransformerTrainer(model=model, args=arguments, train_dataset=data, loss=loss).train()
+    return time.perf_counter() - began
+
+
+def text_pairs(examples: Examples, queries: Queries, catalogue: Catalogue, count: int) -> list[tuple[str, str]]:
+    """The same examples as texts."""
+    rows = examples.read(0, count)
+    return [(queries.texts[q], catalogue.text(i)) for q, i in zip(rows["query"], rows["item"], strict=True)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="items.parquet and judgments_train.parquet; default: the sample")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bars", action="store_true")
+    args = parser.parse_args()
+    try:
+        import datasets  # noqa: F401
+        import sentence_transformers
+    except ImportError:
+        print('needs: pip install "sentence-transformers[train]"', file=sys.stderr)
+        return 2
+    print(f"against sentence-transformers {sentence_transformers.__version__}, torch {torch.__version__}, "
+          f"{torch.get_num_threads()} threads, batch {args.batch}, {args.steps} steps a round")  # fmt: skip
+    ratios = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = args.data or sample_data(folder / "sample")
+        config, tokenizer, corpus, catalogue = prepare(data, folder, args.batch, args.steps)
+        pairs = text_pairs(corpus.examples, corpus.queries, catalogue, args.batch * args.steps)
+        total = args.batch * args.steps
+        for number in range(args.rounds):
+            round_folder = folder / f"round-{number}"
+            mine = total / ours(config, tokenizer, corpus, round_folder)
+            other = total / theirs(config, tokenizer, pairs, args.steps, round_folder)
+            ratios.append(mine / other)
+            print(f"round {number + 1}: MRSE {mine:7.0f} pairs/s, sentence-transformers {other:7.0f}, "
+                  f"ratio {mine / other:.2f}", flush=True)  # fmt: skip
+    ratio = statistics.median(ratios)
+    print(f"median ratio {ratio:.2f}")
+    if args.bars:
+        print(f"bar training_pairs_per_second_ratio {ratio:.2f} {TARGET:.2f} {'ok' if ratio >= TARGET else 'short'}")
+        return 0 if ratio >= TARGET else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
