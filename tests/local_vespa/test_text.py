@@ -1,0 +1,100 @@
+"""Words, and the inverted index against counting by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from local_vespa.text import TextIndex, idf, tokens, union
+
+LIVE = np.ones(1000, bool)
+
+
+def index_of(*texts):
+    index = TextIndex(True, True)
+    for text in texts:
+        index.append(text)
+    return index
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The TANKS, wicking!", ["the", "tank", "wick"]),
+        ("hoodies hoodie", ["hoody", "hoodie"]),
+        ("pants", ["pants"]),
+        ("T-shirt's", ["t", "shirt", "s"]),
+        ("Café naïve", ["cafe", "naive"]),
+        ("EverCool™ tee®", ["evercool", "tm", "tee", "®"]),
+        ("snake_case", ["snake", "case"]),
+        ("", []),
+    ],
+)
+def test_words_are_vespas(text, expected):
+    assert tokens(text) == expected
+
+
+def test_without_stemming_and_normalizing():
+    assert tokens("Tanks Café", stemming=False, normalizing=False) == ["tanks", "café"]
+
+
+words = st.lists(st.sampled_from(["red", "blue", "warm", "hat", "shoe"]), max_size=8).map(" ".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(words, min_size=1, max_size=12), st.lists(st.booleans(), min_size=12, max_size=12))
+def test_bm25_is_the_formula(texts, alive):
+    index, live = index_of(*texts), np.array(alive[: len(texts)])
+    rows = np.flatnonzero(live)
+    scores = index.bm25([index.word("red", live), index.word("hat", live)], rows, live, len(rows))
+    lengths = {r: len(texts[r].split()) for r in rows}
+    counted = [n for n in lengths.values() if n]
+    for row, score in zip(rows, scores, strict=True):
+        expected = 0.0
+        for word in ("red", "hat"):
+            frequency = sum(word in texts[r].split() for r in rows)
+            count = texts[row].split().count(word)
+            if count:
+                weight = math.log(1 + (len(rows) - frequency + 0.5) / (frequency + 0.5))
+                norm = 1.2 * (0.25 + 0.75 * lengths[row] / (sum(counted) / len(counted)))
+                expected += weight * count * 2.2 / (count + norm)
+        assert score == pytest.approx(expected, abs=1e-9)
+
+
+def test_phrases_count_and_take_the_rarest_words_frequency():
+    index = index_of("red hat red hat", "hat red", "red", "red hat")
+    hits = index.phrase(("red", "hat"), LIVE)
+    assert hits.rows.tolist() == [0, 3] and hits.counts.tolist() == [2, 1] and hits.first.tolist() == [0, 0]
+    assert hits.document_frequency == 3  # hat, not red with 4
+
+
+def test_a_phrase_does_not_cross_elements():
+    index = TextIndex(True, True)
+    index.append(["red", "hat"])
+    index.append(["red hat"])
+    assert index.phrase(("red", "hat"), LIVE).rows.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("distance", "ordered", "rows"), [(2, False, [0, 1]), (2, True, [0]), (1, True, []), (4, True, [0, 2])]
+)
+def test_near(distance, ordered, rows):
+    index = index_of("red x hat", "hat x red", "red x x x hat")
+    assert index.near(("red", "hat"), distance, ordered, LIVE).tolist() == rows
+
+
+def test_words_that_count_as_one_add_up():
+    index = index_of("red hat", "red", "hat", "blue")
+    both = union([index.word("red", LIVE), index.word("hat", LIVE)])
+    assert both.rows.tolist() == [0, 1, 2] and both.counts.tolist() == [2, 1, 1] and both.document_frequency == 2
+
+
+def test_dead_rows_are_not_found():
+    index, live = index_of("red", "red"), np.array([False, True])
+    assert index.word("red", live).rows.tolist() == [1]
+
+
+def test_idf_is_clamped():
+    assert idf(0, 0) == idf(1, 1) == pytest.approx(math.log(1 + 0.5 / 1.5))
