@@ -59,7 +59,7 @@ def check_models(app: Path, manifest: Manifest) -> Iterable[InputError]:
         if model.ir_version > IR or model.opset > OPSET:
             yield InputError(
                 f"IR {model.ir_version}, opset {model.opset}: Vespa's ONNX Runtime reads IR ≤ {IR}, opset ≤ {OPSET}",
-                file=file, field=name, fix="Run: mrse export, which writes IR 10, opset 17",
+                file=file, field=name, fix="Run: mrse export, which writes what Vespa reads",
             )  # fmt: skip
         if model.file != model.file.lower():
             yield InputError(
