@@ -71,7 +71,7 @@ def measure(
         vectors = VectorRanker("MRSE", lambda texts: model.query_vectors(texts), items.embedding)
         bm25 = BM25(catalogue_texts(catalogue))
         hybrid = ReciprocalRankFusion("hybrid (MRSE + BM25, RRF)", (vectors, bm25))
-        rankers = [bm25, vectors, hybrid, *others]
+        rankers: list[Ranker] = [bm25, vectors, hybrid, *others]
         report = evaluate(rankers, queries, catalogue.ids, baseline=bm25.name, cuts=cuts, folder=folder)
     personal = measure_personal(model, items, personal_searches(validation)) if validation is not None else None
     return Measured(report, personal)

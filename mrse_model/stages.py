@@ -195,7 +195,10 @@ class Stages:
         """Trains one expert of stage 1 by itself: its query vector against its item vector."""
 
         def vectors(rows: np.ndarray) -> Tensor:
-            return F.normalize(item(*self._item_tokens(rows), rows), dim=-1)
+            lengths = (self.corpus.item_tokens[rows] != 0).sum(1)
+            return F.normalize(
+                by_length(lengths, lambda some: item(*self._item_tokens(rows[some]), rows[some])), dim=-1
+            )
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
             return self._losses(batch, rng, stage, F.normalize(query_of(batch, rng), dim=-1), vectors, hybrid)
@@ -362,6 +365,14 @@ class Stages:
     def no_history(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
         dims = self.config.model.dims
         return torch.zeros(n, 1, dims), torch.zeros(n, 1, dims), torch.zeros(n, 1)
+
+
+def by_length(lengths: np.ndarray, encode: Callable[[np.ndarray], Tensor], parts: int = 4) -> Tensor:
+    """encode(places) of texts of like length together, back in their order: a batch is padded to its longest text, and
+    titles' lengths differ so much that one batch of all would be half padding."""
+    order = np.argsort(lengths, kind="stable")
+    found = torch.cat([encode(some) for some in np.array_split(order, min(parts, len(order)))])
+    return found[torch.from_numpy(np.argsort(order))]
 
 
 def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10) -> float:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from mrse_model.errors import InputError
 
@@ -52,16 +52,20 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
 
     Raises InputError when the texts hold no word at all.
     """
-    tokenizer = Tokenizer(models.Unigram())
+    normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     # "x/y", "a-b" and "t-shirt" fall into words and marks; digits stay together (sizes, model numbers).
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    splitter = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace()]
     )
+
+    def empty(model: models.Unigram) -> Tokenizer:
+        tokenizer = Tokenizer(model)
+        tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normalizer, splitter, decoders.Metaspace()
+        return tokenizer
+
     words: Counter[str] = Counter()
     for text in texts:
-        normal = tokenizer.normalizer.normalize_str(text)
-        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal))
+        words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     if not words:
         raise InputError("no text to learn a vocabulary from", field="title", fix="All titles are blank")
     trainer = trainers.UnigramTrainer(
@@ -71,8 +75,9 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
         max_piece_length=16,
     )
-    tokenizer.train_from_iterator(iter(texts), trainer)
-    pieces: list[tuple[str, float]] = [(p, s) for p, s in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    learner = empty(models.Unigram())
+    learner.train_from_iterator(iter(texts), trainer)
+    pieces: list[tuple[str, float]] = [(p, s) for p, s in json.loads(learner.to_str())["model"]["vocab"]]
     known = {piece for piece, _ in pieces}
     total = words.total()
     for word, count in sorted(words.items(), key=lambda entry: (-entry[1], entry[0])):
@@ -80,7 +85,8 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
             break
         if word not in known:
             pieces.append((word, math.log(count / total)))
-    tokenizer.model = models.Unigram(pieces, unk_id=UNK, byte_fallback=False)
+    # A new tokenizer, because the trainer registered its special tokens: a user's "[CLS]" would become one.
+    tokenizer = empty(models.Unigram(pieces, unk_id=UNK, byte_fallback=False))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )

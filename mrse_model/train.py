@@ -26,6 +26,7 @@ from mrse_model.config import Config, write_config
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries
 from mrse_model.data.examples import ExampleSettings, write_examples
+from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 from mrse_model.fit import Run
 from mrse_model.health import check_training
@@ -254,7 +255,7 @@ def _cached_table(path: Path, tokenizer: Tokenizer, texts: Sequence[str], config
 
 
 def _led_by(queries_of: list[list[str]], queries: Queries) -> Ragged:
-    number = {text: row for row, text in enumerate(queries.texts)}
+    number = {query_key(text): row for row, text in enumerate(queries.texts)}
     return Ragged.of([[number[q] for q in some if q in number] for some in queries_of])
 
 

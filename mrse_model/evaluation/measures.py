@@ -77,7 +77,7 @@ def unjudged_share(queries: QuerySet, ranking: Ranking, k: int = NDCG_CUT) -> fl
 
 
 def condensed(queries: QuerySet, ranking: Ranking) -> Ranking:
-    """The ranking without what was never judged (Sakai 2007): for judgments that are a sample, as relevance logs are."""
+    """The ranking without what was never judged (Sakai 2007): for judgments that are a sample, like relevance logs."""
     rows, scores = np.full_like(ranking.rows, -1), np.full_like(ranking.scores, -np.inf)
     for i, judged in enumerate(queries.items):
         keep = np.isin(ranking.rows[i], judged)

@@ -1,0 +1,125 @@
+"""`mrse demo`: the main job from nothing to answers, by the same commands that a team runs on its own Parquet."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mrse_cli.config import Config
+
+EXAMPLES = "blue striped dress"
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where all that it makes goes; an older demo there is replaced.")] = Path(
+        "build/demo"
+    ),
+    app: Annotated[Path, typer.Option(help="Application package; the model goes into its models/.")] = Path(
+        "vespa_app"
+    ),
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the engine running at the end.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the engine; 0 for any free one.")] = 0,
+    config: Config = None,
+) -> None:
+    """Sample catalogue → MRSE → ONNX → application package → embedded engine → feed → nearestNeighbor queries.
+
+    Example: mrse demo --keep --port 8080
+    """
+    from local_vespa.testing import free_port, start
+    from mrse_cli.deploy import deploy
+    from mrse_cli.evaluate import evaluate
+    from mrse_cli.export import export
+    from mrse_cli.feed import feed
+    from mrse_cli.query import query
+    from mrse_cli.sample import sample
+    from mrse_cli.train import train
+
+    console = Console()
+    began = time.perf_counter()
+    if (folder / "run").exists() or not folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    catalogue, run = folder / "catalogue", folder / "run"
+    items, searches = catalogue / "items.parquet", catalogue / "searches.parquet"
+    step = 0
+
+    def say(what: str, command: str) -> None:
+        nonlocal step
+        step += 1
+        console.rule(f"[bold]{step}/6 {what}[/bold] · {time.perf_counter() - began:.0f} s", align="left")
+        console.print(f"$ {command}", style="dim", soft_wrap=True)
+
+    say("a catalogue with pictures, searches, judgments", f"mrse sample {catalogue}")
+    sample(catalogue)
+
+    judgments = catalogue / "judgments.parquet"
+    say("train", f"mrse train {items} --searches {searches} --judgments {judgments} --preset tiny --out {run}")
+    train(items, out=run, searches=searches, judgments=judgments, preset="tiny")
+    held_out = catalogue / "judgments_val.parquet"
+    console.print(f"$ mrse evaluate {run} {items} --judgments {held_out}", style="dim", soft_wrap=True)
+    evaluate(run, items, judgments=held_out)
+
+    say("export to ONNX, into the application package", f"mrse export {run} --app {app}")
+    export(run, app=app)
+
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+    say("the embedded engine, and the package deployed to it", f"mrse serve-local --port {port} --data {folder}/engine")
+    engine = start(folder / "engine", port)
+    try:
+        console.print(f"$ mrse deploy {app} --config-server {url}", style="dim", soft_wrap=True)
+        deploy(app, config_server=url)
+
+        features = run / "cache" / "features.parquet"
+        say("feed", f"mrse feed {items} --features {features} --searches {searches} --endpoint {url}")
+        feed(items, app=app, endpoint=url, features=features, searches=searches)
+        feed(searches, app=app, endpoint=url, shoppers=True)
+
+        say("search", f'mrse query "{EXAMPLES}" --endpoint {url}')
+        person = _busiest(searches)
+        for title, options in (
+            ("the text, embedded in the engine: nearestNeighbor(embedding, q), q = embed(text, @query)", {}),
+            ("the same with a filter", {"filter": ["in_stock=true", "price<=60"]}),
+            ("hybrid with BM25, reciprocal rank fusion", {"profile": "hybrid"}),
+            (f"for {person}: the same words and what they clicked before", {"profile": "personal", "user": person}),
+        ):
+            console.print(f"\n[bold]{title}[/bold]")
+            query(EXAMPLES, app=app, endpoint=url, hits=5, **options)
+        console.print(f"\nThe demo took {time.perf_counter() - began:.0f} s.")
+        if keep:
+            _how_to_ask(console, url, engine.pid)
+    finally:
+        if not keep:
+            engine.terminate()
+            engine.wait(30)
+
+
+def _busiest(searches: Path) -> str:
+    """The person with the most searches: somebody with a history worth showing."""
+    from collections import Counter
+
+    from mrse_model.data.contract import SearchesFile
+
+    seen: Counter[str] = Counter()
+    for batch in SearchesFile(searches).batches():
+        seen.update(user for user in batch.user_ids if user)
+    return seen.most_common(1)[0][0]
+
+
+def _how_to_ask(console: Console, url: str, pid: int) -> None:
+    console.print(f"The engine is up at {url}; stop it with: kill {pid}")
+    console.print("Ask it with curl:")
+    body = f'{{"queryProfile": "q2i", "query": "{EXAMPLES}", "hits": 3}}'
+    console.print(f"  curl -s {url}/search/ --json '{body}'", soft_wrap=True, markup=False)
+    console.print("and with the vespa CLI:")
+    yql = "select title, category from item where {targetHits: 100}nearestNeighbor(embedding, q)"
+    console.print(
+        f"  .venv/bin/vespa query -t {url} 'yql={yql}' 'input.query(q)=embed(text, @query)' \\\n"
+        f"    'query={EXAMPLES}' ranking=ann",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,46 @@
+"""A small trained model, once a session: 240 generated items, a few steps of every stage, then exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+torch = pytest.importorskip("torch")
+
+from mrse_model.config import Config, preset  # noqa: E402
+from mrse_model.data.sample import Sample, write_sample  # noqa: E402
+from mrse_model.model import MRSE  # noqa: E402
+from mrse_model.train import Inputs, train  # noqa: E402
+
+
+def few_steps(steps: int = 12) -> Config:
+    """The tiny preset, cut short."""
+    tiny = preset("tiny")
+    stages = {
+        name: replace(getattr(tiny.train, name), max_steps=steps, batch=64, extra_negatives=16)
+        for name in ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
+    }
+    model = replace(tiny.model, vocab_size=600, bert_dims=32, ngram_dims=32, dssm_hidden=64)
+    return replace(tiny, model=model, train=replace(tiny.train, evaluate_every=6, threads=1, **stages))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """sample: the data. inputs: what training read. run: its folder. model: the checkpoint."""
+
+    sample: Sample
+    inputs: Inputs
+    run: Path
+    model: MRSE
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    sample = write_sample(folder / "sample", items=240, users=40, searches=400)
+    inputs = Inputs(sample.items, sample.searches, sample.judgments, image_size=64)
+    model = train(inputs, folder / "run", few_steps(), Console(quiet=True))
+    return Trained(sample, inputs, folder / "run", model)

@@ -1,0 +1,84 @@
+"""The order of examples: complete, seeded, resumable; ragged lists; histories' weights equal in training and serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from mrse_model.arrays import BLOCK, Examples, Queries, Ragged, example_type, history_weight, split_dev
+from mrse_model.config import TrainConfig
+from mrse_model.serving import event_weight
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Examples:
+    rows = np.zeros(3 * BLOCK + 17, example_type(20))
+    rows["item"] = np.arange(len(rows))
+    rows["query"] = np.arange(len(rows)) % 500
+    rows.tofile(tmp_path / "examples.bin")
+    return Examples(tmp_path / "examples.bin", 20)
+
+
+def test_an_epoch_shows_every_example_once_but_for_the_last_rest(examples: Examples) -> None:
+    seen = np.concatenate([batch["item"] for batch in examples.batches(64, seed=3, epoch=0)])
+    assert len(seen) == examples.steps(64) * 64 == examples.count // 64 * 64
+    assert len(np.unique(seen)) == len(seen)
+    assert not np.array_equal(seen, np.sort(seen))
+
+
+def test_epochs_differ_and_a_resumed_one_goes_on_where_it_was(examples: Examples) -> None:
+    first = [b["item"].copy() for b in examples.batches(64, seed=3, epoch=0)]
+    other = [b["item"].copy() for b in examples.batches(64, seed=3, epoch=1)]
+    resumed = [b["item"].copy() for b in examples.batches(64, seed=3, epoch=0, skip=100)]
+    assert not np.array_equal(first[0], other[0])
+    assert all(np.array_equal(a, b) for a, b in zip(first[100:], resumed, strict=True))
+
+
+def test_fewer_examples_than_a_batch_are_one_batch(tmp_path: Path) -> None:
+    np.zeros(5, example_type(20)).tofile(tmp_path / "few.bin")
+    few = Examples(tmp_path / "few.bin", 20)
+    assert [len(b) for b in few.batches(64, seed=0, epoch=0)] == [5]
+    assert few.steps(64) == 1
+
+
+def test_ragged_samples_within_a_row_and_says_when_there_is_none() -> None:
+    lists = Ragged.of([[3, 4], [], [9]])
+    drawn = np.array([lists.sample(np.array([0, 1, 2]), np.random.default_rng(s)) for s in range(50)])
+    assert set(drawn[:, 0]) == {3, 4} and set(drawn[:, 1]) == {-1} and set(drawn[:, 2]) == {9}
+    assert lists[0].tolist() == [3, 4] and len(lists) == 3
+
+
+def test_dev_queries_are_out_of_training(examples: Examples, tmp_path: Path) -> None:
+    queries = Queries(
+        [str(n) for n in range(500)], np.zeros((500, 16), np.int64),
+        Ragged.of([[n, n + 500] for n in range(500)]), Ragged.of([[] for _ in range(500)]),
+    )  # fmt: skip
+    left, dev = split_dev(examples, queries, examples.count, seed=1, out=tmp_path / "train.bin")
+    held = {int(relevant[0]) for relevant in dev.relevant}
+    assert len(held) == 15
+    kept = left.read(0, left.count)
+    assert held.isdisjoint(kept["query"].tolist())
+    assert left.count == examples.count - sum(int(n) % 500 in held for n in range(examples.count))
+    assert np.isin(np.concatenate(dev.relevant), dev.pool).all()
+
+
+def test_dev_ndcg_by_hand(examples: Examples, tmp_path: Path) -> None:
+    from mrse_model.arrays import Dev
+
+    dev = Dev(np.zeros((1, 16)), [np.array([10, 30])], np.array([10, 20, 30]))
+    ideal = 1 + 1 / np.log2(3)
+    assert dev.ndcg(np.array([[0, 1, 2]])) == pytest.approx((1 + 1 / np.log2(4)) / ideal)
+    assert dev.ndcg(np.array([[2, 0, 1]])) == pytest.approx(1.0)
+
+
+def test_history_weights_are_the_same_in_training_and_in_serving() -> None:
+    train = TrainConfig()
+    manifest = SimpleNamespace(event_weights=train.event_weights, half_life_days=train.half_life_days)
+    ages = [0.0, 86400.0 * 30, 86400.0 * 60]
+    serving = event_weight(["click", "cart", "order"], ages, cast(Any, manifest))
+    assert history_weight(np.array([0, 1, 2]), np.array(ages), train).tolist() == pytest.approx(serving.tolist())
+    assert serving.tolist() == pytest.approx([1.0, 1.0, 0.75])

@@ -1,0 +1,80 @@
+"""The losses against independent computations, and the signs and masks that are easy to get wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mrse_model.arrays import Ragged  # noqa: E402
+from mrse_model.losses import hnst, log_q, mnsce  # noqa: E402
+from mrse_model.stages import not_negatives  # noqa: E402
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    rows = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def test_mnsce_is_the_softmax_written_out() -> None:
+    query, item, extra = unit(4, 8), unit(4, 8, seed=1), unit(3, 8, seed=2)
+    found = mnsce(query, item, extra, temperature=0.1).numpy()
+    scores = query.numpy() @ np.concatenate([item.numpy(), extra.numpy()]).T / 0.1
+    for row in range(4):
+        terms = np.exp(scores[row] - scores[row].max())
+        assert found[row] == pytest.approx(-np.log(terms[row] / terms.sum()), rel=1e-9)
+
+
+def test_a_masked_column_does_not_count() -> None:
+    query, item, extra = unit(3, 8), unit(3, 8, seed=1), unit(2, 8, seed=2)
+    mask = torch.zeros(3, 5, dtype=torch.bool)
+    mask[0, 3] = True
+    full, masked = mnsce(query, item, extra), mnsce(query, item, extra, mask)
+    without = mnsce(query[:1], torch.cat([item[:1], item[1:], extra[1:]])[:1], torch.cat([item[1:], extra[1:]]))
+    assert masked[0] < full[0]
+    assert masked[0].item() == pytest.approx(without[0].item(), rel=1e-9)
+    assert torch.equal(masked[1:], full[1:])
+
+
+def test_the_diagonal_stays_the_positive_whatever_the_mask_says() -> None:
+    query, item = unit(3, 8), unit(3, 8, seed=1)
+    assert torch.equal(mnsce(query, item, None, torch.eye(3, dtype=torch.bool)), mnsce(query, item))
+
+
+def test_log_q_pushes_a_popular_item_away_less() -> None:
+    """The sign: with the correction, the gradient on a popular negative's score is smaller than without."""
+    query = unit(2, 8)
+    item = unit(2, 8, seed=1).requires_grad_()
+    popular = torch.tensor([0.001, 0.9], dtype=torch.float64).log()  # item 1 is met nearly always
+
+    def push(correction: torch.Tensor | None) -> float:
+        loss = mnsce(query, item, log_q=correction)[0]  # query 0: item 1 is its negative
+        (gradient,) = torch.autograd.grad(loss, item)
+        return float(gradient[1] @ query[0])
+
+    assert 0 < push(popular) < push(None)
+
+
+def test_log_q_of_mixed_sampling() -> None:
+    found = log_q(torch.tensor([50.0, 0.0]), total=100, catalogue=1000, batch=30, extra=10).exp()
+    assert found.tolist() == pytest.approx([0.75 * 0.5 + 0.25 / 1000, 0.25 / 1000])
+
+
+def test_hnst_is_zero_beyond_the_margin_and_counts_only_where_there_is_a_hard_negative() -> None:
+    query = torch.tensor([[1.0, 0.0]] * 3)
+    item = torch.tensor([[1.0, 0.0], [0.9, 0.0], [0.5, 0.0]])
+    hard = torch.tensor([[0.8, 0.0], [0.9, 0.0], [0.9, 0.0]])
+    found = hnst(query, item, hard, torch.tensor([1.0, 1.0, 0.0]), margin=0.15)
+    assert found.tolist() == pytest.approx([0.0, 0.15, 0.0])
+
+
+def test_known_positives_are_no_negatives_wherever_they_stand() -> None:
+    known = Ragged.of([[1, 5], [], [7]])
+    found = not_negatives(np.array([0, 1, 2, 0]), np.array([5, 3, 7, 1, 7, 5]), known)
+    assert found.tolist() == [
+        [True, False, False, True, False, True],
+        [False] * 6,
+        [False, False, True, False, True, False],
+        [True, False, False, True, False, True],
+    ]

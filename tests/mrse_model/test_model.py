@@ -1,0 +1,106 @@
+"""Towers: shapes, unit norm, what an absent modality does; the checkpoint gives the same model back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mrse_model.config import Config, ModelConfig  # noqa: E402
+from mrse_model.errors import InputError  # noqa: E402
+from mrse_model.model import MRSE  # noqa: E402
+from mrse_model.serving import QueryHistory  # noqa: E402
+from mrse_model.texts import train_tokenizer  # noqa: E402
+
+TITLES = ["Red cotton dress", "Blue denim jacket", "Red leather shoes", "Green cotton shirt"] * 3
+
+
+def small(**changes: object) -> MRSE:
+    tokenizer = train_tokenizer(TITLES, 200)
+    size = ModelConfig(vocab_size=tokenizer.get_vocab_size(), bert_dims=32, bert_heads=2, ngram_dims=16, image_dims=12)
+    torch.manual_seed(0)
+    model = MRSE(Config(model=replace(size, **changes)), tokenizer)  # type: ignore[arg-type]
+    model.ngrams.table[4:].normal_()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> MRSE:
+    return small()
+
+
+def history(n: int, seed: int = 0) -> QueryHistory:
+    rng = np.random.default_rng(seed)
+    text, image = (rng.normal(size=(n, 128)).astype(np.float32) for _ in range(2))
+    return QueryHistory(text, image, np.ones(n, np.float32))
+
+
+def test_vectors_have_unit_norm_and_the_contract_s_shapes(model: MRSE) -> None:
+    queries = model.query_vectors(["red dress", "", "東京"], [history(3), None, history(30)])
+    features = np.random.default_rng(0).normal(size=(2, 12)).astype(np.float32)
+    features[1] = np.nan
+    items = model.item_vectors(TITLES[:2], [["Clothes"], []], features, [["red dress"], []])
+    assert queries.shape == (3, 128) and items.embedding.shape == (2, 128)
+    for vectors in (queries, items.embedding, items.image_embedding[:1], items.text_feature):
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.isnan(items.image_embedding[1]).all()
+
+
+def test_a_vector_does_not_depend_on_what_else_is_in_the_batch(model: MRSE) -> None:
+    texts = ["red dress", "blue denim jacket with a very long text of many words after it"]
+    alone = np.concatenate([model.query_vectors([text]) for text in texts])
+    assert model.query_vectors(texts) == pytest.approx(alone, abs=1e-5)
+
+
+def test_history_changes_the_query_and_its_padding_does_not(model: MRSE) -> None:
+    some = history(3)
+    padded = QueryHistory(
+        np.concatenate([some.text, np.full((2, 128), 7, np.float32)]),
+        np.concatenate([some.image, np.full((2, 128), 7, np.float32)]),
+        np.array([1, 1, 1, 0, 0], np.float32),
+    )
+    plain, with_history = model.query_vectors(["red dress"] * 2, [None, some])
+    assert np.abs(plain - with_history).max() > 1e-3
+    assert model.query_vectors(["red dress"], [padded])[0] == pytest.approx(with_history, abs=1e-4)
+
+
+@pytest.mark.parametrize("left_out", ["vbert", "light_bert", "ft_att", "history"])
+def test_an_expert_that_is_left_out_is_zeros(left_out: str) -> None:
+    rest = tuple(e for e in ("vbert", "light_bert", "ft_att", "history") if e != left_out)
+    model = small(experts=rest)
+    ids = torch.tensor([[2, 5, 3]])
+    texts = model.query.texts(model.ngrams, ids, torch.ones_like(ids))
+    experts = model.query.all_experts(texts, torch.randn(1, 2, 128), torch.randn(1, 2, 128), torch.ones(1, 2))
+    norms = dict(zip(("vbert", "light_bert", "ft_att", "history"), experts[0].norm(dim=-1).tolist(), strict=True))
+    assert norms.pop(left_out) == 0
+    assert list(norms.values()) == pytest.approx([1] * 3, abs=1e-4)
+
+
+def test_ft_att_of_the_query_is_the_mean_of_its_pieces(model: MRSE) -> None:
+    """Paper, traps: token attention is in the item tower only; CLS, SEP and padding have no n-grams."""
+    ids = torch.tensor([[2, 5, 9, 3, 0]])
+    found = model.query.ft_att(model.ngrams, ids, (ids != 0).long())[0]
+    want = model.ngrams.project(model.ngrams.table[[5, 9]]).mean(0)
+    assert torch.allclose(found, want, atol=1e-5)
+
+
+def test_a_checkpoint_gives_the_same_model_back(model: MRSE, tmp_path: Path) -> None:
+    model.meta = {"metrics": {"Recall@100": 0.5}}
+    again = MRSE.from_pretrained(model.save_pretrained(tmp_path))
+    assert again.config == model.config and again.meta == model.meta
+    assert np.array_equal(again.query_vectors(["red dress"]), model.query_vectors(["red dress"]))
+
+
+def test_a_checkpoint_that_lacks_a_file_or_does_not_fit_says_so(model: MRSE, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text().replace("dssm_hidden = 512", "dssm_hidden = 64"))
+    with pytest.raises(InputError, match=r"model.safetensors: does not fit its config"):
+        MRSE.from_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="the checkpoint lacks this file"):
+        MRSE.from_pretrained(tmp_path)
