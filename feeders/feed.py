@@ -122,6 +122,28 @@ def feed_items(
     return report
 
 
+def backfill(
+    app: Vespa,
+    source: ItemSource,
+    state: Path,
+    *,
+    suffix: str = "",
+    via: Via = "pyvespa",
+    progress: Progress | None = None,
+) -> Report:
+    """Assigns the source's vectors to the fields with this suffix, in every item of the file (mrse migrate).
+
+    The journal of the plain fields is that of `feed_items`, so a feed after the migration finds nothing changed.
+    """
+    version = source.model.manifest.model_version
+    target = f"{app.end_point} {source.doctype.name}" + (f" {suffix} {version}" if suffix else "")
+    with Journal(state, target) as journal:
+        updates = source.vector_updates(journal, suffix)
+        report = send_all(app, updates, refused_file(state), via=via, journal=journal, progress=progress)
+    report.unchanged = source.items.rows - report.ok - report.failed
+    return report
+
+
 def feed_shoppers(
     app: Vespa,
     source: ShopperSource,

@@ -22,7 +22,8 @@ from mrse_model.errors import InputError
 from mrse_model.serving import ExportedModel, ItemVectors
 
 BATCH = 128  # items a batch: the item tower's own, so memory is one batch
-OWN_FIELDS = ("item_id", "title", "category", "embedding", "image_embedding", "text_feature", "model_version")
+VECTOR_FIELDS = ("embedding", "image_embedding", "text_feature")
+OWN_FIELDS = ("item_id", "title", "category", *VECTOR_FIELDS, "model_version")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,21 @@ class ItemSource:
 
     def operations(self, journal: Journal, *, everything: bool = False) -> Iterator[Operation]:
         """Puts of the items that the journal does not know as they are now (or of all); marks all ids present in it."""
+        for item_id, fields, tensors, digest in self._encoded(journal, everything):
+            yield Operation("put", self.doctype.name, item_id, fields | tensors, digest)
+
+    def vector_updates(self, journal: Journal, suffix: str = "") -> Iterator[Operation]:
+        """Partial updates that assign the vectors and the model version alone, to the fields with this suffix."""
+        for item_id, fields, tensors, digest in self._encoded(journal, everything=False):
+            values = {name: tensors.get(name) for name in VECTOR_FIELDS if name in self.doctype.fields}
+            values["model_version"] = fields["model_version"]
+            assigned = {name + suffix: {"assign": value} for name, value in values.items()}
+            yield Operation("update", self.doctype.name, item_id, assigned, digest)
+
+    def _encoded(
+        self, journal: Journal, everything: bool
+    ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], bytes]]:
+        """Id, plain fields, tensors and digest of each item to send."""
         for batch in self.items.batches(BATCH, images=self.pictures.needs_images, columns=self.columns):
             journal.mark_present(batch.ids)
             fields = [self._fields(batch, row) for row in range(len(batch))]
@@ -102,7 +118,7 @@ class ItemSource:
                 [queries[row] for row in rows] if queries else None,
             )
             for row, tensors in zip(rows, self._tensors(vectors), strict=True):
-                yield Operation("put", self.doctype.name, batch.ids[row], fields[row] | tensors, digests[row])
+                yield batch.ids[row], fields[row], tensors, digests[row]
 
     def _fields(self, batch: ItemBatch, row: int) -> dict[str, Any]:
         """The document's fields but its tensors."""
@@ -128,11 +144,7 @@ class ItemSource:
         return digest.digest()
 
     def _tensors(self, vectors: ItemVectors) -> Iterator[dict[str, Any]]:
-        columns = {
-            name: getattr(vectors, name)
-            for name in ("embedding", "image_embedding", "text_feature")
-            if name in self.doctype.fields
-        }
+        columns = {name: getattr(vectors, name) for name in VECTOR_FIELDS if name in self.doctype.fields}
         cells = {name: bfloat16_hex(matrix) for name, matrix in columns.items()}
         present = {name: ~np.isnan(matrix[:, 0]) for name, matrix in columns.items()}
         for row in range(len(vectors.embedding)):

@@ -41,11 +41,20 @@ def deploy(
 
     Example: mrse deploy vespa_app --config-server http://localhost:19071
     """
+    tls = tls_context(cert, key, ca)
+    if variant is None:
+        deploy_folder(app, config_server, tls, wait)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        deploy_folder(build_variant(app, variants, variant, scratch), config_server, tls, wait)
+
+
+def deploy_folder(app: Path, config_server: str, tls: ssl.SSLContext, wait: float) -> None:
+    """Deploys a package folder, prints what the server says to it, and returns when it runs. Raises InputError."""
     out = Console()
     manifest = Manifest.load(app / "models")
-    with tempfile.TemporaryDirectory() as scratch:
-        body = zip_package(build_variant(app, variants, variant, scratch) if variant else app)
-    with httpx.Client(base_url=config_server.rstrip("/"), verify=_tls(cert, key, ca), timeout=120) as server:
+    body = zip_package(app)
+    with httpx.Client(base_url=config_server.rstrip("/"), verify=tls, timeout=120) as server:
         begin = time.perf_counter()
         answer = _post(server, body)
         for line in answer.get("log", []):
@@ -58,7 +67,8 @@ def deploy(
     )
 
 
-def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext:
+def tls_context(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext:
+    """TLS settings from PEM files. Raises InputError for a file that is missing or no certificate with its key."""
     for option, file in (("--cert", cert), ("--key", key), ("--ca", ca)):
         if file is not None and not file.is_file():
             raise InputError("no such file", file=file, field=option)

@@ -71,7 +71,7 @@ def feed(
     journal = state or file.with_name(file.name + ".feed.sqlite")
     doctype = DocumentType.load(app, "shopper" if shoppers else "item")
     out.print(f"checking {file}")
-    with _bar(out) as bar:
+    with progress_bar(out) as bar:
         task = bar.add_task("feeding", total=None)
 
         def advance(n: int) -> None:
@@ -93,7 +93,7 @@ def feed(
                     file,
                     doctype,
                     model,
-                    _pictures(file, model, features, encoder, pictures),
+                    pictures_from(file, model, features, encoder, pictures),
                     led_by=led_by,
                     columns=columns.split(",") if columns is not None else None,
                     title=title,
@@ -113,7 +113,9 @@ def feed(
         raise typer.Exit(1)
 
 
-def _pictures(file: Path, model: ExportedModel, features: Path | None, encoder: Path | None, wanted: bool) -> Pictures:
+def pictures_from(
+    file: Path, model: ExportedModel, features: Path | None, encoder: Path | None, wanted: bool
+) -> Pictures:
     from feeders.pictures import EncodedPictures, ExtractedFeatures, NoPictures
     from mrse_model.data.contract import ItemsFile
     from mrse_model.serving import ImageEncoder
@@ -134,7 +136,7 @@ def _pictures(file: Path, model: ExportedModel, features: Path | None, encoder: 
     return NoPictures()
 
 
-def _bar(out: Console) -> Progress:
+def progress_bar(out: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=out, transient=True)
 

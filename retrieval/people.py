@@ -36,18 +36,24 @@ def _cells(tensor: Any) -> dict[str, float]:
 
 
 def clicked_items(
-    session: VespaSync, events: Sequence[Event], manifest: Manifest, now: float | None = None
+    session: VespaSync,
+    events: Sequence[Event],
+    manifest: Manifest,
+    *,
+    now: float | None = None,
+    suffix: str = "",
 ) -> ClickedItems:
-    """The vectors of the items of the last events. Items that left the index, or are of another model version, drop
-    out.
+    """The vectors of the items of the last events. Items that left the index or are of another model drop out.
+
+    now: Unix seconds (`last_events`). suffix: of the second set of vectors (mrse migrate).
     """
     newest = last_events(events, manifest, now)
-    found = _vectors(session, [event.item_id for event, _ in newest], manifest)
+    found = _vectors(session, [event.item_id for event, _ in newest], manifest, suffix)
     kept = [(event.item_id, weight) for event, weight in newest if event.item_id in found]
     rows = [found[item_id] for item_id, _ in kept]
 
     def stack(name: str) -> np.ndarray:
-        matrix = [tensor_values(row.get(name), manifest.dims) for row in rows]
+        matrix = [tensor_values(row.get(name + suffix), manifest.dims) for row in rows]
         return np.stack(matrix) if matrix else np.empty((0, manifest.dims), np.float32)
 
     return ClickedItems(
@@ -59,13 +65,13 @@ def clicked_items(
     )
 
 
-def _vectors(session: VespaSync, item_ids: Sequence[str], manifest: Manifest) -> dict[str, dict[str, Any]]:
+def _vectors(session: VespaSync, item_ids: Sequence[str], manifest: Manifest, suffix: str) -> dict[str, dict[str, Any]]:
     if not item_ids:
         return {}
     names = {f"item{i}": item_id for i, item_id in enumerate(item_ids)}
     any_of = " or ".join(f"item_id contains @{name}" for name in names)
     body = {
-        "yql": f"select * from item where ({any_of}) and model_version contains @model_version",
+        "yql": f"select * from item where ({any_of}) and model_version{suffix} contains @model_version",
         "model_version": manifest.model_version,
         "ranking": "unranked",
         "presentation.summary": "vectors",

@@ -64,9 +64,17 @@ class Searcher:
     """Queries against one endpoint, over one connection."""
 
     def __init__(
-        self, app: Vespa, *, model: ExportedModel | None = None, producer: EmbedProducer | None = None
+        self,
+        app: Vespa,
+        *,
+        model: ExportedModel | None = None,
+        producer: EmbedProducer | None = None,
+        suffix: str = "",
     ) -> None:
-        self._app = app
+        """model or producer: for histories and vectors made here. suffix: of the second set of vectors (mrse
+        migrate).
+        """
+        self._app, self._suffix = app, suffix
         self.producer = producer or (EmbedProducer(model) if model else None)
         self._client = app.get_sync_session()
         self._session = VespaSync(app, session=self._client, num_retries_429=2)
@@ -105,7 +113,7 @@ class Searcher:
         matching = self._matching(profile, target_hits, exact or profile == "exact", body)
         body |= parameters | {
             "yql": " and ".join([f"select * from item where {matching}", *conditions]),
-            "ranking": profile,
+            "ranking": profile + self._suffix,
             "hits": hits,
             "presentation.format.tensors": "short-value",
         }
@@ -122,7 +130,7 @@ class Searcher:
         if self.producer is None:
             raise InputError("a history needs the exported model here", fix="Give the package with --app")
         events = clicks if clicks is not None else events_of(self._session, user or "")
-        return clicked_items(self._session, events, self.producer.model.manifest)
+        return clicked_items(self._session, events, self.producer.model.manifest, suffix=self._suffix)
 
     def _vector(
         self, query: str | QueryVector, clicked: ClickedItems | None, profile: Profile
@@ -133,15 +141,15 @@ class Searcher:
         if isinstance(query, QueryVector):
             vector, version = np.asarray(query.values, np.float32), query.model_version
         elif self.producer is None:
-            return {"input.query(q)": "embed(text, @query)"} | _tokens(profile), []
+            return {"input.query(q)": f"embed(text{self._suffix}, @query)"} | self._tokens(profile), []
         else:
             history = clicked.history() if clicked and profile not in OWN_HISTORY else None
             vector, version = self.producer.vectors([query], [history])[0], self.producer.model_version
         self._require(version)
-        body: dict[str, Any] = {"input.query(q)": vector.tolist(), "model_version": version} | _tokens(profile)
+        body: dict[str, Any] = {"input.query(q)": vector.tolist(), "model_version": version} | self._tokens(profile)
         if clicked:
             body |= self._behaviour(vector, clicked, profile)
-        return body, ["model_version contains @model_version"]
+        return body, [f"model_version{self._suffix} contains @model_version"]
 
     def _behaviour(self, vector: np.ndarray, clicked: ClickedItems, profile: Profile) -> dict[str, Any]:
         if not len(clicked) or self.producer is None:
@@ -164,7 +172,7 @@ class Searcher:
 
         def nearest(field: str, vector: str, hits: int = target_hits, label: str = "") -> str:
             name = f'label: "{label}", ' if label else ""
-            return f"({{{name}targetHits: {hits}{approximate}}}nearestNeighbor({field}, {vector}))"
+            return f"({{{name}targetHits: {hits}{approximate}}}nearestNeighbor({field}{self._suffix}, {vector}))"
 
         if profile == "bm25":
             return "userInput(@query)"
@@ -179,16 +187,20 @@ class Searcher:
             return f"({' or '.join(queues)})"
         return nearest("embedding", "q")
 
+    def _tokens(self, profile: Profile) -> dict[str, str]:
+        tokens = f"embed(tokenizer{self._suffix}, @query)"
+        return {"input.query(tokens)": tokens} if profile == "query_tower" else {}
+
     def _require(self, version: str) -> None:
         """The index must hold items of this model version: asked once a version."""
         if version in self._checked:
             return
-        yql = "select item_id from item where model_version contains @model_version"
+        yql = f"select item_id from item where model_version{self._suffix} contains @model_version"
         answer = self._ask({"yql": yql, "model_version": version, "hits": 0, "ranking": "unranked"})
         if not answer["root"].get("fields", {}).get("totalCount"):
             any_item = self._ask({"yql": "select * from item where true", "hits": 1, "ranking": "unranked"})
             children = any_item["root"].get("children", [])
-            held = children[0]["fields"].get("model_version") if children else None
+            held = children[0]["fields"].get("model_version" + self._suffix) if children else None
             problem = f"its items are of model {held}" if held else "it holds no items"
             raise InputError(
                 f"{self._app.end_point} has no vectors of model {version}: {problem}",
@@ -208,10 +220,6 @@ class Searcher:
         if errors:
             raise InputError(f"Vespa answers in part: {errors[0].get('message') or errors[0].get('summary')}")
         return answer
-
-
-def _tokens(profile: Profile) -> dict[str, str]:
-    return {"input.query(tokens)": "embed(tokenizer, @query)"} if profile == "query_tower" else {}
 
 
 def _words(error: VespaError) -> str:

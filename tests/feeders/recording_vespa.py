@@ -34,6 +34,7 @@ class RecordingVespa:
         self.queries: list[dict[str, Any]] = []
         self.status: Callable[[str, str, int], int] = lambda method, path, tries: 200
         self.answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+        self.on_deploy: Callable[[bytes], None] | None = None
         self.other_model = False  # answers as a model of another version would
         self.deployed: list[bytes] = []
         self.deployment: tuple[int, dict[str, Any]] = (200, {"session-id": "1", "log": []})
@@ -86,6 +87,8 @@ class RecordingVespa:
     def _route(self, method: str, path: str, parameters: dict[str, str], body: bytes) -> tuple[int, Any]:
         if path.endswith("/prepareandactivate"):
             self.deployed.append(body)
+            if self.on_deploy:
+                self.on_deploy(body)
             return self.deployment
         if path.startswith("/document/v1/"):
             return self._document(method, path, json.loads(body or b"{}"))
@@ -111,6 +114,9 @@ class RecordingVespa:
         self.operations.append((method, document_id, body.get("fields", {})))
         if method == "POST":
             self.documents[document_id] = body["fields"]
+        elif method == "PUT" and document_id in self.documents:
+            assigned = {field: change["assign"] for field, change in body["fields"].items()}
+            self.documents[document_id] |= assigned
         elif method == "DELETE":
             self.documents.pop(document_id, None)
         elif method == "GET":
@@ -125,5 +131,6 @@ class RecordingVespa:
         doctype = re.search(r"from (\w+)", body["yql"])[1]  # type: ignore[index]
         documents = [d for i, d in self.documents.items() if f":{doctype}::" in i]
         version = body.get("version")
-        held = [d for d in documents if version is None or d.get("model_version") == version]
+        field = re.search(r"(model_version\w*) contains @version", body["yql"])
+        held = [d for d in documents if field is None or d.get(field[1]) == version]
         return {"root": {"id": "toplevel", "relevance": 1.0, "fields": {"totalCount": len(held)}}}

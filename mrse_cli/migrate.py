@@ -1,0 +1,114 @@
+"""`mrse migrate`: from the deployed model to a new one while queries run."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+from rich.console import Console
+
+from mrse_cli.config import Config
+from mrse_cli.deploy import deploy_folder, tls_context
+from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
+from mrse_cli.feed import pictures_from, progress_bar
+from mrse_model.errors import InputError
+
+
+def migrate(
+    models: Annotated[Path, typer.Argument(help="Folder of the new exported model.")],
+    items: Annotated[Path, typer.Argument(help="Items file: all items that are in the index.")],
+    app: Package = Path("vespa_app"),
+    endpoint: Endpoint = LOCAL,
+    config_server: Annotated[
+        str, typer.Option(envvar="MRSE_CONFIG_SERVER", help="URL of the config server.")
+    ] = "http://localhost:19071",
+    features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
+    encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
+    pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
+    searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
+    via: Annotated[str, typer.Option(help="pyvespa, or cli: the Go client.")] = "pyvespa",
+    state: Annotated[Path | None, typer.Option(help="Journal of what was fed. Default: ITEMS.feed.sqlite.")] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for each deployment.")] = 120,
+    cert: Certificate = None,
+    key: Key = None,
+    ca: Authority = None,
+    config: Config = None,
+) -> None:
+    """Go over to a new model without downtime: a second set of vectors, backfilled, switched to, and back.
+
+    Queries by query profile run on, and none meets vectors of two models. At the end vespa_app/models holds the new
+    model. Started again after a failure, it goes on.
+
+    Example: mrse migrate runs/new/export items.parquet --features features.parquet
+    """
+    from feeders.deployed import check_deployed, count, indexed
+    from feeders.feed import backfill
+    from feeders.items import ItemSource
+    from feeders.led_by import LedBy
+    from feeders.migration import EXPORTED, SUFFIX, double_package, plain_package
+    from feeders.schema import DocumentType
+    from mrse_model.serving import ExportedModel
+
+    if via not in ("pyvespa", "cli"):
+        raise InputError(f"no transport {via!r}", field="--via", fix="Take pyvespa or cli")
+    out = Console()
+    old, new = ExportedModel.load(app / "models"), ExportedModel.load(models)
+    version = new.manifest.model_version
+    if old.manifest.model_version == version:
+        raise InputError(f"{app} has model {version} already", file=models, fix="Give the folder of another export")
+    vespa, tls = connect(endpoint, cert, key, ca), tls_context(cert, key, ca)
+    journal = state or items.with_name(items.name + ".feed.sqlite")
+    source = ItemSource.open(
+        items,
+        DocumentType.load(app),
+        new,
+        pictures_from(items, new, features, encoder, pictures),
+        led_by=LedBy(searches, new.manifest) if searches else None,
+    )
+
+    def fill(suffix: str, done: str) -> None:
+        """Assigns the new vectors, and sees that no item of the index is without."""
+        with progress_bar(out) as bar:
+            task = bar.add_task(done, total=source.items.rows)
+            report = backfill(
+                vespa,
+                source,
+                journal,
+                suffix=suffix,
+                via=cast(Literal["pyvespa", "cli"], via),
+                progress=lambda n: bar.advance(task, n),
+            )
+        yql = f"select item_id from item where model_version{suffix} contains @version"
+        without = count(vespa, "select item_id from item where true") - count(vespa, yql, version=version)
+        if report.failed or without:
+            raise InputError(
+                f"{without} items of the index have no vectors of {version} ({report.failed} updates were refused)",
+                file=items,
+                fix="The file must hold every item of the index: complete it and start again",
+            )
+        out.print(f"{done}: {report.ok} items in {report.seconds:.1f} s, {report.unchanged} had them before")
+
+    def deploy_step(folder: Path, words: str) -> None:
+        out.print(words)
+        deploy_folder(folder, config_server, tls, wait)
+
+    filled, others = indexed(vespa, version)
+    with tempfile.TemporaryDirectory() as scratch:
+        at = Path(scratch)
+        if filled == 0:
+            check_deployed(vespa, old)
+            both = double_package(app, app / "models", models, at / "1", serve_next=False)
+            deploy_step(both, "1 a second set of vectors")
+            fill(SUFFIX, "new vectors beside the old")
+        if others:
+            switched = double_package(app, app / "models", models, at / "2", serve_next=True)
+            deploy_step(switched, "2 the query profiles turn to the new vectors")
+            fill("", "new vectors in place of the old")
+        deploy_step(double_package(app, models, models, at / "3", serve_next=False), "3 the query profiles turn back")
+        deploy_step(plain_package(app, models, at / "4"), "4 the second set goes")
+    for name in EXPORTED:
+        shutil.copy2(models / name, app / "models" / name)
+    out.print(f"{app}/models and the index are of model {version}")

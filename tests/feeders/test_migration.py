@@ -1,0 +1,152 @@
+"""From one model to another: the packages of each step, judged by Vespa; the order of the steps; and going on after
+a failure.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from typer.testing import CliRunner
+from vespa.application import Vespa
+
+from app_tools.judge import ask, complaints, why_not
+from feeders.deployed import indexed
+from feeders.feed import feed_items
+from feeders.items import ItemSource
+from feeders.migration import double_package, plain_package
+from feeders.pictures import NoPictures
+from feeders.schema import DocumentType
+from mrse_cli import main
+from mrse_model.errors import InputError
+from mrse_model.manifest import sha256
+from mrse_model.serving import ExportedModel
+
+OLD, NEW = "mrse-0123456789ab", "mrse-ffffffffffff"
+
+
+@pytest.fixture
+def app(package, tmp_path) -> Path:
+    """A copy, since the migration changes its models."""
+    return shutil.copytree(package, tmp_path / "app")
+
+
+@pytest.fixture
+def new_models(package, tmp_path) -> Path:
+    """Another model: the stand-in with other word vectors and another version."""
+    folder = shutil.copytree(package / "models", tmp_path / "new")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model_version"] = NEW
+    for name, described in manifest["models"].items():
+        graph = onnx.load(folder / f"{name}.onnx")
+        for tensor in graph.graph.initializer:
+            if tensor.name == "words":
+                tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor)[::-1].copy(), "words"))
+        onnx.save(graph, folder / f"{name}.onnx")
+        described["sha256"] = sha256(folder / f"{name}.onnx")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.mark.java
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_vespa_accepts_the_package_of_every_step(app, new_models, tmp_path) -> None:
+    double_package(app, app / "models", new_models, tmp_path / "one", serve_next=False)
+    double_package(app, app / "models", new_models, tmp_path / "two", serve_next=True)
+    plain_package(app, new_models, tmp_path / "four")
+    names = ("one", "two", "four")
+    verdict = ask({"packages": [{"name": n, "dir": str(tmp_path / n)} for n in names]})
+    assert {n: complaints(verdict["packages"][n]) for n in names} == {n: [] for n in names}
+
+
+def test_the_second_set_is_complete_and_apart(app, new_models, tmp_path) -> None:
+    out = double_package(app, app / "models", new_models, tmp_path / "two", serve_next=True)
+    fields = DocumentType.load(out).fields
+    for name in ("embedding", "image_embedding", "text_feature", "model_version"):
+        assert fields[name + "_next"] == fields[name]
+    for profile in (out / "schemas" / "item").glob("*_next.profile"):
+        text = re.sub(r"#.*", "", profile.read_text())
+        assert not re.search(r"(attribute\(|field, ?)(image_)?embedding\)", text), f"{profile.name} reads the first set"
+    for profile in (out / "search" / "query-profiles").glob("*.xml"):
+        assert not re.search(r"nearestNeighbor\(\w+(?<!_next),|embed\((text|tokenizer),", profile.read_text()), profile
+
+
+def feed(app: Path, items: Path, url: str) -> None:
+    model = ExportedModel.load(app / "models")
+    source = ItemSource.open(items, DocumentType.load(app), model, NoPictures())
+    feed_items(Vespa(url), source, items.with_name("items.parquet.feed.sqlite"))
+
+
+def migrate(app: Path, items: Path, new_models: Path, url: str):
+    arguments = ["migrate", new_models, items, "--app", app, "-e", url, "--config-server", url, "--no-pictures"]
+    return CliRunner().invoke(main.app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def test_each_step_serves_vectors_that_are_complete(vespa, app, items, new_models) -> None:
+    feed(app, items, vespa.url)
+    served = []
+
+    def on_deploy(body: bytes) -> None:
+        package = zipfile.ZipFile(io.BytesIO(body))
+        suffix = (
+            "_next"
+            if "nearestNeighbor(embedding_next" in package.read("search/query-profiles/q2i.xml").decode()
+            else ""
+        )
+        model = json.loads(package.read("models/manifest.json"))["model_version"]
+        embeds = NEW if suffix else model
+        held = {d.get("model_version" + suffix) for d in vespa.documents.values()}
+        served.append((suffix, embeds, held))
+
+    vespa.on_deploy = on_deploy
+    out = migrate(app, items, new_models, vespa.url)
+    assert out.exit_code == 0
+    assert served == [("", OLD, {OLD}), ("_next", NEW, {NEW}), ("", NEW, {NEW}), ("", NEW, {NEW})]
+    assert json.loads((app / "models" / "manifest.json").read_text())["model_version"] == NEW
+    model = ExportedModel.load(app / "models")
+    cells = vespa.documents["id:item:item::i1"]["embedding"]["values"]
+    stored = (np.frombuffer(bytes.fromhex(cells), ">u2").astype(np.uint32) << 16).view(np.float32)
+    expected = model.item_vectors(["red dress 1"], [["women", "dress"]]).embedding[0]
+    np.testing.assert_allclose(stored, expected, atol=2**-8)
+
+
+def test_a_migration_that_failed_goes_on(vespa, app, items, new_models) -> None:
+    feed(app, items, vespa.url)
+    plain_updates = []
+
+    def status(method: str, path: str, tries: int) -> int:
+        if method == "PUT" and path.endswith("/i7") and len(vespa.deployed) == 2:
+            return 400
+        return 200
+
+    vespa.status = status
+    with pytest.raises(InputError, match="1 items of the index have no vectors of mrse-ffffffffffff"):
+        migrate(app, items, new_models, vespa.url)
+    assert len(vespa.deployed) == 2 and indexed(Vespa(vespa.url), NEW) == (11, 1)
+    vespa.status = lambda method, path, tries: 200
+    vespa.operations.clear()
+    assert migrate(app, items, new_models, vespa.url).exit_code == 0
+    plain_updates = [i for m, i, fields in vespa.operations if m == "PUT" and "embedding" in fields]
+    assert plain_updates == ["id:item:item::i7"]
+    assert indexed(Vespa(vespa.url), NEW) == (12, 0)
+
+
+def test_an_item_that_the_file_lacks_stops_it_before_the_switch(vespa, app, items, new_models) -> None:
+    feed(app, items, vespa.url)
+    vespa.documents["id:item:item::stray"] = {"item_id": "stray", "model_version": OLD}
+    with pytest.raises(InputError, match="must hold every item of the index"):
+        migrate(app, items, new_models, vespa.url)
+    assert len(vespa.deployed) == 1 and indexed(Vespa(vespa.url), NEW) == (0, 13)
+
+
+def test_the_same_model_is_refused(vespa, app, items) -> None:
+    with pytest.raises(InputError, match=f"has model {OLD} already"):
+        migrate(app, items, app / "models", vespa.url)
