@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from mrse_model.errors import InputError
 
 DOC = "docs.vespa.ai"
-BILLION = "blog.vespa.ai, billion-scale vector search, part two (2022)"
+BILLION = "blog.vespa.ai/billion-scale-knn-part-two"
+MULTI = "blog.vespa.ai/semantic-search-with-multi-vector-indexing"
+BFLOAT = "blog.vespa.ai/bge-embedding-models-in-vespa-using-bfloat16"
 PAGED = f"{DOC}/en/writing/indexing-paged-vectors.html"
 ATTRIBUTES = f"{DOC}/en/content/attributes.html"
 BYTES = {"double": 8.0, "float": 4.0, "bfloat16": 2.0, "int8": 1.0, "bits": 0.125}
@@ -122,7 +124,7 @@ def size(c: Catalogue) -> Sizing:
         ),
         Row(
             "first feed", c.items * c.vector_fields * groups / inserts / 3600, "h",
-            "5,521 vectors/s on 64 vCPU (384 floats, 16 links)", "blog.vespa.ai, multi-vector indexing (2023)",
+            "5,521 vectors/s on 64 vCPU (384 floats, 16 links)", MULTI,
         ),
     )  # fmt: skip
     return Sizing(memory, totals, tuple(_drivers(c, memory, groups)))
@@ -134,7 +136,7 @@ def _drivers(c: Catalogue, memory: tuple[Row, ...], groups: int) -> list[str]:
     heaviest = sorted(memory, key=lambda row: -row.amount)
     found = [f"{row.what}: {row.amount / raw:.0%} of memory" for row in heaviest if row.amount >= 0.1 * raw]
     if c.cell in ("float", "double"):
-        found.append("bfloat16 halves the vectors, at 20-30 % more CPU a distance (blog.vespa.ai, bfloat16, 2023)")
+        found.append(f"bfloat16 halves the vectors, at 20-30 % more CPU a distance ({BFLOAT})")
     if c.cell != "bits":
         saved = c.items * c.dims * (BYTES[c.cell] - 1 / 8) * c.vector_fields + c.items * c.dims * 2 * c.features
         found.append(
