@@ -102,7 +102,7 @@ class ExtractedFeatures:
 def _check_encoder(found: EncoderInfo, file: Path, manifest: Manifest) -> None:
     wanted = manifest.image_encoder
     if wanted is None:
-        raise InputError("the model was trained without pictures", file=file, fix="Leave --features and --encoder out")
+        raise InputError("the model was trained without pictures", file=file, fix="Leave its features out")
     if (found.name, found.dims) != (wanted.name, wanted.dims):
         raise InputError(
             f"features of {found.name} ({found.dims} wide), and the model knows {wanted.name} ({wanted.dims} wide)",

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
 
 from app_tools.variants import build_variant
 from mrse_cli.config import Config
+from mrse_cli.console import console
 from mrse_cli.package import zip_package
 from mrse_model.errors import InputError
 from mrse_model.manifest import Manifest
@@ -51,7 +51,7 @@ def deploy(
 
 def deploy_folder(app: Path, config_server: str, tls: ssl.SSLContext, wait: float) -> None:
     """Deploys a package folder, prints what the server says to it, and returns when it runs. Raises InputError."""
-    out = Console()
+    out = console()
     manifest = Manifest.load(app / "models")
     body = zip_package(app)
     with httpx.Client(base_url=config_server.rstrip("/"), verify=tls, timeout=120) as server:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 
 
 def features(
@@ -24,7 +24,7 @@ def features(
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
     threads: Annotated[int | None, typer.Option(help="Threads. Default: all cores.")] = None,
     onnx: Annotated[
-        Path | None, typer.Option(help="Also write the encoder here as ONNX, for mrse feed --encoder.")
+        Path | None, typer.Option(help="Also write the encoder here as ONNX, for mrse feed --image-encoder.")
     ] = None,
     config: Config = None,
 ) -> None:
@@ -36,7 +36,7 @@ def features(
     from mrse_model.images.encoders import export_onnx, load_encoder
     from mrse_model.images.extract import extract
 
-    out_console = Console()
+    out_console = console()
     model = load_encoder(encoder, size)
     try:
         done = extract(items, out, model, batch=batch, threads=threads)

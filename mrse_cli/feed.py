@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
 from mrse_model.errors import InputError
 
@@ -24,7 +25,7 @@ def feed(
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
-    encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
+    image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
     pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
     update: Annotated[bool, typer.Option("--update", help="FILE holds item_id and fields to assign.")] = False,
@@ -66,7 +67,7 @@ def feed(
     if update and shoppers:
         raise InputError("--update and --shoppers exclude each other", fix="Run mrse feed twice")
     way = cast(Literal["pyvespa", "cli"], via)
-    out = Console()
+    out = console()
     vespa = connect(endpoint, cert, key, ca)
     journal = state or file.with_name(file.name + ".feed.sqlite")
     doctype = DocumentType.load(app, "shopper" if shoppers else "item")
@@ -93,7 +94,7 @@ def feed(
                     file,
                     doctype,
                     model,
-                    pictures_from(file, model, features, encoder, pictures),
+                    pictures_from(file, model, features, image_encoder, pictures),
                     led_by=led_by,
                     columns=columns.split(",") if columns is not None else None,
                     title=title,
@@ -121,7 +122,7 @@ def pictures_from(
     from mrse_model.serving import ImageEncoder
 
     if features and encoder:
-        raise InputError("--features and --encoder exclude each other", fix="Give one of them")
+        raise InputError("--features and --image-encoder exclude each other", fix="Give one of them")
     if features:
         return ExtractedFeatures(features, model.manifest)
     if encoder:
@@ -131,7 +132,7 @@ def pictures_from(
             "the model sees pictures and the file has some, but there are no features of them",
             file=file,
             field="image",
-            fix="Give --features (mrse features) or --encoder image_encoder.onnx, or --no-pictures",
+            fix="Give --features (mrse features) or --image-encoder image_encoder.onnx, or --no-pictures",
         )
     return NoPictures()
 

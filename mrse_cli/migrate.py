@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
-from rich.console import Console
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 from mrse_cli.deploy import deploy_folder, tls_context
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
 from mrse_cli.feed import pictures_from, progress_bar
@@ -26,7 +26,7 @@ def migrate(
         str, typer.Option(envvar="MRSE_CONFIG_SERVER", help="URL of the config server.")
     ] = "http://localhost:19071",
     features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
-    encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
+    image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
     pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
     via: Annotated[str, typer.Option(help="pyvespa, or cli: the Go client.")] = "pyvespa",
@@ -54,7 +54,7 @@ def migrate(
 
     if via not in ("pyvespa", "cli"):
         raise InputError(f"no transport {via!r}", field="--via", fix="Take pyvespa or cli")
-    out = Console()
+    out = console()
     old, new = ExportedModel.load(app / "models"), ExportedModel.load(models)
     version = new.manifest.model_version
     if old.manifest.model_version == version:
@@ -65,7 +65,7 @@ def migrate(
         items,
         DocumentType.load(app),
         new,
-        pictures_from(items, new, features, encoder, pictures),
+        pictures_from(items, new, features, image_encoder, pictures),
         led_by=LedBy(searches, new.manifest) if searches else None,
     )
 

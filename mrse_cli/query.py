@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, cast
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
 from mrse_model.errors import InputError
 
@@ -56,7 +56,7 @@ def query(
     from retrieval.filters import Filter
     from retrieval.searcher import Profile, Searcher
 
-    out = Console()
+    out = console()
     if embed not in ("vespa", "here"):
         raise InputError(f"no way to embed: {embed!r}", field="--embed", fix="Take vespa or here")
     if precompute is not None:
@@ -83,6 +83,6 @@ def query(
     table = Table("item", "title", "category", "score", box=None)
     for hit in result.hits:
         table.add_row(hit.item_id, hit.title, " › ".join(hit.category), f"{hit.score:.4f}")
-    out.print(table)
+    out.print(table, soft_wrap=False)
     history = f", {result.clicks} clicked items" if local and (user or clicked) else ""
     out.print(f"{len(result.hits)} of {result.total} matches, {profile}, {result.seconds * 1000:.1f} ms{history}")

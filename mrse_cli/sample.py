@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 
 
 def sample(
@@ -25,4 +25,4 @@ def sample(
 
     written = write_sample(folder, items=items, seed=seed)
     for file in (written.items, written.searches, written.judgments, written.judgments_val):
-        Console().print(str(file))
+        console().print(str(file))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
 
 
@@ -31,4 +31,4 @@ def web(
     from retrieval.web import Site, serve
 
     searcher = Searcher(connect(endpoint, cert, key, ca), model=ExportedModel.load(app / "models"))
-    serve(Site(searcher, items), port, lambda url: Console().print(f"search at {url}, Ctrl-C to stop"))
+    serve(Site(searcher, items), port, lambda url: console().print(f"search at {url}, Ctrl-C to stop"))

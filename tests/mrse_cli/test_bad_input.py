@@ -83,7 +83,7 @@ def test_an_undecodable_picture(mrse, vespa, package, columns, tmp_path) -> None
     file, encoder = tmp_path / "items.parquet", tmp_path / "image_encoder.onnx"
     pq.write_table(pa.table(columns), file)
     _stand_in_encoder(encoder)
-    result = mrse("feed", file, "--app", package, "-e", vespa.url, "--encoder", encoder)
+    result = mrse("feed", file, "--app", package, "-e", vespa.url, "--image-encoder", encoder)
     _refused(result, vespa, f"{file}, row 7, field image: the picture cannot be decoded")
 
 
