@@ -27,7 +27,7 @@ class Catalogue:
     features: int = 1
     max_links: int = 16
     copies: int = 2
-    filter_bytes: int = 100
+    filter_bytes: float = 130
     text_bytes: int = 500
     node_memory_gb: float = 64
     node_vcpus: int = 16
@@ -85,7 +85,7 @@ def size(c: Catalogue) -> Sizing:
         Row("document meta store", c.items * 33.0, "B", "33 B a document", BILLION),
         Row(
             "filters", float(c.items * c.filter_bytes), "B",
-            f"{c.filter_bytes} B an item: --filter-bytes, yours to measure", ATTRIBUTES,
+            f"{c.filter_bytes:.0f} B an item: the attributes of item.sd, or --filter-bytes", ATTRIBUTES,
         ),
     )  # fmt: skip
     raw = sum(row.amount for row in memory)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from app_tools.attributes import filter_bytes as of_schema
+from app_tools.schema import read_schemas
 from app_tools.size import Catalogue, Row
 from app_tools.size import size as compute
 from mrse_cli.config import Config
@@ -37,7 +40,12 @@ def size(
     vector_fields: Annotated[int, typer.Option(help="Indexed vectors an item; 1 without pictures.")] = 2,
     max_links: Annotated[int, typer.Option(help="max-links-per-node of the graphs.")] = 16,
     copies: Annotated[int, typer.Option(help="Copies of every item (redundancy).")] = 2,
-    filter_bytes: Annotated[int, typer.Option(help="Bytes an item of filter attributes.")] = 100,
+    app: Annotated[Path, typer.Option(help="Application package, for the attributes of its item.sd.")] = Path(
+        "vespa_app"
+    ),
+    filter_bytes: Annotated[
+        float | None, typer.Option(help="Bytes an item of filter attributes; default: from item.sd.")
+    ] = None,
     text_bytes: Annotated[int, typer.Option(help="Bytes an item of text.")] = 500,
     node_memory_gb: Annotated[float, typer.Option(help="Memory of a content node, GB.")] = 64,
     node_vcpus: Annotated[int, typer.Option(help="vCPUs of a content node.")] = 16,
@@ -58,7 +66,7 @@ def size(
             vector_fields=vector_fields,
             max_links=max_links,
             copies=copies,
-            filter_bytes=filter_bytes,
+            filter_bytes=filter_bytes if filter_bytes is not None else of_schema(read_schemas(app)["item"]),
             text_bytes=text_bytes,
             node_memory_gb=node_memory_gb,
             node_vcpus=node_vcpus,

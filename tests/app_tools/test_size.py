@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
+from app_tools.attributes import bytes_per_item
+from app_tools.schema import read_schemas
 from app_tools.size import Catalogue, graph_bytes, size
 from mrse_cli.size import parse_count
 from mrse_model.errors import InputError
+
+
+REPO = Path(__file__).parents[2]
 
 
 def amounts(catalogue: Catalogue) -> dict[str, float]:
@@ -53,6 +60,27 @@ def test_compact_keeps_less_in_memory() -> None:
     assert compact["behaviour features"] == 0
 
 
+def test_attributes_by_vespas_formulas(tmp_path: Path) -> None:
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "item.sd").write_text(
+        """schema item { document item {
+        field a type int { indexing: attribute }
+        field b type string { indexing: attribute
+                              attribute: fast-search }
+        field c type array<string> { indexing: attribute
+                                     attribute: fast-search }
+        field d type bool { indexing: attribute }
+        field e type string { indexing: index }
+        field f type tensor<float>(x[4]) { indexing: attribute }
+        field item_id type string { indexing: attribute }
+    } }""",
+        "utf-8",
+    )
+    fields = read_schemas(tmp_path)["item"].fields
+    by_hand = {"a": 4, "b": 4 + 4, "c": 4 + 3 * 4 + 3 * 8, "d": 1 / 8, "e": 0, "f": 0, "item_id": 4 + 1 + 12 + 4 + 4}
+    assert {name: bytes_per_item(field) for name, field in fields.items()} == by_hand
+
+
 def test_every_published_figure_has_its_source() -> None:
     found = size(Catalogue(items=10**6))
     assert all(row.source for row in found.memory)
@@ -78,6 +106,6 @@ def test_bad_input() -> None:
 def test_command() -> None:
     from mrse_cli.main import app
 
-    done = CliRunner().invoke(app, ["size", "--items", "100M", "--dims", "128"])
+    done = CliRunner().invoke(app, ["size", "--items", "100M", "--dims", "128", "--app", str(REPO / "vespa_app")])
     assert done.exit_code == 0
     assert "51.2 GB" in done.output and "What the bill hangs on" in done.output
