@@ -29,7 +29,16 @@ def why_not() -> str | None:
 
 def build(module: Path = MODULE) -> str:
     """Compiles the module if its sources are newer than its classes, and returns the class path."""
-    listing = module / "target" / "classpath.txt"
+    import fcntl  # only where Java is wanted: not every system has it
+
+    target = module / "target"
+    target.mkdir(exist_ok=True)
+    with open(target / "lock", "w") as lock:  # two test processes may come here at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _build(module, target / "classpath.txt")
+
+
+def _build(module: Path, listing: Path) -> str:
     sources = [module / "pom.xml", *module.glob("src/**/*.java")]
     if not listing.is_file() or listing.stat().st_mtime < max(source.stat().st_mtime for source in sources):
         goals = ["compile", "dependency:build-classpath", f"-Dmdep.outputFile={listing.resolve()}"]

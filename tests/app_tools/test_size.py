@@ -13,7 +13,6 @@ from app_tools.size import Catalogue, graph_bytes, size
 from mrse_cli.size import parse_count
 from mrse_model.errors import InputError
 
-
 REPO = Path(__file__).parents[2]
 
 
