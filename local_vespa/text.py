@@ -194,8 +194,7 @@ class TextIndex:
         (near.cpp)."""
         rows = self._common(words, live)
         each = [self._positions(word, rows) for word in words]
-        reach = distance + len(words) - 2
-        return rows[np.array([_within(lists, reach, ordered) for lists in zip(*each, strict=True)], bool)]
+        return rows[np.array([_within(lists, distance, ordered) for lists in zip(*each, strict=True)], bool)]
 
     def _common(self, words: tuple[str, ...], live: np.ndarray) -> np.ndarray:
         rows = self.word(words[0], live).rows

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from ..tensors import TensorType
 
 
 class RankingError(ValueError):
@@ -18,16 +20,227 @@ class Unsupported(RankingError):
 class RankingNode:
     """A node of an expression; `str()` writes it back."""
 
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Number(RankingNode):
+    value: float
+
+    def __str__(self) -> str:
+        return repr(self.value) if self.value != int(self.value) else str(int(self.value))
+
+
+@dataclass(frozen=True)
+class Text(RankingNode):
+    """A string in quotes; it stands for a number (`value.string_number`)."""
+
+    value: str
+
+    def __str__(self) -> str:
+        return f'"{self.value}"'
+
 
 @dataclass(frozen=True)
 class Reference(RankingNode):
-    """A feature or function: `attribute(price)`, `closeness(field,embedding)`, `onnx(model).output`, `lexical`.
+    """A feature, function or parameter: `attribute(price)`, `closeness(field,embedding)`, `onnx(model).output`, `lexical`.
 
-    `str()` is canonical, without spaces, and the key of matchfeatures is Vespa's same form."""
+    `str()` is canonical, without spaces, and the key of matchfeatures is Vespa's same form. Arguments of a function of the
+    rank profile are expressions in text."""
 
     name: str
     arguments: tuple[str, ...] = ()
     output: str | None = None
+
+    def __str__(self) -> str:
+        arguments = f"({','.join(self.arguments)})" if self.arguments else ""
+        return self.name + arguments + (f".{self.output}" if self.output else "")
+
+
+@dataclass(frozen=True)
+class Negative(RankingNode):
+    child: RankingNode
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
+
+
+@dataclass(frozen=True)
+class Inverted(RankingNode):
+    """`!x`"""
+
+    child: RankingNode
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
+
+
+@dataclass(frozen=True)
+class Binary(RankingNode):
+    """An operator or a function of two numbers, between tensors a join."""
+
+    operator: str
+    left: RankingNode
+    right: RankingNode
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Unary(RankingNode):
+    """A function of one number, over a tensor a map."""
+
+    function: str
+    child: RankingNode
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
+
+
+@dataclass(frozen=True)
+class If(RankingNode):
+    condition: RankingNode
+    then: RankingNode
+    otherwise: RankingNode
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.condition, self.then, self.otherwise)
+
+
+@dataclass(frozen=True)
+class Among(RankingNode):
+    """`x in [a, b]`"""
+
+    child: RankingNode
+    values: tuple[RankingNode, ...]
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child, *self.values)
+
+
+@dataclass(frozen=True)
+class Reduce(RankingNode):
+    """`reduce(child, aggregator, dimensions…)`; without dimensions over all."""
+
+    child: RankingNode
+    aggregator: str
+    dimensions: tuple[str, ...] = ()
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
+
+
+@dataclass(frozen=True)
+class Rename(RankingNode):
+    child: RankingNode
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
+
+
+@dataclass(frozen=True)
+class Concat(RankingNode):
+    left: RankingNode
+    right: RankingNode
+    dimension: str
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Cast(RankingNode):
+    """`cell_cast(child, cell)`"""
+
+    child: RankingNode
+    cell: str
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
+
+
+@dataclass(frozen=True)
+class Lambda(RankingNode):
+    """`map(a, f(x)(…))` and `join(a, b, f(x,y)(…))`: the body over every cell, its parameters bound to the arguments' cells."""
+
+    arguments: tuple[RankingNode, ...]
+    parameters: tuple[str, ...]
+    body: RankingNode
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return self.arguments
+
+
+@dataclass(frozen=True)
+class Generate(RankingNode):
+    """`tensor<float>(x[3])(body)`: the body for every cell, each dimension's name bound to its index."""
+
+    type: TensorType
+    body: RankingNode
+
+
+@dataclass(frozen=True)
+class Literal(RankingNode):
+    """`tensor(x{}):{a:1}` of constant cells."""
+
+    type: TensorType
+    text: str
+
+
+@dataclass(frozen=True)
+class Slice(RankingNode):
+    """`t{label}`, `t{x:label, y:2}` or `t[3]`; a dimension of None is the tensor's only one."""
+
+    child: RankingNode
+    places: tuple[tuple[str | None, str], ...]
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
+
+
+@dataclass(frozen=True)
+class Tokens(RankingNode):
+    """A token sequence for a transformer (TokenTransformer.java): kind ids, types or mask, of length `size`; `ends` are
+    the numbers of the first and the separating token."""
+
+    kind: str
+    size: int
+    ends: tuple[float, float]
+    parts: tuple[RankingNode, ...]
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return self.parts
+
+
+@dataclass(frozen=True)
+class Normalized(RankingNode):
+    """A normalizer of the global phase over all reranked hits: linear, or reciprocal with its k."""
+
+    child: RankingNode
+    kind: str
+    k: float = 60.0
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
 
 
 @dataclass(frozen=True)
@@ -39,8 +252,40 @@ class Function:
     body: RankingNode
 
 
+def walk(node: RankingNode) -> Iterator[RankingNode]:
+    """A node and everything under it, bodies of lambdas and generators included."""
+    yield node
+    for child in node.children:
+        yield from walk(child)
+    if isinstance(node, (Lambda, Generate)):
+        yield from walk(node.body)
+
+
 def features_of(node: RankingNode, functions: Mapping[str, Function] | None = None) -> frozenset[Reference]:
     """The features that an expression needs, those of the functions it calls included; a reference to one of `functions`
-    is followed, not listed. Global-phase functions (normalize_linear, reciprocal_rank, reciprocal_rank_fusion) are
-    followed into their arguments."""
-    raise NotImplementedError
+    is followed, not listed."""
+    from .parse import parse_expression
+
+    found: set[Reference] = set()
+    seen: set[str] = set()
+
+    def visit(start: RankingNode, bound: frozenset[str]) -> None:
+        if isinstance(start, Reference):
+            function = (functions or {}).get(start.name)
+            if function is not None and start.output is None and len(start.arguments) == len(function.parameters):
+                for argument in start.arguments:
+                    visit(parse_expression(argument), bound)
+                if start.name not in seen:
+                    seen.add(start.name)
+                    visit(function.body, frozenset(function.parameters))
+            elif start.arguments or start.name not in bound:
+                found.add(start)
+        for child in start.children:
+            visit(child, bound)
+        if isinstance(start, Lambda):
+            visit(start.body, bound | set(start.parameters))
+        elif isinstance(start, Generate):
+            visit(start.body, bound | set(start.type.names))
+
+    visit(node, frozenset())
+    return frozenset(found)

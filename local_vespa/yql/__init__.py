@@ -1,13 +1,14 @@
 """YQL and the simple query language, from text to a tree.
 
     query = parse_yql("select * from product where userInput(@q)", {"q": "red dress"})
-    tree = expand_user_input(query.where, is_index=schema.has_index, defaults=UserTextDefaults(…))
+    tree = expand_user_input(query.where, schema.is_index)
 
 Texts of parameters become leaves of the tree and are never pasted into YQL. YqlError is an error 400, code 4.
 """
 
 from .ast import *  # noqa: F403  every node is public
-from .parse import YqlError, parse_yql
+from .errors import YqlError
+from .parse import parse_yql
 from .simple import UserTextDefaults, expand_user_input, parse_user_text
 
 __all__ = ["UserTextDefaults", "YqlError", "expand_user_input", "parse_user_text", "parse_yql"]  # and the nodes

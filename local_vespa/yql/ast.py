@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..grouping.ast import GroupingRequest
@@ -15,7 +16,7 @@ Annotations = Mapping[str, Any]
 class Node:
     """A node of the query tree. `annotations` are those written before the operator ({label: "a", ranked: false})."""
 
-    annotations: Annotations = field(default_factory=dict, kw_only=True)
+    annotations: Annotations = dataclasses.field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class NearestNeighbor(Term):
 @dataclass(frozen=True)
 class UserInput(Node):
     """Text of a person, to be parsed by `simple.parse_user_text`: userInput(…), userQuery() and text(…).
-    `grammar` and `default_index` are None where the query does not say."""
+    `grammar` and `default_index` are None for a userQuery() of a request that does not say."""
 
     text: str
     grammar: str | None = None
@@ -202,7 +203,7 @@ class OrderBy:
     field: str
     ascending: bool = True
     function: str | None = None
-    annotations: Annotations = field(default_factory=dict)
+    annotations: Annotations = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,439 @@
-"""YQL text to `ast.Query`."""
+"""YQL text to `ast.Query`: what the raw operators mean (YqlParser.java)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .ast import Query
+from ..grouping.ast import GroupingError, GroupingRequest
+from ..grouping.parse import parse_grouping
+from . import ast
+from .errors import YqlError
+from .parameters import read_list, read_weighted_set
+from .raw import Raw, RawStatement, parse_raw, split_pipe
+
+_DEFAULT_HITS = 10
+_BOUNDS = {None: (True, True), "open": (False, False), "leftOpen": (False, True), "rightOpen": (True, False)}
+_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
+_TYPES: dict[type, str] = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
 
 
-class YqlError(ValueError):
-    """A query that Vespa refuses with code 4; the message has the position where there is one."""
-
-
-def parse_yql(yql: str, parameters: Mapping[str, Any]) -> Query:
+def parse_yql(yql: str, parameters: Mapping[str, Any]) -> ast.Query:
     """The statement, with every `@name` looked up in the request's parameters. userQuery() takes `model.queryString`
     or `query` from there, `model.type` and `model.defaultIndex` with it.
 
     Raises YqlError: syntax, an unknown operator or annotation value, a missing parameter, too deep nesting."""
-    raise NotImplementedError
+    statement, pipe = split_pipe(yql)
+    raw = parse_raw(statement)
+    if raw.where is None:
+        raise YqlError("Expected operator FILTER: the statement has no 'where'")
+    reader = _Reader(parameters)
+    where = reader.node(raw.where, {})
+    hits, offset = reader.window(raw)
+    timeout = reader.whole(raw.timeout, "timeout")
+    return ast.Query(
+        fields=raw.fields,
+        sources=raw.sources,
+        where=where,
+        order_by=tuple(reader.order(*entry) for entry in raw.order),
+        hits=hits,
+        offset=offset,
+        timeout=None if timeout is None else timeout / 1000,
+        grouping=_grouping(pipe),
+    )
+
+
+def _grouping(pipe: str | None) -> tuple[GroupingRequest, ...]:
+    if pipe is None:
+        return ()
+    try:
+        return parse_grouping(pipe)
+    except GroupingError as error:
+        raise YqlError(str(error)) from None
+
+
+class _Reader:
+    """Turns raw operators into nodes. Annotations are inherited from the operators around (YqlParser.getAnnotation)."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self.parameters = parameters
+        self.calls: dict[str, Callable[[Raw, ast.Annotations], ast.Node]] = {
+            "dotProduct": self.weighted(ast.DotProduct),
+            "nearestNeighbor": self.nearest_neighbor,
+            "nonEmpty": lambda raw, marks: ast.NonEmpty(self.node(self.one(raw), marks), annotations=marks),
+            "range": self.range,
+            "rank": self.rank,
+            "userInput": self.user_input,
+            "userQuery": self.user_query,
+            "wand": self.wand,
+            "weakAnd": self.weak_and,
+            "weightedSet": self.weighted(ast.WeightedSet),
+        }
+        self.leaves: dict[str, Callable[[Raw, str, ast.Annotations], ast.Node]] = {
+            "equiv": self.equiv,
+            "fuzzy": self.fuzzy,
+            "near": self.near,
+            "onear": self.near,
+            "phrase": self.phrase,
+            "sameElement": self.same_element,
+            "text": self.text,
+            "uri": lambda raw, name, marks: ast.Uri(name, self.string(self.one(raw)), annotations=marks),
+        }
+
+    # clauses
+
+    def window(self, raw: RawStatement) -> tuple[int | None, int | None]:
+        """Hits and offset; `limit` counts from the first hit, before the offset."""
+        limit, offset = self.whole(raw.limit, "limit"), self.whole(raw.offset, "offset")
+        if limit is None:
+            return (None, None) if offset is None else (_DEFAULT_HITS, offset)
+        hits = limit - (offset or 0)
+        if hits < 0:
+            raise YqlError(f"limit {limit} is below the offset {offset}: limit counts hits from the first one")
+        return hits, offset or 0
+
+    def order(self, name: str, ascending: bool, annotations: dict[str, Raw]) -> ast.OrderBy:
+        marks = self.marks(annotations, {})
+        function = self.mark(marks, "function", str)
+        if function not in (None, "lowercase", "raw", "uca"):
+            raise YqlError(f"Expected lowercase, raw or uca, got {function}.")
+        return ast.OrderBy(name, ascending, function, marks)
+
+    # expressions
+
+    def node(self, raw: Raw, around: ast.Annotations, field: str | None = None) -> ast.Node:
+        """The node of an expression; `field` is set inside sameElement."""
+        marks = self.marks(raw.annotations, around)
+        match raw.operator:
+            case "and" | "or":
+                children = tuple(self.node(child, marks, field) for child in raw.arguments)
+                return (ast.And if raw.operator == "and" else ast.Or)(children, annotations=marks)
+            case "not":
+                return ast.Not(self.node(raw.arguments[0], marks, field), annotations=marks)
+            case "literal" if isinstance(raw.arguments[0], bool):
+                return ast.Always(raw.arguments[0], annotations=marks)
+            case "literal" | "parameter" if field is not None:
+                return self.word(raw, "", marks)
+            case "contains":
+                return self.leaf(raw.arguments[1], self.field(raw.arguments[0]), marks)
+            case "matches":
+                value = raw.arguments[1]
+                inner = self.marks(value.annotations, marks)
+                return ast.Regex(self.field(raw.arguments[0]), self.string(value), annotations=inner)
+            case "=" | "<" | "<=" | ">" | ">=":
+                return self.compare(raw, marks)
+            case "in":
+                return self.contained(raw, marks)
+            case "call":
+                if raw.name in self.calls:
+                    return self.calls[raw.name](raw, marks)
+                if field is not None:
+                    return self.leaf(raw, "", marks)
+                raise YqlError(f"Expected {', '.join(sorted(self.calls))}, got {raw.name}.")
+        raise YqlError(f"'{raw.operator}' is not an operator that a query can have here")
+
+    def leaf(self, raw: Raw, name: str, around: ast.Annotations) -> ast.Node:
+        """What follows `contains`."""
+        marks = self.marks(raw.annotations, around)
+        if raw.operator in ("literal", "parameter"):
+            return self.word(raw, name, marks)
+        if raw.operator == "call" and raw.name in self.leaves:
+            return self.leaves[raw.name](raw, name, marks)
+        got = raw.name if raw.operator == "call" else raw.operator
+        raise YqlError(f"Expected a string, {', '.join(sorted(self.leaves))}, got {got}.")
+
+    def word(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Word:
+        marks = self.marks(raw.annotations, marks)
+        kinds = [kind for kind in ("prefix", "suffix", "substring") if self.mark(marks, kind, bool)]
+        if len(kinds) > 1:
+            raise YqlError("Only one of prefix, substring and suffix can be set.")
+        return ast.Word(name, self.string(raw), kinds[0] if kinds else "word", annotations=marks)
+
+    def phrase(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
+        return ast.Phrase(name, self.words(raw), annotations=marks)
+
+    def near(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
+        distance = self.mark(marks, "distance", int)
+        ordered = raw.name == "onear"
+        return ast.Near(name, self.words(raw), 2 if distance is None else distance, ordered, annotations=marks)
+
+    def words(self, raw: Raw) -> tuple[str, ...]:
+        for argument in raw.arguments[1]:
+            if argument.operator not in ("literal", "parameter"):
+                raise YqlError(f"{raw.name} takes words here, not {argument.operator}: that is not supported")
+        return tuple(self.string(argument) for argument in raw.arguments[1])
+
+    def equiv(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
+        arguments = raw.arguments[1]
+        if len(arguments) < 2:
+            raise YqlError(f"Expected 2 or more arguments, got {len(arguments)}.")
+        for argument in arguments:
+            if argument.operator == "call" and argument.name != "phrase":
+                raise YqlError(f"Expected function 'phrase', got '{argument.name}'.")
+        return ast.Equiv(name, tuple(self.leaf(argument, name, marks) for argument in arguments), annotations=marks)
+
+    def fuzzy(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
+        distance, length = self.mark(marks, "maxEditDistance", int), self.mark(marks, "prefixLength", int)
+        return ast.Fuzzy(
+            name,
+            self.string(self.one(raw)),
+            2 if distance is None else distance,
+            length or 0,
+            bool(self.mark(marks, "prefix", bool)),
+            annotations=marks,
+        )
+
+    def same_element(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
+        return ast.SameElement(name, tuple(self.node(a, marks, name) for a in raw.arguments[1]), annotations=marks)
+
+    def text(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
+        return self.input(raw, marks, self.mark(marks, "grammar", str) or "linguistics", name)
+
+    def user_input(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+        return self.input(raw, marks, self.mark(marks, "grammar", str), self.mark(marks, "defaultIndex", str))
+
+    def input(self, raw: Raw, marks: ast.Annotations, grammar: str | None, index: str | None) -> ast.UserInput:
+        return ast.UserInput(
+            self.string(self.one(raw)),
+            grammar or "weakAnd",
+            index or "default",
+            self.mark(marks, "language", str),
+            bool(self.mark(marks, "allowEmpty", bool)),
+            annotations=marks,
+        )
+
+    def user_query(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+        text = self.parameters.get("model.queryString", self.parameters.get("query"))
+        grammar = self.parameters.get("model.type", self.parameters.get("type"))
+        index = self.parameters.get("model.defaultIndex", self.parameters.get("default-index"))
+        return ast.UserInput(
+            "" if text is None else str(text),
+            None if grammar is None else str(grammar),
+            None if index is None else str(index),
+            annotations=marks,
+        )
+
+    def rank(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+        if not raw.arguments[1]:
+            raise YqlError("rank() takes at least one argument")
+        first, *others = (self.node(argument, marks) for argument in raw.arguments[1])
+        return ast.Rank(first, tuple(others), annotations=marks)
+
+    def weak_and(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+        children = tuple(self.node(argument, marks) for argument in raw.arguments[1])
+        return ast.WeakAnd(children, self.target_hits(marks), annotations=marks)
+
+    def nearest_neighbor(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+        field, query = self.arguments(raw, 2)
+        approximate = self.mark(marks, "approximate", bool)
+        return ast.NearestNeighbor(
+            self.field(field),
+            self.field(query),
+            target_hits=self.target_hits(marks, total=False),
+            total_target_hits=self.mark(marks, "totalTargetHits", int),
+            approximate=True if approximate is None else approximate,
+            distance_threshold=self.mark(marks, "distanceThreshold", float),
+            explore_additional_hits=self.mark(marks, "hnsw.exploreAdditionalHits", int) or 0,
+            label=self.mark(marks, "label", str),
+            annotations=marks,
+        )
+
+    def weighted(self, kind: type[ast.WeightedSet] | type[ast.DotProduct]) -> Callable[..., ast.Node]:
+        def build(raw: Raw, marks: ast.Annotations) -> ast.Node:
+            field, tokens = self.arguments(raw, 2)
+            return kind(self.field(field), self.tokens(tokens), annotations=marks)
+
+        return build
+
+    def wand(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+        field, tokens = self.arguments(raw, 2)
+        boost = self.mark(marks, "thresholdBoostFactor", float)
+        return ast.Wand(
+            self.field(field),
+            self.tokens(tokens),
+            self.target_hits(marks) or 10,
+            self.mark(marks, "scoreThreshold", float) or 0.0,
+            1.0 if boost is None else boost,
+            annotations=marks,
+        )
+
+    def tokens(self, raw: Raw) -> tuple[tuple[str | int, int], ...]:
+        if raw.operator == "parameter":
+            return tuple(read_weighted_set(self.parameter(raw)))
+        pairs: list[tuple[Any, Any]] = []
+        if raw.operator == "map":
+            pairs = [(key, self.constant(value)) for key, value in zip(*raw.arguments, strict=True)]
+        elif raw.operator == "array":
+            for item in raw.arguments:
+                pair = self.constant(item)
+                if not isinstance(pair, list) or len(pair) != 2 or not _is_whole(pair[0]):
+                    raise YqlError(f"Expected item and weight, got {pair}.")
+                pairs.append((pair[0], pair[1]))
+        else:
+            raise YqlError(f"Expected ARRAY or MAP, got {raw.operator}.")
+        for token, weight in pairs:
+            if not _is_whole(weight):
+                raise YqlError(f"The weight of '{token}' is an integer, not {weight}")
+        return tuple(pairs)
+
+    # numbers
+
+    def compare(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+        left, right = raw.arguments
+        operator = raw.operator
+        if left.operator != "reference":
+            left, right, operator = right, left, _FLIPPED[operator]
+        if left.operator != "reference" or right.operator not in ("literal", "parameter", "negative"):
+            raise YqlError(
+                f"Expected a field and a number, got {raw.arguments[0].operator} and {raw.arguments[1].operator}."
+            )
+        marks = self.marks(right.annotations, marks)
+        if operator == "=" and right.operator == "literal" and isinstance(right.arguments[0], bool):
+            return ast.Equals(left.name, right.arguments[0], annotations=marks)
+        if (
+            operator == "="
+            and right.operator == "parameter"
+            and str(self.parameter(right)).lower() in ("true", "false")
+        ):
+            return ast.Equals(left.name, str(self.parameter(right)).lower() == "true", annotations=marks)
+        number = self.number(right)
+        if operator == "=":
+            return ast.Equals(left.name, number, annotations=marks)
+        low, high = (-math.inf, number) if operator in ("<", "<=") else (number, math.inf)
+        closed = operator in ("<=", ">=")
+        return ast.Range(left.name, low, high, closed, closed, self.hit_limit(marks), annotations=marks)
+
+    def range(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+        field, low, high = self.arguments(raw, 3)
+        bounds = self.mark(marks, "bounds", str)
+        if bounds not in _BOUNDS:
+            raise YqlError(f"Expected open, leftOpen or rightOpen, got {bounds}.")
+        limits = self.bound(low), self.bound(high)
+        return ast.Range(self.field(field), *limits, *_BOUNDS[bounds], self.hit_limit(marks), annotations=marks)
+
+    def bound(self, raw: Raw) -> float | int:
+        sign, inner = (-1, raw.arguments[0]) if raw.operator == "negative" else (1, raw)
+        if inner.operator == "reference" and inner.name == "Infinity":
+            return sign * math.inf
+        if inner.operator == "reference":
+            raise YqlError(f"Expected a numerical argument (or 'Infinity') to range but got '{inner.name}'")
+        return sign * self.number(inner)
+
+    def number(self, raw: Raw) -> float | int:
+        if raw.operator == "negative":
+            return -self.number(raw.arguments[0])
+        value = self.parameter(raw) if raw.operator == "parameter" else raw.arguments[0]
+        if isinstance(value, str):
+            try:
+                return int(value)
+            except ValueError:
+                pass
+            try:
+                return float(value)
+            except ValueError:
+                raise YqlError(f"'{value}' is not a number") from None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise YqlError(f"'{value}' is not a number")
+        return value
+
+    def contained(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+        values: list[Any] = []
+        for item in raw.arguments[1]:
+            if item.operator == "parameter":
+                values += read_list(self.parameter(item))
+            else:
+                values.append(item.arguments[0])
+        if any(isinstance(v, (bool, float)) for v in values):
+            raise YqlError("The in operator takes strings or integers")
+        return ast.In(self.field(raw.arguments[0]), tuple(values), annotations=marks)
+
+    # details
+
+    def arguments(self, raw: Raw, count: int) -> tuple[Raw, ...]:
+        found = raw.arguments[1]
+        if len(found) != count:
+            raise YqlError(f"Expected {count} arguments, got {len(found)}.")
+        return found
+
+    def one(self, raw: Raw) -> Raw:
+        return self.arguments(raw, 1)[0]
+
+    def field(self, raw: Raw) -> str:
+        if raw.operator == "reference":
+            return raw.name
+        if raw.operator == "literal" and isinstance(raw.arguments[0], str):
+            return raw.arguments[0]
+        if raw.operator == "parameter":
+            return str(self.parameter(raw))
+        raise YqlError(f"Expected a name, got {raw.operator}.")
+
+    def string(self, raw: Raw) -> str:
+        if raw.operator == "parameter":
+            value = self.parameter(raw)
+            return str(value).lower() if isinstance(value, bool) else str(value)
+        if raw.operator == "literal" and isinstance(raw.arguments[0], str):
+            return raw.arguments[0]
+        raise YqlError(f"Expected a string, got {raw.arguments[0] if raw.operator == 'literal' else raw.operator}.")
+
+    def parameter(self, raw: Raw) -> Any:
+        if self.parameters.get(raw.name) is None:
+            raise YqlError(f"Input '{raw.name}' is not set")
+        return self.parameters[raw.name]
+
+    def whole(self, value: Any, name: str) -> int | None:
+        if value is None:
+            return None
+        try:
+            number = int(self.parameter(value) if isinstance(value, Raw) else value)
+        except ValueError:
+            raise YqlError(f"{name} takes an integer") from None
+        if number < 0:
+            raise YqlError(f"{name} is not negative, got {number}")
+        return number
+
+    def constant(self, raw: Raw) -> Any:
+        if raw.operator == "literal":
+            return raw.arguments[0]
+        if raw.operator == "array":
+            return [self.constant(item) for item in raw.arguments]
+        if raw.operator == "map":
+            return {key: self.constant(value) for key, value in zip(*raw.arguments, strict=True)}
+        if raw.operator == "parameter":
+            return self.parameter(raw)
+        raise YqlError(f"Expected a constant, got {raw.operator}.")
+
+    def marks(self, annotations: Mapping[str, Raw], around: ast.Annotations) -> ast.Annotations:
+        if not annotations:
+            return around
+        return {**around, **{key: self.constant(value) for key, value in annotations.items()}}
+
+    def mark(self, marks: ast.Annotations, key: str, kind: type) -> Any:
+        """An annotation's value, checked; None where it is not set. A parameter's text is read as its kind."""
+        value = marks.get(key)
+        if value is None:
+            return None
+        if isinstance(value, str) and kind is not str:
+            try:
+                value = {"true": True, "false": False}[value] if kind is bool else kind(value)
+            except (ValueError, KeyError):
+                value = None
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise YqlError(f"Expected {_TYPES[kind]} for annotation '{key}', got {marks[key]!r}.")
+        return value
+
+    def target_hits(self, marks: ast.Annotations, *, total: bool = True) -> int | None:
+        names = ("targetHits", "targetNumHits", "totalTargetHits") if total else ("targetHits", "targetNumHits")
+        return next((hits for hits in (self.mark(marks, name, int) for name in names) if hits is not None), None)
+
+    def hit_limit(self, marks: ast.Annotations) -> int | None:
+        limit = self.mark(marks, "hitLimit", int)
+        if limit is not None and (self.mark(marks, "descending", bool) or self.mark(marks, "ascending", bool) is False):
+            return -limit
+        return limit
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
