@@ -1,0 +1,43 @@
+"""kill -9 in the middle of a feed: the same command goes on, and every item arrives."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ITEMS = 400
+
+
+@pytest.mark.parametrize("via", ["pyvespa", "cli"])
+def test_a_killed_feed_goes_on(vespa, package, tmp_path, via) -> None:
+    file = tmp_path / "items.parquet"
+    ids = [f"i{n}" for n in range(ITEMS)]
+    pq.write_table(pa.table({"item_id": ids, "title": [f"red dress {i}" for i in ids]}), file)
+    arguments = ["feed", file, "--app", package, "-e", vespa.url, "--via", via]
+    command = [sys.executable, "-m", "mrse_cli.main", *map(str, arguments)]
+
+    def slow(method: str, path: str, tries: int) -> int:
+        time.sleep(0.01)  # so that the journal is written while the feed is under way
+        return 200
+
+    vespa.status = slow
+    feed = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(vespa.documents) < ITEMS * 3 // 4 and feed.poll() is None:
+        time.sleep(0.01)
+    feed.send_signal(signal.SIGKILL)
+    assert feed.wait() == -signal.SIGKILL
+    vespa.status = lambda method, path, tries: 200
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert set(vespa.documents) == {f"id:item:item::{i}" for i in ids}
+    fed, unchanged = re.search(r"(\d+) fed .*; (\d+) unchanged", again.stdout).groups()
+    assert int(fed) + int(unchanged) == ITEMS and int(unchanged) > 0, "it goes on, and does not begin again"
