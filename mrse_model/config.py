@@ -49,6 +49,7 @@ class LossConfig:
     margin: float = 0.15
     alpha: float = 1.0
     beta: float = 30.0
+    gamma: float = 1.0  # of the personal term: not in the paper, see losses.personal
     log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
 
 

@@ -13,8 +13,8 @@ class InputError(ValueError):
         file: the file at fault. row: the row in it, counted from 0. field: the column or setting.
         fix: what would be right, or the next command.
 
-    >>> print(InputError("item_id 'a' occurs twice", file="items.parquet", row=7, field="item_id", fix="Keep one of
-    them")) items.parquet, row 7, field item_id: item_id 'a' occurs twice. Keep one of them.
+    >>> print(InputError("it is empty", file="items.parquet", row=7, field="title", fix="Every item needs one"))
+    items.parquet, row 7, field title: it is empty. Every item needs one.
     """
 
     def __init__(

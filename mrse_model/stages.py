@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from mrse_model.arrays import Dev, Examples, Queries, Ragged
 from mrse_model.config import StageConfig
 from mrse_model.fit import Losses, Outcome, Run, fit
-from mrse_model.losses import hnst, log_q, mnsce
+from mrse_model.losses import hnst, log_q, mnsce, personal
 from mrse_model.model import MRSE
 from mrse_model.texts import CLS, SEP
+
+OTHERS = 4  # other people's clicks for the same words, per example with a history (losses.personal)
 
 
 @dataclass
@@ -293,12 +295,14 @@ class Stages:
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
             blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
             rows = np.where(blank & (batch["weight"].sum(1) > 0), len(self.query_texts) - 1, batch["query"])
-            found = query.fuse(self.query_texts[rows], *self._histories(batch, rng))
+            text, image, weight = self._histories(batch, rng)
+            found = query.fuse(self.query_texts[rows], text, image, weight)
 
             def vectors(some: np.ndarray) -> Tensor:
                 return item.fuse(*self.item_inputs(some, batch["query"], rng))
 
-            return self._losses(batch, rng, stage, found, vectors, True)
+            hybrid = self._losses(batch, rng, stage, found, vectors, True)
+            return self._with_personal(hybrid, batch, rng, found, weight)
 
         def score() -> float:
             dev = self.corpus.dev
@@ -315,6 +319,23 @@ class Stages:
             lambda epoch, skip: examples.batches(stage.batch, train.seed + 1, epoch, skip),
             examples.steps(stage.batch), losses, score,
         )  # fmt: skip
+
+    def _with_personal(
+        self, losses: Losses, batch: np.ndarray, rng: np.random.Generator, query: Tensor, weight: Tensor
+    ) -> Losses:
+        """Adds gamma · the personal term, over the examples whose history was not dropped."""
+        gamma = self.config.loss.gamma
+        rows = np.flatnonzero((weight.sum(1) > 0).numpy())
+        if not gamma or not len(rows):
+            return losses
+        some, asked = batch[rows], np.repeat(batch["query"][rows], OTHERS)
+        others = self.corpus.queries.known.sample(asked, rng).reshape(len(rows), OTHERS)
+        has = torch.from_numpy(((others >= 0) & (others != some["item"][:, None])).astype(np.float32))
+        both = np.concatenate([some["item"], np.maximum(others, 0).ravel()]).astype(np.int64)
+        items = self.model.item.fuse(*self.item_inputs(both, some["query"], rng))
+        apart = items[len(rows) :].view(len(rows), OTHERS, -1)
+        value = personal(query[rows], items[: len(rows)], apart, has, self.config.loss.temperature).mean()
+        return losses | {"loss": losses["loss"] + gamma * value, "personal": value}
 
     # ---- batches
 

@@ -1,19 +1,20 @@
-"""A small trained model, once a session: 240 generated items, a few steps of every stage, then exported."""
+"""Fixtures that several folders use: a small trained model, once a session (240 items, a few steps of every stage)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
-torch = pytest.importorskip("torch")
+from mrse_model.config import Config, preset
+from mrse_model.data.sample import Sample, write_sample
 
-from mrse_model.config import Config, preset  # noqa: E402
-from mrse_model.data.sample import Sample, write_sample  # noqa: E402
-from mrse_model.model import MRSE  # noqa: E402
-from mrse_model.train import Inputs, train  # noqa: E402
+if TYPE_CHECKING:
+    from mrse_model.model import MRSE
+    from mrse_model.train import Inputs
 
 
 def few_steps(steps: int = 12) -> Config:
@@ -39,6 +40,9 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    pytest.importorskip("torch")
+    from mrse_model.train import Inputs, train
+
     folder = tmp_path_factory.mktemp("trained")
     sample = write_sample(folder / "sample", items=240, users=40, searches=400)
     inputs = Inputs(sample.items, sample.searches, sample.judgments, image_size=64)
