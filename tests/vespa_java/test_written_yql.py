@@ -21,7 +21,7 @@ CODE = '''
 """A module about select things from somewhere."""
 LIMIT = 5
 a = "select * from item where price < 10"
-b = f"select * from item where {a} limit {LIMIT}"
+b = f"select * from item where {a} and model_version{a} contains @v limit {LIMIT}"
 c = ("select title from item "
      "where userInput(@query)")
 d = "SELECT id FROM fed WHERE target = ?"
@@ -48,7 +48,7 @@ def test_every_form(tmp_path: Path) -> None:
         "select * from item where {targetHits: 10}nearestNeighbor(embedding, q)": "README.md",
         "select item_id from item where true": "README.md",
         "select * from item where price < 10": "feeders/a.py",
-        "select * from item where true limit 10": "feeders/a.py",
+        "select * from item where true and model_version contains @v limit 10": "feeders/a.py",
         "select title from item where userInput(@query)": "feeders/a.py",
         "select * from shopper where true": "notebooks/n.ipynb",
         "select brand from item where true": "notebooks/n.ipynb",

@@ -63,7 +63,7 @@ def _in_text(text: str) -> Iterator[str]:
 
 
 def _in_python(source: str) -> Iterator[str]:
-    """String constants; in an f-string a placeholder stands for a condition or, elsewhere, for a number."""
+    """String constants; in an f-string a placeholder stands for a condition, a number, or no suffix."""
     tree = ast.parse(source)
     inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
@@ -74,6 +74,8 @@ def _in_python(source: str) -> Iterator[str]:
             for part in node.values:
                 if isinstance(part, ast.Constant):
                     text += str(part.value)
-                else:
-                    text += "true" if re.search(r"(where|and|or|not|\()\s*$", text) else "10"
+                elif re.search(r"(where|and|or|not|\()\s*$", text):
+                    text += "true"
+                elif not re.search(r"\w$", text):  # within a word it is the suffix of a name: none
+                    text += "10"
             yield text
