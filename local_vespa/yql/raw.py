@@ -17,7 +17,7 @@ MAX_NESTING = 100
 _BRACKETS = re.compile(
     r"""("(?:\\.|[^\\"])*"|'(?:\\.|[^\\'])*'|(?://|\#)[^\n]*|/\*.*?\*/)|([(\[{])|([)\]}])|(\|)""", re.DOTALL
 )
-_ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"}
+_ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"} | {c: c for c in "\"'\\/"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,11 @@ def unquote(text: str) -> str:
 
     def unescape(match: re.Match[str]) -> str:
         code = match[1]
-        return chr(int(code[1:], 16)) if code[0] == "u" else _ESCAPES.get(code[0], code[0])
+        if code[0] == "u" and len(code) == 5:
+            return chr(int(code[1:], 16))
+        if code not in _ESCAPES:
+            raise YqlError(f"Unknown escape sequence in token: {text}")
+        return _ESCAPES[code]
 
     return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", unescape, text[1:-1])
 

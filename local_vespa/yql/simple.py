@@ -29,8 +29,8 @@ def parse_user_text(
     is_index: Callable[[str], bool] = lambda name: False,
     annotations: ast.Annotations | None = None,
 ) -> ast.Node | None:
-    """The tree of a text in a grammar (all, any, weakAnd, phrase, tokenize, linguistics, web, near, oNear, raw, segment),
-    None where it holds no word. `is_index` says whether the `name:` of `name:word` is a field or fieldset;
+    """The tree of a text in a grammar (all, any, weakAnd, phrase, tokenize, linguistics, web, near, oNear, raw,
+    segment), None where it holds no word. `is_index` says whether the `name:` of `name:word` is a field or fieldset;
     `annotations` go to every term. Raises YqlError on an unknown grammar."""
     known = {name.lower(): name for name in _GRAMMARS}
     if grammar.lower() not in known:
@@ -106,7 +106,8 @@ class _Parser:
                 runs.append([])
             else:
                 runs[-1].append(node)
-        return self.combine([node for run in runs if (node := self.combine(run, "all"))], "any")
+        matched = [self.combine(run, "all") for run in runs]
+        return self.combine([node for node in matched if node is not None], "any")
 
     def combine(self, nodes: list[ast.Node], grammar: str) -> ast.Node | None:
         if not nodes:
