@@ -17,6 +17,7 @@ import numpy as np
 from .columns import Growing
 from .ranking import Value
 from .schema import Field
+from .tensors import round_cells
 
 GRAPH_ROWS = 100_000
 EXACT_SHARE, EXACT_ROWS = 0.2, 25_000
@@ -85,9 +86,13 @@ class VectorColumn:
         """attribute(name)."""
         return Value.dense(self.type, self.gather(rows).reshape(len(rows), *self.type.shape).astype(self.type.dtype))
 
+    def _rounded(self, query: np.ndarray) -> np.ndarray:
+        """A query's vector in the precision of the field, as Vespa compares them."""
+        return round_cells(self.type.cell, query).astype(np.float32).reshape(-1)
+
     def distances(self, query: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rank features distance and closeness of rows, float64; no vector: the greatest distance and 0."""
-        query = query.astype(np.float32).reshape(-1)
+        query = self._rounded(query)
         stored = self._stored()[rows]
         if self.metric in ("euclidean", "hamming"):
             if self.metric == "hamming":
@@ -114,7 +119,7 @@ class VectorColumn:
     def nearest(self, query: np.ndarray, k: int, allowed: np.ndarray, approximate: bool) -> np.ndarray:
         """The rows of the k nearest vectors among the allowed ones (bool [rows]), nearest first."""
         self._flush()
-        query = query.astype(np.float32).reshape(1, -1)
+        query = self._rounded(query).reshape(1, -1)
         allowed = allowed & self._present.view
         left, total = int(np.count_nonzero(allowed)), len(allowed)
         k = min(k, left)
