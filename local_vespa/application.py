@@ -14,6 +14,7 @@ from .models import Embedders, OnnxRunner
 from .package import Package, files_of_zip, read_package
 from .profiles import Phase, Profile
 from .ranking import RankingError, RankingNode, Reference, infer_type
+from .retention import Retention
 from .schema import Constant, Schema
 from .tensors import Tensor, TensorError, TensorType, parse_document_tensor, parse_query_tensor
 
@@ -26,6 +27,7 @@ class Application:
         self.package: Package = read_package(files_of_zip(zipped))
         files = self.package.files
         self.cluster = self.package.services.cluster
+        self.retention = Retention(self.package.services)
         self.schemas = self.package.schemas
         self.embedders = Embedders(self.package.services.components, files)
         for component in self.embedders.known:  # loads them, so that a bad model is refused now

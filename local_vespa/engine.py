@@ -62,9 +62,14 @@ class Engine:
             self._watch_size()
         self._writer = threading.Thread(target=self._write_forever, name="writer", daemon=True)
         self._writer.start()
+        self._closing = threading.Event()
+        self._collector = threading.Thread(target=self._collect_forever, name="collector", daemon=True)
+        self._collector.start()
 
     def close(self) -> None:
         """Finishes the writes that wait and closes the store."""
+        self._closing.set()
+        self._collector.join()
         self._queue.put(None)
         self._writer.join()
         self.store.close()
@@ -253,12 +258,48 @@ class Engine:
             return [(operation, None)] if self.store.remove(operation.id) else []
         if operation.kind == "put":
             fields = operation.fields
+            assert self.application is not None
+            if not self.application.retention.accepts(schema.name, operation.id, fields):
+                return []
         elif old is None and not operation.create:
             return []
         else:
             fields = apply_update(operation.fields, schema, old or {})
         self.store.put(operation.id, schema.name, *encode(fields))
         return [(operation, fields)]
+
+    # Garbage collection
+
+    def collect(self) -> int:
+        """Removes the documents that the selections of services.xml no longer keep; how many."""
+        return self._in_writer(self._collect)
+
+    def _collect(self) -> int:
+        assert self.application is not None
+        retention = self.application.retention
+        gone = [
+            (name, id)
+            for name in retention.collects
+            for id, _, plain, cells in self.store.documents(name)
+            if retention.expired(name, id, decode(self.application.schemas[name], plain, cells))
+        ]
+        self._transaction(lambda: [self.store.remove(id) for _, id in gone])
+        with self.lock:
+            for name, id in gone:
+                self.tables[name].remove(id)
+        return len(gone)
+
+    def _collect_forever(self) -> None:
+        last = time.monotonic()
+        while not self._closing.wait(1):
+            application = self.application
+            if application is None or not application.retention.collects:
+                continue
+            if time.monotonic() - last >= application.retention.every:
+                last = time.monotonic()
+                removed = self.collect()
+                if removed:
+                    log.info("garbage collection removed %d documents", removed)
 
     def _watch_size(self) -> None:
         if self._warned:

@@ -38,7 +38,7 @@ class Services:
     search: bool = False
     document_api: bool = False
     model_evaluation: bool = False
-    garbage_collection: bool = False
+    collect_every: float = 0  # seconds between two rounds of garbage collection; 0: none
 
 
 # Settings of a cluster that say on what machines and how parallel it runs: nothing of them changes an answer.
@@ -48,6 +48,7 @@ _MACHINERY = {
     "clients", "accesslog", "config", "threadpool", "zookeeper", "include", "coverage-policy", "cluster-controller",
     "max-document-size",
 }  # fmt: skip
+COLLECT_EVERY = 3600  # seconds, Vespa's default
 _EMBEDDERS = ("hugging-face-embedder", "hugging-face-tokenizer")
 
 
@@ -90,16 +91,17 @@ def read_services(data: bytes) -> Services:
                 flags[element.tag.replace("-", "_")] = True
             elif element.tag not in _MACHINERY:
                 raise DeployError(unsupported(f"<{element.tag}> in a container"))
-    cluster, documents, collects = _content(contents[0])
-    return Services(cluster, documents, components, garbage_collection=collects, **flags)
+    cluster, documents, every = _content(contents[0])
+    return Services(cluster, documents, components, collect_every=every, **flags)
 
 
-def _content(content: Element) -> tuple[str, tuple[DocumentType, ...], bool]:
+def _content(content: Element) -> tuple[str, tuple[DocumentType, ...], float]:
     documents: list[DocumentType] = []
-    collects = False
+    every = 0.0
     for element in content:
         if element.tag == "documents":
-            collects = element.get("garbage-collection") == "true"
+            if element.get("garbage-collection") == "true":
+                every = float(element.get("garbage-collection-interval", COLLECT_EVERY))
             for document in element:
                 if document.tag != "document":
                     raise DeployError(unsupported(f"<{document.tag}> in <documents>"))
@@ -108,9 +110,7 @@ def _content(content: Element) -> tuple[str, tuple[DocumentType, ...], bool]:
                 documents.append(DocumentType(document.get("type", ""), document.get("selection")))
         elif element.tag not in _MACHINERY:
             raise DeployError(unsupported(f"<{element.tag}> in a content cluster"))
-    if collects or any(d.selection for d in documents):
-        raise DeployError(unsupported("selections and garbage collection of documents in services.xml"))
-    return content.get("id", "content"), tuple(documents), collects
+    return content.get("id", "content"), tuple(documents), every
 
 
 def _component(element: Element) -> Component:
