@@ -63,7 +63,8 @@ def count(app: Vespa, yql: str, **parameters: str) -> int:
             answer = cast(VespaQueryResponse, session.query(body=body))
             return int(answer.json["root"]["fields"]["totalCount"])
     except (VespaError, KeyError) as error:
-        raise InputError(f"{app.end_point} cannot count: {error}", fix="Deploy first: mrse deploy") from None
+        words = error.args[0][0].get("message") if isinstance(error.args[0], list) else error
+        raise InputError(f"{app.end_point} cannot count its items: {words}", fix="Deploy first: mrse deploy") from None
     except Exception as error:  # httpr's exceptions share no base class
         raise _nobody(app, error) from None
 

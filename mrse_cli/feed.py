@@ -139,7 +139,7 @@ def pictures_from(
 
 def progress_bar(out: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=out, transient=True)
+    return Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
 
 
 def _tell(out: Console, report: Report) -> None:

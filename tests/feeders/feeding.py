@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from onnx import numpy_helper
 from PIL import Image
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -19,6 +22,8 @@ sys.path += [str(TESTS / "feeders"), str(TESTS / "vespa_app")]
 
 from make_models import FEATURES, make_models  # noqa: E402
 from recording_vespa import RecordingVespa  # noqa: E402
+
+from mrse_model.manifest import sha256  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +81,20 @@ def features(tmp_path: Path, columns: dict[str, list]) -> Path:
     ids = pa.array([columns["item_id"][n] for n in order])
     pq.write_table(pa.table([ids, feature_array(vectors[order])], schema=schema), file)
     return file
+
+
+@pytest.fixture
+def new_models(package, tmp_path) -> Path:
+    """Another model: the stand-in with other word vectors and another version."""
+    folder = shutil.copytree(package / "models", tmp_path / "new")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model_version"] = "mrse-ffffffffffff"
+    for name, described in manifest["models"].items():
+        graph = onnx.load(folder / f"{name}.onnx")
+        for tensor in graph.graph.initializer:
+            if tensor.name == "words":
+                tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor)[::-1].copy(), "words"))
+        onnx.save(graph, folder / f"{name}.onnx")
+        described["sha256"] = sha256(folder / f"{name}.onnx")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

@@ -12,9 +12,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 from typer.testing import CliRunner
 from vespa.application import Vespa
 
@@ -27,7 +25,6 @@ from feeders.pictures import NoPictures
 from feeders.schema import DocumentType
 from mrse_cli import main
 from mrse_model.errors import InputError
-from mrse_model.manifest import sha256
 from mrse_model.serving import ExportedModel
 
 OLD, NEW = "mrse-0123456789ab", "mrse-ffffffffffff"
@@ -37,23 +34,6 @@ OLD, NEW = "mrse-0123456789ab", "mrse-ffffffffffff"
 def app(package, tmp_path) -> Path:
     """A copy, since the migration changes its models."""
     return shutil.copytree(package, tmp_path / "app")
-
-
-@pytest.fixture
-def new_models(package, tmp_path) -> Path:
-    """Another model: the stand-in with other word vectors and another version."""
-    folder = shutil.copytree(package / "models", tmp_path / "new")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["model_version"] = NEW
-    for name, described in manifest["models"].items():
-        graph = onnx.load(folder / f"{name}.onnx")
-        for tensor in graph.graph.initializer:
-            if tensor.name == "words":
-                tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor)[::-1].copy(), "words"))
-        onnx.save(graph, folder / f"{name}.onnx")
-        described["sha256"] = sha256(folder / f"{name}.onnx")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
 
 
 @pytest.mark.java

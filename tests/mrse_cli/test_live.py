@@ -1,0 +1,131 @@
+"""The commands against the embedded engine: deploy, feed, query; and a migration while queries run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+from vespa.application import Vespa
+
+from local_vespa.testing import running_engine
+from mrse_cli import main
+from mrse_model.serving import ExportedModel
+from retrieval.behaviour import Event
+from retrieval.filters import Filter
+from retrieval.searcher import PROFILES, Searcher
+
+WORDS = (
+    ["red", "blue", "green", "black"],
+    ["dress", "shirt", "skirt", "boots", "bag", "jacket"],
+    ["cotton", "wool", "leather"],
+)
+TITLES = [f"{c} {m} {t}" for c in WORDS[0] for t in WORDS[1] for m in WORDS[2]]
+
+
+def mrse(*arguments: object) -> str:
+    result = CliRunner().invoke(main.app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def shop(package, tmp_path) -> Iterator[tuple[Path, str, Path]]:
+    """(package, URL, items file): an engine with the package deployed and the items fed."""
+    app = shutil.copytree(package, tmp_path / "app")
+    items = tmp_path / "items.parquet"
+    columns = {
+        "item_id": [f"i{n}" for n in range(len(TITLES))],
+        "title": TITLES,
+        "category": [[title.split()[2]] for title in TITLES],
+        "colour": [title.split()[0] for title in TITLES],
+        "price": [float(n) for n in range(len(TITLES))],
+    }
+    pq.write_table(pa.table(columns), items)
+    with running_engine(tmp_path / "engine") as url:
+        mrse("deploy", app, "--config-server", url)
+        out = mrse("feed", items, "--app", app, "-e", url)
+        assert f"{len(TITLES)} fed" in out
+        yield app, url, items
+
+
+def brute_force(model: ExportedModel, query: str) -> list[tuple[str, float]]:
+    vectors = model.item_vectors(TITLES, [[t.split()[2]] for t in TITLES]).embedding
+    scores = vectors @ model.query_vectors([query])[0]
+    return [(f"i{n}", float(scores[n])) for n in np.argsort(-scores)]
+
+
+def test_every_profile_answers_and_the_vectors_are_the_models(shop) -> None:
+    app, url, _ = shop
+    model = ExportedModel.load(app / "models")
+    expected = dict(brute_force(model, "red wool dress"))
+    clicks = [Event("i3", "click", 1.0), Event("i40", "order", 2.0)]
+    for with_model in (None, model):
+        searcher = Searcher(Vespa(url), model=with_model)
+        for profile in PROFILES:
+            result = searcher.search("red wool dress", profile=profile, clicks=clicks if with_model else None)
+            assert len(result.hits) == 10 and result.hits[0].score >= result.hits[-1].score, profile
+        for hit in searcher.search("red wool dress", hits=72).hits:
+            assert hit.features["similarity"] == pytest.approx(expected[hit.item_id], abs=0.01)
+        found = searcher.search("red wool dress", filters=[Filter.parse("colour=blue|green"), Filter.parse("price<30")])
+        assert {hit.fields["colour"] for hit in found.hits} == {"blue"} and found.total == 12
+        searcher.close()
+
+
+def test_the_command_prints_a_table(shop) -> None:
+    app, url, _ = shop
+    out = mrse("query", "red wool dress", "--app", app, "-e", url, "--hits", 2)
+    assert out.count("dress") >= 2 and "2 of " in out and " ms" in out
+
+
+def test_queries_run_on_while_the_model_changes(shop, new_models) -> None:
+    app, url, items = shop
+    known = {
+        name: dict(brute_force(ExportedModel.load(folder), "red wool dress"))
+        for name, folder in (("old", app / "models"), ("new", new_models))
+    }
+    seen: list[str] = []
+    faults: list[object] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        vespa = Vespa(url)
+        body = {"queryProfile": "q2i", "query": "red wool dress", "hits": 20}
+        with vespa.syncio() as session:
+            while not stop.is_set():
+                try:
+                    answer = session.query(body=body).json["root"]
+                    which = _model_of(answer["children"], known)
+                    seen.append(which)
+                    if which == "mixed" or answer.get("errors") or len(answer["children"]) != 20:
+                        faults.append(answer)
+                except Exception as error:
+                    faults.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        mrse("migrate", new_models, items, "--app", app, "-e", url, "--config-server", url)
+    finally:
+        stop.set()
+        thread.join()
+    assert faults == []
+    assert seen[0] == "old" and seen[-1] == "new" and set(seen) == {"old", "new"}
+    assert seen.index("new") == len([s for s in seen if s == "old"]), "one switch, and no way back"
+    assert json.loads((app / "models" / "manifest.json").read_text())["model_version"] == "mrse-ffffffffffff"
+
+
+def _model_of(hits: list[dict], known: dict[str, dict[str, float]]) -> str:
+    """Which model's query and item vectors made the scores of these hits."""
+    for name, scores in known.items():
+        parts = [(h["fields"]["matchfeatures"]["similarity"], scores[h["fields"]["item_id"]]) for h in hits]
+        if all(abs(got - expected) < 0.01 for got, expected in parts):
+            return name
+    return "mixed"
