@@ -2,8 +2,8 @@
 
 Ran against: sentence-transformers on the same machine, in the same process, in turns. Both train a BERT of the same
 size (2 layers, 128-d, the same vocabulary) on the same query-item pairs with the same batch size and in-batch negatives
-alone, with the same number of threads; MRSE has a tower each for queries and items, sentence-transformers one model for both.
-A round times the same number of steps of each, set-up included. With `--bars` it ends in lines
+alone, with the same number of threads; MRSE has a tower each for queries and items, sentence-transformers one model for
+both. A round times the same number of steps of each, set-up included. With `--bars` it ends in lines
 `bar NAME VALUE TARGET ok|short` and exits with 1 if one is short.
 
     pip install "sentence-transformers[train]"
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from quality import sample_data
+from quality import Data, sample_data
 from rich.console import Console
 from tokenizers import Tokenizer
 
@@ -30,6 +30,7 @@ from mrse_model.arrays import Examples, Queries, build_examples, split_dev, toke
 from mrse_model.config import Config, StageConfig, preset
 from mrse_model.data.contract import Catalogue, read_catalogue, read_judgments
 from mrse_model.data.examples import write_examples
+from mrse_model.errors import InputError
 from mrse_model.fit import Run
 from mrse_model.model import MRSE
 from mrse_model.stages import Corpus, Stages
@@ -40,8 +41,11 @@ TARGET = 2.0
 
 def prepare(data: Path, folder: Path, batch: int, steps: int) -> tuple[Config, Tokenizer, Corpus, Catalogue]:
     """What both trainers read: tokenizer, examples, tokenised texts."""
-    catalogue = read_catalogue(data / "items.parquet")
-    judgments = read_judgments(data / "judgments_train.parquet", catalogue)
+    files = Data.find(data)
+    if files.learn is None:
+        raise InputError("there are no judgments to learn from", file=data, fix="Add judgments_train.parquet")
+    catalogue = read_catalogue(files.items)
+    judgments = read_judgments(files.learn, catalogue)
     write_examples(folder / "examples", catalogue, judgments=judgments)
     texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
     base = preset("base")
@@ -111,7 +115,7 @@ def text_pairs(examples: Examples, queries: Queries, catalogue: Catalogue, count
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="items.parquet and judgments_train.parquet; default: the sample")
+    parser.add_argument("--data", type=Path, help="as of quality.py; default: the generated sample")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
