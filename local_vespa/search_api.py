@@ -18,7 +18,7 @@ from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
 from .http import Request, Response, json_response
 from .match import fields_of
 from .parameters import Parameters, read
-from .schema import Schema
+from .schema import INTEGERS, Schema
 from .search import Hit, Outcome, Part, Plan, feature_values, run
 from .sorting import criterion, parse_sorting
 from .table import Table
@@ -209,9 +209,9 @@ def _column(table: Table, rows: np.ndarray, name: str) -> grouping.Column:
     scalar = table.schema.fields[name].type.scalar
     kind = {"string": "string", "bool": "bool", "float": "float", "double": "float"}.get(scalar, "int")
     if isinstance(column, NumberColumn):
-        values = [
-            v if p else None for v, p in zip(column.values[rows].tolist(), column.present[rows].tolist(), strict=True)
-        ]
+        unset: Any = np.nan if kind == "float" else -(1 << (INTEGERS.get(scalar, 1) - 1))
+        present = column.present[rows].tolist()
+        values = [v if p else unset for v, p in zip(column.values[rows].tolist(), present, strict=True)]
         return grouping.Column(kind, [bool(v) for v in values] if kind == "bool" else values)
     if isinstance(column, StringColumn):
         return grouping.Column(kind, column.strings(rows))
@@ -261,8 +261,6 @@ class _HitRenderer:
     def group_hit(self, part: Part, position: int, summary: str | None) -> dict[str, Any]:
         """A hit in a group's list, by its position among the matches."""
         hit = Hit(part.schema, int(part.rows[position]), float(part.relevance[position]))
-        if part.profile.match_features:
-            hit.features = feature_values(part.context, np.array([hit.row]), part.profile.match_features)[0]
         return self.hit(hit, part, summary)
 
     def _features(self, features: dict[str, Any]) -> dict[str, Any]:
