@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from vespa.application import Vespa, VespaAsync
 from vespa.io import VespaResponse
@@ -40,7 +41,14 @@ def send(
     Raises InputError when the server does not answer at all any more, and whatever `operations` raises, after what was
     under way has been reported.
     """
-    asyncio.run(_send(app, iter(operations), on_outcome, workers, attempts))
+    job = _send(app, iter(operations), on_outcome, workers, attempts)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(job)
+    else:  # a notebook has a loop of its own
+        with ThreadPoolExecutor(1) as other:
+            other.submit(asyncio.run, job).result()
 
 
 async def _send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -187,3 +188,12 @@ def test_another_model_on_the_server_is_refused(vespa, package, items, tmp_path)
     with pytest.raises(InputError, match=r"manifest.json, field model_version: .* is not mrse-0123456789ab"):
         feed(items, package, vespa)
     assert vespa.operations == []
+
+
+def test_feeding_works_in_a_notebook(vespa, package, items) -> None:
+    """There an event loop is already running."""
+
+    async def cell() -> Report:
+        return feed(items, package, vespa)
+
+    assert asyncio.run(cell()).ok == 12
