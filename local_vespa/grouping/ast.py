@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-AGGREGATORS = ("count", "sum", "avg", "min", "max", "stddev")
-ARITHMETIC = ("add", "sub", "mul", "div", "mod")
-LEVELS = ("single hit", "single group", "list of groups")
-
 
 class GroupingError(ValueError):
     """A grouping that Vespa refuses (error 400, code 4), or that this engine does not do."""
@@ -18,14 +14,17 @@ class GroupingError(ValueError):
 class Expression:
     """An expression over a document or a group; `str()` is Vespa's own way of writing it, which labels results."""
 
-    @property
-    def arguments(self) -> tuple[Expression, ...]:
-        return ()
+    def attributes(self) -> Iterator[str]:
+        """Names of the attributes it reads."""
+        return iter(())
 
 
 @dataclass(frozen=True)
 class Attribute(Expression):
     name: str
+
+    def attributes(self) -> Iterator[str]:
+        yield self.name
 
     def __str__(self) -> str:
         return self.name
@@ -33,44 +32,47 @@ class Attribute(Expression):
 
 @dataclass(frozen=True)
 class Constant(Expression):
-    value: int | float | str | bool
+    value: int | float | str
 
     def __str__(self) -> str:
-        return f'"{self.value}"' if isinstance(self.value, str) else str(self.value)
+        return java_text(self.value, quoted=True)
 
 
 @dataclass(frozen=True)
 class Bucket(Expression):
-    """An interval of `predefined`: from where it begins up to where it ends, which it does not hold (`[0, 30>`) by default."""
+    """From `low` (inclusive) to `high` (exclusive); an open end of integers is the least or greatest long."""
 
     low: int | float | str
     high: int | float | str
-    low_inclusive: bool = True
-    high_inclusive: bool = False
 
     def __str__(self) -> str:
-        low, high = Constant(self.low), Constant(self.high)
-        return f"bucket{'[' if self.low_inclusive else '<'}{low}, {high}{']' if self.high_inclusive else '>'}"
+        return f"bucket[{java_text(self.low, quoted=True)}, {java_text(self.high, quoted=True)}>"
 
 
 @dataclass(frozen=True)
 class Call(Expression):
-    """A function, arithmetic operator or aggregator by its name (add, fixedwidth, count, …)."""
+    """A function, arithmetic operator or aggregator by its name (add, fixedwidth, math.floor, count, …)."""
 
     name: str
-    of: tuple[Expression, ...] = ()
+    arguments: tuple[Expression, ...] = ()
+
+    def attributes(self) -> Iterator[str]:
+        for argument in self.arguments:
+            yield from argument.attributes()
 
     @property
-    def arguments(self) -> tuple[Expression, ...]:
-        return self.of
+    def aggregates(self) -> bool:
+        """Whether it is over the documents of a group: count, sum, stddev; avg, max, min and xor of one argument."""
+        one = len(self.arguments) == 1
+        return self.name in ("count", "stddev", "sum") or (self.name in ("avg", "max", "min", "xor") and one)
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(map(str, self.of))})"
+        return f"{self.name}({', '.join(map(str, self.arguments))})"
 
 
 @dataclass(frozen=True)
 class Output:
-    """One value to show of a group, under a label; `summary` hits are a Call too."""
+    """One expression of output(…); `label` is that of `as(…)`."""
 
     expression: Expression
     label: str | None = None
@@ -78,15 +80,24 @@ class Output:
 
 @dataclass(frozen=True)
 class Operation:
-    """all(…) or each(…). `max` is None where it is not given and 0 for max(inf)."""
+    """all(…) or each(…) with what its body says. `limit` is max(…), inf for max(inf)."""
 
     each: bool
     group: Expression | None = None
+    limit: float | None = None
     order: tuple[Expression, ...] = ()
-    max: int | None = None
     outputs: tuple[Output, ...] = ()
-    label: str | None = None
     children: tuple[Operation, ...] = ()
+    label: str | None = None
+    where: str | None = None
+
+    def attributes(self) -> Iterator[str]:
+        """Names of the attributes it reads, with those of the operations inside."""
+        for expression in (self.group, *self.order, *(output.expression for output in self.outputs)):
+            if expression is not None:
+                yield from expression.attributes()
+        for child in self.children:
+            yield from child.attributes()
 
 
 @dataclass(frozen=True)
@@ -98,31 +109,22 @@ class GroupingRequest:
 
     def attributes(self) -> frozenset[str]:
         """Names of the attributes used, for checks against the schema."""
-        return frozenset(e.name for e in _expressions(self.root) if isinstance(e, Attribute))
+        return frozenset(self.root.attributes())
 
 
-def _expressions(operation: Operation) -> Iterator[Expression]:
-    tops = [*operation.order, *(o.expression for o in operation.outputs)]
-    for top in [operation.group, *tops] if operation.group else tops:
-        assert top is not None
-        yield from _walk(top)
-    for child in operation.children:
-        yield from _expressions(child)
-
-
-def _walk(expression: Expression) -> Iterator[Expression]:
-    yield expression
-    for argument in expression.arguments:
-        yield from _walk(argument)
-
-
-def check_level(expression: Expression, level: int) -> None:
-    """Raises GroupingError where an expression does not apply at a level (0 a hit, 1 a group, 2 a list of groups)."""
-    if isinstance(expression, Attribute) and level != 0:
-        raise GroupingError(f"Expression '{expression}' not applicable for {LEVELS[min(level, 2)]}.")
-    if isinstance(expression, Call) and expression.name in AGGREGATORS:
-        if level < 1:
-            raise GroupingError(f"Expression '{expression}' not applicable for {LEVELS[0]}.")
-        level -= 1
-    for argument in expression.arguments:
-        check_level(argument, level)
+def java_text(value: object, *, quoted: bool = False) -> str:
+    """A value as Java prints it: booleans in lower case, doubles with a fraction or an exponent E."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and quoted:
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if not isinstance(value, float):
+        return str(value)
+    if value != value or abs(value) == float("inf"):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
+    if value == 0 or 1e-3 <= abs(value) < 1e7:
+        return repr(value)
+    digits = len(repr(value).split("e")[0].replace("-", "").replace(".", "").strip("0"))
+    mantissa, exponent = f"{value:.{max(1, digits - 1)}e}".split("e")
+    return f"{mantissa}E{int(exponent)}"

@@ -2,274 +2,231 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from .ast import (
-    AGGREGATORS,
-    ARITHMETIC,
-    LEVELS,
-    Attribute,
-    Bucket,
-    Call,
-    Constant,
-    Expression,
-    GroupingError,
-    GroupingRequest,
-    Operation,
-    Output,
-    check_level,
-)
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedInput
 
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<number>-?\d+\.?\d*(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_$][\w$]*(?:\.[A-Za-z_]\w*)*)"""
-    r"""|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<mark>[-+*/%(),<>\[\];]))"""
-)
-_INFIX = {"+": ("add", 1), "-": ("sub", 1), "*": ("mul", 2), "/": ("div", 2), "%": ("mod", 2)}
-_KNOWN = ("fixedwidth", "predefined", "neg", "summary", "size", *AGGREGATORS, *ARITHMETIC)
-MAX_DEPTH = 50
+from .ast import Attribute, Bucket, Call, Constant, Expression, GroupingError, GroupingRequest, Operation, Output
+
+MAX_NESTING = 50
+_LEAST, _GREATEST = -(2**63), 2**63 - 1
+_PRECEDENCE = {"+": 0, "-": 1, "/": 2, "%": 3, "*": 4}  # MathResolver.java, also in that * binds closer than /
+_OPERATORS = {"+": "add", "-": "sub", "/": "div", "%": "mod", "*": "mul"}
+_STRINGS = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|([({\[<])|([)}\]>])|(\|)""", re.DOTALL)
 
 
 def parse_grouping(text: str) -> tuple[GroupingRequest, ...]:
-    """The requests of a grouping text (several may be separated by `;` or `|`). Raises GroupingError with the position."""
-    parser = _Parser(text)
-    found = []
-    while True:
-        start = parser.at
-        root = parser.operation(parser.name())
-        _resolve(root, 1)
-        found.append(GroupingRequest(root, text[start : parser.at].strip()))
-        if not parser.take(";") and not parser.take("|"):
-            break
-    if text[parser.at :].strip():
-        raise parser.error("unexpected text")
-    return tuple(found)
+    """The requests of a grouping text; several are separated by `;` or `|`. Raises GroupingError with the position."""
+    requests: list[GroupingRequest] = []
+    for part in _split(text):
+        if part.lstrip().startswith("{"):
+            raise GroupingError("continuations of grouping results are not supported by this engine")
+        try:
+            tree = _parser().parse(part)
+        except UnexpectedInput as error:
+            at = error.pos_in_stream if isinstance(error.pos_in_stream, int) else len(part)
+            raise GroupingError(f"Could not parse the grouping at position {at}: '{part[at : at + 20]}'") from None
+        for root in tree.children:
+            assert isinstance(root, Tree)
+            requests.append(GroupingRequest(_root(root), part.strip()))
+    return tuple(requests)
 
 
-def _resolve(operation: Operation, level: int) -> None:
-    """Checks that every expression applies where it stands (GroupingOperation.resolveLevel)."""
-    if operation.each:
-        level -= 1
-    if level < 0:
-        raise GroupingError(f"Operation 'each' can not be applied to {LEVELS[0]}.")
-    if operation.group is not None:
-        if level == 0:
-            raise GroupingError("Can not group single hit.")
-        check_level(operation.group, 0)
-        level += 1
-    if level > 2:
-        raise GroupingError("Can not operate on list of list of groups.")
-    if operation.order and level != 2:
-        raise GroupingError(f"Can not order {LEVELS[level]} content.")
-    for expression in operation.order:
-        check_level(expression, 1)
-    for output in operation.outputs:
-        if isinstance(output.expression, Call) and output.expression.name == "summary":
-            if level != 0:
-                raise GroupingError(f"Expression '{output.expression}' not applicable for {LEVELS[level]}.")
-        elif level == 2 and output.expression != Call("count"):
-            raise GroupingError(f"Expression '{output.expression}' not applicable for {LEVELS[level]}.")
-        elif level < 2:
-            check_level(output.expression, level)
-    for child in operation.children:
-        _resolve(child, level)
+def _split(text: str) -> list[str]:
+    parts, start, depth = [], 0, 0
+    for found in _STRINGS.finditer(text):
+        depth += bool(found[2]) - bool(found[3])
+        if depth > MAX_NESTING:
+            raise GroupingError(f"The grouping nests deeper than {MAX_NESTING} brackets")
+        if found[4]:
+            parts.append(text[start : found.start()])
+            start = found.end()
+    return [*parts, text[start:]]
 
 
-class _Parser:
-    def __init__(self, text: str) -> None:
-        self.text, self.at, self.depth = text, 0, 0
+@cache
+def _parser() -> Lark:
+    grammar = (Path(__file__).parent / "grouping.lark").read_text(encoding="utf-8")
+    return Lark(grammar, parser="lalr", lexer="contextual", maybe_placeholders=False)
 
-    def error(self, problem: str) -> GroupingError:
-        return GroupingError(f"Could not parse grouping '{self.text}': {problem} at position {self.at}")
 
-    def unsupported(self, what: str) -> GroupingError:
-        return GroupingError(f"local_vespa does not support {what} in grouping; see local_vespa/LIMITS.md")
+def _root(tree: Tree[Token]) -> Operation:
+    operation = _operation(_tree(tree.children[0]), {})
+    if len(tree.children) > 1:
+        return Operation(each=False, children=(operation,), where=_where(_tree(tree.children[1])))
+    return operation
 
-    def _match(self) -> re.Match[str] | None:
-        return _TOKEN.match(self.text, self.at)
 
-    def peek(self, mark: str) -> bool:
-        found = self._match()
-        return found is not None and found["mark"] == mark
+def _operation(tree: Tree[Token], aliases: Mapping[str, Expression]) -> Operation:
+    parts: dict[str, Any] = {"order": (), "outputs": (), "children": ()}
+    aliases = dict(aliases)
+    for item in _tree(tree.children[0]).children:
+        item = _tree(item)
+        if parts["children"] and item.data != "child":
+            raise GroupingError(f"'{item.data}' comes before the operations inside")
+        match item.data:
+            case "group":
+                parts["group"] = _Expressions(aliases).read(item.children[0])
+            case "limit":
+                parts["limit"] = int(_number(str(item.children[0]))) if item.children else math.inf
+            case "order":
+                parts["order"] += tuple(_Expressions(aliases).read(child) for child in item.children)
+            case "outputs":
+                parts["outputs"] += tuple(_output(_tree(child), aliases) for child in item.children)
+            case "alias":
+                aliases[str(item.children[0])] = _Expressions(aliases).read(item.children[1])
+            case "where_item":
+                parts["where"] = _where(_tree(item.children[0]))
+            case "child":
+                parts["children"] += (_operation(_tree(item.children[0]), aliases),)
+    label = _word(tree.children[1]) if len(tree.children) > 1 else None
+    return Operation(each=tree.data == "each_operation", label=label, **parts)
 
-    def take(self, mark: str) -> bool:
-        if mark == "|":
-            found = re.compile(r"\s*\|").match(self.text, self.at)
-        else:
-            found = self._match() if self.peek(mark) else None
-        if found is not None:
-            self.at = found.end()
-        return found is not None
 
-    def need(self, mark: str) -> None:
-        if not self.take(mark):
-            raise self.error(f"expected '{mark}'")
+def _where(tree: Tree[Token]) -> str:
+    return "".join(str(child) for child in tree.children)
 
-    def name(self) -> str:
-        found = self._match()
-        if found is None or found["name"] is None:
-            raise self.error("expected a name")
-        self.at = found.end()
-        return found["name"]
 
-    def integer(self) -> int:
-        """A number, or 0 for `inf`."""
-        found = self._match()
-        if found is not None and found["name"] == "inf":
-            self.at = found.end()
-            return 0
-        if found is None or found["number"] is None or not found["number"].isdigit():
-            raise self.error("expected a positive integer")
-        self.at = found.end()
-        return int(found["number"])
+def _output(tree: Tree[Token], aliases: dict[str, Expression]) -> Output:
+    expression = _tree(tree.children[0])
+    last = expression.children[-1]
+    label = (
+        _word(last) if isinstance(last, Tree) and last.data in ("word", "string") and _labelled(expression) else None
+    )
+    return Output(_Expressions(aliases).read(expression), label)
 
-    def operation(self, name: str) -> Operation:
-        """`all(…)` or `each(…)`, behind its name."""
-        if name not in ("all", "each"):
-            raise self.error("expected all(…) or each(…)")
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise self.error("nested too deeply")
-        self.need("(")
-        made: dict[str, Any] = {"each": name == "each"}
-        outputs: list[Output] = []
-        children: list[Operation] = []
-        while not self.take(")"):
-            clause = self.name()
-            if clause in ("all", "each"):
-                children.append(self.operation(clause))
-                continue
-            self.need("(")
-            match clause:
-                case "group":
-                    made["group"] = self.expression(0)
-                case "order":
-                    made["order"] = tuple(e for e, _ in self.listed())
-                    continue
-                case "max":
-                    made["max"] = self.integer()
-                case "precision":
-                    self.integer()  # how exact several nodes are; one node is exact
-                case "output":
-                    outputs += [Output(e, label) for e, label in self.listed()]
-                    continue
-                case _:
-                    raise self.unsupported(f"'{clause}'")
-            self.need(")")
-        self.depth -= 1
-        found = self._match()
-        if found is not None and found["name"] == "as":
-            self.at = found.end()
-            self.need("(")
-            made["label"] = self.name()
-            self.need(")")
-        return Operation(**made, outputs=tuple(outputs), children=tuple(children))
 
-    def listed(self) -> list[tuple[Expression, str | None]]:
-        """Expressions, each with its label, up to the closing parenthesis."""
-        found: list[tuple[Expression, str | None]] = []
-        while not self.take(")"):
-            if found:
-                self.need(",")
-            expression, label = self.expression(0), None
-            match = self._match()
-            if match is not None and match["name"] == "as":
-                self.at = match.end()
-                self.need("(")
-                label = self.name()
-                self.need(")")
-            found.append((expression, label))
-        return found
+def _labelled(expression: Tree[Token]) -> bool:
+    values = [child for child in expression.children if isinstance(child, Tree)]
+    return len(values) > 1
 
-    def expression(self, least: int) -> Expression:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise self.error("nested too deeply")
-        left = self.primary()
-        while (found := self._match()) is not None:
-            number = found["number"]
-            name, level = _INFIX.get(found["mark"] or ("-" if number and number[0] == "-" else ""), ("", -1))
-            if level < 0 or level < least:
-                break
-            if number:  # `a -1` is read as a and the number -1
-                self.at = found.start() + self.text[found.start() :].index("-") + 1
-            else:
-                self.at = found.end()
-            left = Call(name, (left, self.expression(level + 1)))
-        self.depth -= 1
-        return left
 
-    def primary(self) -> Expression:
-        found = self._match()
-        if found is None:
-            raise self.error("unexpected text" if self.text[self.at :].strip() else "unexpected end")
-        if found["mark"] == "-":
-            self.at = found.end()
-            return Call("neg", (self.primary(),))
-        if found["mark"] == "(":
-            self.at = found.end()
-            inner = self.expression(0)
-            self.need(")")
-            return inner
-        if found["mark"]:
-            raise self.error(f"unexpected '{found['mark']}'")
-        self.at = found.end()
-        if found["number"]:
-            text = found["number"]
-            return Constant(int(text) if re.fullmatch(r"-?\d+", text) else float(text))
-        if found["text"]:
-            return Constant(re.sub(r"\\(.)", r"\1", found["text"][1:-1]))
-        name = found["name"]
-        if name == "bucket":
-            return self.bucket()
-        if self.take("("):
-            if name not in _KNOWN:
-                raise self.unsupported(f"the function '{name}'")
-            return self.call(name, [e for e, _ in self.listed()])
-        return Attribute(name)
+class _Expressions:
+    """Reads expressions; `$name = …` inside one defines an alias for what follows."""
 
-    def call(self, name: str, arguments: list[Expression]) -> Expression:
-        counts = {"fixedwidth": 2, "neg": 1, "count": 0, "size": 1, **dict.fromkeys(AGGREGATORS[1:], 1)}
-        if name in counts and len(arguments) != counts[name]:
-            raise self.error(f"{name} takes {counts[name]} arguments, not {len(arguments)}")
-        if name == "size":
-            raise self.unsupported("the function 'size'")
-        if name in ARITHMETIC and len(arguments) < 2:
-            raise self.error(f"{name} takes at least two arguments")
-        if name == "predefined" and (len(arguments) < 2 or not all(isinstance(a, Bucket) for a in arguments[1:])):
-            raise self.error("predefined takes an expression and buckets")
-        return Call(name, tuple(arguments))
+    def __init__(self, aliases: dict[str, Expression]) -> None:
+        self.aliases = aliases
 
-    def bucket(self) -> Bucket:
-        """`bucket(0, 30)`, `bucket[0, 30>`, `bucket<0, 30]`"""
-        found = self._match()
-        if found is None or found["mark"] not in ("(", "[", "<"):
-            raise self.error("expected the limits of a bucket")
-        self.at = found.end()
-        low = self.limit()
-        high = low
-        if self.take(","):
-            high = self.limit()
-        close = next((c for c in ")]>" if self.take(c)), None)
-        if close is None:
-            raise self.error("a bucket is not closed")
-        if low == high:
-            return Bucket(low, high, True, True)
-        return Bucket(low, high, found["mark"] != "<", close == "]")
+    def read(self, node: Tree[Token] | Token) -> Expression:
+        tree = _tree(node)
+        match tree.data:
+            case "expression":
+                negative = isinstance(tree.children[0], Token) and tree.children[0] == "-"
+                found = self.read(next(child for child in tree.children if isinstance(child, Tree)))
+                return _negated(found) if negative else found
+            case "sum":
+                return self.sum(tree)
+            case "nested":
+                return self.read(tree.children[0])
+            case "predefined":
+                buckets = tuple(_bucket(_tree(child)) for child in tree.children[1:])
+                kinds = {type(end) for b in buckets for end in (b.low, b.high) if end not in (_LEAST, _GREATEST)}
+                if len(kinds) > 1:
+                    raise GroupingError("Bucket type mismatch: all limits of the buckets are of one type")
+                return Call("predefined", (self.read(tree.children[0]), *buckets))
+            case "variable":
+                name = str(tree.children[0])
+                if len(tree.children) > 1:
+                    self.aliases[name] = self.read(tree.children[1])
+                if name not in self.aliases:
+                    raise GroupingError(f"There is no alias '{name}'")
+                return self.aliases[name]
+            case "call":
+                return _call(str(tree.children[0]), tuple(self.read(child) for child in tree.children[1:]))
+            case "attribute":
+                return Attribute(str(tree.children[0]))
+            case "number":
+                return Constant(_number(str(tree.children[0])))
+            case "string":
+                return Constant(_word(tree))
+        raise GroupingError(f"'{tree.data}' is not an expression")
 
-    def limit(self) -> int | float | str:
-        found = self._match()
-        sign = 1.0
-        if found is not None and found["mark"] == "-":
-            self.at = found.end()
-            found, sign = self._match(), -1.0
-        if found is None or found["mark"]:
-            raise self.error("expected a limit")
-        self.at = found.end()
-        if found["name"] in ("inf", "infinity"):
-            return sign * float("inf")
-        if found["number"]:
-            return int(found["number"]) if re.fullmatch(r"-?\d+", found["number"]) else float(found["number"])
-        if found["text"]:
-            return found["text"][1:-1]
-        raise self.error("expected a limit")
+    def sum(self, tree: Tree[Token]) -> Expression:
+        stack: list[tuple[str, Expression]] = [("+", self.read(tree.children[0]))]
+
+        def pop() -> None:
+            sign, right = stack.pop()
+            stack[-1] = (stack[-1][0], Call(_OPERATORS[sign], (stack[-1][1], right)))
+
+        for sign, value in zip(tree.children[1::2], tree.children[2::2], strict=True):
+            while len(stack) > 1 and _PRECEDENCE[stack[-1][0]] >= _PRECEDENCE[str(sign)]:
+                pop()
+            stack.append((str(sign), self.read(value)))
+        while len(stack) > 1:
+            pop()
+        return stack[0][1]
+
+
+def _call(name: str, arguments: tuple[Expression, ...]) -> Expression:
+    if name == "attribute" and len(arguments) == 1 and isinstance(arguments[0], Attribute):
+        return arguments[0]
+    if name == "neg" and len(arguments) == 1:
+        return _negated(arguments[0])
+    if name == "summary":
+        return Call(name, tuple(Constant(str(a)) if isinstance(a, Attribute) else a for a in arguments))
+    return Call(name, arguments)
+
+
+def _negated(expression: Expression) -> Expression:
+    if isinstance(expression, Constant) and not isinstance(expression.value, str):
+        return Constant(-expression.value)
+    return Call("neg", (expression,))
+
+
+def _bucket(tree: Tree[Token]) -> Bucket:
+    opening, *limits, closing = tree.children
+    low = _limit(limits[0])
+    high = _limit(limits[-1])
+    if isinstance(low, float) or isinstance(high, float):
+        low, high = (-math.inf if low == _LEAST else low), (math.inf if high == _GREATEST else high)
+    if str(opening) == "<":
+        low = _next(low)
+    if len(limits) == 1 or str(closing) == "]":
+        high = _next(high)
+    return Bucket(low, high)
+
+
+def _limit(node: Tree[Token] | Token) -> int | float | str:
+    tree = _tree(node)
+    match tree.data:
+        case "signed":
+            return _number(str(tree.children[-1])) * (-1 if tree.children[0] == "-" else 1)
+        case "lowest":
+            return _LEAST
+        case "highest":
+            return _GREATEST
+    return _word(tree)
+
+
+def _next(value: int | float | str) -> int | float | str:
+    """The least value above: what makes an inclusive limit exclusive."""
+    if isinstance(value, str):
+        return value + " "
+    return math.nextafter(value, math.inf) if isinstance(value, float) else value + 1
+
+
+def _number(text: str) -> int | float:
+    if text.lower().startswith("0x"):
+        return int(text.rstrip("lL"), 16)
+    plain = text.rstrip("lLfFdD")
+    if re.fullmatch(r"\d+", plain) and text[-1] not in "fFdD":
+        return int(plain, 8) if plain.startswith("0") and re.fullmatch("[0-7]+", plain) else int(plain)
+    return float(plain)
+
+
+def _word(node: Tree[Token] | Token) -> str:
+    token = str(_tree(node).children[0])
+    if token[:1] in "\"'":
+        return re.sub(r"\\(.)", r"\1", token[1:-1])
+    return token
+
+
+def _tree(node: Tree[Token] | Token) -> Tree[Token]:
+    assert isinstance(node, Tree), node
+    return node
