@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 from vespa_broken import DEFECTS, Defect, plant
-from vespa_golden import expected, expected_compact
+from vespa_golden import bits, expected, expected_compact
 from vespa_job import INPUTS, PROFILES, Judged, tower_inputs
 
 from app_tools.judge import complaints
@@ -161,9 +161,10 @@ def test_every_written_yql_parses(judged: Judged) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def answer(judged: Judged, number: int) -> dict:
-    assert "error" not in judged.answer["serve"], judged.answer["serve"]["error"]
-    found = judged.answer["serve"]["answers"][number]
+def answer(judged: Judged, number: int, package: int = 0) -> dict:
+    served = judged.answer["serve"][package]
+    assert "error" not in served, served["error"]
+    found = served["answers"][number]
     assert found["status"] == 200, found
     body = json.loads(found["body"])
     assert "errors" not in body.get("root", {}), body
@@ -181,7 +182,7 @@ def query_vector(judged: Judged, text: str) -> np.ndarray:
 @pytest.mark.parametrize("number, name", list(enumerate(PROFILES)), ids=PROFILES)
 def test_container_runs_query_profile(judged: Judged, number: int, name: str) -> None:
     body = answer(judged, number)
-    seen = judged.answer["serve"]["answers"][number]["seen"]
+    seen = judged.answer["serve"][0]["answers"][number]["seen"]
     assert [hit["fields"]["item_id"] for hit in body["root"]["children"]] == (
         ["b", "a", "c"] if name == "hybrid" else list("abc")
     )
@@ -198,6 +199,16 @@ def test_container_runs_query_profile(judged: Judged, number: int, name: str) ->
         assert seen["features"]["tokens"]["values"] == tokens.ids + [0] * (14 - len(tokens.ids))
 
 
+@pytest.mark.parametrize("number, name", list(enumerate(PROFILES)), ids=PROFILES)
+def test_container_embeds_bits(judged: Judged, number: int, name: str) -> None:
+    answer(judged, number, package=1)
+    seen = judged.answer["serve"][1]["answers"][number]["seen"]
+    vector = query_vector(judged, "Red dress")
+    if name != "three_queues":  # whose score is of the bits alone
+        np.testing.assert_allclose(seen["features"]["q"]["values"], vector, atol=1e-4)
+    assert seen["features"]["q_bits"] == {"type": "tensor<int8>(x[16])", "values": bits(vector).tolist()}
+
+
 def test_container_fuses(judged: Judged) -> None:
     scores = {
         hit["fields"]["item_id"]: hit["relevance"]
@@ -212,13 +223,13 @@ def test_container_fuses(judged: Judged) -> None:
 
 def test_blank_query_is_a_zero_vector(judged: Judged) -> None:
     answer(judged, len(PROFILES) + 1)
-    assert not np.any(judged.answer["serve"]["answers"][len(PROFILES) + 1]["seen"]["features"]["q"]["values"])
+    assert not np.any(judged.answer["serve"][0]["answers"][len(PROFILES) + 1]["seen"]["features"]["q"]["values"])
 
 
 @pytest.mark.parametrize("offset", [2, 3])
 def test_user_text_is_never_yql(judged: Judged, offset: int) -> None:
     answer(judged, len(PROFILES) + offset)
-    seen = [a.get("seen") for a in judged.answer["serve"]["answers"]]
+    seen = [a.get("seen") for a in judged.answer["serve"][0]["answers"]]
     same = seen[PROFILES.index("q2i" if offset == 2 else "hybrid")]
     shape = lambda note: re.findall(r"item_(?:nearest_neighbor|true|or\b|weak_and|and\b)", note["tree"])  # noqa: E731
     assert shape(seen[len(PROFILES) + offset]) == shape(same)

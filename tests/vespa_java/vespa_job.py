@@ -63,9 +63,6 @@ def ask_all(work: Path) -> Judged:
             (built / "security" / "clients.pem").write_bytes((Path(__file__).parent / "clients.pem").read_bytes())
         packages.append({"name": name, "dir": str(built), "hosted": name == "cloud"})
     packages += [{"name": d.name, "dir": str(plant(d, app, work / "broken" / d.name))} for d in DEFECTS]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     yql = all_written(REPO)
     job = {
         "packages": packages,
@@ -73,7 +70,10 @@ def ask_all(work: Path) -> Judged:
         "functions": [{"package": name, "features": features()} for name in ("default", "compact")],
         "onnx": onnx_runs(app / "models"),
         "yql": [{"package": package_of(w), "yql": w.yql, "parameters": parameters(w)} for w in yql],
-        "serve": {"package": str(app), "port": port, "hits": HITS, "requests": requests(app / "models")},
+        "serve": [
+            {"package": str(work / name), "port": free_port(), "hits": HITS, "requests": asked}
+            for name, asked in (("default", requests(app / "models")), ("compact", compact_requests()))
+        ],
     }
     return Judged(judge.ask(job), app / "models", yql)
 
@@ -136,6 +136,23 @@ def tower_inputs(models: Path) -> dict[str, np.ndarray]:
         "history_ids": np.repeat(ids[:, None], 8, axis=1),
         "history_mask": np.repeat((ids > 0).astype(np.int64)[:, None], 8, axis=1),
     }
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def compact_requests() -> list[dict[str, str]]:
+    """The query profiles that `compact` changes; its three queues want the person's bits."""
+    bits = literal(np.ones(16, np.int8))
+    person = {f"input.query({name}_bits)": bits for name in ("i2i", "image")}
+    asked = [
+        {"queryProfile": name, "query": "Red dress"} | (person if name == "three_queues" else {}) for name in PROFILES
+    ]
+    return [{"path": "/search/?" + urlencode(parameters)} for parameters in asked]
 
 
 def requests(models: Path) -> list[dict[str, str]]:

@@ -48,11 +48,12 @@ public class Judge {
         for (JsonNode entry : job.path("yql"))
             yql.add(packages.get(entry.get("package").asText()).yql().parse(entry));
 
-        if (job.has("serve")) {
+        var served = answer.putArray("serve");
+        for (JsonNode entry : job.path("serve")) {
             try {
-                answer.set("serve", ServedContainer.ask(job.get("serve")));
+                served.add(ServedContainer.ask(entry));
             } catch (Exception e) {
-                answer.putObject("serve").put("error", Exceptions.toMessageString(e));
+                served.addObject().put("error", Exceptions.toMessageString(e));
             }
         }
         json.writeValue(new File(args[1]), answer);

@@ -40,13 +40,15 @@ import java.util.concurrent.TimeUnit;
 /** Starts the real container of a package in this JVM, on a free port, with a ContentNode behind it, and sends it requests. */
 class ServedContainer {
 
+    private static volatile VespaModel serving;
+
     /** {"package": folder, "port", "hits", "requests": [{"path", "body"}]} → {"answers": [{"status", "body", "seen"}]} */
     static ObjectNode ask(JsonNode job) throws Exception {
         System.setProperty("vespa.local", "true"); // before the model is built: the dispatcher then takes its nodes from config
         Package app = Package.load(java.nio.file.Path.of(job.get("package").asText()), false);
         if (app.model == null) throw new IllegalArgumentException(app.verdict().toString());
         ContentNode node = new ContentNode(app.model, job.get("hits"));
-        start(app.model, node.listen(), job.get("port").asInt());
+        TestDriver container = start(app.model, node.listen(), job.get("port").asInt());
 
         ObjectNode answer = Judge.json.createObjectNode();
         var answers = answer.putArray("answers");
@@ -60,20 +62,24 @@ class ServedContainer {
             ObjectNode entry = answers.addObject().put("status", response.statusCode()).put("body", response.body());
             if (node.seen != null) entry.set("seen", node.seen);
         }
+        container.close(); // the next package starts its own
         return answer;
     }
 
-    private static void start(VespaModel model, int contentPort, int httpPort) {
+    private static TestDriver start(VespaModel model, int contentPort, int httpPort) {
         String container = model.getContainerClusters().values().iterator().next().getContainers().get(0).getConfigId();
         System.setProperty("config.id", container);
-        Container.get().setCustomFileAcquirer(new MockFileAcquirer() { // "distributed" files are those in the package
-            @Override public File waitFor(FileReference reference, long timeout, TimeUnit unit) {
-                return model.applicationPackage().getFileReference(Path.fromString(reference.value()));
-            }
-        });
-        Container.get().disableUrlDownloader();
-        ConfigTransformer.setUrlDownloader(new UrlDownloader()); // unused, but without one a model's path="…" is not resolved
-        TestDriver.newInstance(new ClassLoaderOsgiFramework(), null, false, new AbstractModule() {
+        if (serving == null) { // these can be set once in a JVM
+            Container.get().setCustomFileAcquirer(new MockFileAcquirer() { // "distributed" files are those in the package
+                @Override public File waitFor(FileReference reference, long timeout, TimeUnit unit) {
+                    return serving.applicationPackage().getFileReference(Path.fromString(reference.value()));
+                }
+            });
+            Container.get().disableUrlDownloader();
+            ConfigTransformer.setUrlDownloader(new UrlDownloader()); // unused, but without one a model's path="…" is not resolved
+        }
+        serving = model;
+        return TestDriver.newInstance(new ClassLoaderOsgiFramework(), null, false, new AbstractModule() {
             @Override protected void configure() {
                 bind(Application.class).to(ConfiguredApplication.class);
                 bind(SubscriberFactory.class).toInstance(new ModelConfig(model, contentPort, httpPort));
