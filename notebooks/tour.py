@@ -1,0 +1,171 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A tour: from Parquet to personal, multimodal search
+#
+# Needs an exported model in `vespa_app/models`: `make demo` puts one there. Everything else it makes itself, in
+# `build/tour`: a catalogue with drawn pictures, the embedded engine on a free port, a fed index.
+#
+# The source is `notebooks/tour.py`; `jupytext --to ipynb notebooks/tour.py` and `papermill` make the executed
+# notebook.
+
+# %%
+import io
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+from IPython.display import display
+from PIL import Image
+from vespa.application import Vespa
+
+from feeders.feed import feed_items, feed_shoppers
+from feeders.items import ItemSource
+from feeders.led_by import LedBy
+from feeders.pictures import ExtractedFeatures
+from feeders.schema import DocumentType
+from feeders.shoppers import ShopperSource
+from local_vespa.testing import deploy, free_port, start
+from mrse_model.data.sample import write_sample
+from mrse_model.images.encoders import load_encoder
+from mrse_model.images.extract import extract
+from mrse_model.serving import ExportedModel
+from retrieval.embed_producer import EmbedProducer, precompute
+from retrieval.filters import Filter
+from retrieval.people import events_of
+from retrieval.searcher import Searcher
+
+while not Path("vespa_app").is_dir():  # a notebook runs in its own folder
+    os.chdir("..")
+work = Path("build/tour")
+shutil.rmtree(work, ignore_errors=True)
+
+# %% [markdown]
+# ## A catalogue
+# Items with pictures, and the searches of people with planted tastes. `title` sometimes leaves the colour out:
+# only the picture shows it.
+
+# %%
+sample = write_sample(work, items=600)
+items = pq.read_table(sample.items)
+items.select(["item_id", "title", "category", "colour", "price"]).slice(0, 5).to_pandas()
+
+# %%
+pictures = dict(zip(items["item_id"].to_pylist(), items["image"].to_pylist(), strict=True))
+
+
+def sheet(item_ids, side=64):
+    """The pictures of some items beside each other."""
+    page = Image.new("RGB", (side * len(item_ids), side), "white")
+    for n, item_id in enumerate(item_ids):
+        if pictures[item_id]:
+            page.paste(Image.open(io.BytesIO(pictures[item_id])).resize((side, side)), (n * side, 0))
+    return page
+
+
+sheet(items["item_id"].to_pylist()[:8])
+
+# %% [markdown]
+# ## The model and the pictures' features
+# The exported model needs no torch. The frozen image encoder ran once, over the whole catalogue, when the model
+# was trained; here it runs on these 600.
+
+# %%
+model = ExportedModel.load("vespa_app/models")
+encoder = model.manifest.image_encoder
+features = extract(sample.items, work / "features.parquet", load_encoder(encoder.name, encoder.size), progress=False)
+print(model.manifest.model_version, encoder, features.items, features.distinct)
+
+# %% [markdown]
+# ## The engine, the application package, the feed
+# The same three commands work on a real Vespa: only the URLs change.
+
+# %%
+port = free_port()
+engine = start(work / "engine", port)
+url = f"http://127.0.0.1:{port}"
+deploy(url, Path("vespa_app"))["message"]
+
+# %%
+vespa = Vespa(url)
+source = ItemSource.open(
+    sample.items,
+    DocumentType.load("vespa_app"),
+    model,
+    ExtractedFeatures(features.path, model.manifest),
+    led_by=LedBy(sample.searches, model.manifest),
+)
+fed = feed_items(vespa, source, work / "items.sqlite")
+people = feed_shoppers(vespa, ShopperSource(sample.searches), work / "people.sqlite")
+print(fed.ok, fed.failed, people.ok)
+
+# %% [markdown]
+# ## Search
+# By text; the vector is made here (`model=`), or in Vespa by `embed(text, @query)` when there is no model at hand.
+
+# %%
+searcher = Searcher(vespa, model=model)
+
+
+def show(result):
+    """The hits as a table, and their pictures."""
+    display(sheet([hit.item_id for hit in result.hits]))
+    rows = [
+        {"title": h.title, "category": h.category[-1], "score": round(h.score, 4), **h.features} for h in result.hits
+    ]
+    return pd.DataFrame(rows)
+
+
+show(searcher.search("red dress", hits=6))
+
+# %% [markdown]
+# With filters, as data: their strings travel as parameters.
+
+# %%
+show(searcher.search("red dress", hits=6, filters=[Filter("price", "<=", (60,)), Filter("in_stock", "=", (True,))]))
+
+# %% [markdown]
+# Words and vectors, fused by rank.
+
+# %%
+show(searcher.search("red dress", hits=6, profile="hybrid"))
+
+# %% [markdown]
+# ## A person
+# The last clicks are in the `shopper` document. The history goes into the query tower, and into two more recall
+# queues: the clicked items'
+# neighbours, and their pictures' neighbours. One YQL, three labels; the features say which queue found what.
+
+# %%
+busiest = pq.read_table(sample.searches).to_pandas().groupby("user_id").size().idxmax()
+with vespa.syncio() as session:
+    clicked = [event.item_id for event in events_of(session, busiest)]
+sheet([item_id for item_id in clicked if item_id in pictures][:8])
+
+# %%
+show(searcher.search("dress", hits=6, user=busiest, profile="three_queues"))
+
+# %% [markdown]
+# ## The query cache
+# Last week's queries computed ahead, an LRU in memory, the tower for the rest. Asked here: the eight weeks of the log.
+
+# %%
+n = precompute(model, sample.searches, work / "queries.parquet")
+producer = EmbedProducer(model, precomputed=work / "queries.parquet")
+log = pq.read_table(sample.searches)["query"].to_pylist()
+for text in log:
+    producer.vectors([text])
+print(n, producer.stats, round(producer.stats.hit_rate, 3))
+
+# %%
+searcher.close()
+engine.terminate()
+engine.wait()
