@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -50,7 +51,11 @@ class Router:
 
 
 async def serve_async(host: str, port: int, data: Path, deploy_port: int | None = None) -> None:
-    """Serves until SIGTERM or SIGINT; requests that were begun are finished."""
+    """Serves until SIGTERM or SIGINT; requests that were begun are finished. Raises RuntimeError for a port or folder that
+    is in use."""
+    ports = [port, *([deploy_port] if deploy_port and deploy_port != port else [])]
+    for p in ports:
+        _require_free(host, p)
     engine = Engine(data)
     router = Router(engine, port)
     application = RsgiApplication(router.handle)
@@ -64,7 +69,7 @@ async def serve_async(host: str, port: int, data: Path, deploy_port: int | None 
             websockets=False, log_enabled=False, http2_settings=HTTP2Settings(max_concurrent_streams=1024),
             backlog=1024,
         )
-        for p in [port, *([deploy_port] if deploy_port and deploy_port != port else [])]
+        for p in ports
     ]  # fmt: skip
     running = [asyncio.create_task(server.serve()) for server in servers]
     _announce(host, port, data, deploy_port)
@@ -86,6 +91,16 @@ def serve(host: str, port: int, data: Path | str, deploy_port: int | None = None
 
     `data` is the folder of the database; `deploy_port` serves the same as `port`, for tools that deploy to 19071."""
     asyncio.run(serve_async(host, port, Path(data), deploy_port))
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raises RuntimeError where something listens already: granian itself would share the port with it in silence."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as e:
+            raise RuntimeError(f"cannot listen on {host}:{port}: {e.strerror}") from e
 
 
 def _announce(host: str, port: int, data: Path, deploy_port: int | None) -> None:

@@ -31,7 +31,9 @@ def test_matches(text, expected):
     assert parse_selection(text).matches(ID, FIELDS) is expected
 
 
-@pytest.mark.parametrize("text", ["", "product.stock >", "and true", "product.stock = \"x", "true false", "id.hash() > 3", "x" * 20000])
+@pytest.mark.parametrize(
+    "text", ["", "product.stock >", "and true", 'product.stock = "x', "true false", "id.hash() > 3", "x" * 20000]
+)
 def test_what_cannot_be_parsed_is_refused(text):
     with pytest.raises(SelectionError):
         parse_selection(text)

@@ -63,7 +63,11 @@ def test_rows_without_a_vector_are_far_from_everything(metric):
 def test_vectors_come_back_as_they_were(cell):
     rows = RNG.normal(size=(20, 8)).astype(np.float32)
     column = column_of("angular", rows, cell=cell)
-    expected = rows if cell == "float" else Tensor.dense(FieldType.parse("tensor<bfloat16>(x[160])").tensor, rows.ravel()).array.reshape(20, 8)
+    expected = (
+        rows
+        if cell == "float"
+        else Tensor.dense(FieldType.parse("tensor<bfloat16>(x[160])").tensor, rows.ravel()).array.reshape(20, 8)
+    )
     back = column.gather(np.arange(20))
     assert np.array_equal(back, expected) if cell == "bfloat16" else np.allclose(back, expected, rtol=1e-6)
 

@@ -1,0 +1,154 @@
+"""/document/v1 over HTTP."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+from engine_helpers import ask, put
+
+ROOT = "/document/v1/shop/thing/docid/"
+
+
+def fields(url, id, query=""):
+    status, answer = ask(url, ROOT + id + query)
+    assert status == 200
+    return answer["fields"]
+
+
+def test_put_get_update_remove(fresh):
+    vector = {"values": "3f800000000000000000000000000000"}
+    status, answer = put(
+        fresh, "a%2Fb%20c", {"title": "Hat", "price": 1.1, "labels": ["x"], "vector": vector, "stock": None}
+    )
+    assert (status, answer) == (200, {"pathId": ROOT + "a%2Fb%20c", "id": "id:shop:thing::a/b c"})
+    assert fields(fresh, "a%2Fb%20c") == {
+        "title": "Hat", "price": 1.1, "labels": ["x"], "sold": False,
+        "vector": {"type": "tensor<float>(x[4])", "values": [1.0, 0.0, 0.0, 0.0]},
+    }  # fmt: skip
+    assert fields(fresh, "a%2Fb%20c", "?fieldSet=thing:price") == {"price": 1.1}
+    assert fields(fresh, "a%2Fb%20c", "?fieldSet=thing:vector&format.tensors=short-value") == {
+        "vector": [1.0, 0.0, 0.0, 0.0]
+    }
+    assert ask(fresh, ROOT + "a%2Fb%20c", {"fields": {"price": {"assign": None}}}, "PUT")[0] == 200
+    assert "price" not in fields(fresh, "a%2Fb%20c")
+    assert ask(fresh, ROOT + "a%2Fb%20c", method="DELETE")[0] == 200
+    assert ask(fresh, ROOT + "a%2Fb%20c")[0] == 404
+    assert ask(fresh, ROOT + "a%2Fb%20c", method="DELETE")[0] == 200
+
+
+def test_mapped_tensors_are_changed_in_parts(fresh):
+    path = "/document/v1/shop/person/docid/ann"
+
+    def clicks():
+        return ask(fresh, path)[1]["fields"]["clicks"]["blocks"]
+
+    put(fresh, "ann", {"name": "Ann", "clicks": {"blocks": {"a": [1, 2]}}}, "person")
+    for update, expected in [
+        ({"add": {"blocks": {"b": [3, 4]}}}, {"a": [1.0, 2.0], "b": [3.0, 4.0]}),
+        (
+            {"modify": {"operation": "multiply", "cells": [{"address": {"item": "b", "x": "1"}, "value": 0.5}]}},
+            {"a": [1.0, 2.0], "b": [3.0, 2.0]},
+        ),
+        ({"remove": {"addresses": [{"item": "a"}]}}, {"b": [3.0, 2.0]}),
+    ]:
+        assert ask(fresh, path, {"fields": {"clicks": update}}, "PUT")[0] == 200
+        assert clicks() == expected
+
+
+def test_numbers_and_groups_in_ids(fresh):
+    for place, id in [("number/7/x", "id:shop:thing:n=7:x"), ("group/g1/y", "id:shop:thing:g=g1:y")]:
+        path = f"/document/v1/shop/thing/{place}"
+        assert ask(fresh, path, {"fields": {"stock": 1}})[1]["id"] == id
+        assert ask(fresh, path)[1]["id"] == id
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "method", "status", "words"),
+    [
+        ("bad", {"fields": {"nothing": 1}}, "POST", 400, "Field 'nothing' is not defined"),
+        ("bad", {"fields": {"stock": "many"}}, "POST", 400, 'For input string: "many"'),
+        ("bad", {"fields": {"stock": 1 << 40}}, "POST", 400, "out of range"),
+        ("bad", {"fields": {"vector": [1, 2]}}, "POST", 400, "Could not parse field 'vector'"),
+        ("bad", {}, "POST", 400, 'missing the required "fields"'),
+        ("bad", b"{", "POST", 400, "failed reading document JSON"),
+        ("bad", b"", "POST", 400, "missing the required"),
+        ("bad", {"fields": {"price": {"explode": 1}}}, "PUT", 400, "Operation 'explode' not implemented."),
+        ("bad", {"fields": {"title": {"increment": 1}}}, "PUT", 400, "Expected a numeric field"),
+        ("bad", {"fields": {"marks{eco}": {"increment": 1}}}, "PUT", 400, "local_vespa does not support the field path"),
+        ("bad?condition=thing.stock%20%3E", {"fields": {}}, "PUT", 400, "Cannot parse the selection"),
+        ("bad?create=maybe", {"fields": {}}, "PUT", 400, "'maybe' is not a boolean"),
+        ("bad?condition=thing.stock%20%3E%205", {"fields": {}}, "PUT", 412, "TEST_AND_SET_CONDITION_FAILED"),
+        ("bad?selection=true", {"fields": {}}, "PUT", 400, "May not specify 'selection'"),
+        ("bad?fieldSet=thing:nothing", None, "GET", 400, "No such field 'nothing'"),
+        ("bad", None, "PATCH", 405, "not allowed"),
+        ("?selection=true", None, "DELETE", 400, "Must specify 'cluster'"),
+        ("?cluster=other", None, "GET", 400, "has no content cluster 'other', only: 'shop'"),
+        ("?continuation=xyz", None, "GET", 400, "continuation"),
+        ("?slices=2&sliceId=2", None, "GET", 400, "sliceId"),
+        ("?fromTimestamp=1", None, "GET", 400, "local_vespa does not support the parameter 'fromTimestamp'"),
+    ],
+)  # fmt: skip
+def test_refusals(shop, path, body, method, status, words):
+    found, answer = ask(shop, ROOT + path, body, method)
+    assert (
+        found == status and words in answer["message"] and answer["pathId"].startswith("/document/v1/shop/thing/docid/")
+    )
+
+
+def test_unknown_types_and_paths(shop):
+    assert (
+        ask(shop, "/document/v1/shop/nothing/docid/x", {"fields": {}})[1]["message"]
+        == "Document type nothing does not exist"
+    )
+    assert ask(shop, "/document/v1/shop")[0] == 404
+    assert ask(shop, "/nothing")[0] == 404
+
+
+def visited(url, query):
+    """All ids, page by page."""
+    found, more = [], ""
+    while True:
+        status, answer = ask(url, f"{ROOT}?cluster=shop&{query}{more}")
+        assert status == 200 and answer["documentCount"] == len(answer["documents"])
+        found += [d["id"].rsplit(":", 1)[1] for d in answer["documents"]]
+        if "continuation" not in answer:
+            return found
+        more = f"&continuation={answer['continuation']}"
+
+
+def test_visits(fresh):
+    for n in range(30):
+        put(fresh, str(n), {"stock": n})
+    everything = [str(n) for n in range(30)]
+    assert visited(fresh, "wantedDocumentCount=7") == everything
+    assert visited(fresh, "wantedDocumentCount=100&selection=thing.stock%20%3C%205") == everything[:5]
+    slices = [visited(fresh, f"slices=3&sliceId={s}&wantedDocumentCount=4") for s in range(3)]
+    assert sorted(sum(slices, []), key=int) == everything and all(slices)
+    assert len(ask(fresh, "/document/v1/?cluster=shop&stream=true")[1]["documents"]) == 30
+    assert visited(fresh, "bucketSpace=global") == []
+    status, answer = ask(
+        fresh, f"{ROOT}?cluster=shop&selection=thing.stock%20%3E%2027", {"fields": {"price": {"assign": 1}}}, "PUT"
+    )
+    assert (status, answer["documentCount"]) == (200, 2) and fields(fresh, "29")["price"] == 1.0
+    assert ask(fresh, f"{ROOT}?cluster=shop&selection=thing.stock%20%3E%203", method="DELETE")[1]["documentCount"] == 26
+    assert visited(fresh, "wantedDocumentCount=50") == everything[:4]
+
+
+def test_bodies_may_be_gzipped_but_not_endless(fresh):
+    body = gzip.compress(json.dumps({"fields": {"stock": 4}}).encode())
+    assert ask(fresh, ROOT + "z", body, headers={"Content-Encoding": "gzip"})[0] == 200
+    assert fields(fresh, "z")["stock"] == 4
+    assert ask(fresh, ROOT + "z", body[:-9], headers={"Content-Encoding": "gzip"})[0] == 400
+    bomb = gzip.compress(b" " * (300 << 20))
+    assert ask(fresh, ROOT + "z", bomb, headers={"Content-Encoding": "gzip"})[0] == 413
+
+
+def test_status_pages(fresh):
+    assert ask(fresh, "/status.html") == (200, "OK")
+    assert ask(fresh, "/ApplicationStatus")[1]["application"]["meta"]["generation"] == 1
+    assert ask(fresh, "/state/v1/health")[1]["status"]["code"] == "up"
+    put(fresh, "a", {"stock": 1})
+    text = ask(fresh, "/metrics")[1]
+    assert 'local_vespa_documents{schema="thing"} 1' in text and 'operation="put"} 1' in text

@@ -1,0 +1,177 @@
+"""The engine without HTTP: writes, restarts, deployments."""
+
+import asyncio
+import datetime
+
+import pytest
+from engine_helpers import THINGS, package_files, zipped
+
+from local_vespa.documents import Operation, read_put, read_update
+from local_vespa.engine import Engine
+from local_vespa.errors import DeployError, DocumentError
+from local_vespa.selection import parse_selection
+
+
+def write(engine, *operations):
+    """The outcome of each operation, submitted together."""
+
+    async def run():
+        return await asyncio.gather(*(engine.submit(o) for o in operations), return_exceptions=True)
+
+    return asyncio.run(run())
+
+
+def put(engine, id, fields, kind="thing", **options):
+    schema = engine.schema(kind)
+    return read_put(
+        schema, f"id:shop:{kind}::{id}", {"fields": fields}, options.get("condition"), options.get("create", False)
+    )
+
+
+def update(engine, id, fields, condition=None, create=False):
+    return read_update(engine.schema("thing"), f"id:shop:thing::{id}", {"fields": fields}, condition, create)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = Engine(tmp_path)
+    engine.deploy(zipped(package_files()))
+    assert write(engine, *(put(engine, i, f) for i, f in THINGS.items())) == [None] * len(THINGS)
+    yield engine
+    engine.close()
+
+
+def stored(engine, id="a"):
+    return engine.get(f"id:shop:thing::{id}")
+
+
+def test_one_group_sees_its_own_writes(engine):
+    changes = [
+        put(engine, "x", {"stock": 1, "labels": ["a"], "marks": {"m": 1}}),
+        update(engine, "x", {"stock": {"increment": 4}}),
+        update(engine, "x", {"stock": {"multiply": 3}, "price": {"assign": 2.5}}),
+        update(engine, "x", {"labels": {"add": ["b", "a"]}, "marks": {"add": {"n": 7}}}),
+        update(engine, "x", {"labels": {"remove": ["a"]}, "marks": {"remove": {"m": 0}}}),
+        update(engine, "x", {"price": {"decrement": 0.5}, "stock": {"divide": 5}}),
+    ]
+    assert write(engine, *changes) == [None] * 6
+    assert stored(engine, "x") == {"stock": 3, "labels": ["b"], "marks": {"n": 7}, "price": 2.0}
+
+
+def test_conditions(engine):
+    low, high = parse_selection("thing.stock == 3"), parse_selection("thing.stock > 100")
+    assign = {"price": {"assign": 1.0}}
+    outcomes = write(
+        engine,
+        update(engine, "a", assign, low),
+        update(engine, "a", assign, high),
+        update(engine, "nobody", assign, low),
+        update(engine, "made", assign, low, create=True),
+        put(engine, "b", {"price": 9.0}, condition=high),
+        Operation("remove", "id:shop:thing::c", engine.schema("thing"), condition=high),
+    )
+    assert [o.status if isinstance(o, DocumentError) else None for o in outcomes] == [None, 412, 412, None, 412, 412]
+    assert stored(engine, "made") == {"price": 1.0} and stored(engine, "b")["price"] == 35.5 and stored(engine, "c")
+
+
+def test_an_update_of_nothing_does_nothing(engine):
+    assert write(engine, update(engine, "nobody", {"stock": {"increment": 1}})) == [None]
+    assert stored(engine, "nobody") is None
+
+
+def test_a_restart_rebuilds_everything(engine, tmp_path):
+    write(
+        engine,
+        update(engine, "a", {"title": {"assign": "green hat"}}),
+        Operation("remove", "id:shop:thing::b", engine.schema("thing")),
+    )
+    before = {i: stored(engine, i) for i in THINGS}
+    engine.close()
+    again = Engine(tmp_path)
+    assert {i: stored(again, i) for i in THINGS} == before and stored(again, "b") is None
+    table = again.tables["thing"]
+    assert table.count == 4 and len(table.ids) == 4
+    assert [table.ids[r] for r in table.texts["title"].word("green", table.live).rows] == ["id:shop:thing::a"]
+    again.close()
+    engine.__init__(tmp_path)
+
+
+def test_a_folder_serves_one_engine(engine, tmp_path):
+    with pytest.raises(RuntimeError, match="in use by another local_vespa"):
+        Engine(tmp_path)
+
+
+def replaced(path, old, new, more=None):
+    files = package_files()
+    text = files[path].decode()
+    assert old in text
+    return zipped(files | {path: text.replace(old, new).encode()} | (more or {}))
+
+
+def overrides(*ids):
+    until = datetime.date.today() + datetime.timedelta(days=5)
+    allowed = "".join(f"<allow until='{until}'>{i}</allow>" for i in ids)
+    return {"validation-overrides.xml": f"<validation-overrides>{allowed}</validation-overrides>".encode()}
+
+
+def test_new_profiles_and_fields_keep_the_documents(engine):
+    zipped_new = replaced(
+        "schemas/thing.sd", "field colour", "field extra type int { indexing: attribute | summary }\n field colour"
+    )
+    before = {i: stored(engine, i) for i in THINGS}
+    application = engine.deploy(zipped_new)
+    assert application.generation == 2 and {i: stored(engine, i) for i in THINGS} == before
+    assert write(engine, update(engine, "a", {"extra": {"assign": 4}})) == [None]
+    assert stored(engine)["extra"] == 4 and engine.tables["thing"].count == len(THINGS)
+
+
+def test_type_changes_need_an_override_and_drop_the_values(engine):
+    change = ("schemas/thing.sd", "field stock type int", "field stock type string")
+    with pytest.raises(DeployError) as e:
+        engine.deploy(replaced(*change, more={"schemas/thing/two.profile": b""}))
+    assert str(e.value).startswith(
+        "Invalid application: field-type-change: Document type 'thing': Field 'stock' changed: data type: 'int' -> 'string'. "
+        "To allow this add <allow until='yyyy-mm-dd'>field-type-change</allow> to validation-overrides.xml"
+    )
+    assert stored(engine)["stock"] == 3
+    engine.deploy(replaced(*change, more={"schemas/thing/two.profile": b""} | overrides("field-type-change")))
+    assert "stock" not in stored(engine) and stored(engine)["price"] == 20.0
+
+
+def test_a_removed_field_does_not_come_back_with_its_values(engine):
+    removed = replaced("schemas/thing.sd", "field colour type string { indexing: attribute | summary }", "")
+    engine.deploy(removed)
+    assert "colour" not in stored(engine)
+    engine.deploy(zipped(package_files()))
+    assert "colour" not in stored(engine) and stored(engine)["vector"].array.tolist() == [1, 0, 0, 0]
+
+
+def test_removing_a_schema_needs_an_override_and_removes_its_documents(engine):
+    write(engine, put(engine, "p", {"name": "Ann"}, kind="person"))
+    change = ("services.xml", '<document type="person" mode="index"/>', "")
+    with pytest.raises(DeployError, match="schema-removal"):
+        engine.deploy(replaced(*change))
+    engine.deploy(replaced(*change, more=overrides("schema-removal")))
+    engine.deploy(zipped(package_files()))
+    assert engine.get("id:shop:person::p") is None and engine.tables["person"].count == 0
+
+
+def test_a_refused_package_changes_nothing(engine):
+    with pytest.raises(DeployError):
+        engine.deploy(
+            zipped(package_files() | {"schemas/thing/x.profile": b"rank-profile x { first-phase { expression: ( } }"})
+        )
+    assert engine.application.generation == 1 and stored(engine)["stock"] == 3
+
+
+def test_a_wasteful_table_is_rebuilt(engine, monkeypatch):
+    monkeypatch.setattr("local_vespa.table.DEAD_ROWS", 20)
+    for n in range(30):
+        write(engine, put(engine, "a", {"title": f"title {n}", "stock": n}))
+    assert len(engine.tables["thing"].ids) < 30 and stored(engine)["stock"] == 29
+    table = engine.tables["thing"]
+    assert (
+        len(table.texts["title"].word("titl", table.live).rows)
+        + len(table.texts["title"].word("title", table.live).rows)
+        == 1
+    )

@@ -1,0 +1,245 @@
+"""Searches over HTTP: matching, ranking, parameters, errors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+
+import pytest
+from engine_helpers import THINGS, VECTORS, ask, search, titles
+
+TITLE = {id: fields["title"] for id, fields in THINGS.items()}
+
+
+def found(url, where, **parameters):
+    """Ids of the hits, in order."""
+    status, answer = search(url, yql=f"select * from thing where {where}", **parameters)
+    assert status == 200, answer
+    return "".join(hit["id"][-1] for hit in answer["root"].get("children", []))
+
+
+def root(url, **parameters):
+    return search(url, **parameters)[1]["root"]
+
+
+def code(url, **parameters):
+    status, answer = search(url, **parameters)
+    assert status == 400
+    return answer["root"]["errors"][0]["code"], answer["root"]["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ("true", "abcde"), ("false", ""), ('colour contains "red"', "ac"), ('colour contains "RED" and stock > 0', "a"),
+        ('labels contains "sale"', "ab"), ('marks contains "eco"', "b"), ("price < 36", "abe"), ("price <= 35.5 and price > 5", "ab"),
+        ("stock = 0", "c"), ("stock >= 7", "bd"), ("range(stock, 3, 7)", "ab"), ("sold = true", "a"), ("sold = false", "bcde"),
+        ('stock in (0, 9)', "cd"), ('colour in ("Blue", "green")', "bd"), ("!(price > 0)", "d"), ('true and !(title contains "dress")', "cde"),
+        ('title contains "dresses"', "ab"), ('title contains "hat"', "d"), ('default contains "shoe"', "c"),
+        ('title contains phrase("red", "shoe")', "c"), ('title contains phrase("red", "dress")', ""),
+        ('title contains near("red", "dress")', "a"), ('title contains onear("dress", "red")', ""),
+        ('title contains equiv("hat", "shoe")', "cd"), ('rank(title contains "dress", title contains "red")', "ab"),
+        ('colour contains ({prefix: true}"re")', "ac"), ('colour matches "^gr"', "d"), ('userInput("red -shoe")', "a"),
+        ('colour contains "nothing"', ""), ('title contains "red" or price = 5', "ace"),
+    ],
+)  # fmt: skip
+def test_matching(shop, where, ids):
+    assert "".join(sorted(found(shop, where, ranking="unranked"))) == ids
+
+
+def closeness(query, vector):
+    return 1 / (2 - sum(q * v for q, v in zip(query, vector, strict=True)) / sum(q * q for q in query))
+
+
+QUERY = [0.8, 0.6, 0.0, 0.0]
+
+
+def test_nearest_neighbors_are_ordered_and_scored(shop):
+    answer = root(
+        shop,
+        yql="select title from thing where {targetHits: 3}nearestNeighbor(vector, q)",
+        ranking="near",
+        **{"input.query(q)": QUERY},
+    )
+    expected = sorted(((closeness(QUERY, v), TITLE[i]) for i, v in VECTORS.items()), reverse=True)[:3]
+    assert [h["fields"]["title"] for h in answer["children"]] == [t for _, t in expected]
+    assert [h["relevance"] for h in answer["children"]] == pytest.approx([s for s, _ in expected], abs=1e-6)
+    assert answer["children"][0]["fields"]["matchfeatures"] == {
+        "closeness(field,vector)": pytest.approx(expected[0][0])
+    }
+    assert answer["fields"]["totalCount"] == 3
+
+
+def test_a_filter_comes_before_the_nearest(shop):
+    where = '({targetHits: 1}nearestNeighbor(vector, q)) and colour contains "green"'
+    assert found(shop, where, ranking="near", **{"input.query(q)": QUERY}) == "d"
+
+
+def test_first_and_second_phase(shop):
+    answer = root(shop, yql="select title from thing where price > 0", ranking="two")
+    scores = {h["fields"]["title"]: h["relevance"] for h in answer["children"]}
+    assert scores[TITLE["b"]] == 0.5 * 35.5 and scores[TITLE["a"]] == 10.0  # the best two by stock, again by price
+    features = answer["children"][0]["fields"]["matchfeatures"]
+    assert features == {"firstPhase": 7.0, "secondPhase": 17.75}
+    again = root(
+        shop,
+        yql="select title from thing where price > 0",
+        ranking="two",
+        **{"input.query(boost)": 2, "ranking.rerankCount": 1},
+    )
+    assert again["children"][0]["relevance"] == 71.0
+
+
+def test_global_phase_fuses_ranks(shop):
+    where = "({targetHits: 4}nearestNeighbor(vector, q)) or userInput(@words)"
+    answer = root(
+        shop, yql=f"select title from thing where {where}", words="dress", ranking="fused", **{"input.query(q)": QUERY}
+    )
+    lexical = sorted(answer["children"], key=lambda h: -h["fields"]["matchfeatures"]["lexical"])
+    semantic = sorted(answer["children"], key=lambda h: -h["fields"]["matchfeatures"]["semantic"])
+    for hit in answer["children"][:2]:
+        ranks = [order.index(hit) for order in (lexical, semantic)]
+        assert hit["relevance"] == pytest.approx(sum(1 / (61 + r) for r in ranks))
+
+
+def test_onnx_in_a_rank_profile_and_summary_features(shop):
+    answer = root(
+        shop,
+        yql="select title, summaryfeatures from thing where true",
+        ranking="tower",
+        **{"input.query(person)": [[1, 2, 3, 4]]},
+    )
+    scores = {h["fields"]["title"]: h["relevance"] for h in answer["children"]}
+    for id, vector in VECTORS.items():
+        assert scores[TITLE[id]] == pytest.approx(2 * sum((n + 1) * v for n, v in enumerate(vector)), abs=1e-5)
+    assert answer["children"][0]["fields"]["summaryfeatures"].keys() == {"attribute(price)"}
+
+
+def test_embed_makes_the_query_vector(shop):
+    status, made = ask(
+        shop,
+        "/model-evaluation/v1/text/eval?input_ids=[[2,4,6,3]]&attention_mask=[[1,1,1,1]]&format.tensors=short-value",
+    )
+    assert status == 200
+    norm = math.sqrt(sum(v * v for v in made[0]))
+    unit = [v / norm for v in made[0]]
+    for text in ("embed(text, @words)", 'embed(text, "red dress")'):
+        answer = root(
+            shop,
+            yql="select title from thing where {targetHits: 4}nearestNeighbor(vector, q)",
+            ranking="near",
+            words="red dress",
+            **{"input.query(q)": text},
+        )
+        expected = {TITLE[i]: closeness(unit, v) for i, v in VECTORS.items()}
+        assert {h["fields"]["title"]: h["relevance"] for h in answer["children"]} == pytest.approx(expected, abs=1e-5)
+
+
+def test_query_profiles(shop):
+    answer = root(shop, queryProfile="meaning", query="red dress")
+    assert len(answer["children"]) == 2 and answer["fields"]["totalCount"] == 3
+    assert len(root(shop, queryProfile="meaning", query="red dress", hits=1)["children"]) == 1
+
+
+def test_the_default_rank_profile_is_native_rank(shop):
+    answer = root(shop, yql='select title from thing where title contains "red"')
+    assert titles({"root": answer}) == [TITLE["a"], TITLE["c"]]
+    assert 0 < answer["children"][1]["relevance"] < answer["children"][0]["relevance"] < 1
+
+
+def test_sorting_paging_and_missing_values(shop):
+    assert found(shop, "true order by price asc") == "deabc"
+    assert found(shop, "true order by price desc") == "cbaed"
+    assert found(shop, "true order by colour asc, price desc") == "ebdca"
+    assert found(shop, "true", sorting="-stock +price", ranking="unranked") == "dbace"
+    assert found(shop, "true order by price asc limit 3 offset 1") == "ea"
+    assert found(shop, "true order by price asc", hits=2, offset=2) == "ab"
+
+
+def test_summaries_and_tensor_formats(shop):
+    hit = root(shop, yql="select * from thing where stock = 9")["children"][0]
+    assert hit["id"] == "id:shop:thing::d" and hit["source"] == "shop"
+    assert hit["fields"]["vector"] == {"type": "tensor<float>(x[4])", "values": [0.0, 0.0, 1.0, 0.0]}
+    assert hit["fields"]["parts"] == {"type": "tensor<float>(p{},x[2])", "blocks": {"p": [1.0, 2.0]}}
+    assert "price" not in hit["fields"] and hit["fields"]["sold"] is False
+    short = root(shop, yql="select * from thing where stock = 3", **{"presentation.summary": "short"})["children"][0]
+    assert short["fields"] == {"sddocname": "thing", "title": TITLE["a"], "price": 20.0}
+    assert short["id"].startswith("index:shop/0/") and len(short["id"]) == len("index:shop/0/") + 24
+    value = root(shop, yql="select vector from thing where stock = 9", **{"presentation.format.tensors": "short-value"})
+    assert value["children"][0]["fields"] == {"vector": [0.0, 0.0, 1.0, 0.0]}
+
+
+def test_grouping(shop):
+    answer = root(
+        shop,
+        yql="select * from thing where true limit 0 | all(group(colour) order(-count()) each(output(count(), max(price))))",
+    )
+    groups = answer["children"][0]["children"][0]["children"]
+    assert [(g["value"], g["fields"]["count()"]) for g in groups] == [
+        ("", 1),
+        ("Blue", 1),
+        ("Green", 1),
+        ("Red", 1),
+        ("red", 1),
+    ]
+
+
+@pytest.mark.parametrize("how", ["get", "form", "gzip", "nested"])
+def test_every_way_to_send_parameters(shop, how):
+    yql = 'select title from thing where title contains "warm"'
+    if how == "get":
+        status, answer = ask(shop, "/search/?ranking=words&yql=" + yql.replace(" ", "%20").replace('"', "%22"))
+    elif how == "form":
+        body = ("ranking=words&yql=" + yql.replace(" ", "+").replace('"', "%22")).encode()
+        status, answer = ask(shop, "/search", body, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    elif how == "gzip":
+        body = gzip.compress(json.dumps({"yql": yql, "ranking.profile": "words"}).encode())
+        status, answer = ask(shop, "/search/", body, headers={"Content-Encoding": "gzip"})
+    else:
+        status, answer = search(shop, yql=yql, ranking={"profile": "words"}, presentation={"timing": True})
+        assert answer["timing"]["searchtime"] >= 0
+    assert status == 200 and titles(answer) == [TITLE["c"]]
+    assert "bm25(title)" in answer["root"]["children"][0]["fields"]["matchfeatures"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected", "words"),
+    [
+        ({}, 3, "No query"),
+        ({"yql": "select * from"}, 4, ""),
+        ({"yql": "select * from nobody where true"}, 4, "Could not resolve source ref 'nobody'"),
+        ({"yql": "select * from thing where nothing contains 'x'"}, 4, "Field 'nothing' does not exist"),
+        ({"yql": "select * from thing where true", "ranking": "none"}, 4, "rank profile 'none'"),
+        ({"yql": "select * from thing where true", "hits": 501}, 3, "configured limit: 500"),
+        ({"yql": "select * from thing where true", "hits": "many"}, 3, "not a valid integer"),
+        ({"yql": "select * from thing where true order by title"}, 4, "no sortable attribute named 'title'"),
+        ({"yql": "select * from thing where nearestNeighbor(vector, q)", "ranking": "near", "input.query(q)": QUERY}, 3, "targetHits"),
+        ({"yql": "select * from thing where {targetHits:1}nearestNeighbor(vector, q)", "ranking": "near"}, 3, "not present"),
+        ({"yql": "select * from thing where {targetHits:1}nearestNeighbor(title, q)", "ranking": "near", "input.query(q)": QUERY}, 3, "not an attribute"),
+        ({"yql": "select * from thing where true", "ranking": "near", "input.query(q)": "hello"}, 3, "Could not parse 'hello'"),
+        ({"yql": "select * from thing where true", "ranking": "near", "input.query(q)": "embed(none, @x)"}, 3, "Can't find embedder 'none'"),
+        ({"yql": "select * from thing where true order by price", "ranking": "fused"}, 3, "Sorting is not supported with global phase"),
+        ({"queryProfile": "nothing", "query": "x"}, 3, "Could not resolve query profile"),
+        ({"yql": "select * from thing where true", "recall": "+id:1"}, 3, "local_vespa does not support the query parameter 'recall'"),
+        ({"yql": "select * from thing where true", "trace.level": 3}, 3, "local_vespa does not support trace.level"),
+        ({"yql": "select * from thing where true | all(group(nothing) each(output(count())))"}, 3, "unknown attribute"),
+        ({"yql": "select * from thing where title contains ({prefix:true}'re')"}, 3, "local_vespa does not support"),
+    ],
+)  # fmt: skip
+def test_errors(shop, parameters, expected, words):
+    found_code, message = code(shop, **parameters)
+    assert found_code == expected and words in message
+
+
+def test_json_that_is_nested_too_deeply_is_refused(shop):
+    assert ask(shop, "/search/", b'{"a":' * 2000 + b"1" + b"}" * 2000)[0] == 400
+    assert ask(shop, "/search/", b"[1]")[0] == 400
+    assert ask(shop, "/search/", b'{"yql": ')[0] == 400
+    where = "(" * 3000 + "true" + ")" * 3000
+    assert search(shop, yql=f"select * from thing where {where}")[0] == 400
+
+
+def test_a_missing_profile_in_one_source_is_an_error_beside_the_hits(shop):
+    status, answer = search(shop, yql="select * from sources * where title contains 'dress'", ranking="words")
+    assert status == 200 and answer["root"]["errors"][0]["code"] == 4 and len(answer["root"]["children"]) == 2
