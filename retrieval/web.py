@@ -49,7 +49,7 @@ class Site:
             item_id = unquote(path.removeprefix("/picture/"))
             found = self._pictures.execute("SELECT data FROM picture WHERE id = ?", (item_id,)).fetchone()
             if found and found[0]:
-                return 200, "image/*", found[0]
+                return 200, _picture_type(found[0]), found[0]
         return 404, "text/plain", b"not found"
 
     def _search(self, given: dict[str, str]) -> Reply:
@@ -70,6 +70,11 @@ class Site:
         ]
         body = {"hits": hits, "total": result.total, "seconds": result.seconds, "clicks": result.clicks}
         return 200, "application/json", orjson.dumps(body)
+
+
+def _picture_type(data: bytes) -> str:
+    """The media type of JPEG, PNG or WebP bytes, by their first ones."""
+    return {b"\xff\xd8\xff": "image/jpeg", b"\x89PN": "image/png"}.get(data[:3], "image/webp")
 
 
 def serve(site: Site, port: int, started: Callable[[str], None]) -> None:

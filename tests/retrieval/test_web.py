@@ -39,6 +39,6 @@ def test_a_bad_query_is_said(site) -> None:
 
 
 def test_pictures_come_from_the_items_file(site, columns) -> None:
-    assert site.reply("/picture/i1", "")[2] == columns["image"][1]
+    assert site.reply("/picture/i1", "") == (200, "image/png", columns["image"][1])
     assert site.reply("/picture/i0", "")[0] == 404, "an item without a picture"
     assert site.reply("/nothing", "")[0] == 404
