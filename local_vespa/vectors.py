@@ -21,7 +21,7 @@ from .tensors import round_cells
 
 GRAPH_ROWS = 100_000
 EXACT_SHARE, EXACT_ROWS = 0.2, 25_000
-GATHER_SHARE = 0.05  # below, gathering the rows beats a scan with a bitmap
+GATHER_SHARE = 0.01  # below, gathering the rows beats a scan with a bitmap
 REACH = 2  # how much further than faiss would need the graph is explored where a filter is on
 
 log = logging.getLogger("local_vespa")
@@ -102,7 +102,7 @@ class VectorColumn:
                 distance = np.sqrt(np.square(stored - query).sum(1, dtype=np.float64))
             closeness = 1 / (1 + distance)
         else:
-            dots = (stored @ query).astype(np.float64)
+            dots = np.einsum("ij,j->i", stored, query).astype(np.float64)
             if self.metric == "dotproduct":
                 distance, closeness = -dots, dots
             else:
