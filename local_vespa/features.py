@@ -10,7 +10,7 @@ import numpy as np
 
 from .columns import MultiColumn, StringColumn
 from .errors import DeployError, unsupported
-from .match import MatchedTerm
+from .match import MatchedTerm, NearestTerm
 from .models import OnnxRunner
 from .native import NativeRank
 from .profiles import Profile
@@ -64,9 +64,9 @@ class Features:
                     self._nearness(name, "field" if len(arguments) == 1 else arguments[0], arguments[-1])
                 )
             case "rawScore", (field,):
-                return Value.scalar(self._nearness("closeness", "field", field, matched=True))
+                return Value.scalar(self._raw_score("field", field))
             case "itemRawScore", (label,):
-                return Value.scalar(self._nearness("closeness", "label", label, matched=True))
+                return Value.scalar(self._raw_score("label", label))
             case "matches", (field,):
                 return Value.scalar(self._matches(field))
             case (("onnx" | "onnxModel"), (model,)):
@@ -113,26 +113,39 @@ class Features:
                 found |= np.isin(self.rows, term.hits[name].rows)
         return found.astype(np.float64)
 
-    def _nearness(self, what: str, by: str, name: str, matched: bool = False) -> np.ndarray:
+    def _nearness(self, what: str, by: str, name: str) -> np.ndarray:
         """Closeness or distance to the nearest of the query's vectors that search a field or have a label, computed for
-        every candidate; with `matched` only for those that the operator found (0 for the rest)."""
-        best = np.full(len(self.rows), NO_DISTANCE if what == "distance" else 0.0)
-        for term in self.context.terms:
-            near = term.nearest
-            if near is None or (near.field if by == "field" else term.label) != name:
-                continue
+        every candidate, found by the operator or not."""
+        best: np.ndarray | None = None
+        for near in self._nearest(by, name):
             column = self.context.table.columns[near.field]
             assert isinstance(column, VectorColumn)
             distance, closeness = column.distances(near.vector, self.rows)
-            if matched:
-                closeness = np.where(np.isin(self.rows, near.rows), closeness, 0.0)
             if what == "distance":
-                best = np.minimum(best, distance)
-            elif column.metric == "dotproduct" and not best.any():
-                best = closeness
+                best = distance if best is None else np.minimum(best, distance)
             else:
-                best = np.maximum(best, closeness)
+                best = closeness if best is None else np.maximum(best, closeness)
+        if best is None:
+            return np.full(len(self.rows), NO_DISTANCE if what == "distance" else 0.0)
         return best
+
+    def _nearest(self, by: str, name: str) -> list[NearestTerm]:
+        found = [(t.nearest, t.label) for t in self.context.terms if t.nearest is not None]
+        return [near for near, label in found if (near.field if by == "field" else label) == name]
+
+    def _raw_score(self, by: str, name: str) -> np.ndarray:
+        """What the operators on a field, or with a label, gave the rows that they found."""
+        scores = np.zeros(len(self.rows))
+        for near in self._nearest(by, name):
+            column = self.context.table.columns[near.field]
+            assert isinstance(column, VectorColumn)
+            closeness = column.distances(near.vector, self.rows)[1]
+            scores += np.where(np.isin(self.rows, near.rows), closeness, 0.0)
+        for term in self.context.terms:
+            for field, own in term.scores.items():
+                if (field if by == "field" else term.label) == name:
+                    scores += own[self.rows]
+        return scores
 
     def _onnx(self, model: OnnxModel, output: str | None) -> Value:
         """A model's output: once where no input depends on the document, else for all candidates in batches."""
@@ -235,7 +248,11 @@ def feature_type(
             return DOUBLE
         case ("closeness" | "distance", ("label", _)) | ("itemRawScore", (_,)):
             return DOUBLE
-        case ("closeness" | "distance", ("field", _) | (_,)) | ("rawScore", (_,)):
+        case "rawScore", (asked,):
+            if field is None or not field.attribute:
+                raise RankingError(f"rank feature {reference}: '{asked}' is not an attribute")
+            return DOUBLE
+        case "closeness" | "distance", ("field", _) | (_,):
             if field is None or not field.attribute or field.type.tensor is None:
                 raise RankingError(f"rank feature {reference}: '{arguments[-1]}' is not a tensor attribute")
             return DOUBLE

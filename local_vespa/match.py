@@ -29,6 +29,7 @@ class MatchedTerm:
     weight: int = 100
     significance: float | None = None
     values: tuple[str | int | float, ...] = ()  # what it looks for in attributes
+    scores: dict[str, np.ndarray] = field(default_factory=dict)  # raw scores of all rows, of weighted operators
     phrases: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)  # what it looks for in each text field
     nearest: NearestTerm | None = None
 
@@ -152,21 +153,7 @@ class Matcher:
             weight = int(child.annotations.get("weight", 100))
             scores += np.where(found[rows], int(1e6 * weight * idf(frequency, total)) + 1, 0)
         target = 100 if node.target_hits is None else node.target_hits
-        kept: list[int] = []
-        best: list[int] = []
-        waiting: list[int] = []
-        bar = 1
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-            if score < bar:
-                continue
-            kept.append(row)
-            waiting.append(score)
-            if len(waiting) == 4:
-                for s in waiting:
-                    heapq.heappush(best, s) if len(best) < target else heapq.heappushpop(best, s)
-                waiting = []
-                if best and len(best) == target:
-                    bar = max(bar, best[0])
+        kept = rows[above_the_bar(scores.tolist(), target, 1, strictly=False)]
         passed = np.zeros_like(allowed)
         passed[kept] = True
         return passed
@@ -295,7 +282,7 @@ class Matcher:
             case yql.In():
                 return self._any_of(column, node.values, numbers)
             case yql.WeightedSet() | yql.DotProduct() | yql.Wand():
-                raise QueryError(ILLEGAL_QUERY, unsupported(f"the query operator {type(node).__name__}"))
+                return self._weighted(node, searched, term)
             case yql.Equals():
                 if not numbers:
                     return column.equal([str(node.value)])  # type: ignore[union-attr]
@@ -313,6 +300,35 @@ class Matcher:
             ILLEGAL_QUERY,
             unsupported(f"{type(node).__name__} on the attribute '{searched.name}' of type {searched.type}"),
         )
+
+    def _weighted(
+        self, node: yql.WeightedSet | yql.DotProduct | yql.Wand, searched: Field, term: MatchedTerm
+    ) -> np.ndarray:
+        """Rows with one token or more, and their raw scores: the sum of weights, times those of the document where it has
+        some; of a weightedSet the greatest weight of the query. wand passes rows over as Vespa's does."""
+        column, number = self.table.columns[searched.name], searched.type.is_number
+        scores = np.zeros(len(self.table.ids))
+        mask = np.zeros(len(self.table.ids), bool)
+        for token, weight in node.tokens:
+            found = self._number_word(column, str(token)) if number else column.equal([str(token)])  # type: ignore[union-attr]
+            rows = np.flatnonzero(found & self.table.live)
+            mask[rows] = True
+            if isinstance(node, yql.WeightedSet):
+                scores[rows] = np.maximum(scores[rows], weight)
+            elif isinstance(column, MultiColumn) and searched.type.collection == "weightedset":
+                key = column.fold(str(token)) if not number else int(token)
+                own = ([w for k, w in dict(column.rows[row]).items() if column.fold(k) == key] for row in rows)
+                scores[rows] += weight * np.array([sum(w) for w in own], np.float64)
+            else:
+                scores[rows] += weight
+        if isinstance(node, yql.Wand):
+            rows = np.flatnonzero(mask)
+            bar = node.score_threshold * node.threshold_boost_factor
+            kept = above_the_bar(scores[rows].tolist(), node.target_hits, bar, strictly=True)
+            mask = np.zeros_like(mask)
+            mask[rows[kept]] = True
+        term.scores[searched.name] = np.where(mask, scores, 0.0)
+        return mask
 
     def _any_of(self, column: Any, values: Sequence[Any], numbers: bool) -> np.ndarray:
         if not numbers or isinstance(column, MultiColumn):
@@ -335,6 +351,29 @@ class Matcher:
             return column.between(float(text), float(text))
         except ValueError:
             return np.zeros(len(self.table.ids), bool)
+
+
+def above_the_bar(scores: Sequence[float], target: int, bar: float, strictly: bool) -> list[int]:
+    """Which of the scores, seen in turn, reach the bar (or lie above it, `strictly`): every fourth of them lifts it to the
+    target-th best so far."""
+    kept: list[int] = []
+    best: list[float] = []
+    waiting: list[float] = []
+    for i, score in enumerate(scores):
+        if score < bar or (strictly and score <= bar):
+            continue
+        kept.append(i)
+        waiting.append(score)
+        if len(waiting) == 4:
+            for s in waiting:
+                if len(best) < target:
+                    heapq.heappush(best, s)
+                elif best:
+                    heapq.heappushpop(best, s)
+            waiting = []
+            if best and len(best) == target:
+                bar = max(bar, best[0])
+    return kept
 
 
 def children(node: yql.Node) -> tuple[yql.Node, ...]:

@@ -72,6 +72,7 @@ schema thing {
 PROFILES = {
     "near": "first-phase { expression: closeness(field, vector) } match-features: closeness(field, vector)",
     "words": "first-phase { expression: bm25(title) } match-features: bm25(title)",
+    "marked": "first-phase { expression: rawScore(marks) }",
     "two": """first-phase { expression: attribute(stock) }
     second-phase { expression: query(boost) * attribute(price)
       rerank-count: 2 }
@@ -149,7 +150,9 @@ def package_files() -> dict[str, bytes]:
         "services.xml": SERVICES,
         "schemas/thing.sd": THING,
         "schemas/person.sd": PERSON,
-        "search/query-profiles/default.xml": '<query-profile id="default"><field name="maxHits">500</field></query-profile>',
+        "search/query-profiles/default.xml": """<query-profile id="default">
+          <field name="maxHits">500</field>
+        </query-profile>""",
         "search/query-profiles/meaning.xml": """<query-profile id="meaning" inherits="default">
           <field name="ranking">near</field><field name="hits">2</field>
           <field name="ranking.features.query(q)">embed(text, @query)</field>

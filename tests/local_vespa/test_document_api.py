@@ -24,9 +24,12 @@ def test_put_get_update_remove(fresh):
     )
     assert (status, answer) == (200, {"pathId": ROOT + "a%2Fb%20c", "id": "id:shop:thing::a/b c"})
     assert fields(fresh, "a%2Fb%20c") == {
-        "title": "Hat", "price": 1.1, "labels": ["x"], "sold": False,
+        "title": "Hat",
+        "price": 1.1,
+        "labels": ["x"],
+        "sold": False,
         "vector": {"type": "tensor<float>(x[4])", "values": [1.0, 0.0, 0.0, 0.0]},
-    }  # fmt: skip
+    }
     assert fields(fresh, "a%2Fb%20c", "?fieldSet=thing:price") == {"price": 1.1}
     assert fields(fresh, "a%2Fb%20c", "?fieldSet=thing:vector&format.tensors=short-value") == {
         "vector": [1.0, 0.0, 0.0, 0.0]
@@ -76,7 +79,13 @@ def test_numbers_and_groups_in_ids(fresh):
         ("bad", b"", "POST", 400, "missing the required"),
         ("bad", {"fields": {"price": {"explode": 1}}}, "PUT", 400, "Operation 'explode' not implemented."),
         ("bad", {"fields": {"title": {"increment": 1}}}, "PUT", 400, "Expected a numeric field"),
-        ("bad", {"fields": {"marks{eco}": {"increment": 1}}}, "PUT", 400, "local_vespa does not support the field path"),
+        (
+            "bad",
+            {"fields": {"marks{eco}": {"increment": 1}}},
+            "PUT",
+            400,
+            "local_vespa does not support the field path",
+        ),
         ("bad?condition=thing.stock%20%3E", {"fields": {}}, "PUT", 400, "Cannot parse the selection"),
         ("bad?create=maybe", {"fields": {}}, "PUT", 400, "'maybe' is not a boolean"),
         ("bad?condition=thing.stock%20%3E%205", {"fields": {}}, "PUT", 412, "TEST_AND_SET_CONDITION_FAILED"),
@@ -89,7 +98,7 @@ def test_numbers_and_groups_in_ids(fresh):
         ("?slices=2&sliceId=2", None, "GET", 400, "sliceId"),
         ("?fromTimestamp=1", None, "GET", 400, "local_vespa does not support the parameter 'fromTimestamp'"),
     ],
-)  # fmt: skip
+)
 def test_refusals(shop, path, body, method, status, words):
     found, answer = ask(shop, ROOT + path, body, method)
     assert (
@@ -125,7 +134,7 @@ def test_visits(fresh):
     assert visited(fresh, "wantedDocumentCount=7") == everything
     assert visited(fresh, "wantedDocumentCount=100&selection=thing.stock%20%3C%205") == everything[:5]
     slices = [visited(fresh, f"slices=3&sliceId={s}&wantedDocumentCount=4") for s in range(3)]
-    assert sorted(sum(slices, []), key=int) == everything and all(slices)
+    assert sorted((i for s in slices for i in s), key=int) == everything and all(slices)
     assert len(ask(fresh, "/document/v1/?cluster=shop&stream=true")[1]["documents"]) == 30
     assert visited(fresh, "bucketSpace=global") == []
     status, answer = ask(

@@ -63,6 +63,16 @@ def test_entities_are_refused():
     assert "DOCTYPE" in refusal(with_file("services.xml", text))
 
 
+def services(old, new):
+    text = package_files()["services.xml"].decode()
+    assert old in text
+    return with_file("services.xml", text.replace(old, new))
+
+
+def profile(text):
+    return with_file("schemas/thing/bad.profile", f"rank-profile bad {text}")
+
+
 def field(text):
     return with_file("schemas/person.sd", f"schema person {{ document person {{ {text} }} }}")
 
@@ -71,27 +81,33 @@ def field(text):
     ("files", "problem"),
     [
         (field("field a type map<string,int> { indexing: summary }"), "fields of type map<string,int>"),
-        (field("field a type string { indexing: summary | lowercase | index }"), "'lowercase' in an indexing statement"),
+        (
+            field("field a type string { indexing: summary | lowercase | index }"),
+            "'lowercase' in an indexing statement",
+        ),
         (field("field a type int { indexing: index }"), "index is only possible for strings and tensors"),
-        (field("field a type tensor<float>(x[2]) { indexing: attribute \n attribute { distance-metric: geodegrees } }"), "geodegrees"),
+        (field("field a type tensor<float>(x[2]) { attribute { distance-metric: geodegrees } }"), "geodegrees"),
         (field("field a type string { indexing: attribute \n match { gram } }"), "'match: gram'"),
         (field("struct s { }"), "'struct' in a document"),
-        (with_file("schemas/thing/bad.profile", "rank-profile bad inherits nothing { }"), "inherits 'nothing'"),
-        (with_file("schemas/thing/bad.profile", "rank-profile bad { first-phase { expression: 1 + } }"), "Could not parse"),
-        (with_file("schemas/thing/bad.profile", "rank-profile bad { first-phase { expression: attribute(nothing) } }"), "'nothing' is not an attribute"),
-        (with_file("schemas/thing/bad.profile", "rank-profile bad { first-phase { expression: fieldMatch(title) } }"), "the rank feature fieldMatch(title)"),
-        (with_file("schemas/thing/bad.profile", "rank-profile bad { first-phase { expression: attribute(vector) } }"), "must produce a double"),
-        (with_file("schemas/thing/bad.profile", "rank-profile bad { first-phase { expression: bm25(price) } }"), "not an index field"),
-        (with_file("schemas/thing/bad.profile", "rank-profile bad { match-phase { attribute: price \n max-hits: 10 } }"), "'match-phase' in a rank profile"),
-        (with_file("schemas/thing/bad.profile", "rank-profile bad inherits base { first-phase { expression: sum(query(q) * attribute(parts)) } }"), "dimension 'x' differs"),
-        (with_file("schemas/thing/bad.profile", "rank-profile bad { first-phase { expression: sum(onnx(nothing).a) } }"), "no onnx-model 'nothing'"),
-        (with_file("services.xml", package_files()["services.xml"].decode().replace("hugging-face-tokenizer", "colbert-embedder")), "colbert-embedder"),
-        (with_file("services.xml", package_files()["services.xml"].decode().replace("models/text.onnx", "models/none.onnx")), "not in the package"),
-        (with_file("services.xml", package_files()["services.xml"].decode().replace("<search/>", "<search><chain id='x'/></search>")), "search chains"),
-        (with_file("services.xml", package_files()["services.xml"].decode().replace('type="person"', 'type="nobody"')), "Could not find schema 'nobody'"),
+        (profile("inherits nothing { }"), "inherits 'nothing'"),
+        (profile("{ first-phase { expression: 1 + } }"), "Could not parse"),
+        (profile("{ first-phase { expression: attribute(nothing) } }"), "'nothing' is not an attribute"),
+        (profile("{ first-phase { expression: fieldMatch(title) } }"), "the rank feature fieldMatch(title)"),
+        (profile("{ first-phase { expression: attribute(vector) } }"), "must produce a double"),
+        (profile("{ first-phase { expression: bm25(price) } }"), "not an index field"),
+        (profile("{ match-phase { attribute: price \n max-hits: 10 } }"), "'match-phase' in a rank profile"),
+        (
+            profile("inherits base { first-phase { expression: sum(query(q) * attribute(parts)) } }"),
+            "dimension 'x' differs",
+        ),
+        (profile("{ first-phase { expression: sum(onnx(nothing).a) } }"), "no onnx-model 'nothing'"),
+        (services("hugging-face-tokenizer", "colbert-embedder"), "colbert-embedder"),
+        (services("models/text.onnx", "models/none.onnx"), "not in the package"),
+        (services("<search/>", "<search><chain id='x'/></search>"), "search chains"),
+        (services('type="person"', 'type="nobody"'), "Could not find schema 'nobody'"),
         ({"a": b"x"}, "services.xml does not exist"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_supported_is_refused_at_deploy(files, problem):
     assert problem in refusal(files)
 

@@ -7,7 +7,7 @@ import json
 import math
 
 import pytest
-from engine_helpers import THINGS, VECTORS, ask, search, titles
+from engine_helpers import THINGS, VECTORS, ask, put, search, titles
 
 TITLE = {id: fields["title"] for id, fields in THINGS.items()}
 
@@ -32,20 +32,54 @@ def code(url, **parameters):
 @pytest.mark.parametrize(
     ("where", "ids"),
     [
-        ("true", "abcde"), ("false", ""), ('colour contains "red"', "ac"), ('colour contains "RED" and stock > 0', "a"),
-        ('labels contains "sale"', "ab"), ('marks contains "eco"', "b"), ("price < 36", "abe"), ("price <= 35.5 and price > 5", "ab"),
-        ("stock = 0", "c"), ("stock >= 7", "bd"), ("range(stock, 3, 7)", "ab"), ("sold = true", "a"), ("sold = false", "bcde"),
-        ('stock in (0, 9)', "cd"), ('colour in ("Blue", "green")', "bd"), ("!(price > 0)", "d"), ('true and !(title contains "dress")', "cde"),
-        ('title contains "dresses"', "ab"), ('title contains "hat"', "d"), ('default contains "shoe"', "c"),
-        ('title contains phrase("red", "shoe")', "c"), ('title contains phrase("red", "dress")', ""),
-        ('title contains near("red", "dress")', "a"), ('title contains onear("dress", "red")', ""),
-        ('title contains equiv("hat", "shoe")', "cd"), ('rank(title contains "dress", title contains "red")', "ab"),
-        ('colour contains ({prefix: true}"re")', "ac"), ('colour matches "^gr"', "d"), ('userInput("red -shoe")', "a"),
-        ('colour contains "nothing"', ""), ('title contains "red" or price = 5', "ace"),
+        ("true", "abcde"),
+        ("false", ""),
+        ('colour contains "red"', "ac"),
+        ('colour contains "RED" and stock > 0', "a"),
+        ('labels contains "sale"', "ab"),
+        ('marks contains "eco"', "b"),
+        ("price < 36", "abe"),
+        ("price <= 35.5 and price > 5", "ab"),
+        ("stock = 0", "c"),
+        ("stock >= 7", "bd"),
+        ("range(stock, 3, 7)", "ab"),
+        ("sold = true", "a"),
+        ("sold = false", "bcde"),
+        ("stock in (0, 9)", "cd"),
+        ('colour in ("Blue", "green")', "bd"),
+        ("!(price > 0)", "d"),
+        ('true and !(title contains "dress")', "cde"),
+        ('title contains "dresses"', "ab"),
+        ('title contains "hat"', "d"),
+        ('default contains "shoe"', "c"),
+        ('title contains phrase("red", "shoe")', "c"),
+        ('title contains phrase("red", "dress")', ""),
+        ('title contains near("red", "dress")', "a"),
+        ('title contains onear("dress", "red")', ""),
+        ('title contains equiv("hat", "shoe")', "cd"),
+        ('rank(title contains "dress", title contains "red")', "ab"),
+        ('colour contains ({prefix: true}"re")', "ac"),
+        ('colour matches "^gr"', "d"),
+        ('userInput("red -shoe")', "a"),
+        ('colour contains "nothing"', ""),
+        ('title contains "red" or price = 5', "ace"),
     ],
-)  # fmt: skip
+)
 def test_matching(shop, where, ids):
     assert "".join(sorted(found(shop, where, ranking="unranked"))) == ids
+
+
+def test_weighted_operators_match_and_score(fresh):
+    for id, marks in {"a": {"x": 2, "y": 3}, "b": {"x": 5}, "c": {"z": 1}}.items():
+        put(fresh, id, {"marks": marks, "title": id})
+    for operator, expected in {
+        'dotProduct(marks, {"x": 10, "y": 1})': {"a": 23.0, "b": 50.0},
+        '{targetHits: 5}wand(marks, {"x": 10, "y": 1})': {"a": 23.0, "b": 50.0},
+        '{targetHits: 5, scoreThreshold: 30}wand(marks, {"x": 10, "y": 1})': {"b": 50.0},
+        'weightedSet(marks, {"y": 7, "z": 2})': {"a": 7.0, "c": 2.0},
+    }.items():
+        answer = root(fresh, yql=f"select title from thing where {operator}", ranking="marked")
+        assert {h["fields"]["title"]: h["relevance"] for h in answer["children"]} == expected
 
 
 def closeness(query, vector):
@@ -214,19 +248,51 @@ def test_every_way_to_send_parameters(shop, how):
         ({"yql": "select * from thing where true", "hits": 501}, 3, "configured limit: 500"),
         ({"yql": "select * from thing where true", "hits": "many"}, 3, "not a valid integer"),
         ({"yql": "select * from thing where true order by title"}, 4, "no sortable attribute named 'title'"),
-        ({"yql": "select * from thing where nearestNeighbor(vector, q)", "ranking": "near", "input.query(q)": QUERY}, 3, "targetHits"),
-        ({"yql": "select * from thing where {targetHits:1}nearestNeighbor(vector, q)", "ranking": "near"}, 3, "not present"),
-        ({"yql": "select * from thing where {targetHits:1}nearestNeighbor(title, q)", "ranking": "near", "input.query(q)": QUERY}, 3, "not an attribute"),
-        ({"yql": "select * from thing where true", "ranking": "near", "input.query(q)": "hello"}, 3, "Could not parse 'hello'"),
-        ({"yql": "select * from thing where true", "ranking": "near", "input.query(q)": "embed(none, @x)"}, 3, "Can't find embedder 'none'"),
-        ({"yql": "select * from thing where true order by price", "ranking": "fused"}, 3, "Sorting is not supported with global phase"),
+        (
+            {"yql": "select * from thing where nearestNeighbor(vector, q)", "ranking": "near", "input.query(q)": QUERY},
+            3,
+            "targetHits",
+        ),
+        (
+            {"yql": "select * from thing where {targetHits:1}nearestNeighbor(vector, q)", "ranking": "near"},
+            3,
+            "not present",
+        ),
+        (
+            {
+                "yql": "select * from thing where {targetHits:1}nearestNeighbor(title, q)",
+                "ranking": "near",
+                "input.query(q)": QUERY,
+            },
+            3,
+            "not an attribute",
+        ),
+        (
+            {"yql": "select * from thing where true", "ranking": "near", "input.query(q)": "hello"},
+            3,
+            "Could not parse 'hello'",
+        ),
+        (
+            {"yql": "select * from thing where true", "ranking": "near", "input.query(q)": "embed(none, @x)"},
+            3,
+            "Can't find embedder 'none'",
+        ),
+        (
+            {"yql": "select * from thing where true order by price", "ranking": "fused"},
+            3,
+            "Sorting is not supported with global phase",
+        ),
         ({"queryProfile": "nothing", "query": "x"}, 3, "Could not resolve query profile"),
-        ({"yql": "select * from thing where true", "recall": "+id:1"}, 3, "local_vespa does not support the query parameter 'recall'"),
+        (
+            {"yql": "select * from thing where true", "recall": "+id:1"},
+            3,
+            "local_vespa does not support the query parameter 'recall'",
+        ),
         ({"yql": "select * from thing where true", "trace.level": 3}, 3, "local_vespa does not support trace.level"),
         ({"yql": "select * from thing where true | all(group(nothing) each(output(count())))"}, 3, "unknown attribute"),
         ({"yql": "select * from thing where title contains ({prefix:true}'re')"}, 3, "local_vespa does not support"),
     ],
-)  # fmt: skip
+)
 def test_errors(shop, parameters, expected, words):
     found_code, message = code(shop, **parameters)
     assert found_code == expected and words in message
