@@ -304,8 +304,8 @@ class Matcher:
     def _weighted(
         self, node: yql.WeightedSet | yql.DotProduct | yql.Wand, searched: Field, term: MatchedTerm
     ) -> np.ndarray:
-        """Rows with one token or more, and their raw scores: the sum of weights, times those of the document where it has
-        some; of a weightedSet the greatest weight of the query. wand passes rows over as Vespa's does."""
+        """Rows with one token or more, and their raw scores: the sum of weights, times those of the document where
+        it has some; of a weightedSet the greatest weight of the query. wand passes rows over as Vespa's does."""
         column, number = self.table.columns[searched.name], searched.type.is_number
         scores = np.zeros(len(self.table.ids))
         mask = np.zeros(len(self.table.ids), bool)
@@ -354,8 +354,8 @@ class Matcher:
 
 
 def above_the_bar(scores: Sequence[float], target: int, bar: float, strictly: bool) -> list[int]:
-    """Which of the scores, seen in turn, reach the bar (or lie above it, `strictly`): every fourth of them lifts it to the
-    target-th best so far."""
+    """Which of the scores, seen in turn, reach the bar (or lie above it, `strictly`): every fourth of them lifts it to
+    the target-th best so far."""
     kept: list[int] = []
     best: list[float] = []
     waiting: list[float] = []

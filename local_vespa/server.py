@@ -51,8 +51,8 @@ class Router:
 
 
 async def serve_async(host: str, port: int, data: Path, deploy_port: int | None = None) -> None:
-    """Serves until SIGTERM or SIGINT; requests that were begun are finished. Raises RuntimeError for a port or folder that
-    is in use."""
+    """Serves until SIGTERM or SIGINT; requests that were begun are finished. Raises RuntimeError for a port or folder
+    that is in use."""
     ports = [port, *([deploy_port] if deploy_port and deploy_port != port else [])]
     for p in ports:
         _require_free(host, p)

@@ -130,7 +130,8 @@ def test_type_changes_need_an_override_and_drop_the_values(engine):
     with pytest.raises(DeployError) as e:
         engine.deploy(replaced(*change, more={"schemas/thing/two.profile": b""}))
     assert str(e.value).startswith(
-        "Invalid application: field-type-change: Document type 'thing': Field 'stock' changed: data type: 'int' -> 'string'. "
+        "Invalid application: field-type-change: Document type 'thing': Field 'stock' changed: data type: 'int' -> "
+        "'string'. "
         "To allow this add <allow until='yyyy-mm-dd'>field-type-change</allow> to validation-overrides.xml"
     )
     assert stored(engine)["stock"] == 3

@@ -207,7 +207,8 @@ def test_summaries_and_tensor_formats(shop):
 def test_grouping(shop):
     answer = root(
         shop,
-        yql="select * from thing where true limit 0 | all(group(colour) order(-count()) each(output(count(), max(price))))",
+        yql="select * from thing where true limit 0 | "
+        "all(group(colour) order(-count()) each(output(count(), max(price))))",
     )
     groups = answer["children"][0]["children"][0]["children"]
     assert [(g["value"], g["fields"]["count()"]) for g in groups] == [
