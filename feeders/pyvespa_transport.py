@@ -61,17 +61,14 @@ async def _send(
     waiting: asyncio.Queue[Operation | None] = asyncio.Queue(maxsize=max(2 * workers, CHUNK))
     silent = 0  # operations given up without an answer since the last answer
 
+    failure: list[Exception] = []
+
     async def produce() -> None:
-        failure: list[Exception] = []
-        try:
-            while silent < workers and (chunk := await asyncio.to_thread(_take, operations, failure)):
-                for operation in chunk:
-                    await waiting.put(operation)
-        finally:
-            for _ in range(workers):
-                await waiting.put(None)
-        if failure:
-            raise failure[0]
+        while silent < workers and (chunk := await asyncio.to_thread(_take, operations, failure)):
+            for operation in chunk:
+                await waiting.put(operation)
+        for _ in range(workers):
+            await waiting.put(None)
 
     async def work(session: VespaAsync) -> None:
         nonlocal silent
@@ -85,10 +82,15 @@ async def _send(
     # httpr runs each request on a thread of its own. Bodies are hex tensors on a fast network: gzip would cost more
     # than it saves.
     async with app.asyncio(docv1_retry_policy=NO_RETRY, max_concurrency=workers, compress=False) as session:
-        results = await asyncio.gather(produce(), *(work(session) for _ in range(workers)), return_exceptions=True)
-    for error in results:
-        if isinstance(error, BaseException):
-            raise error
+        try:
+            async with asyncio.TaskGroup() as group:  # one that fails, or Ctrl-C, cancels the others
+                group.create_task(produce())
+                for _ in range(workers):
+                    group.create_task(work(session))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+    if failure:
+        raise failure[0]
     if silent >= workers:
         raise InputError(f"{app.end_point} stopped answering", fix="Start it and run the same command again")
 

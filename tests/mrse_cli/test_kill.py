@@ -41,3 +41,26 @@ def test_a_killed_feed_goes_on(vespa, package, tmp_path, via) -> None:
     assert set(vespa.documents) == {f"id:item:item::{i}" for i in ids}
     fed, unchanged = re.search(r"(\d+) fed .*; (\d+) unchanged", again.stdout).groups()
     assert int(fed) + int(unchanged) == ITEMS and int(unchanged) > 0, "it goes on, and does not begin again"
+
+
+@pytest.mark.parametrize("via", ["pyvespa", "cli"])
+def test_ctrl_c_ends_a_feed_at_once_and_says_how_to_go_on(vespa, package, tmp_path, via) -> None:
+    file = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": [f"i{n}" for n in range(2000)], "title": ["red dress"] * 2000}), file)
+    arguments = ["feed", file, "--app", package, "-e", vespa.url, "--via", via]
+    command = [sys.executable, "-m", "mrse_cli.main", *map(str, arguments)]
+    vespa.status = lambda method, path, tries: time.sleep(0.01) or 200
+    feed = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while len(vespa.documents) < 20 and feed.poll() is None:
+        time.sleep(0.01)
+    feed.send_signal(signal.SIGINT)
+    out, err = feed.communicate(timeout=60)
+    assert feed.returncode == 130 and "goes on where it stopped" in out and err == ""
+    assert len(vespa.documents) < 2000
