@@ -66,7 +66,7 @@ class TwoTower(nn.Module):
 
     def __init__(self, image_dims: int) -> None:
         super().__init__()
-        self.trigrams = nn.Parameter(0.1 * torch.randn(BUCKETS, WIDTH))
+        self.trigrams = nn.Parameter(torch.randn(BUCKETS, WIDTH))  # a mean of forty is small enough
         self.image_dims = image_dims
         self.image = nn.Linear(image_dims, WIDTH) if image_dims else None
         self.query_head = nn.Sequential(nn.Linear(WIDTH, 256), nn.ReLU(), nn.Linear(256, DIMS))
