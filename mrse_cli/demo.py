@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 
 EXAMPLES = "blue striped dress"
 
@@ -39,7 +40,7 @@ def demo(
     from mrse_cli.sample import sample
     from mrse_cli.train import train
 
-    console = Console()
+    out = console()
     began = time.perf_counter()
     if (folder / "run").exists() or not folder.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -50,8 +51,8 @@ def demo(
     def say(what: str, command: str) -> None:
         nonlocal step
         step += 1
-        console.rule(f"[bold]{step}/6 {what}[/bold] · {time.perf_counter() - began:.0f} s", align="left")
-        console.print(f"$ {command}", style="dim", soft_wrap=True)
+        out.print(f"\n{step}/6 {what} · {time.perf_counter() - began:.0f} s", style="bold")
+        out.print(f"$ {command}", style="dim")
 
     say("a catalogue with pictures, searches, judgments", f"mrse sample {catalogue}")
     sample(catalogue)
@@ -60,7 +61,7 @@ def demo(
     say("train", f"mrse train {items} --searches {searches} --judgments {judgments} --preset tiny --out {run}")
     train(items, out=run, searches=searches, judgments=judgments, preset="tiny")
     held_out = catalogue / "judgments_val.parquet"
-    console.print(f"$ mrse evaluate {run} {items} --judgments {held_out}", style="dim", soft_wrap=True)
+    out.print(f"$ mrse evaluate {run} {items} --judgments {held_out}", style="dim")
     evaluate(run, items, judgments=held_out)
 
     say("export to ONNX, into the application package", f"mrse export {run} --app {app}")
@@ -71,7 +72,7 @@ def demo(
     say("the embedded engine, and the package deployed to it", f"mrse serve-local --port {port} --data {folder}/engine")
     engine = start(folder / "engine", port)
     try:
-        console.print(f"$ mrse deploy {app} --config-server {url}", style="dim", soft_wrap=True)
+        out.print(f"$ mrse deploy {app} --config-server {url}", style="dim")
         deploy(app, config_server=url)
 
         features = run / "cache" / "features.parquet"
@@ -80,46 +81,42 @@ def demo(
         feed(searches, app=app, endpoint=url, shoppers=True)
 
         say("search", f'mrse query "{EXAMPLES}" --endpoint {url}')
-        person = _busiest(searches)
-        for title, options in (
-            ("the text, embedded in the engine: nearestNeighbor(embedding, q), q = embed(text, @query)", {}),
-            ("the same with a filter", {"filter": ["in_stock=true", "price<=60"]}),
-            ("hybrid with BM25, reciprocal rank fusion", {"profile": "hybrid"}),
-            (f"for {person}: the same words and what they clicked before", {"profile": "personal", "user": person}),
+        person, wish = _person(run)
+        for title, text, options in (
+            ("nearestNeighbor(embedding, q) with q = embed(text, @query), made in the engine", EXAMPLES, {}),
+            ("the same with a filter", EXAMPLES, {"filter": ["in_stock=true", "price<=60"]}),
+            ("hybrid with BM25, reciprocal rank fusion", EXAMPLES, {"profile": "hybrid"}),
+            ("another query, for nobody in particular", wish, {}),
+            (f"that query for {person}, who clicked before", wish, {"profile": "query_tower", "user": person}),
         ):
-            console.print(f"\n[bold]{title}[/bold]")
-            query(EXAMPLES, app=app, endpoint=url, hits=5, **options)
-        console.print(f"\nThe demo took {time.perf_counter() - began:.0f} s.")
+            out.print(f'\n"{text}": {title}', style="bold")
+            query(text, app=app, endpoint=url, hits=5, **options)
+        out.print(f"\nThe demo took {time.perf_counter() - began:.0f} s.")
         if keep:
-            _how_to_ask(console, url, engine.pid)
+            _how_to_ask(out, url, engine.pid)
     finally:
         if not keep:
             engine.terminate()
             engine.wait(30)
 
 
-def _busiest(searches: Path) -> str:
-    """The person with the most searches: somebody with a history worth showing."""
-    from collections import Counter
+def _person(run: Path) -> tuple[str, str]:
+    """Somebody with a long history, and what they searched for next: a search that training has not seen."""
+    from mrse_model.evaluation.personal import personal_searches
 
-    from mrse_model.data.contract import SearchesFile
-
-    seen: Counter[str] = Counter()
-    for batch in SearchesFile(searches).batches():
-        seen.update(user for user in batch.user_ids if user)
-    return seen.most_common(1)[0][0]
+    searches = personal_searches(run / "cache" / "examples" / "validation.parquet")
+    row = max(range(len(searches)), key=lambda row: len(searches.history[row]))
+    return searches.users[row], searches.queries[row]
 
 
-def _how_to_ask(console: Console, url: str, pid: int) -> None:
-    console.print(f"The engine is up at {url}; stop it with: kill {pid}")
-    console.print("Ask it with curl:")
+def _how_to_ask(out: Console, url: str, pid: int) -> None:
+    out.print(f"The engine is up at {url}; stop it with: kill {pid}")
+    out.print("Ask it with curl:")
     body = f'{{"queryProfile": "q2i", "query": "{EXAMPLES}", "hits": 3}}'
-    console.print(f"  curl -s {url}/search/ --json '{body}'", soft_wrap=True, markup=False)
-    console.print("and with the vespa CLI:")
+    out.print(f"  curl -s {url}/search/ --json '{body}'")
+    out.print("and with the vespa CLI:")
     yql = "select title, category from item where {targetHits: 100}nearestNeighbor(embedding, q)"
-    console.print(
+    out.print(
         f"  .venv/bin/vespa query -t {url} 'yql={yql}' 'input.query(q)=embed(text, @query)' \\\n"
         f"    'query={EXAMPLES}' ranking=ann",
-        soft_wrap=True,
-        markup=False,
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 from mrse_model.errors import InputError
 
 
@@ -31,11 +31,11 @@ def evaluate(
 
     from mrse_model.data.contract import read_catalogue, read_judgments
     from mrse_model.data.example_files import ExampleSummary, item_queries
-    from mrse_model.evaluate import measure
+    from mrse_model.evaluate import measure, pseudo_query_set
     from mrse_model.evaluation.queries import clicked_queries, judged_queries
     from mrse_model.model import META, MRSE
 
-    console = Console()
+    out = console()
     model = MRSE.from_pretrained(checkpoint)
     catalogue = read_catalogue(items, title=title)
     cache = checkpoint / "cache"
@@ -51,12 +51,13 @@ def evaluate(
     elif validation is not None:
         queries = clicked_queries("clicks after the split", validation)
     else:
-        raise InputError("the run has no validation searches", file=checkpoint, fix="Give --judgments")
+        out.print("neither judgments nor searches: the queries are pieces of titles, which says little about people")
+        queries = pseudo_query_set(catalogue)
     led_by = item_queries(cache / "examples", len(catalogue.ids))
     found = measure(model, catalogue, features, led_by, queries, validation, folder=checkpoint / "evaluation")
     if found.report is not None:
-        console.print(Markdown(found.report.markdown()))
+        out.print(Markdown(found.report.markdown()))
     if found.personal is not None:
-        console.print(Markdown(found.personal.markdown()))
+        out.print(Markdown(found.personal.markdown()))
     model.meta["metrics"] = found.metrics()
     (checkpoint / META).write_text(json.dumps(model.meta, indent=1, default=str) + "\n", "utf-8")

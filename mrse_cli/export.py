@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 from mrse_model.errors import InputError
 
 
@@ -27,12 +27,12 @@ def export(
 
     if not (app / "services.xml").is_file():
         raise InputError("no application package here", file=app, field="--app", fix="Give the folder of services.xml")
-    console = Console()
+    out = console()
     model = MRSE.from_pretrained(checkpoint)
     manifest = write(model, app / "models")
-    console.print(f"{manifest.model_version} → {app / 'models'}")
+    out.print(f"{manifest.model_version} → {app / 'models'}")
     info = manifest.image_encoder
     if info is not None and info.size:  # size 0: the user's own vectors, and no encoder of ours
         path = checkpoint / "image_encoder.onnx"
         export_onnx(load_encoder(info.name, info.size), path)
-        console.print(f"{info.name} → {path} (for mrse feed --image-encoder)")
+        out.print(f"{info.name} → {path} (for mrse feed --image-encoder)")

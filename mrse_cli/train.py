@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mrse_cli.config import Config
+from mrse_cli.console import console
 
 
 def train(
@@ -48,4 +48,4 @@ def train(
         items=items, searches=searches, judgments=judgments, features=features, feature_column=feature_column,
         encoder=encoder, title=title, examples=ExampleSettings(validation_from=validation_from),
     )  # fmt: skip
-    run(inputs, out, chosen, Console(), tensorboard)
+    run(inputs, out, chosen, console(), tensorboard)

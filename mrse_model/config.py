@@ -61,6 +61,7 @@ class StageConfig:
     batch: int = 256
     lr: float = 1e-3
     extra_negatives: int = 256
+    min_steps: int = 200  # a small catalogue is seen in more epochs
     max_steps: int = 0  # 0: as many as the epochs give
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from mrse_model.baselines.bm25 import BM25
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import KINDS
+from mrse_model.data.pseudo_queries import pseudo_queries
 from mrse_model.evaluation.personal import PersonalResult, PersonalSearches, compare_personal, personal_searches
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import Ranker, ReciprocalRankFusion, VectorRanker
@@ -44,6 +45,24 @@ class Measured:
 def catalogue_texts(catalogue: Catalogue) -> list[str]:
     """What BM25 sees of each item: the same text that the item tower reads."""
     return [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
+
+
+def pseudo_query_set(catalogue: Catalogue, most: int = 500, seed: int = 101) -> QuerySet:
+    """Pieces of titles as queries, for a catalogue without searches and judgments; another seed than training's.
+
+    Relevant are the item and those of the same title.
+    """
+    rng = np.random.default_rng(seed)
+    twins: dict[str, list[int]] = {}
+    for row, title in enumerate(catalogue.titles):
+        twins.setdefault(title, []).append(row)
+    relevant: dict[str, list[int]] = {}
+    for row in rng.permutation(len(catalogue.ids))[:most]:
+        title = catalogue.titles[row]
+        relevant[pseudo_queries(title, catalogue.categories[row], 1, rng)[0]] = twins[title]
+    rows = [np.array(some, np.int32) for some in relevant.values()]
+    grades = [np.ones(len(some), np.int16) for some in rows]
+    return QuerySet("pseudo-queries", list(relevant), rows, grades, 1, np.ones(len(rows)))
 
 
 def measure(

@@ -228,7 +228,7 @@ def _export_graph(
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    for value in (*graph.value_info, *graph.output):
+    for value in (*graph.value_info, *graph.initializer, *graph.output):
         value.name = names.get(value.name, value.name)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]

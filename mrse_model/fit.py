@@ -52,7 +52,7 @@ class Run:
         """Says what looks wrong with the training, now and in the run's report."""
         if message not in self.warnings:
             self.warnings.append(message)
-            self.console.print(f"[yellow]warning[/yellow] {message}")
+            self.console.print(f"warning: {message}", style="yellow")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def fit(
     A finished stage is not trained again: its weights are read back from state/.
     """
     train = run.train
-    total = max(1, round(stage.epochs * steps_per_epoch))
+    total = max(1, stage.min_steps, round(stage.epochs * steps_per_epoch))
     if stage.max_steps:
         total = min(total, stage.max_steps)
     path = run.folder / "state" / f"{name}.pt"

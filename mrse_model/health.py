@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import torch
 
 from mrse_model.data.example_files import ExampleSummary
@@ -43,23 +44,36 @@ def _log(run: Run) -> list[dict]:
 
 
 @torch.no_grad()
-def expert_shares(stages: Stages) -> dict[str, dict[str, float]]:
+def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float]]:
     """Per tower, each expert's share of the fused vector: how far the vector moves (1 - cosine) when the expert is
-    zeroed, over the sum of all experts' moves. Measured on the dev queries and their pool."""
-    dev, model = stages.corpus.dev, stages.model
-    query = model.query.all_experts(stages.dev_texts, *stages.no_history(len(dev.tokens)))
-    item = model.item.experts(*stages.item_inputs(dev.pool[:2000]))
-    out = {}
-    for name, tower, experts in (("query", model.query, query), ("item", model.item, item)):
+    zeroed, over the sum of all experts' moves.
+
+    Measured on examples whose person has a history and on items that have one, where there are any; else `history` is
+    left out of the shares.
+    """
+    model, rng = stages.model, np.random.default_rng(0)
+    batch = stages.examples_with_history(most)
+    if len(batch):
+        inputs = stages.query_texts[batch["query"]], *stages.histories(batch)
+    else:
+        inputs = stages.dev_texts, *stages.no_history(len(stages.dev_texts))
+    led = np.flatnonzero((stages.led >= 0).any(1))
+    rows = rng.permutation(led if len(led) else stages.items)[:most]
+    found = {}
+    for name, tower, experts, has_history in (
+        ("query", model.query, model.query.all_experts(*inputs), len(batch) > 0),
+        ("item", model.item, model.item.experts(*stages.item_inputs(rows)), len(led) > 0),
+    ):
         full = tower.dssm(experts)
-        moves = []
-        for place in range(len(EXPERTS)):
-            kept = experts.clone()
-            kept[:, place] = 0
-            moves.append(float((1 - (tower.dssm(kept) * full).sum(-1)).mean()))
-        total = max(sum(moves), 1e-9)
-        out[name] = {expert: move / total for expert, move in zip(EXPERTS, moves, strict=True)}
-    return out
+        moves = {}
+        for place, expert in enumerate(EXPERTS):
+            if expert != "history" or has_history:
+                kept = experts.clone()
+                kept[:, place] = 0
+                moves[expert] = float((1 - (tower.dssm(kept) * full).sum(-1)).mean())
+        total = max(sum(moves.values()), 1e-9)
+        found[name] = {expert: move / total for expert, move in moves.items()}
+    return found
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ class MRSE(nn.Module):
     def image_embedding(self, features: Tensor, present: Tensor) -> Tensor:
         """Frozen image features [b, F], present [b, 1] → [b, d]: unit norm, or zeros where there is no picture."""
         if self.adaptor is None:
-            return torch.zeros(len(features), self.config.model.dims, device=features.device)
+            return present * torch.zeros(1, self.config.model.dims, device=features.device)
         return self.adaptor(features) * present
 
     def text_feature(self, ids: Tensor, mask: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ class Stages:
 
         def query_of(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             ids, mask = self._query_tokens(batch["query"])
-            return query_vector(ids, mask, *self._histories(batch, rng))
+            return query_vector(ids, mask, *self.histories(batch, rng))
 
         def dev_query(ids: Tensor, mask: Tensor) -> Tensor:
             return query_vector(ids, mask, *self.no_history(len(ids)))
@@ -295,7 +295,7 @@ class Stages:
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
             blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
             rows = np.where(blank & (batch["weight"].sum(1) > 0), len(self.query_texts) - 1, batch["query"])
-            text, image, weight = self._histories(batch, rng)
+            text, image, weight = self.histories(batch, rng)
             found = query.fuse(self.query_texts[rows], text, image, weight)
 
             def vectors(some: np.ndarray) -> Tensor:
@@ -372,11 +372,21 @@ class Stages:
         ids = torch.from_numpy(ids[:, : int((ids != 0).sum(1).max())])
         return ids, (ids != 0).long()
 
-    def _histories(self, batch: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch's histories; in training some persons are unknown."""
+    def examples_with_history(self, most: int) -> np.ndarray:
+        """Up to `most` examples whose person has a history, from all over the file."""
+        examples = self.corpus.examples
+        found: list[np.ndarray] = []
+        for start in np.linspace(0, max(0, examples.count - 4096), 8).astype(int):
+            rows = examples.read(int(start), 4096)
+            found.append(rows[(rows["items"] >= 0).any(1)][: most // 8])
+        return np.concatenate(found)
+
+    def histories(self, batch: np.ndarray, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch's histories; with rng, in training, some persons are unknown."""
         items = batch["items"]
         weight = np.where(items >= 0, batch["weight"], 0)
-        weight = weight * (rng.random((len(batch), 1)) >= self.config.train.history_dropout)
+        if rng is not None:
+            weight = weight * (rng.random((len(batch), 1)) >= self.config.train.history_dropout)
         longest = max(1, int((weight > 0).sum(1).max()))
         rows = np.maximum(items[:, :longest], 0)
         kept = torch.from_numpy(weight[:, :longest].astype(np.float32))

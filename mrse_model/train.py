@@ -75,7 +75,7 @@ def train(
     run = Run(folder, config.train, console, _tensorboard(folder) if tensorboard else None)
 
     # Read and check everything before anything is made of it.
-    console.print("[bold]data[/bold]")
+    console.print("data", style="bold")
     catalogue = read_catalogue(inputs.items, title=inputs.title)
     _claim(folder, inputs, config)
     features, encoder = image_features(inputs, catalogue, cache, config, console)
@@ -123,7 +123,7 @@ def train(
     for name in ("adaptor", "ft_att", "light_bert", "vbert", "dssm"):
         if name in ("light_bert", "vbert") and name not in size.experts:
             continue
-        console.print(f"[bold]{name}[/bold]")
+        console.print(name, style="bold")
         if name == "vbert":
             corpus.queries = mine_hard_negatives(model, corpus, console)
         if name == "dssm":

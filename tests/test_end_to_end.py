@@ -1,10 +1,12 @@
-"""The main job on a small scale: train, export, deploy to the embedded engine, feed, search; and one vector by every way."""
+"""The main job on a small scale: train, export, deploy to the embedded engine, feed, search; and one vector by every
+way.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,19 @@ import pytest
 
 pytest.importorskip("torch")
 
+import onnx
 from vespa.application import Vespa
 
 from local_vespa.testing import running_engine
 from mrse_cli.deploy import deploy
 from mrse_cli.feed import feed
 from mrse_model.data.contract import read_catalogue
+from mrse_model.errors import InputError
 from mrse_model.export import export, golden_inputs
+from mrse_model.images.features import FeatureFile
+from mrse_model.manifest import Manifest, sha256
 from mrse_model.model import MRSE
 from mrse_model.serving import ExportedModel, QueryHistory
-
-from mrse_model.images.features import FeatureFile  # isort: skip
 
 ROOT = Path(__file__).parent.parent
 TEXTS = ["blue striped dress", "Red  T-Shirt, 12.5 cm!", "東京", "a b c d e f g h i j k l m n o p q r s t u v w x y z"]
@@ -115,7 +119,8 @@ def test_the_query_tower_inside_the_rank_profile_knows_the_history(shop: Shop, a
     weight = np.where(np.arange(20) < kept, golden["history_weight"][0], 0)
     hits = search(
         shop, yql='select item_id from item where brand contains "axes"', ranking="query_tower", query=text,
-        **{"input.query(tokens)": "embed(tokenizer, @query)", "input.query(history_weight)": [weight.tolist()]}, **shown,
+        **{"input.query(tokens)": "embed(tokenizer, @query)", "input.query(history_weight)": [weight.tolist()]},
+        **shown,
     )  # fmt: skip
     found = np.zeros(128)
     for hit in hits:
@@ -151,12 +156,22 @@ def test_nearest_neighbours_are_those_of_an_exact_search(shop: Shop) -> None:
 
 
 def test_a_model_that_is_not_deployed_is_refused_before_anything_is_fed(shop: Shop, tmp_path: Path) -> None:
-    from mrse_model.errors import InputError
-
     other = tmp_path / "app"
     shutil.copytree(shop.app, other)
-    manifest = other / "models" / "manifest.json"
-    version = shop.exported.manifest.model_version
-    manifest.write_text(manifest.read_text().replace(version, "mrse-ffffffffffff"))
+    another_model(other / "models")
     with pytest.raises(InputError, match="mrse-ffffffffffff"):
         feed(shop.items, app=other, endpoint=shop.url, features=shop.features, state=tmp_path / "state.sqlite")
+    answer = shop.vespa.get_data("item", read_catalogue(shop.items).ids[0], namespace="item")
+    assert answer.json["fields"]["model_version"] == shop.exported.manifest.model_version
+
+
+def another_model(models: Path) -> None:
+    """Turns the export into one of another version: the query tower's last layer is negated."""
+    path = models / "query_text.onnx"
+    graph = onnx.load(path)
+    last = max((i for i in graph.graph.initializer if i.name.endswith("dssm.out.bias")), key=lambda i: i.name)
+    last.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(last) + 1, last.name))
+    onnx.save(graph, path)
+    manifest = Manifest.load(models, check_hashes=False)
+    changed = replace(manifest.models["query_text"], sha256=sha256(path))
+    replace(manifest, model_version="mrse-ffffffffffff", models=manifest.models | {"query_text": changed}).save(models)

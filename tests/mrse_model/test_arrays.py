@@ -1,4 +1,6 @@
-"""The order of examples: complete, seeded, resumable; ragged lists; histories' weights equal in training and serving."""
+"""The order of examples: complete, seeded, resumable; ragged lists; histories' weights equal in training and
+serving.
+"""
 
 from __future__ import annotations
 

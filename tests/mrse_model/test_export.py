@@ -1,0 +1,89 @@
+"""The exported graphs: equal to torch on a golden input, within Vespa's limits, also for a model without pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import onnx
+from test_model import TITLES, small
+
+from mrse_model.errors import InputError
+from mrse_model.export import export, version_of
+from mrse_model.manifest import Manifest
+from mrse_model.model import MRSE
+from mrse_model.serving import ExportedModel, QueryHistory
+
+
+@pytest.fixture(scope="module")
+def without_pictures() -> MRSE:
+    return small(image_dims=0)
+
+
+@pytest.fixture(scope="module")
+def folder(without_pictures: MRSE, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "models"
+    export(without_pictures, path)
+    return path
+
+
+def test_a_model_without_pictures_is_served_as_torch_has_it(without_pictures: MRSE, folder: Path) -> None:
+    exported = ExportedModel.load(folder)
+    rng = np.random.default_rng(0)
+    some = QueryHistory(
+        rng.normal(size=(3, 128)).astype(np.float32), np.full((3, 128), np.nan, np.float32), np.ones(3, np.float32)
+    )
+    texts, histories = ["red dress", "", "blue jacket"], [some, None, some]
+    assert exported.query_vectors(texts, histories) == pytest.approx(
+        without_pictures.query_vectors(texts, histories), abs=1e-5
+    )
+    arguments = (TITLES[:3], [["Clothes"], [], ["Shoes", "Boots"]], None, [["red dress", "cotton"], [], []])
+    ours, theirs = exported.item_vectors(*arguments), without_pictures.item_vectors(*arguments)
+    assert ours.embedding == pytest.approx(theirs.embedding, abs=1e-5)
+    assert ours.text_feature == pytest.approx(theirs.text_feature, abs=1e-5)
+    assert np.isnan(ours.image_embedding).all()
+
+
+def test_graphs_are_what_vespa_takes(folder: Path) -> None:
+    manifest = Manifest.load(folder)
+    for name, model in manifest.models.items():
+        graph = onnx.load(folder / model.file)
+        assert (graph.ir_version, graph.opset_import[0].version) == (10, 18) == (model.ir_version, model.opset)
+        assert {p.type for p in (*model.inputs, *model.outputs)} <= {"int64", "float32"}
+        assert name == name.lower() and all(p.name == p.name.lower() for p in (*model.inputs, *model.outputs))
+        assert b"/work" not in graph.SerializeToString() and b"site-packages" not in graph.SerializeToString()
+    assert [p.shape for p in manifest.models["query_tower"].inputs] == [
+        ("batch", "tokens"), ("batch", "tokens"), ("batch", 20, 128), ("batch", 20, 128), ("batch", 20),
+    ]  # fmt: skip
+
+
+def test_the_version_follows_the_weights(without_pictures: MRSE) -> None:
+    before = version_of(without_pictures)
+    assert before == version_of(without_pictures)
+    other = small(image_dims=0)
+    other.query.dssm.out.bias.data += 1
+    assert version_of(other) != before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "query_text.onnx").unlink(), r"query_text\.onnx: .* names this file, and it is missing"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), r"tokenizer\.json: not the file that .* was written with"),
+        (lambda f: (f / "manifest.json").write_text("{"), r"manifest\.json: not JSON"),
+        (lambda f: (f / "manifest.json").write_text('{"format": 2}'), r"field format: format 2 instead of 1"),
+        (lambda f: (f / "manifest.json").unlink(), r"no exported model here"),
+    ],
+)
+def test_a_spoilt_export_says_what_is_wrong(folder: Path, tmp_path: Path, spoil, message: str) -> None:
+    import shutil
+
+    copy = tmp_path / "models"
+    shutil.copytree(folder, copy)
+    spoil(copy)
+    with pytest.raises(InputError, match=message):
+        ExportedModel.load(copy)
