@@ -223,6 +223,8 @@ def feature_type(
     does not exist, or that this engine does not have."""
     name, arguments = reference.name, reference.arguments
     field = schema.fields.get(arguments[-1]) if arguments else None
+    if reference.output is not None and name not in ("onnx", "onnxModel"):
+        raise RankingError(unsupported(f"the output '{reference.output}' of the rank feature {reference}"))
     match name, arguments:
         case "attribute", (asked,):
             if field is None or not field.attribute:

@@ -1,7 +1,8 @@
 """Which documents a cluster keeps: `<document selection>` of services.xml, applied to puts and by garbage collection.
 
-As Vespa does it: a put that is not selected is ignored, an update passes (its document is not at hand where Vespa routes
-it), and garbage collection removes what is surely not selected; where a selection has no answer, the document stays.
+As Vespa does it: a put that is not selected is ignored, an update passes (its document is not at hand where Vespa
+routes it), and garbage collection removes what is surely not selected; where a selection has no answer, the document
+stays.
 """
 
 from __future__ import annotations

@@ -249,9 +249,8 @@ class _HitRenderer:
             fields["matchfeatures"] = self._features(hit.features)
         plain = self._summary(table.schema, id, summary)
         if part.profile.summary_features:
-            plain["summaryfeatures"] = self._features(
-                feature_values(part.context, np.array([hit.row]), part.profile.summary_features)[0]
-            )
+            features = feature_values(part.context, np.array([hit.row]), part.profile.summary_features)[0]
+            plain["summaryfeatures"] = self._features(features) | {"vespa.summaryFeatures.cached": 0.0}
         if self.chosen:
             plain = {k: v for k, v in plain.items() if k in self.chosen}
         if "documentid" in plain:

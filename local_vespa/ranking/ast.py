@@ -45,10 +45,10 @@ class Text(RankingNode):
 
 @dataclass(frozen=True)
 class Reference(RankingNode):
-    """A feature, function or parameter: `attribute(price)`, `closeness(field,embedding)`, `onnx(model).output`, `lexical`.
+    """A feature, function or parameter: `attribute(price)`, `closeness(field,embedding)`, `onnx(model).output`.
 
-    `str()` is canonical, without spaces, and the key of matchfeatures is Vespa's same form. Arguments of a function of the
-    rank profile are expressions in text."""
+    `str()` is canonical, without spaces, and the key of matchfeatures is Vespa's same form. Arguments of a function of
+    the rank profile are expressions in text."""
 
     name: str
     arguments: tuple[str, ...] = ()
@@ -176,7 +176,8 @@ class Cast(RankingNode):
 
 @dataclass(frozen=True)
 class Lambda(RankingNode):
-    """`map(a, f(x)(…))` and `join(a, b, f(x,y)(…))`: the body over every cell, its parameters bound to the arguments' cells."""
+    """`map(a, f(x)(…))` and `join(a, b, f(x,y)(…))`: the body over every cell, its parameters bound to the cells of the
+    arguments."""
 
     arguments: tuple[RankingNode, ...]
     parameters: tuple[str, ...]
@@ -205,7 +206,8 @@ class Literal(RankingNode):
 
 @dataclass(frozen=True)
 class Slice(RankingNode):
-    """`t{label}`, `t{x:label, y:2}` or `t[3]`; a dimension of None is the tensor's only one."""
+    """`t{label}`, `t{x:label, y:2}` or `t[3]`; a dimension that is not named is the only mapped
+    one ('' for braces) or the only indexed one (None for brackets)."""
 
     child: RankingNode
     places: tuple[tuple[str | None, str], ...]
@@ -262,8 +264,8 @@ def walk(node: RankingNode) -> Iterator[RankingNode]:
 
 
 def features_of(node: RankingNode, functions: Mapping[str, Function] | None = None) -> frozenset[Reference]:
-    """The features that an expression needs, those of the functions it calls included; a reference to one of `functions`
-    is followed, not listed."""
+    """The features that an expression needs, those of the functions it calls included; a reference to one of
+    `functions` is followed, not listed."""
     from .parse import parse_expression
 
     found: set[Reference] = set()

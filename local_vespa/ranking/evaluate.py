@@ -44,7 +44,8 @@ class Evaluator:
     """Evaluates the expressions of one rank profile for n candidates of one query.
 
     `functions`: the profile's, by name. `resolve`: gives a feature that is not one of them (attribute, query, constant,
-    closeness, bm25, onnx, firstPhase, …); it is asked once a feature. Functions without parameters are computed once."""
+    closeness, bm25, onnx, firstPhase, …); it is asked once a feature. Functions without parameters are computed
+    once."""
 
     def __init__(self, functions: Mapping[str, Function], resolve: Callable[[Reference], Value], n: int) -> None:
         self._functions, self._resolve, self._n = functions, resolve, n
@@ -191,7 +192,8 @@ class Evaluator:
         return Value(TensorType.of("float", [Dimension("d0", 1), Dimension("d1", node.size)]), out, {})
 
     def _normalized(self, node: Normalized, bound: Bound) -> Value:
-        """LinearNormalizer.java and ReciprocalRankNormalizer.java; the candidates are in the order of their relevance."""
+        """LinearNormalizer.java and ReciprocalRankNormalizer.java; the candidates are in the order of their
+        relevance."""
         scores = self._value(node.child, bound).scores(self._n).copy()
         if node.kind == "linear":
             limit = float(np.finfo(np.float32).max)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +30,8 @@ def joined(left: Value, right: Value, function: Callable[[Any, Any], Any]) -> Va
     if kind.mapped:
         shape = tuple(len(labels[d.name]) for d in kind.mapped)
         sides = [there for there in (a_there, b_there) if there is not None]
-        present = sides[0] if len(sides) == 1 else sides[0] & sides[1]
-        present = np.broadcast_to(present, (len(present), *shape))
+        both: np.ndarray = sides[0] if len(sides) == 1 else np.logical_and(sides[0], sides[1])
+        present = np.broadcast_to(both, (len(both), *shape))
     if not kind.is_scalar and kind.cell == "float":  # a number joins in the precision of the tensor
         a, b = a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
     cells = np.asarray(function(a, b), kind.dtype)
@@ -69,7 +70,8 @@ def reduced(value: Value, aggregator: str, dimensions: tuple[str, ...]) -> Value
     if not kind.mapped:
         return Value(kind, result, {})
     gone = tuple(i for i, d in enumerate(value.type.mapped, 1) if kind.dimension(d.name) is None)
-    return _masked(kind, result, labels, value.present.any(gone) if gone else value.present)
+    present: np.ndarray = np.any(value.present, gone) if gone else value.present
+    return _masked(kind, result, labels, present)
 
 
 def _aggregate(cells: np.ndarray, there: np.ndarray | None, aggregator: str, axes: tuple[int, ...], count: Any) -> Any:
@@ -78,14 +80,18 @@ def _aggregate(cells: np.ndarray, there: np.ndarray | None, aggregator: str, axe
         return np.broadcast_to(count, shape).astype(np.float64)
     if aggregator == "median":
         hidden = cells.astype(np.float64) if there is None else np.where(there, cells, np.nan)
-        return np.median(hidden, axes) if there is None else np.nanmedian(hidden, axes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a candidate without any cell
+            return np.nanmedian(hidden, axes)
     if there is not None and aggregator in _FILL:
         cells = np.where(there, cells, _FILL[aggregator])
     if aggregator == "avg":
         return cells.sum(axes) / count
-    return {"sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min}[aggregator](
-        cells, axes, **({"initial": _FILL[aggregator]} if aggregator in ("max", "min") else {})
-    )
+    if aggregator in ("sum", "prod"):
+        return cells.sum(axes) if aggregator == "sum" else cells.prod(axes)
+    if aggregator == "max":
+        return cells.max(axes, initial=-np.inf) if cells.dtype.kind == "f" else cells.max(axes)
+    return cells.min(axes, initial=np.inf) if cells.dtype.kind == "f" else cells.min(axes)
 
 
 def renamed(value: Value, before: tuple[str, ...], after: tuple[str, ...]) -> Value:
@@ -162,10 +168,11 @@ def chosen(condition: Value, then: Value, otherwise: Value) -> Value:
         labels[d.name] = tuple(dict.fromkeys(label for part in known for label in part))
     (a, a_there), (b, b_there), (c, _) = (_aligned(v, kind, labels) for v in (then, otherwise, condition))
     cells = np.where(c != 0, a, b)
-    present = None
+    present: np.ndarray | None = None
     if kind.mapped:
         simple = condition.cells.reshape(-1, *([1] * len(kind.mapped))) != 0 if condition.type.is_scalar else True
-        present = np.where(simple, a_there, b_there)
+        assert a_there is not None and b_there is not None
+        present = np.asarray(np.where(simple, a_there, b_there))
     shape = tuple(len(labels[d.name]) if d.size is None else d.size for d in kind.dimensions)
     return _masked(kind, np.broadcast_to(np.asarray(cells, kind.dtype), (len(cells), *shape)), labels, present)
 
@@ -187,8 +194,8 @@ def _common(left: Value, right: Value, name: str) -> tuple[str, ...]:
 def _aligned(
     value: Value, kind: TensorType, labels: dict[str, tuple[str, ...]]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """A value's cells with an axis for each dimension of a type (1 where it lacks it) and its mapped axes over the given
-    labels; and its presence, with an axis for each mapped dimension."""
+    """A value's cells with an axis for each dimension of a type (1 where it lacks it) and its mapped axes over the
+    given labels; and its presence, with an axis for each mapped dimension."""
     cells, present = value.cells, value.present
     for position, d in enumerate(value.type.mapped):
         known, wanted = value.labels[d.name], labels.get(d.name, value.labels[d.name])

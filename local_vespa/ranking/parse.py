@@ -34,11 +34,12 @@ from .operators import BINARY_FUNCTIONS, UNARY_FUNCTIONS
 
 AGGREGATORS = ("avg", "count", "max", "median", "min", "prod", "sum")
 _PRECEDENCE = {
-    "||": 1, "&&": 2, "==": 3, "!=": 3, "~=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "in": 3, "+": 4, "-": 4, "*": 5, "/": 5,
-    "%": 5, "^": 7,
+    "||": 1, "&&": 2, "==": 3, "!=": 3, "~=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "in": 3, "+": 4, "-": 4, "*": 5,
+    "/": 5, "%": 5, "^": 7,
 }  # fmt: skip
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_@$][\w@$]*)|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    r"""\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_@$][\w@$]*)"""
+    r"""|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
     r"""|(?P<mark>\|\||&&|[=!~<>]=|[-+*/%^<>!(),.:{}\[\]]))"""
 )
 _UNSUPPORTED = (
@@ -151,19 +152,19 @@ class _Parser:
         node = self.primary()
         while True:
             if self.take("{"):
-                node = Slice(node, tuple(self.places("}")))
+                node = Slice(node, tuple(self.places("}", "")))
             elif self.take("["):
-                node = Slice(node, tuple(self.places("]")))
+                node = Slice(node, tuple(self.places("]", None)))
             else:
                 return node
 
-    def places(self, close: str) -> list[tuple[str | None, str]]:
+    def places(self, close: str, unnamed: str | None) -> list[tuple[str | None, str]]:
         found: list[tuple[str | None, str]] = []
         while not self.take(close):
             if found:
                 self.need(",")
             first = self.label()
-            found.append((first, self.label()) if self.take(":") else (None, first))
+            found.append((first, self.label()) if self.take(":") else (unnamed, first))
         return found
 
     def label(self) -> str:
@@ -198,10 +199,8 @@ class _Parser:
             return Number(0.0)
         if name == "tensor" and (self.peek("(") or self.peek("<")):
             return self.tensor()
-        if self.peek("("):
-            if node := self.function(name):
-                return node
-        return self.reference(name)
+        called = self.function(name) if self.peek("(") else None
+        return called or self.reference(name)
 
     def tensor(self) -> RankingNode:
         """A tensor's type, then `(body)` or `:literal`."""
@@ -296,6 +295,8 @@ class _Parser:
                 return Reduce(child, aggregator, self.names())
             case "max" | "min":
                 parts = self.listed(")")
+                if not parts:
+                    raise self.error(f"{name} takes one argument or more")
                 if len(parts) == 1:
                     return Reduce(parts[0], name)
                 if len(parts) == 2:

@@ -91,15 +91,18 @@ def sliced(kind: TensorType, places: tuple[tuple[str | None, str], ...]) -> tupl
     """The type that a slice leaves, and the label or index of each dimension it takes. Raises RankingError."""
     taken: dict[str, str] = {}
     for name, label in places:
-        if name is None:
-            if len(kind.dimensions) != 1:
+        if name is None or name == "":
+            only = kind.indexed if name is None else kind.mapped or kind.indexed
+            if len(only) != 1:
                 raise RankingError(f"a slice of {kind} must name its dimension")
-            name = kind.dimensions[0].name
+            name = only[0].name
         found = kind.dimension(name)
         if found is None:
             raise RankingError(f"cannot slice dimension '{name}' of {kind}: it has no such dimension")
         if found.size is not None and not (label.isdigit() and int(label) < found.size):
             raise RankingError(f"cannot slice {kind} at {name}:{label}")
+        if name in taken:
+            raise RankingError(f"a slice of {kind} takes the dimension '{name}' twice")
         taken[name] = label
     left = [d for d in kind.dimensions if d.name not in taken]
     return (TensorType.of(kind.cell, left) if left else DOUBLE), taken
@@ -203,7 +206,7 @@ def _as_dimension(
 ) -> str | None:
     """`max(t, x)` where x is no value but a dimension of t: then it is a reduce."""
     right = node.right
-    if isinstance(right, Reference) and not right.arguments and right.output is None:
-        if right.name not in bound and right.name not in functions and left.dimension(right.name) is not None:
-            return right.name
-    return None
+    if not isinstance(right, Reference) or right.arguments or right.output is not None:
+        return None
+    is_value = right.name in bound or right.name in functions
+    return right.name if not is_value and left.dimension(right.name) is not None else None

@@ -13,8 +13,8 @@ from .ast import RankingError
 
 
 def string_number(text: str) -> float:
-    """The number that a string stands for in rank expressions (a string attribute compared with "text"): equal for equal
-    strings only; not Vespa's own number."""
+    """The number that a string stands for in rank expressions (a string attribute compared with "text"): equal for
+    equal strings only; not Vespa's own number."""
     return float(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big"))
 
 
@@ -23,8 +23,8 @@ class Value:
     """One tensor for all candidates (first axis 1: shared) or one each (first axis n).
 
     `cells`: [1 | n, *one axis a dimension in the order of type.dimensions]; a mapped dimension's axis runs over
-    `labels[name]`, the union of its labels over all candidates. `present`: bool [1 | n, *mapped axes], which blocks a candidate
-    has; None where there is no mapped dimension. Absent blocks hold 0."""
+    `labels[name]`, the union of its labels over all candidates. `present`: bool [1 | n, *mapped axes], which blocks
+    a candidate has; None where there is no mapped dimension. Absent blocks hold 0."""
 
     type: TensorType
     cells: np.ndarray

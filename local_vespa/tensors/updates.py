@@ -25,8 +25,8 @@ def update_tensor(tensor: Tensor, operation: str, value: Any) -> Tensor:
     `modify`: {"operation": "replace" | "add" | "multiply", "cells" | "blocks": …, "create": bool}. `add`: cells or
     blocks. `remove`: {"addresses": […]}.
 
-    `assign` is parse_document_tensor. A missing field is Tensor.empty(type) for `add`, and for a `modify` with `create`;
-    every other update leaves it missing. Raises TensorError."""
+    `assign` is parse_document_tensor. A missing field is Tensor.empty(type) for `add`, and for a `modify` with
+    `create`; every other update leaves it missing. Raises TensorError."""
     if not isinstance(value, dict):
         raise TensorError(f"A tensor update '{operation}' takes an object")
     if operation == "modify":

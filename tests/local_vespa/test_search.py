@@ -147,7 +147,10 @@ def test_onnx_in_a_rank_profile_and_summary_features(shop):
     scores = {h["fields"]["title"]: h["relevance"] for h in answer["children"]}
     for id, vector in VECTORS.items():
         assert scores[TITLE[id]] == pytest.approx(2 * sum((n + 1) * v for n, v in enumerate(vector)), abs=1e-5)
-    assert answer["children"][0]["fields"]["summaryfeatures"].keys() == {"attribute(price)"}
+    assert answer["children"][0]["fields"]["summaryfeatures"].keys() == {
+        "attribute(price)",
+        "vespa.summaryFeatures.cached",
+    }
 
 
 def test_embed_makes_the_query_vector(shop):
