@@ -21,6 +21,7 @@ from .parameters import Parameters, read
 from .schema import INTEGERS, Schema
 from .search import Hit, Outcome, Part, Plan, feature_values, run
 from .sorting import criterion, parse_sorting
+from .store import Row
 from .table import Table
 from .tensors import FORMATS, Tensor
 from .values import decode, is_undefined, json_value
@@ -158,18 +159,20 @@ def _render(
     unknown = not any(renderer.knows(p.schema) for p in outcome.parts)
     if unknown:
         errors.append(QueryError(INVALID_PARAMETER, f"Summary '{summary}' does not exist"))
-    shown = [renderer.hit(h, next(p for p in outcome.parts if p.schema == h.schema)) for h in outcome.hits]
+    parts = {p.schema: p for p in outcome.parts}
+    renderer.fetch([parts[h.schema].table.ids[h.row] for h in outcome.hits])
+    shown = [renderer.hit(h, parts[h.schema]) for h in outcome.hits]
     answer = _root(outcome.total, errors)
     root = answer["root"]
-    parts = len(plan.schemas)
+    asked = len(plan.schemas)
     count = sum(p.table.count for p in outcome.parts)
     coverage = {
         "coverage": 100,
         "documents": count,
         "full": True,
         "nodes": len(outcome.parts),
-        "results": parts,
-        "resultsFull": parts,
+        "results": asked,
+        "resultsFull": asked,
     }
     root = (
         {k: v for k, v in root.items() if k != "errors"}
@@ -227,6 +230,11 @@ class _HitRenderer:
         self.engine, self.application, self.plan = engine, application, plan
         self.summary, self.tensors = summary, tensors
         self.chosen = frozenset(plan.query.fields)
+        self._rows: dict[str, Row] = {}
+
+    def fetch(self, ids: list[str]) -> None:
+        """Reads the documents of hits that are about to be rendered, in one go."""
+        self._rows = self.engine.store.get_all(ids)
 
     def knows(self, schema: str, summary: str | None = None) -> bool:
         """Whether a type has the summary class."""
@@ -267,14 +275,16 @@ class _HitRenderer:
 
     def _summary(self, schema: Schema, id: str, summary: str) -> dict[str, Any]:
         """The fields of a summary class of a document as it is stored now."""
-        row = self.engine.store.get(id)
-        if row is None:
-            return {}
-        fields = decode(schema, row[2], row[3])
         if summary == "default":
             names = {"documentid": "documentid"} | {n: n for n, f in schema.fields.items() if f.summary}
         else:
             names = schema.summaries[summary]
+        if self.chosen:
+            names = {name: source for name, source in names.items() if name in self.chosen}
+        row = self._rows.get(id) or self.engine.store.get(id)
+        if row is None:
+            return {}
+        fields = decode(schema, row[2], row[3], set(names.values()))
         shown: dict[str, Any] = {"sddocname": schema.name}
         for name, source in names.items():
             if source == "documentid":

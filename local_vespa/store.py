@@ -66,6 +66,16 @@ class Store:
         connection = self.writer if writer else self.reader
         return connection.execute("SELECT id, schema, fields, cells FROM document WHERE id=?", (id,)).fetchone()
 
+    def get_all(self, ids: list[str]) -> dict[str, Row]:
+        """Several documents by id."""
+        found: dict[str, Row] = {}
+        for start in range(0, len(ids), 500):
+            part = ids[start : start + 500]
+            marks = ",".join("?" * len(part))
+            rows = self.reader.execute(f"SELECT id, schema, fields, cells FROM document WHERE id IN ({marks})", part)
+            found |= {row[0]: row for row in rows}
+        return found
+
     def put(self, id: str, schema: str, fields: bytes, cells: bytes) -> None:
         """Writes a document in the open transaction."""
         self.writer.execute(

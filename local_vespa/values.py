@@ -6,7 +6,7 @@ set), a Tensor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -148,16 +148,17 @@ def encode(fields: Mapping[str, Any]) -> tuple[bytes, bytes]:
     return orjson.dumps({"f": plain, "t": tensors}), b"".join(cells)
 
 
-def decode(schema: Schema, plain: bytes, cells: bytes) -> Fields:
-    """The fields that `encode` stored; those that the schema no longer has are left out."""
+def decode(schema: Schema, plain: bytes, cells: bytes, only: Container[str] | None = None) -> Fields:
+    """The fields that `encode` stored, or `only` some; those that the schema no longer has are left out."""
     stored = orjson.loads(plain)
     fields: Fields = {}
     for name, value in stored["f"].items():
-        if (field := schema.fields.get(name)) is not None and field.type.tensor is None:
+        field = schema.fields.get(name) if only is None or name in only else None
+        if field is not None and field.type.tensor is None:
             fields[name] = {k: w for k, w in value} if field.type.collection == "weightedset" else value
     at = 0
     for name, (labels, size) in stored["t"].items():
-        field = schema.fields.get(name)
+        field = schema.fields.get(name) if only is None or name in only else None
         if field is not None and field.type.tensor is not None:
             fields[name] = _unpacked(field.type.tensor, tuple(tuple(block) for block in labels), cells[at : at + size])
         at += size

@@ -119,6 +119,7 @@ class VectorColumn:
     def nearest(self, query: np.ndarray, k: int, allowed: np.ndarray, approximate: bool) -> np.ndarray:
         """The rows of the k nearest vectors among the allowed ones (bool [rows]), nearest first."""
         self._flush()
+        _faiss.omp_set_num_threads(1)  # for this thread: OpenMP's own threads would spin against the other searches
         query = self._rounded(query).reshape(1, -1)
         allowed = allowed & self._present.view
         left, total = int(np.count_nonzero(allowed)), len(allowed)

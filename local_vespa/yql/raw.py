@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def split_pipe(text: str) -> tuple[str, str | None]:
     return text, None
 
 
+@lru_cache(512)
 def parse_raw(text: str) -> RawStatement:
     """The raw statement of a text without grouping. Raises YqlError with the position."""
     try:
