@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mrse_model.baselines.two_tower import progress
 from mrse_model.config import ModelConfig
 from mrse_model.errors import InputError
 from mrse_model.experts import NGrams, TextEncoder
@@ -87,11 +88,14 @@ class TextTwoTower:
         positives: Sequence[NDArray[np.int32]],
         *,
         cpu_seconds: float = 240.0,
+        steps: int | None = None,
         batch: int = 256,
         lr: float = 1e-3,
         temperature: float = 0.1,
     ) -> int:
-        """MNSCE with as many uniform negatives as the batch has, for that much CPU time. Returns the pairs seen."""
+        """MNSCE with as many uniform negatives as the batch has, for that much CPU time, or `steps` steps.
+        Returns the pairs seen.
+        """
         tokens, _ = token_matrix(self._tokenizer, queries, self._limit)
         pairs = np.array([(q, item) for q, items in enumerate(positives) for item in items], np.int64)
         if not len(pairs):
@@ -100,7 +104,7 @@ class TextTwoTower:
         modules = nn.ModuleList([self.query, self.item]).train()
         optimizer = torch.optim.Adam(modules.parameters(), lr=lr)
         began, seen = time.process_time(), 0
-        while (share := (time.process_time() - began) / cpu_seconds) < 1:
+        while (share := progress(seen // batch, steps, began, cpu_seconds)) < 1:
             some = pairs[self._rng.integers(len(pairs), size=batch)]
             rows = np.concatenate([some[:, 1], self._rng.integers(len(self._ids), size=batch)])
             codes = some[:, :1] * len(self._ids) + rows

@@ -61,6 +61,11 @@ class Bags:
         return Bag(torch.from_numpy(distinct.astype(np.int64)), torch.from_numpy(share))
 
 
+def progress(step: int, steps: int | None, began: float, cpu_seconds: float) -> float:
+    """How much of a training is done, 0 to 1: by steps if they are given, else by CPU time since `began`."""
+    return step / steps if steps else (time.process_time() - began) / cpu_seconds
+
+
 class TwoTower(nn.Module):
     """image_dims 0 makes it blind."""
 
@@ -80,14 +85,16 @@ class TwoTower(nn.Module):
 
     def queries(self, bag: Bag) -> Tensor:
         """→ [b, 128], unit norm."""
-        return F.normalize(self.query_head(self.text(bag)), dim=1)
+        text = self.text(bag)
+        return F.normalize(text + self.query_head(text), dim=1)
 
     def items(self, bag: Bag, features: Tensor | None) -> Tensor:
         """features [b, F], zeros for no picture → [b, 128], unit norm."""
-        parts = [self.text(bag)]
+        text = self.text(bag)
+        parts = [text]
         if self.image is not None and features is not None:
             parts.append(self.image(features))
-        return F.normalize(self.item_head(torch.cat(parts, 1)), dim=1)
+        return F.normalize(text + self.item_head(torch.cat(parts, 1)), dim=1)
 
 
 class TrainedTwoTower:
@@ -109,6 +116,7 @@ class TrainedTwoTower:
         negatives: Sequence[NDArray[np.int32]],
         *,
         cpu_seconds: float = 240.0,
+        steps: int | None = None,
         batch: int = 512,
         lr: float = 2e-3,
     ) -> int:
@@ -116,6 +124,7 @@ class TrainedTwoTower:
 
         A query's other positives in the batch are masked; a query without near misses gets a random item. Time is CPU
         time of the process (240 s are two minutes of two cores), so that other work on the machine does not shorten it.
+        With `steps` it is that many steps instead.
         """
         bags = Bags(queries)
         optimizer = torch.optim.Adam(self.model.parameters(), lr=lr, fused=True)
@@ -123,10 +132,9 @@ class TrainedTwoTower:
         known = np.unique(pairs[:, 0] * len(self.bags) + pairs[:, 1])
         began, seen = time.process_time(), 0
         self.model.train()
-        while time.process_time() - began < cpu_seconds:
+        while (share := progress(seen // batch, steps, began, cpu_seconds)) < 1:
             some = pairs[self._rng.integers(len(pairs), size=batch)]
             hard = np.array([self._hard(negatives[q]) for q in some[:, 0]])
-            share = (time.process_time() - began) / cpu_seconds
             for group in optimizer.param_groups:
                 group["lr"] = lr * max(0.02, 1 - share)
             loss = self._loss(bags, some[:, 0], some[:, 1], hard, known)
