@@ -294,7 +294,10 @@ class Matcher:
             case yql.Range():
                 return np.zeros(len(self.table.ids), bool)
             case yql.Regex() if not numbers:
-                pattern = re.compile(node.pattern, 0 if searched.cased else re.IGNORECASE)
+                try:
+                    pattern = re.compile(node.pattern, 0 if searched.cased else re.IGNORECASE)
+                except re.error as e:
+                    raise QueryError(ILLEGAL_QUERY, f"The regular expression '{node.pattern}' is invalid: {e}") from e
                 return column.where(lambda value: pattern.search(value) is not None)  # type: ignore[union-attr]
         raise QueryError(
             ILLEGAL_QUERY,

@@ -3,6 +3,7 @@ names."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -92,6 +93,10 @@ class Parameters:
         for name, value in self.values.items():
             if any(name == r or (r.endswith(".") and name.startswith(r)) for r in REFUSED) and value not in ("", None):
                 raise QueryError(ILLEGAL_QUERY, unsupported(f"the query parameter '{name}'"))
+        if not re.fullmatch(r"\s*\d*\.?\d+\s*(s|ms|us|µs|ks|min)?\s*", self.text("timeout") or "1"):
+            raise QueryError(
+                ILLEGAL_QUERY, f"Could not set 'timeout': '{self.values['timeout']}' is not a valid duration"
+            )
         if self.flag("ranking.listFeatures"):
             raise QueryError(ILLEGAL_QUERY, unsupported("ranking.listFeatures"))
         if self.integer("trace.level", 0) > 0:

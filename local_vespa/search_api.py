@@ -139,6 +139,8 @@ def _sources(application: Application, query: yql.Query, parameters: Parameters)
     restrict = parameters.text("model.restrict")
     if restrict:
         found = tuple(s for s in found if s in {r.strip() for r in restrict.split(",")})
+        if not found:
+            raise QueryError(INVALID_PARAMETER, f"No searched document type is in model.restrict '{restrict}'")
     return found
 
 

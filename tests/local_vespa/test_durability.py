@@ -97,3 +97,17 @@ def test_a_port_in_use_is_refused(tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_second_port_for_deployments(tmp_path):
+    port, deploy_port = free_port(), free_port()
+    process = start(tmp_path, port, "--deploy-port", str(deploy_port))
+    try:
+        deploy(f"http://127.0.0.1:{deploy_port}", zipped(package_files()))
+        base = "/application/v2/tenant/default/application/default/environment/prod/region/default/instance/default"
+        status, found = ask(f"http://127.0.0.1:{deploy_port}", f"{base}/serviceconverge")
+        assert status == 200 and found["converged"] and found["services"][0]["port"] == port
+        assert ask(f"http://127.0.0.1:{port}", "/document/v1/shop/thing/docid/a", {"fields": {"stock": 1}})[0] == 200
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
