@@ -77,7 +77,7 @@ def test_text_towers_learn_the_synonyms(world, kind):
     tower = TextTwoTower(kind, texts, tokenizer, table)
     # Texts alone cannot tell the colours apart, so every item of the kind is right.
     same_kind = [np.flatnonzero([text == texts[p[0]] for text in texts]) for p in positives]
-    tower.fit(queries, same_kind, steps=40, batch=32, lr=3e-3)
+    tower.fit(queries, same_kind, steps=70, batch=32, lr=2e-3)
     ranker = VectorRanker(kind, tower.query_vectors, tower.items())
     assert precision(ranker, queries, same_kind) > 0.9
 
