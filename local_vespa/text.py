@@ -17,7 +17,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from krovetzstemmer import Stemmer
+
+try:
+    from krovetzstemmer import Stemmer
+except ImportError as e:
+    raise ImportError("local_vespa stems as Vespa does with KrovetzStemmer: pip install KrovetzStemmer==0.8") from e
 
 _WORD = re.compile(r"[^\W_]+")
 _MARKS = re.compile("[\u0300-\u036f]+")
