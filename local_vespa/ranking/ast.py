@@ -205,12 +205,78 @@ class Literal(RankingNode):
 
 
 @dataclass(frozen=True)
+class Cells(RankingNode):
+    """`tensor(x{}):{a: body, b: body}`: computed cells, each with its address in the order of the dimensions."""
+
+    type: TensorType
+    addresses: tuple[tuple[str, ...], ...]
+    bodies: tuple[RankingNode, ...]
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return self.bodies
+
+
+@dataclass(frozen=True)
 class Slice(RankingNode):
-    """`t{label}`, `t{x:label, y:2}` or `t[3]`; a dimension that is not named is the only mapped
-    one ('' for braces) or the only indexed one (None for brackets)."""
+    """`t{label}`, `t{x:label, y:(1 + 1)}` or `t[3]`; a dimension that is not named is the only mapped
+    one ('' for braces) or the only indexed one (None for brackets). A label is text or an expression."""
 
     child: RankingNode
-    places: tuple[tuple[str | None, str], ...]
+    places: tuple[tuple[str | None, str | RankingNode], ...]
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child, *(label for _, label in self.places if isinstance(label, RankingNode)))
+
+
+@dataclass(frozen=True)
+class Merge(RankingNode):
+    """`merge(a, b, f(x,y)(…))`: the cells of both, where both have one the body of the two."""
+
+    left: RankingNode
+    right: RankingNode
+    parameters: tuple[str, ...]
+    body: RankingNode
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Subspaces(RankingNode):
+    """`map_subspaces(t, f(x)(…))` and, with `keep`, `filter_subspaces(t, f(x)(…))`: the body over each block."""
+
+    child: RankingNode
+    parameter: str
+    body: RankingNode
+    keep: bool = False
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
+
+
+@dataclass(frozen=True)
+class CellOrder(RankingNode):
+    """`cell_order(t, max)`: each cell's place, from 0, when the cells are sorted (max: the greatest is first)."""
+
+    child: RankingNode
+    descending: bool
+
+    @property
+    def children(self) -> tuple[RankingNode, ...]:
+        return (self.child,)
+
+
+@dataclass(frozen=True)
+class Unpack(RankingNode):
+    """`unpack_bits(t, cell)`: eight cells for each int8, the highest bit first where `big`."""
+
+    child: RankingNode
+    cell: str
+    big: bool
 
     @property
     def children(self) -> tuple[RankingNode, ...]:
@@ -259,7 +325,7 @@ def walk(node: RankingNode) -> Iterator[RankingNode]:
     yield node
     for child in node.children:
         yield from walk(child)
-    if isinstance(node, (Lambda, Generate)):
+    if isinstance(node, (Lambda, Generate, Merge, Subspaces)):
         yield from walk(node.body)
 
 
@@ -284,8 +350,10 @@ def features_of(node: RankingNode, functions: Mapping[str, Function] | None = No
                 found.add(start)
         for child in start.children:
             visit(child, bound)
-        if isinstance(start, Lambda):
+        if isinstance(start, (Lambda, Merge)):
             visit(start.body, bound | set(start.parameters))
+        elif isinstance(start, Subspaces):
+            visit(start.body, bound | {start.parameter})
         elif isinstance(start, Generate):
             visit(start.body, bound | set(start.type.names))
 

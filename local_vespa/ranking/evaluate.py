@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ..tensors import TensorType, parse_query_tensor, round_cells
-from . import operations
+from . import operations, subspaces
 from .ast import (
     Among,
     Binary,
     Cast,
+    CellOrder,
+    Cells,
     Concat,
     Function,
     Generate,
@@ -19,6 +21,7 @@ from .ast import (
     Inverted,
     Lambda,
     Literal,
+    Merge,
     Negative,
     Normalized,
     Number,
@@ -28,13 +31,15 @@ from .ast import (
     Reference,
     Rename,
     Slice,
+    Subspaces,
     Text,
     Tokens,
     Unary,
+    Unpack,
 )
 from .operators import ALL_BINARY, UNARY_FUNCTIONS
 from .parse import parse_expression
-from .types import _as_dimension
+from .types import named_places
 from .value import Value, string_number
 
 Bound = Mapping[str, Value]
@@ -100,7 +105,26 @@ class Evaluator:
             case Literal():
                 return Value.shared(parse_query_tensor(node.type, node.text))
             case Slice():
-                return operations.sliced(self._value(node.child, bound), node.places)
+                return self._slice(node, bound)
+            case Cells():
+                bodies = [self._value(body, bound) for body in node.bodies]
+                return subspaces.from_cells(node.type, node.addresses, bodies)
+            case Merge():
+                left, right = self._value(node.left, bound), self._value(node.right, bound)
+                names = node.parameters
+                return subspaces.merged(
+                    left, right, lambda *both: self._value(node.body, {**bound, **dict(zip(names, both, strict=True))})
+                )
+            case Subspaces():
+                return subspaces.each_block(
+                    self._value(node.child, bound),
+                    lambda block: self._value(node.body, {**bound, node.parameter: block}),
+                    node.keep,
+                )
+            case CellOrder():
+                return subspaces.cell_order(self._value(node.child, bound), node.descending)
+            case Unpack():
+                return subspaces.unpacked(self._value(node.child, bound), node.cell, node.big)
             case Tokens():
                 return self._tokens(node, bound)
             case Normalized():
@@ -124,8 +148,6 @@ class Evaluator:
 
     def _binary(self, node: Binary, bound: Bound) -> Value:
         left = self._value(node.left, bound)
-        if node.operator in ("max", "min") and (name := _as_dimension(node, left.type, bound, self._functions)):
-            return operations.reduced(left, node.operator, (name,))
         return operations.joined(left, self._value(node.right, bound), ALL_BINARY[node.operator])
 
     def _reduce(self, node: Reduce, bound: Bound) -> Value:
@@ -144,6 +166,15 @@ class Evaluator:
             equal = operations.joined(child, self._value(value, bound), np.equal)
             found = operations.joined(found, equal, ALL_BINARY["||"])
         return found
+
+    def _slice(self, node: Slice, bound: Bound) -> Value:
+        child = self._value(node.child, bound)
+        taken = named_places(child.type, node.places)
+        if any(isinstance(label, RankingNode) for label in taken.values()):
+            return subspaces.picked(
+                child, {k: self._value(v, bound) if isinstance(v, RankingNode) else v for k, v in taken.items()}
+            )
+        return operations.sliced(child, tuple((name, str(label)) for name, label in taken.items()))
 
     def _lambda(self, node: Lambda, bound: Bound) -> Value:
         arguments = [self._value(a, bound) for a in node.arguments]

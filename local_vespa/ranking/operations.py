@@ -18,14 +18,16 @@ _FILL = {"max": -np.inf, "min": np.inf, "prod": 1.0}
 def mapped(value: Value, function: Callable[[Any], Any]) -> Value:
     """A function of every cell."""
     kind = types.decayed(value.type)
-    return _masked(kind, np.asarray(function(value.cells), kind.dtype), value.labels, value.present)
+    return masked(
+        kind, np.asarray(function(value.cells.astype(kind.dtype, copy=False)), kind.dtype), value.labels, value.present
+    )
 
 
 def joined(left: Value, right: Value, function: Callable[[Any, Any], Any]) -> Value:
     """A function of every pair of cells whose common dimensions agree."""
     kind = types.joined(left.type, right.type)
     labels = {d.name: _common(left, right, d.name) for d in kind.mapped}
-    (a, a_there), (b, b_there) = (_aligned(value, kind, labels) for value in (left, right))
+    (a, a_there), (b, b_there) = (aligned(value, kind, labels) for value in (left, right))
     present = None
     if kind.mapped:
         shape = tuple(len(labels[d.name]) for d in kind.mapped)
@@ -36,7 +38,7 @@ def joined(left: Value, right: Value, function: Callable[[Any, Any], Any]) -> Va
         a, b = a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
     cells = np.asarray(function(a, b), kind.dtype)
     shape = tuple(len(labels[d.name]) if d.size is None else d.size for d in kind.dimensions)
-    return _masked(kind, np.broadcast_to(cells, (len(cells), *shape)), labels, present)
+    return masked(kind, np.broadcast_to(cells, (len(cells), *shape)), labels, present)
 
 
 def dot(left: Value, right: Value, dimensions: tuple[str, ...]) -> Value | None:
@@ -71,7 +73,7 @@ def reduced(value: Value, aggregator: str, dimensions: tuple[str, ...]) -> Value
         return Value(kind, result, {})
     gone = tuple(i for i, d in enumerate(value.type.mapped, 1) if kind.dimension(d.name) is None)
     present: np.ndarray = np.any(value.present, gone) if gone else value.present
-    return _masked(kind, result, labels, present)
+    return masked(kind, result, labels, present)
 
 
 def _aggregate(cells: np.ndarray, there: np.ndarray | None, aggregator: str, axes: tuple[int, ...], count: Any) -> Any:
@@ -115,7 +117,7 @@ def concatenated(left: Value, right: Value, dimension: str) -> Value:
     axis = 1 + kind.names.index(dimension)
     sides, there = [], []
     for value in (left, right):
-        cells, present = _aligned(value, kind, labels)
+        cells, present = aligned(value, kind, labels)
         size = cells.shape[axis]
         shape = [len(labels[d.name]) if d.size is None else d.size for d in kind.dimensions]
         shape[axis - 1] = size
@@ -128,7 +130,7 @@ def concatenated(left: Value, right: Value, dimension: str) -> Value:
     if kind.mapped:
         present = there[0] if len(there) == 1 else there[0] & there[1]
         present = np.broadcast_to(present, (len(present), *(len(labels[d.name]) for d in kind.mapped)))
-    return _masked(kind, np.asarray(whole, kind.dtype), labels, present)
+    return masked(kind, np.asarray(whole, kind.dtype), labels, present)
 
 
 def sliced(value: Value, places: tuple[tuple[str | None, str], ...]) -> Value:
@@ -166,7 +168,7 @@ def chosen(condition: Value, then: Value, otherwise: Value) -> Value:
     for d in kind.mapped:
         known = [v.labels[d.name] for v in (then, otherwise, condition) if d.name in v.labels]
         labels[d.name] = tuple(dict.fromkeys(label for part in known for label in part))
-    (a, a_there), (b, b_there), (c, _) = (_aligned(v, kind, labels) for v in (then, otherwise, condition))
+    (a, a_there), (b, b_there), (c, _) = (aligned(v, kind, labels) for v in (then, otherwise, condition))
     cells = np.where(c != 0, a, b)
     present: np.ndarray | None = None
     if kind.mapped:
@@ -174,15 +176,15 @@ def chosen(condition: Value, then: Value, otherwise: Value) -> Value:
         assert a_there is not None and b_there is not None
         present = np.asarray(np.where(simple, a_there, b_there))
     shape = tuple(len(labels[d.name]) if d.size is None else d.size for d in kind.dimensions)
-    return _masked(kind, np.broadcast_to(np.asarray(cells, kind.dtype), (len(cells), *shape)), labels, present)
+    return masked(kind, np.broadcast_to(np.asarray(cells, kind.dtype), (len(cells), *shape)), labels, present)
 
 
 def expanded(value: Value, shape: Value) -> Value:
     """A value repeated over the dimensions of another one that it lacks."""
-    cells, _ = _aligned(value, shape.type, shape.labels)
+    cells, _ = aligned(value, shape.type, shape.labels)
     n = max(len(cells), shape.n)
     whole = np.broadcast_to(cells, (n, *shape.cells.shape[1:]))
-    return _masked(shape.type, np.asarray(whole, shape.type.dtype), shape.labels, shape.present)
+    return masked(shape.type, np.asarray(whole, shape.type.dtype), shape.labels, shape.present)
 
 
 def _common(left: Value, right: Value, name: str) -> tuple[str, ...]:
@@ -191,9 +193,7 @@ def _common(left: Value, right: Value, name: str) -> tuple[str, ...]:
     return sides[0] if len(sides) == 1 or sides[0] == sides[1] else tuple(x for x in sides[0] if x in set(sides[1]))
 
 
-def _aligned(
-    value: Value, kind: TensorType, labels: dict[str, tuple[str, ...]]
-) -> tuple[np.ndarray, np.ndarray | None]:
+def aligned(value: Value, kind: TensorType, labels: dict[str, tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray | None]:
     """A value's cells with an axis for each dimension of a type (1 where it lacks it) and its mapped axes over the
     given labels; and its presence, with an axis for each mapped dimension."""
     cells, present = value.cells, value.present
@@ -218,7 +218,7 @@ def _aligned(
     return cells, present
 
 
-def _masked(
+def masked(
     kind: TensorType, cells: np.ndarray, labels: dict[str, tuple[str, ...]], present: np.ndarray | None
 ) -> Value:
     """A value whose absent blocks hold 0."""

@@ -14,12 +14,17 @@ def _fmod(a: Any, b: Any) -> Any:
     return np.fmod(a, b)
 
 
+def _int8(a: Any) -> np.ndarray:
+    return np.trunc(np.asarray(a)).astype(np.int64).astype(np.int8)
+
+
 def _bit(a: Any, b: Any) -> Any:
-    return ((np.asarray(a).astype(np.int64) >> np.asarray(b).astype(np.int64)) & 1).astype(np.float64)
+    at = np.trunc(np.asarray(b)).astype(np.int64)
+    return np.where((at >= 0) & (at < 8), (_int8(a) >> np.clip(at, 0, 7)) & 1, 0).astype(np.float64)
 
 
 def _hamming(a: Any, b: Any) -> Any:
-    return np.bitwise_count(np.asarray(a).astype(np.int8).view(np.uint8) ^ np.asarray(b).astype(np.int8).view(np.uint8))
+    return np.bitwise_count(_int8(a).view(np.uint8) ^ _int8(b).view(np.uint8))
 
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -60,7 +65,6 @@ UNARY_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "ceil": np.ceil,
     "cos": np.cos,
     "cosh": np.cosh,
-    "cube": lambda a: a * a * a,
     "elu": lambda a: np.where(a < 0, np.exp(a) - 1, a),
     "erf": lambda a: _erf(a).astype(np.asarray(a).dtype),
     "exp": np.exp,

@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from ..tensors import TensorError, TensorType
+import numpy as np
+
+from ..tensors import TensorError, TensorType, parse_query_tensor
+from ..tensors.types import CELL_TYPES
 from .ast import (
     Among,
     Binary,
     Cast,
+    CellOrder,
+    Cells,
     Concat,
     Generate,
     If,
     Inverted,
     Lambda,
     Literal,
+    Merge,
     Negative,
     Normalized,
     Number,
@@ -25,35 +31,24 @@ from .ast import (
     Reference,
     Rename,
     Slice,
+    Subspaces,
     Text,
     Tokens,
     Unary,
+    Unpack,
     Unsupported,
+    walk,
 )
+from .composites import bound_names, normalized, plain_index, similarity
 from .operators import BINARY_FUNCTIONS, UNARY_FUNCTIONS
+from .reader import Reader
 
 AGGREGATORS = ("avg", "count", "max", "median", "min", "prod", "sum")
 _PRECEDENCE = {
     "||": 1, "&&": 2, "==": 3, "!=": 3, "~=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "in": 3, "+": 4, "-": 4, "*": 5,
     "/": 5, "%": 5, "^": 7,
 }  # fmt: skip
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_@$][\w@$]*)"""
-    r"""|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
-    r"""|(?P<mark>\|\||&&|[=!~<>]=|[-+*/%^<>!(),.:{}\[\]]))"""
-)
-_UNSUPPORTED = (
-    "random",
-    "diag",
-    "argmin",
-    "unpack_bits",
-    "merge",
-    "map_subspaces",
-    "filter_subspaces",
-    "remap",
-    "top",
-    "foreach",
-)
+_UNSUPPORTED = ("random", "foreach")
 MAX_DEPTH, MAX_LENGTH = 200, 100_000
 
 
@@ -80,41 +75,7 @@ def parse_feature(text: str) -> Reference:
     return node
 
 
-class _Parser:
-    def __init__(self, text: str) -> None:
-        self.text, self.at, self.depth = text, 0, 0
-
-    def error(self, problem: str) -> RankingError:
-        return RankingError(f"Could not parse '{self.text}': {problem} at position {self.at}")
-
-    def _match(self) -> re.Match[str] | None:
-        return _TOKEN.match(self.text, self.at)
-
-    def peek(self, mark: str) -> bool:
-        found = self._match()
-        return found is not None and (found["mark"] == mark or found["name"] == mark)
-
-    def take(self, mark: str) -> bool:
-        if self.peek(mark):
-            self.at = self._match().end()  # type: ignore[union-attr]
-            return True
-        return False
-
-    def need(self, mark: str) -> None:
-        if not self.take(mark):
-            raise self.error(f"expected '{mark}'")
-
-    def name(self) -> str:
-        found = self._match()
-        if found is None or found["name"] is None:
-            raise self.error("expected a name")
-        self.at = found.end()
-        return found["name"]
-
-    def end(self) -> None:
-        if self.text[self.at :].strip():
-            raise self.error("unexpected text")
-
+class _Parser(Reader):
     def expression(self, least: int) -> RankingNode:
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -145,10 +106,10 @@ class _Parser:
 
     def unary(self) -> RankingNode:
         if self.take("-"):
-            child = self.expression(6)
+            child = self.signed()
             return Number(-child.value) if isinstance(child, Number) else Negative(child)
         if self.take("!"):
-            return Inverted(self.expression(6))
+            return Inverted(self.signed())
         node = self.primary()
         while True:
             if self.take("{"):
@@ -158,23 +119,34 @@ class _Parser:
             else:
                 return node
 
-    def places(self, close: str, unnamed: str | None) -> list[tuple[str | None, str]]:
-        found: list[tuple[str | None, str]] = []
+    def signed(self) -> RankingNode:
+        """What a sign stands before: another sign or a value, closer than any operator."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.error("nested too deeply")
+        node = self.unary()
+        self.depth -= 1
+        return node
+
+    def places(self, close: str, unnamed: str | None) -> list[tuple[str | None, str | RankingNode]]:
+        """The places of a slice: labels, names and labels, or (in brackets and parentheses) expressions."""
+        if close == "]":
+            return [(None, plain_index(node)) for node in self.listed(close)]
+        found: list[tuple[str | None, str | RankingNode]] = []
         while not self.take(close):
             if found:
                 self.need(",")
+            if self.take("("):
+                found.append((unnamed, self.closed(self.expression(0))))
+                continue
             first = self.label()
-            found.append((first, self.label()) if self.take(":") else (unnamed, first))
+            if not self.take(":"):
+                found.append((unnamed, first))
+            elif self.take("("):
+                found.append((first, self.closed(self.expression(0))))
+            else:
+                found.append((first, self.label()))
         return found
-
-    def label(self) -> str:
-        match = self._match()
-        if match is not None and match["mark"] == "(":
-            raise Unsupported(f"local_vespa does not support computed labels in '{self.text}'")
-        if match is None or match["mark"] is not None:
-            raise self.error("expected a label")
-        self.at = match.end()
-        return match["text"][1:-1] if match["text"] else match["number"] or match["name"]
 
     def primary(self) -> RankingNode:
         found = self._match()
@@ -216,7 +188,13 @@ class _Parser:
         if self.take(":"):
             start = self.at
             self.skip_literal()
-            return Literal(kind, self.text[start : self.at].strip())
+            literal = self.text[start : self.at].strip()
+            try:
+                parse_query_tensor(kind, literal)
+                return Literal(kind, literal)
+            except TensorError:
+                self.at = start
+                return self.computed(kind)
         self.need("(")
         body = self.expression(0)
         self.need(")")
@@ -224,15 +202,60 @@ class _Parser:
             raise Unsupported(f"local_vespa does not support generated tensors with mapped dimensions: '{self.text}'")
         return Generate(kind, body)
 
-    def skip_literal(self) -> None:
-        depth = 0
-        while self.at < len(self.text):
-            c = self.text[self.at]
-            depth += (c in "{[") - (c in "}]")
-            self.at += 1
-            if depth == 0 and c in "}]":
+    def computed(self, kind: TensorType) -> Cells:
+        """`{a: body, {x:b}: body}` or `[body, body]`, also nested: cells that are expressions."""
+        addresses: list[tuple[str, ...]] = []
+        bodies: list[RankingNode] = []
+
+        def block(labels: dict[str, str]) -> None:
+            if not kind.indexed:
+                cell(labels, self.expression(0))
                 return
-        raise self.error("a tensor literal is never closed")
+            flat = self.nested()
+            if len(flat) != kind.block_size:
+                raise self.error(f"expected {kind.block_size} cells of {kind}")
+            for place, body in zip(np.ndindex(*kind.shape), flat, strict=True):
+                indices = dict(zip((d.name for d in kind.indexed), map(str, place), strict=True))
+                cell({**labels, **indices}, body)
+
+        def cell(labels: dict[str, str], body: RankingNode) -> None:
+            if labels.keys() != set(kind.names):
+                raise self.error(f"the cells of {kind} need a label for each dimension")
+            addresses.append(tuple(labels[name] for name in kind.names))
+            bodies.append(body)
+
+        if not kind.mapped:
+            block({})
+            return Cells(kind, tuple(addresses), tuple(bodies))
+        self.need("{")
+        while not self.take("}"):
+            if addresses:
+                self.need(",")
+            if self.take("{"):
+                given: dict[str, str] = {}
+                for name, label in self.places("}", ""):
+                    if not name or not isinstance(label, str):
+                        raise self.error("expected dimensions and labels")
+                    given[name] = label
+                self.need(":")
+                cell(given, self.expression(0)) if len(given) == len(kind.names) else block(given)
+            else:
+                label = self.label()
+                self.need(":")
+                if len(kind.mapped) != 1:
+                    raise self.error(f"the labels of {kind} need their dimensions")
+                block({kind.mapped[0].name: label})
+        return Cells(kind, tuple(addresses), tuple(bodies))
+
+    def nested(self) -> list[RankingNode]:
+        """The expressions of nested brackets, in order."""
+        self.need("[")
+        found: list[RankingNode] = []
+        while not self.take("]"):
+            if found:
+                self.need(",")
+            found += self.nested() if self.peek("[") else [self.expression(0)]
+        return found
 
     def reference(self, name: str) -> Reference:
         arguments: tuple[str, ...] = ()
@@ -244,35 +267,6 @@ class _Parser:
             while self.take("."):
                 output += "." + self.name()
         return Reference(name, arguments, output)
-
-    def arguments(self) -> tuple[str, ...]:
-        """The arguments of a feature as text without blanks, from behind the opening parenthesis on."""
-        found, depth, start = [], 0, self.at
-        quote = ""
-        while self.at < len(self.text):
-            c = self.text[self.at]
-            self.at += 1
-            if quote:
-                quote = "" if c == quote else quote
-            elif c in "\"'":
-                quote = c
-            elif c in "([{":
-                depth += 1
-            elif c in ")]}" and depth:
-                depth -= 1
-            elif c in ",)":
-                found.append(self.text[start : self.at - 1].strip())
-                start = self.at
-                if c == ")":
-                    return tuple(self.plain(a) for a in found if a)
-        raise self.error("expected ')'")
-
-    @staticmethod
-    def plain(argument: str) -> str:
-        """An argument in its canonical form: quotes around a plain word do not count."""
-        if argument[0] == argument[-1] and argument[0] in "\"'" and re.fullmatch(r"[\w@.-]+", argument[1:-1]):
-            return argument[1:-1]
-        return argument if argument[0] in "\"'" else re.sub(r"\s+", "", argument)
 
     def function(self, name: str) -> RankingNode | None:
         """A built-in function's call, its opening parenthesis next; None for a feature."""
@@ -295,13 +289,11 @@ class _Parser:
                 return Reduce(child, aggregator, self.names())
             case "max" | "min":
                 parts = self.listed(")")
-                if not parts:
-                    raise self.error(f"{name} takes one argument or more")
-                if len(parts) == 1:
-                    return Reduce(parts[0], name)
-                if len(parts) == 2:
-                    return Binary(name, *parts)
-                return Reduce(parts[0], name, tuple(self.dimension(p) for p in parts[1:]))
+                if len(parts) != 2:
+                    raise self.error(
+                        f"{name} takes two arguments; over the cells of one tensor it is reduce(t, {name})"
+                    )
+                return Binary(name, *parts)
             case _ if name in AGGREGATORS:
                 return Reduce(self.expression(0), name, self.names())
             case "map":
@@ -314,6 +306,43 @@ class _Parser:
                 right = self.expression(0)
                 self.need(",")
                 return self.closed(Lambda((left, right), *self.lambda_(2)))
+            case "merge":
+                left, right = self.some(2)
+                self.need(",")
+                return self.closed(Merge(left, right, *self.lambda_(2)))
+            case "map_subspaces" | "filter_subspaces":
+                child = self.expression(0)
+                self.need(",")
+                (parameter,), body = self.lambda_(1)
+                return self.closed(Subspaces(child, parameter, body, name == "filter_subspaces"))
+            case "cell_order":
+                child = self.expression(0)
+                order = self.names()
+                if order not in (("max",), ("min",)):
+                    raise self.error("cell_order takes a tensor, then max or min")
+                return CellOrder(child, order == ("max",))
+            case "top":
+                count, child = self.some(2)
+                best = Binary("<", CellOrder(child, True), count)
+                return self.closed(Binary("*", child, Subspaces(best, "s", Reference("s"), True)))
+            case "unpack_bits":
+                child = self.expression(0)
+                options = self.names()
+                cell = next((o for o in options if o in CELL_TYPES), "float")
+                if any(o not in (*CELL_TYPES, "big", "little") for o in options) or len(options) > 2:
+                    raise self.error("unpack_bits takes a tensor, then a cell type, then big or little")
+                return Unpack(child, cell, "little" not in options)
+            case "range" | "diag":
+                end = self.text.find(")", self.at)
+                try:
+                    kind = TensorType.parse(f"tensor({self.text[self.at : end]})")
+                except TensorError as e:
+                    raise self.error(str(e)) from e
+                self.at = end + 1
+                indices = [Reference(d.name) for d in kind.indexed]
+                if kind.mapped or len(indices) != (1 if name == "range" else 2):
+                    raise self.error(f"{name} takes {'one indexed dimension' if name == 'range' else 'two'}")
+                return Generate(kind, indices[0] if name == "range" else Binary("==", *indices))
             case "rename":
                 child = self.expression(0)
                 self.need(",")
@@ -330,21 +359,21 @@ class _Parser:
             case "cell_cast":
                 child = self.expression(0)
                 (cell,) = self.names() or ("",)
-                if cell not in ("double", "float", "bfloat16", "int8"):
+                if cell not in CELL_TYPES:
                     raise self.error(f"unknown cell type '{cell}'")
                 return Cast(child, cell)
             case "expand":
                 child = self.expression(0)
                 (dimension,) = self.names() or ("",)
                 return Binary("*", child, Generate(TensorType.parse(f"tensor<int8>({dimension}[1])"), Number(1.0)))
-            case "l1_normalize" | "l2_normalize" | "softmax" | "argmax":
+            case "l1_normalize" | "l2_normalize" | "softmax" | "argmax" | "argmin":
                 child = self.expression(0)
-                return _normalized(name, child, self.names())
+                return normalized(name, child, self.names())
             case "cosine_similarity" | "euclidean_distance" | "matmul":
                 left = self.expression(0)
                 self.need(",")
                 right = self.expression(0)
-                return _similarity(name, left, right, self.names())
+                return similarity(name, left, right, self.names())
             case "xw_plus_b":
                 parts = self.some(3)
                 product = Reduce(Binary("*", parts[0], parts[1]), "sum", self.names())
@@ -403,25 +432,6 @@ class _Parser:
             found.append(self.expression(0))
         return found
 
-    def names(self) -> tuple[str, ...]:
-        """`, a, b)`: names up to the closing parenthesis."""
-        found = []
-        while not self.take(")"):
-            self.need(",")
-            found.append(self.name())
-        return tuple(found)
-
-    def group(self) -> tuple[str, ...]:
-        """A name, or several in parentheses."""
-        if not self.take("("):
-            return (self.name(),)
-        return (self.name(), *self.names())
-
-    def dimension(self, node: RankingNode) -> str:
-        if isinstance(node, Reference) and not node.arguments and not node.output:
-            return node.name
-        raise self.error("expected a dimension")
-
     def lambda_(self, count: int) -> tuple[tuple[str, ...], RankingNode]:
         """`f(x, y)(body)`"""
         if self.name() != "f":
@@ -432,25 +442,8 @@ class _Parser:
         self.need("(")
         body = self.expression(0)
         self.need(")")
+        known = {*parameters, *bound_names(body)}
+        for node in walk(body):
+            if isinstance(node, Reference) and (node.arguments or node.name not in known):
+                raise self.error(f"the function of a lambda accesses '{node}' outside its scope")
         return parameters, body
-
-
-def _normalized(name: str, child: RankingNode, dimensions: tuple[str, ...]) -> RankingNode:
-    if name == "argmax":
-        return Binary("==", child, Reduce(child, "max", dimensions))
-    if name == "softmax":
-        exponential = Unary("exp", child)
-        return Binary("/", exponential, Reduce(exponential, "sum", dimensions))
-    if name == "l1_normalize":
-        return Binary("/", child, Reduce(child, "sum", dimensions))
-    return Binary("/", child, Unary("sqrt", Reduce(Binary("*", child, child), "sum", dimensions)))
-
-
-def _similarity(name: str, left: RankingNode, right: RankingNode, dimensions: tuple[str, ...]) -> RankingNode:
-    if name == "euclidean_distance":
-        return Unary("sqrt", Reduce(Unary("square", Binary("-", left, right)), "sum", dimensions))
-    product = Reduce(Binary("*", left, right), "sum", dimensions)
-    if name == "matmul":
-        return product
-    squares = [Reduce(Binary("*", side, side), "sum", dimensions) for side in (left, right)]
-    return Binary("/", product, Unary("sqrt", Binary("*", *squares)))

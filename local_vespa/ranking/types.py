@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..tensors import DOUBLE, TensorType
+from ..tensors import DOUBLE, TensorError, TensorType
 from ..tensors.types import Dimension
 from .ast import (
     Among,
     Binary,
     Cast,
+    CellOrder,
+    Cells,
     Concat,
     Function,
     Generate,
     If,
     Lambda,
     Literal,
+    Merge,
     Normalized,
     Number,
     RankingError,
@@ -24,8 +27,10 @@ from .ast import (
     Reference,
     Rename,
     Slice,
+    Subspaces,
     Text,
     Tokens,
+    Unpack,
     Unsupported,
 )
 from .parse import parse_expression
@@ -87,9 +92,52 @@ def concatenated(left: TensorType, right: TensorType, dimension: str) -> TensorT
     return TensorType.of(cell, [*rest.dimensions, Dimension(dimension, sizes)])
 
 
-def sliced(kind: TensorType, places: tuple[tuple[str | None, str], ...]) -> tuple[TensorType, dict[str, str]]:
-    """The type that a slice leaves, and the label or index of each dimension it takes. Raises RankingError."""
-    taken: dict[str, str] = {}
+def merged(left: TensorType, right: TensorType) -> TensorType:
+    """The type of a merge: both have the same dimensions. Raises RankingError."""
+    if left.dimensions != right.dimensions:
+        raise RankingError(f"cannot merge {left} and {right}: their dimensions differ")
+    return joined(left, right)
+
+
+def block_type(kind: TensorType) -> TensorType:
+    """The type of one block: the indexed dimensions only."""
+    return TensorType.of(kind.cell, list(kind.indexed)) if kind.indexed else DOUBLE
+
+
+def mapped_subspaces(kind: TensorType, inner: TensorType) -> TensorType:
+    """The type of map_subspaces: the mapped dimensions around the type that the function gives. Raises RankingError."""
+    if inner.mapped:
+        raise RankingError(f"the function of map_subspaces must give a dense tensor, not {inner}")
+    if {d.name for d in kind.mapped} & set(inner.names):
+        raise RankingError(f"the function of map_subspaces gives {inner}, which has a dimension of {kind} again")
+    cell = decayed(kind).cell if inner.is_scalar else inner.cell
+    return TensorType.of(cell, [*kind.mapped, *inner.dimensions])
+
+
+def unpacked(kind: TensorType, cell: str) -> TensorType:
+    """The type of unpack_bits. Raises RankingError."""
+    if kind.cell != "int8" or len(kind.indexed) != 1:
+        raise RankingError(f"unpack_bits takes an int8 tensor with one indexed dimension, not {kind}")
+    return TensorType.of(cell, [Dimension(d.name, d.size * 8 if d.size else None) for d in kind.dimensions])
+
+
+def picked(kind: TensorType, computed: Mapping[str, TensorType], names: tuple[str, ...]) -> TensorType:
+    """The type of a slice with computed labels: what is left, and the dimensions of the labels. Raises RankingError."""
+    rest = {d.name: d for d in kind.dimensions if d.name not in names}
+    for label in computed.values():
+        if label.mapped:
+            raise RankingError(f"the label of a slice must be a number, not {label}")
+        for d in label.dimensions:
+            if rest.setdefault(d.name, d) != d:
+                raise RankingError(f"the label {label} of a slice of {kind} has a dimension of it again")
+    return TensorType.of(kind.cell, list(rest.values())) if rest else DOUBLE
+
+
+def named_places(
+    kind: TensorType, places: tuple[tuple[str | None, str | RankingNode], ...]
+) -> dict[str, str | RankingNode]:
+    """The label, index or expression of each dimension that a slice takes. Raises RankingError."""
+    taken: dict[str, str | RankingNode] = {}
     for name, label in places:
         if name is None or name == "":
             only = kind.indexed if name is None else kind.mapped or kind.indexed
@@ -99,11 +147,17 @@ def sliced(kind: TensorType, places: tuple[tuple[str | None, str], ...]) -> tupl
         found = kind.dimension(name)
         if found is None:
             raise RankingError(f"cannot slice dimension '{name}' of {kind}: it has no such dimension")
-        if found.size is not None and not (label.isdigit() and int(label) < found.size):
+        if isinstance(label, str) and found.size is not None and not (label.isdigit() and int(label) < found.size):
             raise RankingError(f"cannot slice {kind} at {name}:{label}")
         if name in taken:
             raise RankingError(f"a slice of {kind} takes the dimension '{name}' twice")
         taken[name] = label
+    return taken
+
+
+def sliced(kind: TensorType, places: tuple[tuple[str | None, str], ...]) -> tuple[TensorType, dict[str, str]]:
+    """The type that a slice by labels leaves, and the label or index of each dimension. Raises RankingError."""
+    taken = {name: str(label) for name, label in named_places(kind, places).items()}
     left = [d for d in kind.dimensions if d.name not in taken]
     return (TensorType.of(kind.cell, left) if left else DOUBLE), taken
 
@@ -113,7 +167,10 @@ def infer_type(
 ) -> TensorType:
     """The type of an expression's value. `type_of` gives that of a feature and raises for an unknown one.
     Raises RankingError where tensors do not fit together, as Vespa does at deploy."""
-    return _Inference(type_of, functions or {}).type(node, {})
+    try:
+        return _Inference(type_of, functions or {}).type(node, {})
+    except TensorError as error:  # such as a dimension that a rename gives twice
+        raise RankingError(str(error)) from error
 
 
 class _Inference:
@@ -131,8 +188,6 @@ class _Inference:
                 return self._reference(node, bound)
             case Binary():
                 left = self.type(node.left, bound)
-                if node.operator in ("max", "min") and (dimension := _as_dimension(node, left, bound, self.functions)):
-                    return reduced(left, (dimension,))
                 return joined(left, self.type(node.right, bound))
             case If():
                 condition = self.type(node.condition, bound)
@@ -166,7 +221,30 @@ class _Inference:
             case Literal():
                 return node.type
             case Slice():
-                return sliced(self.type(node.child, bound), node.places)[0]
+                kind = self.type(node.child, bound)
+                taken = named_places(kind, node.places)
+                computed = {k: self.type(v, bound) for k, v in taken.items() if isinstance(v, RankingNode)}
+                return picked(kind, computed, tuple(taken))
+            case Cells():
+                for body in node.bodies:
+                    inner = self.type(body, bound)
+                    if not inner.is_scalar:
+                        raise RankingError(f"a cell of {node.type} must be a number, not {inner}")
+                return node.type
+            case Merge():
+                whole = merged(self.type(node.left, bound), self.type(node.right, bound))
+                inner = self.type(node.body, {**bound, **dict.fromkeys(node.parameters, DOUBLE)})
+                if not inner.is_scalar:
+                    raise RankingError("the function of a merge must give a number")
+                return whole
+            case Subspaces():
+                kind = self.type(node.child, bound)
+                inner = self.type(node.body, {**bound, node.parameter: block_type(kind)})
+                return kind if node.keep else mapped_subspaces(kind, inner)
+            case CellOrder():
+                return decayed(self.type(node.child, bound))
+            case Unpack():
+                return unpacked(self.type(node.child, bound), node.cell)
             case Tokens():
                 for part in node.parts:
                     kind = self.type(part, bound)
@@ -199,14 +277,3 @@ class _Inference:
             return self.type(function.body, dict(zip(function.parameters, arguments, strict=True)))
         finally:
             self._path.pop()
-
-
-def _as_dimension(
-    node: Binary, left: TensorType, bound: Mapping[str, object], functions: Mapping[str, object]
-) -> str | None:
-    """`max(t, x)` where x is no value but a dimension of t: then it is a reduce."""
-    right = node.right
-    if not isinstance(right, Reference) or right.arguments or right.output is not None:
-        return None
-    is_value = right.name in bound or right.name in functions
-    return right.name if not is_value and left.dimension(right.name) is not None else None

@@ -1,4 +1,4 @@
-"""Ranking expressions held to the answers of Vespa's own evaluator (data/make_ranking_cases.py says how they were made)."""
+"""Ranking expressions held to the answers of Vespa's own evaluator; data/make_ranking_cases.py recorded them."""
 
 import json
 import re
@@ -59,14 +59,13 @@ def test_equal_to_vespas_evaluator(rows):
             found = answer(text, rows)
         except Unsupported:
             unsupported += 1
-            print("UNSUPPORTED", text)
             continue
-        except (RankingError, ValueError, IndexError, KeyError, AssertionError, TypeError) as error:
+        except RankingError as error:
             wrong.append(f"{text}: {error}")
             continue
         if same(found, wanted, 1e-6 if wanted.type.cell == "double" else 2e-6):
             equal += 1
         else:
             wrong.append(f"{text}: {found} instead of {wanted}")
-    assert not wrong, f"{len(wrong)} of {len(RECORDED['cases'])}:\n" + "\n".join(wrong)
-    assert equal >= 1_000 and unsupported <= 20
+    assert not wrong, f"{len(wrong)} of {len(RECORDED['cases'])}:\n" + "\n".join(wrong[:40])
+    assert equal >= 1_300 and unsupported <= 2
