@@ -15,7 +15,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP2Settings
 from granian.server.embed import Server
 
-from . import deploy_api, model_api
+from . import deploy_api, model_api, stemming
 from .deploy_api import DeployApi
 from .document_api import DocumentApi
 from .engine import Engine
@@ -104,6 +104,8 @@ def _require_free(host: str, port: int) -> None:
 
 
 def _announce(host: str, port: int, data: Path, deploy_port: int | None) -> None:
+    if not stemming.EXACT:
+        log.warning(stemming.WARNING)
     try:
         local = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -2,8 +2,7 @@
 
 The words are Vespa's for English: SimpleTokenizer's (runs of letters and digits), NFKC, lower case, accents dropped,
 Krovetz stems. The index is ours and not a library's because every candidate of a query needs its exact BM25 (with
-Vespa's
-formula, exact field lengths, live documents only) and its positions; tantivy rounds lengths above 40 words, counts
+Vespa's formula, exact field lengths, live documents only) and its positions; tantivy rounds lengths above 40 words, counts
 deleted documents and gives no positions.
 """
 
@@ -18,14 +17,10 @@ from functools import lru_cache
 
 import numpy as np
 
-try:
-    from krovetzstemmer import Stemmer
-except ImportError as e:
-    raise ImportError("local_vespa stems as Vespa does with KrovetzStemmer: pip install KrovetzStemmer==0.8") from e
+from .stemming import stem
 
 _WORD = re.compile(r"[^\W_]+")
 _MARKS = re.compile("[\u0300-\u036f]+")
-_stem = Stemmer().stem
 ELEMENT = 1 << 16  # words of different elements of an array are at least so far apart
 
 K1, B = 1.2, 0.75
@@ -37,7 +32,7 @@ def normalized(word: str, stemming: bool = True, normalizing: bool = True) -> st
     word = unicodedata.normalize("NFKC", word).lower()
     if normalizing and not word.isascii():
         word = _MARKS.sub("", unicodedata.normalize("NFD", word))
-    return _stem(word) or word if stemming and word.isascii() else word
+    return stem(word) or word if stemming and word.isascii() else word
 
 
 def tokens(text: str, stemming: bool = True, normalizing: bool = True) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from local_vespa.stemming import EXACT
 from local_vespa.text import TextIndex, idf, tokens, union
 
 LIVE = np.ones(1000, bool)
@@ -19,6 +20,10 @@ def index_of(*texts):
     return index
 
 
+needs_kstem = pytest.mark.skipif(not EXACT, reason="KrovetzStemmer is not installed (it needs a C++ compiler)")
+
+
+@needs_kstem
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
