@@ -1,7 +1,7 @@
 """English stems: KStem, as Vespa's (com.yahoo.language.simple.kstem), by the package KrovetzStemmer.
 
-That package comes as source and needs a C++ compiler. Without it the engine still runs, with Harman's plural rules (1991)
-instead, says so in its log, and may then match other words than Vespa does.
+That package comes as source and needs a C++ compiler. Without it the engine still runs, with Harman's plural rules
+(1991) instead, says so in its log, and may then match other words than Vespa does.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The words are Vespa's for English: SimpleTokenizer's (runs of letters and digits), NFKC, lower case, accents dropped,
 Krovetz stems. The index is ours and not a library's because every candidate of a query needs its exact BM25 (with
-Vespa's formula, exact field lengths, live documents only) and its positions; tantivy rounds lengths above 40 words, counts
-deleted documents and gives no positions.
+Vespa's formula, exact field lengths, live documents only) and its positions; tantivy rounds lengths above 40 words,
+counts deleted documents and gives no positions.
 """
 
 from __future__ import annotations

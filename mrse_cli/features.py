@@ -19,7 +19,7 @@ def features(
         typer.Option(
             help="efficientnet-lite0, efficientnet-lite0-stages, or clip:, siglip:, hf: and a name or folder."
         ),
-    ] = "efficientnet-lite0",
+    ] = "efficientnet-lite0-stages",
     size: Annotated[int | None, typer.Option(help="Pixels of a side. Default: the encoder's own.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
     threads: Annotated[int | None, typer.Option(help="Threads. Default: all cores.")] = None,

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = {"mrse_model", "feeders", "retrieval", "local_vespa", "mrse_cli", "app_tools"}
-WITHOUT_TORCH = {"mrse_model.errors", "mrse_model.manifest", "mrse_model.serving", "mrse_model.texts", "mrse_model.data"}
+WITHOUT_TORCH = {f"mrse_model.{name}" for name in ("errors", "manifest", "serving", "texts", "data")}
 MAY = {
     "mrse_model": set(),
     "local_vespa": set(),
