@@ -74,7 +74,10 @@ class TextEncoder(nn.Module):
         super().__init__()
         width = config.bert_dims
         self.embed, self.position = nn.Embedding(config.vocab_size, width), nn.Embedding(tokens, width)
-        nn.init.normal_(self.embed.weight, std=0.5 * width**-0.25)
+        # Large, so that at first a text is the sum of its words and the layers add to it: with the towers' same
+        # start, the
+        # same word already matches itself (dev/LOG.md, 2026-11-23: the scale decides how fast the experts learn).
+        nn.init.normal_(self.embed.weight, std=1.0)
         nn.init.normal_(self.position.weight, std=0.02)
         self.blocks = nn.ModuleList(Block(width, config.bert_heads, config.dropout) for _ in range(config.bert_layers))
         self.norm = nn.LayerNorm(width)

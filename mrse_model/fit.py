@@ -19,6 +19,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from mrse_model.config import StageConfig, TrainConfig
+from mrse_model.errors import InputError
 
 Losses = dict[str, Tensor]  # "loss" and whatever else is worth a line in the log
 
@@ -66,6 +67,13 @@ class Outcome:
     examples_per_second: float
 
 
+def uses_bf16(setting: str) -> bool:
+    """Whether to train in bfloat16: `on`, `off`, or `auto`, where the processor has instructions for it."""
+    if setting not in ("auto", "on", "off"):
+        raise InputError(f"{setting!r} instead of auto, on or off", field="train.bf16")
+    return setting == "on" or (setting == "auto" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def learning_rate(step: int, steps: int, top: float) -> float:
     """Linear warm-up over the first twentieth, then a cosine to a twentieth of the top."""
     warm = max(1, steps // 20)
@@ -100,7 +108,8 @@ def fit(
         total = min(total, stage.max_steps)
     path = run.folder / "state" / f"{name}.pt"
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(parameters, lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    low_precision = uses_bf16(train.bf16)
     step, best, best_weights, stale, began, seen = 0, -1.0, None, 0, time.perf_counter(), 0
     if path.is_file():
         state = torch.load(path, weights_only=True)
@@ -146,7 +155,8 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, total, stage.lr)
         modules.train()
-        values = losses(batch, rng)
+        with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+            values = losses(batch, rng)
         optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

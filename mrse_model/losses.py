@@ -12,6 +12,15 @@ from torch import Tensor
 HIDDEN = -1e4  # added to the score of a pair that is no negative
 
 
+def products(rows: Tensor, columns: Tensor) -> Tensor:
+    """rows [..., n, d] · columns [..., m, d] → [..., n, m], in float32 or better whatever the towers ran in: at τ = 0.1
+    an error in a score counts ten times.
+    """
+    with torch.autocast(rows.device.type, enabled=False):
+        wide = torch.promote_types(rows.dtype, torch.float32)
+        return rows.to(wide) @ columns.to(wide).transpose(-1, -2)
+
+
 def mnsce(
     query: Tensor,
     item: Tensor,
@@ -40,7 +49,7 @@ def mnsce(
     tensor([0.5514, 0.5514, 0.5514])
     """
     columns = item if extra is None else torch.cat([item, extra])
-    scores = query @ columns.T / temperature
+    scores = products(query, columns) / temperature
     if log_q is not None:
         scores = scores - log_q
     if not_negative is not None:
@@ -59,7 +68,8 @@ def hnst(query: Tensor, item: Tensor, hard: Tensor, has_hard: Tensor, margin: fl
     >>> hnst(q, q, q.flip(0), torch.ones(2)), hnst(q, q, q, torch.ones(2))
     (tensor([0., 0.]), tensor([0.1500, 0.1500]))
     """
-    gap = margin + (query * hard).sum(-1) - (query * item).sum(-1)
+    both = products(query.unsqueeze(1), torch.stack([hard, item], 1)).squeeze(1)
+    gap = margin + both[:, 0] - both[:, 1]
     return gap.clamp_min(0) * has_hard
 
 
@@ -76,9 +86,7 @@ def personal(query: Tensor, item: Tensor, others: Tensor, has: Tensor, temperatu
     >>> personal(q, q, q.flip(0).unsqueeze(1), torch.tensor([[1.0], [0.0]]), temperature=1.0).abs()
     tensor([0.3133, 0.0000])
     """
-    scores = (
-        torch.cat([(query * item).sum(-1, keepdim=True), (others @ query.unsqueeze(-1)).squeeze(-1)], 1) / temperature
-    )
+    scores = products(query.unsqueeze(1), torch.cat([item.unsqueeze(1), others], 1)).squeeze(1) / temperature
     scores[:, 1:] = scores[:, 1:] + (1 - has) * HIDDEN
     return F.cross_entropy(scores, torch.zeros(len(query), dtype=torch.long, device=query.device), reduction="none")
 
