@@ -1,0 +1,154 @@
+"""The engine as a server: durable puts by `vespa feed`, searches over HTTP, memory. It runs in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+from engine_data import Corpus, cpu_seconds, memory, write_feed, write_package
+
+from local_vespa.testing import deploy, free_port, start
+
+CLIENTS, HITS = 4, 10
+
+
+@dataclass(frozen=True)
+class Fed:
+    """Puts by `vespa feed`: a second, CPU milliseconds of the engine for each."""
+
+    puts_s: float
+    cpu_ms: float
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Searches: a second over all clients, CPU milliseconds of the engine for each, latencies in milliseconds."""
+
+    requests_s: float
+    cpu_ms: float
+    p50_ms: float
+    p99_ms: float
+
+
+class RunningEngine:
+    """An engine in a process, with the benchmark's package deployed. `empty` is its memory before the first document
+    (bytes)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.process = start(folder / "data", self.port)
+        deploy(f"http://127.0.0.1:{self.port}", write_package(folder / "package"))
+        self.empty = self.memory
+
+    @property
+    def memory(self) -> int:
+        return memory(self.process.pid)
+
+    def feed(self, corpus: Corpus, start: int, stop: int) -> Fed:
+        """Feeds rows with `vespa feed`. Raises RuntimeError where one is refused."""
+        import vespacli
+
+        path = write_feed(corpus, self.folder / "feed.jsonl", start, stop)
+        before = cpu_seconds(self.process.pid)
+        command = [str(vespacli.get_binary_path()), "feed", str(path), "-t", f"http://127.0.0.1:{self.port}"]
+        run = subprocess.run(command, capture_output=True, text=True)
+        path.unlink()
+        figures = json.loads(run.stdout) if run.returncode == 0 else {}
+        if figures.get("feeder.ok.count") != stop - start:
+            raise RuntimeError(f"vespa feed: {run.stdout[-500:]} {run.stderr[-500:]}")
+        used = cpu_seconds(self.process.pid) - before
+        return Fed(figures["feeder.ok.rate"], used / (stop - start) * 1e3)
+
+    def search(self, corpus: Corpus, seconds: float) -> Searched:
+        """Searches with 4 clients, each in its own process with one connection that is kept."""
+        queries = self.folder / "queries.npy"
+        np.save(queries, corpus.queries)
+        command = [sys.executable, __file__, str(self.port), str(queries), str(seconds)]
+        clients = [
+            subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for n in range(CLIENTS)
+        ]
+        for client in clients:
+            assert client.stdout and client.stdin
+            client.stdout.readline()  # it is connected and warm
+        before = cpu_seconds(self.process.pid)
+        for client in clients:
+            assert client.stdin
+            client.stdin.write("\n")
+            client.stdin.flush()
+        times = [json.loads(client.communicate()[0]) for client in clients]
+        used = cpu_seconds(self.process.pid) - before
+        together = np.concatenate(times)
+        return Searched(
+            len(together) / seconds, used / len(together) * 1e3, float(np.median(together)),
+            float(np.quantile(together, 0.99)),
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[RunningEngine]:
+    """An engine for the time of the `with` block."""
+    engine = RunningEngine(folder)
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+def syncs_per_second(folder: Path, seconds: float = 1.0) -> float:
+    """How often this machine makes 4 kB durable in a second: append and fdatasync, one after the other."""
+    done, page = 0, b"x" * 4096
+    with (folder / "sync").open("wb", buffering=0) as out:
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            out.write(page)
+            os.fdatasync(out.fileno())
+            done += 1
+    return done / seconds
+
+
+def client(port: int, queries: np.ndarray, seconds: float, number: int) -> list[float]:
+    """One client: waits for a line on stdin, searches for some seconds; the milliseconds of each search."""
+    yql = f"select * from item where {{targetHits:{HITS}}}nearestNeighbor(embedding,q)"
+    bodies = [
+        orjson.dumps({"yql": yql, "hits": HITS, "ranking": "ann", "input.query(q)": query.tolist()})
+        for query in np.roll(queries, 100 * number, 0)[:200]
+    ]
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    headers = {"Content-Type": "application/json"}
+
+    def search(body: bytes) -> None:
+        connection.request("POST", "/search/", body, headers)
+        response = connection.getresponse()
+        answer = response.read()
+        if response.status != 200 or b'"children"' not in answer:
+            raise RuntimeError(answer.decode())
+
+    for body in bodies[:20]:
+        search(body)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    while (began := time.perf_counter()) < until:
+        search(bodies[len(times) % len(bodies)])
+        times.append((time.perf_counter() - began) * 1e3)
+    return times
+
+
+if __name__ == "__main__":
+    print(json.dumps(client(int(sys.argv[1]), np.load(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))))
