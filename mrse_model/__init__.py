@@ -1,1 +1,7 @@
 """The learned model, from Parquet to ONNX (Jiang et al. 2024, arXiv 2408.14968)."""
+
+import os
+
+# Before torch is loaded: its threads then sleep while they wait for each other. Spinning, as is its default, makes every
+# small layer ten times slower as soon as another process wants the same cores (a shop's machine, CI, this demo's engine).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
