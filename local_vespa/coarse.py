@@ -17,7 +17,7 @@ import numpy as np
 MOST = 127  # the greatest code
 WIDER, LEAST = 4, 128  # rows that are looked at for each one that is wanted, and at least
 HEADROOM = 1.1  # cells may grow by so much before all codes are made anew
-CHUNK = 8192
+CHUNK = 1024
 SLACK = 1.001  # over the rounding of the float arithmetic itself
 
 _faiss: Any = faiss

@@ -33,6 +33,8 @@ class DeployApi:
             return self._dispatch(request)
         except DeployError as e:
             return _error(400, "INVALID_APPLICATION_PACKAGE", str(e))
+        except RecursionError:
+            return _error(400, "INVALID_APPLICATION_PACKAGE", "Invalid application package: nested too deeply")
 
     def _dispatch(self, request: Request) -> Response:
         method, path = request.method, request.path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DocumentError, unsupported
-from .schema import Field, Schema
+from .schema import INTEGERS, Field, Schema
 from .selection import Selection
 from .tensors import Tensor, TensorError, update_tensor
 from .values import Fields, field_of, parse_field, parse_fields, parse_scalar, parse_value
@@ -123,4 +124,7 @@ def _arithmetic(kind: str, operation: str, old: float, value: float) -> float | 
             result = old / value if value else float(np.float64(old) / np.inf)
     if kind in ("float", "double"):
         return parse_scalar(kind, float(result))
-    return int(result)
+    if math.isnan(result):
+        return 0
+    limit = 1 << (INTEGERS[kind] - 1)  # beyond it the value stays at the end of its range, as a cast in Java does
+    return -limit if result <= -limit else limit - 1 if result >= limit else int(result)

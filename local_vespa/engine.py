@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .application import Application, Changes, changes
 from .documents import Operation, apply_update
@@ -30,6 +30,7 @@ WARN_DOCUMENTS, WARN_VECTOR_BYTES = 500_000, 1 << 30
 
 log = logging.getLogger("local_vespa")
 Written = tuple[Operation, Fields | None]
+Result = TypeVar("Result")
 
 
 class Engine:
@@ -85,7 +86,7 @@ class Engine:
         application = Application(zipped)
         if self.application is not None:
             changes(self.application, application)
-        session = self._in_writer(lambda: self.store.add_generation(zipped, time.time()))
+        session = self._in_writer(lambda: self._transaction(lambda: self.store.add_generation(zipped, time.time())))
         application.generation = session
         self._prepared = {session: application}  # an older session that is still activated is read again
         return session
@@ -230,11 +231,13 @@ class Engine:
                 loop.call_soon_threadsafe(_settle, [o for o in outcome if o[0].get_loop() is loop])
         self._watch_size()
 
-    def _transaction(self, work: Callable[[], Any]) -> None:
+    def _transaction(self, work: Callable[[], Result]) -> Result:
+        """Does something and commits it, or nothing of it."""
         self.store.writer.execute("BEGIN IMMEDIATE")
         try:
-            work()
+            result = work()
             self.store.writer.execute("COMMIT")
+            return result
         except BaseException:
             if self.store.writer.in_transaction:
                 self.store.writer.execute("ROLLBACK")
@@ -297,9 +300,13 @@ class Engine:
                 continue
             if time.monotonic() - last >= application.retention.every:
                 last = time.monotonic()
-                removed = self.collect()
-                if removed:
-                    log.info("garbage collection removed %d documents", removed)
+                try:
+                    removed = self.collect()
+                except Exception:
+                    log.exception("garbage collection failed; it is tried again in %d s", application.retention.every)
+                else:
+                    if removed:
+                        log.info("garbage collection removed %d documents", removed)
 
     def _watch_size(self) -> None:
         if self._warned:

@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl
 import orjson
 
 log = logging.getLogger("local_vespa")
-MAX_BODY = 256 << 20  # a larger document or query is a mistake
-MAX_PACKAGE = 2 << 30
+MAX_BODY = 128 << 20  # a larger document or query is a mistake
+MAX_PACKAGE = 512 << 20
 JSON = "application/json;charset=UTF-8"
 
 

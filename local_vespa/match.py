@@ -13,6 +13,7 @@ import numpy as np
 from . import yql
 from .columns import MultiColumn, NumberColumn, StringColumn
 from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
+from .patterns import Pattern, PatternError
 from .schema import Field
 from .table import Table
 from .tensors import Tensor
@@ -295,10 +296,9 @@ class Matcher:
                 return np.zeros(len(self.table.ids), bool)
             case yql.Regex() if not numbers:
                 try:
-                    pattern = re.compile(node.pattern, 0 if searched.cased else re.IGNORECASE)
-                except re.error as e:
-                    raise QueryError(ILLEGAL_QUERY, f"The regular expression '{node.pattern}' is invalid: {e}") from e
-                return column.where(lambda value: pattern.search(value) is not None)  # type: ignore[union-attr]
+                    return column.where(Pattern(node.pattern, not searched.cased).found_in)  # type: ignore[union-attr]
+                except PatternError as e:
+                    raise QueryError(ILLEGAL_QUERY, str(e)) from e
         raise QueryError(
             ILLEGAL_QUERY,
             unsupported(f"{type(node).__name__} on the attribute '{searched.name}' of type {searched.type}"),
@@ -343,14 +343,14 @@ class Matcher:
         text = text.strip()
         if text.lower() in ("true", "false") and column.field.type.scalar == "bool":
             return column.between(text.lower() == "true", text.lower() == "true")
-        if found := _RANGE.fullmatch(text):
-            low, high = float(found[2] or "-inf"), float(found[3] or "inf")
-            return column.between(low, high, found[1] == "[", found[4] == "]")
-        if found := _LIMIT.fullmatch(text):
-            limit = float(found[3])
-            low, high = (-np.inf, limit) if found[1] == "<" else (limit, np.inf)
-            return column.between(low, high, bool(found[2]) or found[1] == "<", bool(found[2]) or found[1] == ">")
         try:
+            if found := _RANGE.fullmatch(text):
+                low, high = float(found[2] or "-inf"), float(found[3] or "inf")
+                return column.between(low, high, found[1] == "[", found[4] == "]")
+            if found := _LIMIT.fullmatch(text):
+                limit = float(found[3])
+                low, high = (-np.inf, limit) if found[1] == "<" else (limit, np.inf)
+                return column.between(low, high, bool(found[2]) or found[1] == "<", bool(found[2]) or found[1] == ">")
             return column.between(float(text), float(text))
         except ValueError:
             return np.zeros(len(self.table.ids), bool)

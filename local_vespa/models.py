@@ -138,7 +138,12 @@ class Embedder:
         self._tokenizer = load_tokenizer(component, "tokenizer-model", files)
         truncation = self._tokenizer.truncation
         if not truncation or truncation.get("strategy") != "longest_first":
-            limit = int(s.get("max-tokens") or 512)
+            tokens = s.get("max-tokens") or "512"
+            if not tokens.isdecimal() or not 0 < int(tokens) <= 1 << 20:
+                raise DeployError(
+                    f"Invalid application package: component '{self.id}': max-tokens is a number, not '{tokens}'"
+                )
+            limit = int(tokens)
             own = (truncation or {}).get("max_length", 0)
             self._tokenizer.enable_truncation(own if 0 < own <= limit else limit)
 

@@ -6,8 +6,11 @@ Reading checks all that can be checked without documents; `application` checks t
 from __future__ import annotations
 
 import io
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,6 +24,9 @@ from .services import QueryProfile, Services, parse_xml, read_query_profiles, re
 
 MAX_FILES = 10_000
 MAX_BYTES = 4 << 30
+# Whatever zipfile and its decompressors raise on wrong bytes.
+_BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, LookupError, OSError, OverflowError,
+            struct.error, zlib.error, lzma.LZMAError)  # fmt: skip
 MAX_RATIO = 200  # a zip that unpacks to more than this times its size is a bomb
 
 
@@ -65,7 +71,9 @@ def files_of_zip(data: bytes) -> dict[str, bytes]:
                 if len(content) != entry.file_size:
                     raise DeployError(f"Invalid application package: '{entry.filename}' is longer than it says")
                 files[str(path)] = content
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as e:
+    except DeployError:
+        raise
+    except _BAD_ZIP as e:
         raise DeployError(f"Invalid application package: not a zip file that can be read: {e}") from e
     return _unwrapped(files)
 

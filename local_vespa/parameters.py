@@ -81,7 +81,7 @@ class Parameters:
 
     def __init__(self, request: Mapping[str, Any], profiles: Mapping[str, QueryProfile]) -> None:
         asked = request.get("queryProfile")
-        if asked is not None and asked not in profiles:
+        if asked is not None and str(asked) not in profiles:
             raise QueryError(ILLEGAL_QUERY, f"Could not resolve query profile '{asked}'")
         profile = profiles.get(str(asked or "default"))
         self.values: dict[str, Any] = {}

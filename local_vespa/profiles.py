@@ -219,9 +219,12 @@ def _phase(statement: Statement, inherited: Phase | None) -> Phase:
             case "expression":
                 pass
             case "rerank-count" | "total-rerank-count":
-                phase = replace(phase, count=int(value))
+                phase = replace(phase, count=child.integer())
             case "rank-score-drop-limit":
-                phase = replace(phase, drop_limit=float(value))
+                try:
+                    phase = replace(phase, drop_limit=float(value))
+                except ValueError:
+                    raise child.error(f"'{child.keyword}' is a number, not '{value}'") from None
             case "keep-rank-count" | "total-keep-rank-count":
                 pass  # how many first-phase scores a node keeps; this engine keeps all
             case keyword:

@@ -228,7 +228,10 @@ def read_field(statement: Statement, stemming: bool = True) -> Field:
                         for option in set(inner) - set(known) - {"multi-threaded-indexing"}:
                             raise child.error(unsupported(f"the hnsw setting '{option}'"))
                         both = {**known, **inner}
-                        made["hnsw"] = (int(both["max-links-per-node"]), int(both["neighbors-to-explore-at-insert"]))
+                        made["hnsw"] = (
+                            child.integer(both["max-links-per-node"]),
+                            child.integer(both["neighbors-to-explore-at-insert"]),
+                        )
                     else:
                         raise child.error(unsupported(f"the index setting '{key}' (field {words[1]})"))
             case "attribute":
@@ -257,7 +260,7 @@ def read_field(statement: Statement, stemming: bool = True) -> Field:
             case "normalizing":
                 made["normalizing"] = child.value != "none"
             case "weight":
-                made["weight"] = int(child.value or 100)
+                made["weight"] = child.integer(child.value or "100")
             case "dictionary" if set(settings) <= {"btree", "hash", "uncased"}:
                 pass
             case "summary" if not settings:

@@ -37,6 +37,17 @@ class Statement:
         """The statements of the body."""
         return parse_statements(self.body or "", self.file, self.line)
 
+    def integer(self, text: str | None = None) -> int:
+        """The statement's value (or a text in it) as a number that is not negative. Raises DeployError."""
+        text = (self.value or "") if text is None else text
+        try:
+            number = int(text)
+        except ValueError:
+            number = -1
+        if number < 0:
+            raise self.error(f"'{self.keyword}' is a whole number, not '{text}'")
+        return number
+
     def items(self) -> list[str]:
         """The features of `match-features: a b` or of its block form: split at white space outside parentheses."""
         found, depth, word = [], 0, ""

@@ -18,6 +18,8 @@ from typing import Any
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput
 
+from .errors import DocumentError
+from .patterns import Pattern, PatternError
 from .tensors import Tensor
 
 _GRAMMAR = Lark((Path(__file__).parent / "selection.lark").read_text(), parser="earley", maybe_placeholders=False)
@@ -35,7 +37,8 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "/": lambda a, b: a / b if isinstance(a, float) or isinstance(b, float) else int(a / b),
     "%": lambda a, b: a % b,
 }
-MAX_LENGTH = 10_000
+MAX_LENGTH, MAX_NESTING = 4000, 50  # the time of an Earley parser grows with the square of both
+_NEGATIONS = re.compile(rf"(?:not\s+){{{MAX_NESTING}}}", re.IGNORECASE)
 
 
 class SelectionError(ValueError):
@@ -55,7 +58,7 @@ class Selection:
 
     def matches(self, document_id: str, fields: Mapping[str, Any]) -> bool:
         """Whether it selects the document with this id (`id:ns:type::x`, which names its type) and these field values
-        (absent: null)."""
+        (absent: null). Raises DocumentError where a regular expression takes too long."""
         return _truth(self.tree, _Document(document_id, fields)) is True
 
 
@@ -74,6 +77,13 @@ def parse_selection(text: str) -> Selection:
     """Parses a selection. Raises SelectionError."""
     if len(text) > MAX_LENGTH:
         raise SelectionError(f"The selection is longer than {MAX_LENGTH} characters")
+    depth = 0
+    for c in text:
+        depth += (c == "(") - (c == ")")
+        if depth > MAX_NESTING:
+            break
+    if depth > MAX_NESTING or _NEGATIONS.search(text):
+        raise SelectionError(f"The selection is nested more than {MAX_NESTING} deep")
     try:
         return Selection(text, _GRAMMAR.parse(text))
     except UnexpectedInput as e:
@@ -115,7 +125,12 @@ def _compare(a: Any, operator: str, b: Any) -> bool | None:
         same = _same(a, b, glob=operator == "=")
         return same if operator != "!=" else not same
     if operator == "=~":
-        return isinstance(a, str) and isinstance(b, str) and re.search(b, a) is not None
+        if not isinstance(a, str) or not isinstance(b, str):
+            return False
+        try:
+            return Pattern(b).found_in(a)
+        except PatternError as e:
+            raise DocumentError(400, str(e)) from e
     if a is None or b is None or isinstance(a, str) != isinstance(b, str):
         return None
     return _ORDER[operator](a, b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ def _content(content: Element) -> tuple[str, tuple[DocumentType, ...], float]:
     for element in content:
         if element.tag == "documents":
             if element.get("garbage-collection") == "true":
-                every = float(element.get("garbage-collection-interval", COLLECT_EVERY))
+                every = _seconds(element.get("garbage-collection-interval", str(COLLECT_EVERY)))
             for document in element:
                 if document.tag != "document":
                     raise DeployError(unsupported(f"<{document.tag}> in <documents>"))
@@ -186,3 +187,14 @@ def read_query_profiles(files: Mapping[str, bytes]) -> dict[str, QueryProfile]:
     for id in roots:
         resolve(id, ())
     return done
+
+
+def _seconds(text: str) -> float:
+    """The interval of garbage collection. Raises DeployError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise DeployError(f"Invalid application package: garbage-collection-interval is in seconds, not '{text}'")
+    return seconds

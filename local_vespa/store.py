@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS document(
   id INTEGER PRIMARY KEY AUTOINCREMENT, package BLOB NOT NULL, time REAL NOT NULL, active INTEGER NOT NULL DEFAULT 0);
 """
 FORMAT = 1
+KEPT_PACKAGES = 5  # prepared, but never activated
 
 Row = tuple[str, str, bytes, bytes]
 """id, schema, fields, cells"""
@@ -115,8 +116,10 @@ class Store:
             connection.close()
 
     def add_generation(self, package: bytes, time: float) -> int:
-        """Stores a package that is not active yet; its generation."""
-        return self.writer.execute("INSERT INTO generation(package, time) VALUES(?,?)", (package, time)).lastrowid or 0
+        """Stores a package that is not active yet, and forgets those before the last KEPT_PACKAGES; its generation."""
+        new = self.writer.execute("INSERT INTO generation(package, time) VALUES(?,?)", (package, time)).lastrowid or 0
+        self.writer.execute("DELETE FROM generation WHERE active=0 AND id<=?", (new - KEPT_PACKAGES,))
+        return new
 
     def activate(self, generation: int) -> None:
         """Makes a generation the active one and forgets older packages."""

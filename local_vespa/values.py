@@ -6,6 +6,7 @@ set), a Tensor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -51,7 +52,15 @@ def parse_scalar(kind: str, value: Any) -> Any:
         except ValueError:
             raise ValueError(f'For input string: "{value}"') from None
         return float(str(np.float32(real))) if kind == "float" else real
-    raise ValueError(f"Expected a value of type {kind}, but got {orjson.dumps(value).decode()[:80]}")
+    raise ValueError(f"Expected a value of type {kind}, but got {_excerpt(value)}")
+
+
+def _excerpt(value: Any) -> str:
+    """The start of a JSON value, for messages."""
+    try:
+        return orjson.dumps(value).decode()[:80]
+    except TypeError:  # nested too deeply for orjson, or an integer too large for it
+        return f"a {type(value).__name__}"
 
 
 def parse_value(kind: FieldType, value: Any) -> Any:
@@ -62,12 +71,12 @@ def parse_value(kind: FieldType, value: Any) -> Any:
         return parse_scalar(kind.scalar, value)
     if kind.collection == "array":
         if not isinstance(value, list):
-            raise ValueError(f"Expected an array, but got {orjson.dumps(value).decode()[:80]}")
+            raise ValueError(f"Expected an array, but got {_excerpt(value)}")
         return [parse_scalar(kind.scalar, v) for v in value]
     if isinstance(value, list):  # [{"key": …, "value": …}] is accepted too
         value = {v["key"]: v["value"] for v in value if isinstance(v, dict) and {"key", "value"} <= v.keys()}
     if not isinstance(value, dict):
-        raise ValueError(f"Expected a weighted set, but got {orjson.dumps(value).decode()[:80]}")
+        raise ValueError(f"Expected a weighted set, but got {_excerpt(value)}")
     return {parse_scalar(kind.scalar, k): parse_scalar("int", w) for k, w in value.items()}
 
 
@@ -144,7 +153,7 @@ def encode(fields: Mapping[str, Any]) -> tuple[bytes, bytes]:
             cells.append(_packed(value.type, value.cells))
             tensors[name] = [value.labels, len(cells[-1])]
         else:
-            plain[name] = list(value.items()) if isinstance(value, dict) else value
+            plain[name] = _storable(value)
     return orjson.dumps({"f": plain, "t": tensors}), b"".join(cells)
 
 
@@ -155,7 +164,7 @@ def decode(schema: Schema, plain: bytes, cells: bytes, only: Container[str] | No
     for name, value in stored["f"].items():
         field = schema.fields.get(name) if only is None or name in only else None
         if field is not None and field.type.tensor is None:
-            fields[name] = {k: w for k, w in value} if field.type.collection == "weightedset" else value
+            fields[name] = _restored(field.type, value)
     at = 0
     for name, (labels, size) in stored["t"].items():
         field = schema.fields.get(name) if only is None or name in only else None
@@ -163,6 +172,25 @@ def decode(schema: Schema, plain: bytes, cells: bytes, only: Container[str] | No
             fields[name] = _unpacked(field.type.tensor, tuple(tuple(block) for block in labels), cells[at : at + size])
         at += size
     return fields
+
+
+def _storable(value: Any) -> Any:
+    """A value as JSON that loses nothing: infinities and NaN, which JSON lacks, as text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, list) and value and isinstance(value[0], float):
+        return [_storable(v) for v in value]
+    return [[_storable(k), w] for k, w in value.items()] if isinstance(value, dict) else value
+
+
+def _restored(kind: FieldType, value: Any) -> Any:
+    """What `_storable` was given."""
+    if kind.collection == "weightedset":
+        keys = ((float(k) if kind.scalar in ("float", "double") else k, w) for k, w in value)
+        return dict(keys)
+    if kind.scalar in ("float", "double") and value is not None:
+        return [float(v) for v in value] if kind.collection else float(value)
+    return value
 
 
 def _packed(kind: TensorType, cells: np.ndarray) -> bytes:

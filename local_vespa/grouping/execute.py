@@ -141,7 +141,7 @@ def _number(name: str, values: np.ndarray) -> int | float:
 
 def _members(vector: Vector, rows: np.ndarray) -> list[tuple[Any, np.ndarray]]:
     """Each value with the documents that have it (once for each time that they have it)."""
-    if len(vector.rows) and len(vector.rows) == vector.rows[-1] + 1:
+    if vector.one_each(rows):
         owners, values = rows, vector.values[rows]
     else:
         counts = np.searchsorted(vector.rows, rows, "right") - np.searchsorted(vector.rows, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,17 @@ class Vector:
     rows: np.ndarray
     values: np.ndarray
 
+    @cached_property
+    def _in_order(self) -> bool:
+        return bool((self.rows == np.arange(len(self.rows))).all())
+
+    def one_each(self, rows: np.ndarray) -> bool:
+        """Whether each of some documents has just one value, at its own place."""
+        return self._in_order and (len(rows) == 0 or int(rows.max()) < len(self.rows))
+
     def select(self, rows: np.ndarray) -> np.ndarray:
         """The values of some documents (a document may be there twice)."""
-        if len(self.rows) and len(self.rows) == self.rows[-1] + 1:  # one value a document
+        if self.one_each(rows):
             return self.values[rows]
         first, last = np.searchsorted(self.rows, rows), np.searchsorted(self.rows, rows, "right")
         places = [np.arange(a, b) for a, b in zip(first, last, strict=True)]

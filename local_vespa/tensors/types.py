@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+
+from ..errors import unsupported
 
 
 class TensorError(ValueError):
@@ -14,6 +17,7 @@ class TensorError(ValueError):
 
 
 CELL_TYPES = ("double", "float", "bfloat16", "int8")
+MAX_CELLS = 1 << 24  # of a block; one more than this is a mistake or an attack
 HEX_DIGITS = {"double": 16, "float": 8, "bfloat16": 4, "int8": 2}
 _STORED: dict[str, type[np.generic]] = {
     "double": np.float64,
@@ -74,12 +78,16 @@ class TensorType:
 
     @classmethod
     def of(cls, cell: str, dimensions: list[Dimension] | tuple[Dimension, ...]) -> TensorType:
-        """A type of these dimensions in any order. Raises TensorError on a name given twice or an empty dimension."""
+        """A type of these dimensions in any order. Raises TensorError on a name given twice, an empty dimension, or
+        more than MAX_CELLS cells."""
         names = [d.name for d in dimensions]
         if len(set(names)) != len(names):
             raise TensorError(f"Invalid tensor type: a dimension is given twice in {', '.join(names)}")
         if any(d.size == 0 for d in dimensions):
             raise TensorError("Invalid tensor type: an indexed dimension has at least one cell")
+        if math.prod(d.size for d in dimensions if d.size is not None) > MAX_CELLS:
+            sizes = ",".join(map(str, dimensions))
+            raise TensorError(unsupported(f"more than {MAX_CELLS} cells in a tensor, as ({sizes}) would have"))
         return cls(cell if dimensions else "double", tuple(sorted(dimensions)))
 
     @cached_property

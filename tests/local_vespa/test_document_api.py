@@ -6,7 +6,7 @@ import gzip
 import json
 
 import pytest
-from engine_helpers import ask, put
+from engine_helpers import ask, put, search
 
 ROOT = "/document/v1/shop/thing/docid/"
 
@@ -161,3 +161,14 @@ def test_status_pages(fresh):
     put(fresh, "a", {"stock": 1})
     text = ask(fresh, "/metrics")[1]
     assert 'local_vespa_documents{schema="thing"} 1' in text and 'operation="put"} 1' in text
+
+
+def test_numbers_stay_in_the_range_of_their_type(fresh):
+    put(fresh, "n", {"stock": 2**31 - 1, "added": 5, "price": 1e30})
+    updates = {"stock": {"increment": 1}, "added": {"multiply": 1e300}, "price": {"multiply": -1e30}}
+    assert ask(fresh, ROOT + "n", {"fields": updates}, "PUT")[0] == 200
+    assert fields(fresh, "n") == {"stock": 2**31 - 1, "added": 2**63 - 1, "price": "-Infinity", "sold": False}
+    assert ask(fresh, ROOT + "n", {"fields": {"stock": {"multiply": -1e30}}}, "PUT")[0] == 200
+    assert fields(fresh, "n")["stock"] == -(2**31)
+    found = search(fresh, yql="select * from thing where range(price, -Infinity, 0)")[1]
+    assert found["root"]["fields"]["totalCount"] == 1  # what is stored and what is searched are the same value

@@ -193,3 +193,18 @@ def test_golden_groups():
             assert [execute(request, source)] == expected, name
             checked += 1
     assert checked >= 7
+
+
+def test_documents_without_a_value_are_in_no_group():
+    columns = {"tags": Column("string", [["a"], ["a", "b"], None], multi=True), "all": Column("int", [1, 2, 3])}
+    for tags in (columns["tags"].values, [["a"], ["b"], None], [["a", "b"], None, ["a"]]):
+        columns["tags"] = Column("string", tags, multi=True)
+        source = GroupingSource(3, columns.__getitem__, np.ones(3), lambda row, summary: {})
+        found = run("all(group(tags) each(output(count(), sum(all))))", source)["children"][0]["children"]
+        expected: dict[str, list[int]] = {}
+        for number, document in enumerate(tags, 1):
+            for tag in document or ():
+                expected.setdefault(tag, []).append(number)
+        assert {g["value"]: (g["fields"]["count()"], g["fields"]["sum(all)"]) for g in found} == {
+            tag: (len(numbers), sum(numbers)) for tag, numbers in expected.items()
+        }

@@ -1,7 +1,9 @@
 """Packages: what is read, and what is refused in Vespa's words."""
 
+import contextlib
 import datetime
 import io
+import random
 import zipfile
 
 import pytest
@@ -95,6 +97,17 @@ def field(text):
         (profile("{ first-phase { expression: fieldMatch(title) } }"), "the rank feature fieldMatch(title)"),
         (profile("{ first-phase { expression: attribute(vector) } }"), "must produce a double"),
         (profile("{ first-phase { expression: bm25(price) } }"), "not an index field"),
+        (
+            profile("{ first-phase { expression: 1 } second-phase { expression: 1 \n rerank-count: ten } }"),
+            "is a whole number",
+        ),
+        (profile("{ first-phase { expression: 1 \n rank-score-drop-limit: low } }"), "is a number"),
+        (services("<max-tokens>8", "<max-tokens>many"), "max-tokens is a number"),
+        (
+            services("<documents>", "<documents garbage-collection='true' garbage-collection-interval='often'>"),
+            "in seconds",
+        ),
+        (field("field a type string { indexing: attribute \n weight: heavy }"), "is a whole number"),
         (profile("{ match-phase { attribute: price \n max-hits: 10 } }"), "'match-phase' in a rank profile"),
         (
             profile("inherits base { first-phase { expression: sum(query(q) * attribute(parts)) } }"),
@@ -142,3 +155,14 @@ def test_overrides_end():
     assert overrides(3) == {"schema-removal"} and overrides(-1) == set()
     with pytest.raises(DeployError, match="too far in the future"):
         overrides(60)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_wrong_bytes_in_a_zip_are_refused_or_read(seed):
+    r = random.Random(seed)
+    data = bytearray(zipped(package_files()))
+    for _ in range(4):
+        at = r.randrange(len(data) - 200, len(data)) if seed % 2 else r.randrange(len(data))
+        data[at : at + r.randint(0, 3)] = r.randbytes(r.randint(0, 3))
+    with contextlib.suppress(DeployError):
+        files_of_zip(bytes(data))
