@@ -101,15 +101,15 @@ def preset(name: str) -> Config:
     if name == "base":
         return Config()
     if name == "tiny":
-        stage = StageConfig(epochs=2.0, batch=128, extra_negatives=64, lr=2e-3)
+        stage = StageConfig(epochs=1.5, batch=128, extra_negatives=64, lr=2e-3)
         return Config(
             model=ModelConfig(vocab_size=2000, bert_heads=2, bert_dims=64, ngram_dims=64, dssm_hidden=256),
             train=TrainConfig(
                 adaptor=replace(stage, epochs=3.0, extra_negatives=0),
                 vbert=stage,
                 light_bert=stage,
-                ft_att=replace(stage, epochs=4.0),
-                dssm=replace(stage, epochs=6.0, batch=256, extra_negatives=512),
+                ft_att=replace(stage, epochs=3.0),
+                dssm=replace(stage, epochs=5.0, batch=256, extra_negatives=512),
             ),
         )
     raise InputError(f"no preset {name!r}", field="preset", fix="One of: tiny, base")
