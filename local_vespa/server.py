@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import ipaddress
 import logging
 import signal
@@ -24,6 +25,7 @@ from .search_api import SearchApi
 
 log = logging.getLogger("local_vespa")
 GRACE_SECONDS = 10
+M_MMAP_THRESHOLD, LARGE_BYTES = -3, 1 << 20  # of malloc.h
 
 
 class Router:
@@ -90,6 +92,8 @@ def serve(host: str, port: int, data: Path | str, deploy_port: int | None = None
     """Runs the engine in this thread until SIGTERM or SIGINT.
 
     `data` is the folder of the database; `deploy_port` serves the same as `port`, for tools that deploy to 19071."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc else keeps what growing vectors leave behind
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
     asyncio.run(serve_async(host, port, Path(data), deploy_port))
 
 
