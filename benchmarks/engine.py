@@ -108,9 +108,12 @@ def _memory(corpus: Corpus, empty: int, full: int) -> Bar:
 
 def databases(args: argparse.Namespace) -> None:
     """The table of embedded vector databases."""
-    corpus = make_corpus(2_000 if args.quick else args.peer_rows, 200)
+    corpus = make_corpus(2_000 if args.quick else args.peer_rows, 100)
     print(f"\n## Embedded databases: {len(corpus.vectors):,} x 128, top {engine_peers.K}, one process each\n")
-    lines, missing = [], []
+    print("| | recall@10 | CPU ms | recall@10, 5 % filter | CPU ms | load, CPU s | single puts/s | memory, MB "
+          "| lost after kill -9 |")  # fmt: skip
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    missing = []
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "data.npz"
         np.savez(
@@ -129,15 +132,12 @@ def databases(args: argparse.Namespace) -> None:
                 continue
             f: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
             lost = _lost_after_kill(step, folder / "killed", data)
-            lines.append(
+            print(
                 f"| {database} {f['version']} | {f['all_recall']:.3f} | {f['all_ms']:.2f} | {f['filtered_recall']:.3f} "
                 f"| {f['filtered_ms']:.2f} | {f['load_cpu_s']:.1f} | {f['puts_s']:.0f} | {f['memory'] / 1e6:.0f} "
-                f"| {lost} |"
+                f"| {lost} |",
+                flush=True,
             )
-    print("| | recall@10 | CPU ms | recall@10, 5 % filter | CPU ms | load, CPU s | single puts/s | memory, MB "
-          "| lost after kill -9 |")  # fmt: skip
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    print("\n".join(lines))
     for line in missing:
         print(line)
 

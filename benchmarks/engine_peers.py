@@ -118,7 +118,11 @@ class LanceDB:
         return search.to_arrow()["number"].to_pylist()
 
     def put(self, number: int, vector: np.ndarray, price: float) -> None:
-        self.table.add([{"number": number, "price": price, "vector": vector}])
+        row = [{"number": number, "price": price, "vector": vector}]
+        if self.table is None:
+            self.table = self.connection.create_table("items", row)
+        else:
+            self.table.add(row)
 
     def has(self, numbers: list[int]) -> int:
         return self.table.count_rows(f"number >= {min(numbers)} and number <= {max(numbers)}")
