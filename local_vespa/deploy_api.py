@@ -9,7 +9,7 @@ from typing import Any
 
 from .application import Application
 from .engine import Engine
-from .errors import DeployError, unsupported
+from .errors import DeployError, StorageFull, unsupported
 from .http import Request, Response, json_response
 
 ROOT = "/application/v2/"
@@ -33,6 +33,8 @@ class DeployApi:
             return self._dispatch(request)
         except DeployError as e:
             return _error(400, "INVALID_APPLICATION_PACKAGE", str(e))
+        except StorageFull as e:
+            return _error(507, "OUT_OF_CAPACITY", str(e))
         except RecursionError:
             return _error(400, "INVALID_APPLICATION_PACKAGE", "Invalid application package: nested too deeply")
 

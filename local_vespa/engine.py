@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 from .application import Application, Changes, changes
 from .documents import Operation, apply_update
-from .errors import DeployError, DocumentError
+from .errors import DeployError, DocumentError, StorageFull
 from .schema import Schema
-from .store import Row, Store
+from .store import Row, Store, is_full
 from .table import Table
 from .values import Fields, decode, encode
 
@@ -221,6 +221,10 @@ class Engine:
                         self.tables[name] = self._table(table.schema)
                     for column in table.vectors():
                         column.maybe_build_graph()
+        except StorageFull as e:
+            log.error("%d writes refused: %s", len(writes), e)
+            message = f"ReturnCode(NO_SPACE, External feed is blocked due to resource exhaustion: {e})"
+            outcome = [(future, DocumentError(507, message, operation.id)) for operation, future in writes]
         except Exception as e:
             log.exception("a group of %d writes failed", len(writes))
             outcome = [(future, DocumentError(500, f"The write failed: {e}")) for _, future in writes]
@@ -232,15 +236,17 @@ class Engine:
         self._watch_size()
 
     def _transaction(self, work: Callable[[], Result]) -> Result:
-        """Does something and commits it, or nothing of it."""
+        """Does something and commits it, or nothing of it. Raises StorageFull where there is no room for it."""
         self.store.writer.execute("BEGIN IMMEDIATE")
         try:
             result = work()
             self.store.writer.execute("COMMIT")
             return result
-        except BaseException:
+        except BaseException as e:
             if self.store.writer.in_transaction:
                 self.store.writer.execute("ROLLBACK")
+            if is_full(e):
+                raise StorageFull(f"no room in {self.store.path.parent}: {e}") from e
             raise
 
     def _execute(self, operation: Operation) -> list[Written]:

@@ -20,6 +20,10 @@ def unsupported(what: str) -> str:
     return f"local_vespa does not support {what}; see local_vespa/LIMITS.md"
 
 
+class StorageFull(Exception):
+    """The disk (or the database's limit) has no room: 507, and nothing of the write was done."""
+
+
 class DeployError(ValueError):
     """An application package that is refused: 400 with `error-code` INVALID_APPLICATION_PACKAGE."""
 

@@ -24,9 +24,9 @@ from .services import QueryProfile, Services, parse_xml, read_query_profiles, re
 
 MAX_FILES = 10_000
 MAX_BYTES = 4 << 30
-# Whatever zipfile and its decompressors raise on wrong bytes.
-_BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, LookupError, OSError, OverflowError,
-            struct.error, zlib.error, lzma.LZMAError)  # fmt: skip
+# Whatever zipfile raises on wrong bytes.
+_BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, LookupError, OSError,
+            OverflowError, struct.error, zlib.error, lzma.LZMAError)  # fmt: skip
 MAX_RATIO = 200  # a zip that unpacks to more than this times its size is a bomb
 
 

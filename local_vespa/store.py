@@ -25,6 +25,12 @@ Row = tuple[str, str, bytes, bytes]
 """id, schema, fields, cells"""
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether SQLite failed for want of room: SQLITE_FULL, or a write that the file system refused."""
+    full = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) in full
+
+
 class Store:
     """Documents by id, in a folder that no other process may use meanwhile (RuntimeError)."""
 

@@ -113,9 +113,10 @@ def union(parts: list[Hits]) -> Hits:
 
 
 class _Posting:
-    __slots__ = ("counts", "positions", "rows")
+    __slots__ = ("counts", "last", "positions", "rows")
 
     def __init__(self) -> None:
+        self.last = -1  # the last of rows
         self.rows, self.counts, self.positions = array("I"), array("I"), array("I")
 
 
@@ -130,19 +131,21 @@ class TextIndex:
     def append(self, value: str | list[str] | None) -> None:
         """The next row's text or texts."""
         row, length = len(self._lengths), 0
-        found: dict[str, list[int]] = {}
+        postings = self._postings
         for element, text in enumerate([value] if isinstance(value, str) else value or ()):
             words = tokens(text, self.stemming, self.normalizing)
             for position, word in enumerate(words, element * ELEMENT):
-                found.setdefault(word, []).append(position)
+                posting = postings.get(word)
+                if posting is None:
+                    posting = postings[word] = _Posting()
+                if posting.last == row:
+                    posting.counts[-1] += 1
+                else:
+                    posting.last = row
+                    posting.rows.append(row)
+                    posting.counts.append(1)
+                posting.positions.append(position)
             length += len(words)
-        for word, positions in found.items():
-            posting = self._postings.get(word)
-            if posting is None:
-                posting = self._postings[word] = _Posting()
-            posting.rows.append(row)
-            posting.counts.append(len(positions))
-            posting.positions.extend(positions)
         self._lengths.append(length)
 
     @property

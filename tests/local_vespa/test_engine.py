@@ -2,13 +2,15 @@
 
 import asyncio
 import datetime
+import os
+import threading
 
 import pytest
 from engine_helpers import THINGS, package_files, zipped
 
 from local_vespa.documents import Operation, read_put, read_update
 from local_vespa.engine import Engine
-from local_vespa.errors import DeployError, DocumentError
+from local_vespa.errors import DeployError, DocumentError, StorageFull
 from local_vespa.selection import parse_selection
 
 
@@ -176,3 +178,64 @@ def test_a_wasteful_table_is_rebuilt(engine, monkeypatch):
         + len(table.texts["title"].word("title", table.live).rows)
         == 1
     )
+
+
+def test_a_full_disk_refuses_with_507_and_recovers(engine, tmp_path):
+    writer = engine.store.writer
+    pages = writer.execute("PRAGMA page_count").fetchone()[0]
+    writer.execute(f"PRAGMA max_page_count={pages + 20}")  # SQLite then fails as it does on a full disk
+    big = {"title": "large " * 2000}
+    outcomes = [write(engine, put(engine, f"big{n}", big))[0] for n in range(40)]
+    refused = [n for n, o in enumerate(outcomes) if o is not None]
+    assert 0 < len(refused) < 40 and refused[0] > 0
+    problem = outcomes[refused[0]]
+    assert isinstance(problem, DocumentError) and problem.status == 507 and "NO_SPACE" in problem.message
+    assert problem.document_id == f"id:shop:thing::big{refused[0]}"
+    table = engine.tables["thing"]
+    for n, outcome in enumerate(outcomes):  # what was refused is nowhere, what was acknowledged is everywhere
+        id = f"id:shop:thing::big{n}"
+        assert (engine.get(id) is None) == (id not in table.rows) == (outcome is not None)
+    with pytest.raises(StorageFull):
+        engine.prepare(zipped(package_files() | {"models/large.bin": os.urandom(400_000)}))
+    assert write(engine, Operation("remove", "id:shop:thing::big0", engine.schema("thing"))) == [None]
+    assert write(engine, put(engine, "again", big)) == [None]  # in the room of what was removed
+    writer.execute("PRAGMA max_page_count=1000000")
+    assert write(engine, put(engine, "more", big)) == [None]
+    engine.close()
+    again = Engine(tmp_path)
+    assert {n for n in range(40) if again.get(f"id:shop:thing::big{n}")} == set(range(1, 40)) - set(refused)
+    again.close()
+
+
+def test_readers_see_whole_documents(engine):
+    """Every write sets three fields to one number: a reader that sees two numbers saw half a document."""
+    stop = threading.Event()
+    torn: list[object] = []
+    seen: set[int] = set()
+
+    def read():
+        while not stop.is_set():
+            fields = stored(engine)
+            with engine.lock:
+                table = engine.tables["thing"]
+                row = table.rows["id:shop:thing::a"]
+                searched = {int(table.columns[c].values[row]) for c in ("stock", "added", "price")}
+                live = table.live[row]
+            numbers = {fields["stock"], fields["added"], int(fields["price"]), int(fields["vector"].array[3])}
+            seen.add(fields["stock"])
+            if len(numbers) != 1 or len(searched) != 1 or not live:
+                torn.append((numbers, searched))
+
+    def whole(n):
+        return put(engine, "a", {"stock": n, "added": n, "price": float(n), "vector": [0.0, 0.0, 0.0, float(n)]})
+
+    write(engine, whole(0))
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for n in range(1, 300):
+        assert write(engine, whole(n)) == [None]
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not torn and len(seen) > 10
