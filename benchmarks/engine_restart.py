@@ -93,9 +93,8 @@ def main() -> int:
         cpu = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 3
         print((folder / "engine.log").read_text()[-600:])
     best = min(seconds)
-    print(
-        f"{options.documents} documents: ready after {', '.join(f'{s:.1f}' for s in seconds)} s (three starts), {cpu:.1f} s of CPU each"
-    )
+    each = ", ".join(f"{s:.1f}" for s in seconds)
+    print(f"{options.documents} documents: ready after {each} s (three starts), {cpu:.1f} s of CPU each")
     if options.bars:
         met = best <= BAR_SECONDS
         print(f"bar restart_seconds {best:.2f} {BAR_SECONDS} {'ok' if met else 'short'}")

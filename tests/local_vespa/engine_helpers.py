@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.request
 import zipfile
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,7 @@ def onnx_bytes(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights:
     return bytes(model.SerializeToString())
 
 
+@lru_cache(1)
 def text_model() -> bytes:
     """The sum of the rows of a table at the token ids: [batch, tokens] to [batch, 4]."""
     table = np.arange(40, dtype=np.float32).reshape(10, 4) % 7 - 3
@@ -123,6 +125,7 @@ def text_model() -> bytes:
     return onnx_bytes(nodes, inputs, outputs, {"table": table, "last": np.array([2]), "middle": np.array([1])})
 
 
+@lru_cache(1)
 def tower_model() -> bytes:
     """Twice its input: [1, 4] to [1, 4]."""
     shape = [1, 4]
@@ -134,6 +137,7 @@ def tower_model() -> bytes:
     )
 
 
+@lru_cache(1)
 def tokenizer() -> bytes:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "dress", "shoe", "hat", "warm"]
     made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -85,6 +87,43 @@ def test_sigterm_finishes_what_was_begun(tmp_path):
     process.terminate()
     assert process.wait(20) == 0
     assert "stopping" in (tmp_path / "engine.log").read_text()
+
+
+def test_sigterm_under_load_loses_nothing_that_was_acknowledged(tmp_path):
+    port = free_port()
+    process = start(tmp_path, port)
+    url = f"http://127.0.0.1:{port}"
+    deploy(url, zipped(package_files()))
+    acknowledged: list[str] = []
+    enough = threading.Event()
+
+    def write(worker: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        for n in range(100_000):
+            id = f"{worker}-{n}"
+            try:
+                connection.request("POST", f"/document/v1/shop/thing/docid/{id}", json.dumps({"fields": {"stock": n}}))
+                response = connection.getresponse()
+                response.read()
+            except (OSError, http.client.HTTPException):
+                return
+            assert response.status == 200
+            acknowledged.append(id)
+            if n == 40:
+                enough.set()
+
+    workers = [threading.Thread(target=write, args=(w,)) for w in range(4)]
+    for worker in workers:
+        worker.start()
+    assert enough.wait(60)
+    process.terminate()
+    assert process.wait(30) == 0
+    for worker in workers:
+        worker.join()
+    assert not (tmp_path / "local_vespa.sqlite-wal").exists()  # the log was folded into the file
+    with contextlib.closing(sqlite3.connect(tmp_path / "local_vespa.sqlite")) as database:
+        stored = {id.rpartition(":")[2] for (id,) in database.execute("SELECT id FROM document")}
+    assert len(acknowledged) > 40 and stored >= set(acknowledged)
 
 
 def test_a_port_in_use_is_refused(tmp_path):

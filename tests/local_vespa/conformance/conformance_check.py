@@ -1,6 +1,6 @@
-"""The project's own conformance set for vespa_app/: requests whose right answers are computed here from first principles.
+"""The project's own conformance set for vespa_app/: requests whose right answers are computed from first principles.
 
-`cases.jsonl` holds the requests. What is right is worked out below with numpy and the published formulas (cosine, Vespa's
+`cases.jsonl` holds the requests. What is right is worked out below with numpy and published formulas (cosine, Vespa's
 closeness, BM25), never recorded from a server, so the set holds for this engine and for a real Vespa.
 The server must run vespa_app/ freshly deployed, without documents, with the models of make_models.py or of an export.
 
@@ -25,7 +25,8 @@ from tokenizers import Tokenizer
 
 CASES = Path(__file__).with_name("cases.jsonl")
 COUNT, DIMS = 40, 128
-WORDS = "kalmut borvik tendal furgon mistral pondok valdur quorat zembil hartuk".split()  # no stemmer changes them
+# no stemmer changes these
+WORDS = ("kalmut", "borvik", "tendal", "furgon", "mistral", "pondok", "valdur", "quorat", "zembil", "hartuk")
 COLOURS, BRANDS = ("red", "blue", "green"), ("acme", "orbit")
 K1, B = 1.2, 0.75
 Item = dict[str, Any]
