@@ -43,7 +43,7 @@ Bar = tuple[str, float, float, bool]
 
 def vectors(args: argparse.Namespace) -> list[Bar]:
     """The engine's vector search against bare faiss."""
-    corpus = make_corpus(10_000 if args.quick else 100_000)
+    corpus = make_corpus(30_000 if args.quick else 100_000)
     queries, rounds = (100, 5) if args.quick else (300, 10)
     print(f"## Vectors: the engine against bare faiss {importlib.metadata.version('faiss-cpu')}, "
           f"{len(corpus.vectors):,} x 128, top {engine_vectors.K}, 1 thread, {rounds} rounds in turns\n")  # fmt: skip
