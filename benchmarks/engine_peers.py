@@ -76,7 +76,7 @@ class LocalVespa:
     def search(self, query: np.ndarray, below: float | None) -> list[int]:
         where = "" if below is None else f" and price < {below}"
         body = {
-            "yql": f"select documentid from item where {{targetHits:{K}}}nearestNeighbor(embedding,q){where}",
+            "yql": f"select documentid from item where {{targetHits:{K}}}nearestNeighbor(embedding,q)" + where,
             "ranking": "ann",
             "hits": K,
             "input.query(q)": query.tolist(),
