@@ -2,6 +2,6 @@
 
 import os
 
-# Before torch is loaded: its threads then sleep while they wait for each other. Spinning, as is its default, makes every
-# small layer ten times slower as soon as another process wants the same cores (a shop's machine, CI, this demo's engine).
+# Before torch is loaded: its threads then sleep while they wait for each other. Spinning, as is their default, makes
+# every small layer ten times slower as soon as another process wants the same cores (a shared machine, CI).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

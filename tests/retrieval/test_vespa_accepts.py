@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from vespa.application import Vespa
@@ -20,7 +21,7 @@ FILTERS = [
 
 
 @pytest.mark.java
-@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.skipif(why_not() is not None and not os.environ.get("CI"), reason=str(why_not()))
 def test_vespa_parses_every_query_of_the_searcher(vespa, package, answer) -> None:
     vespa.answer = answer
     clicks = [Event("a'b\"c", "click", 1.0), Event("c d", "order", 2.0)]
