@@ -28,7 +28,6 @@ COMMANDS = (
     "query",
     "web",
     "migrate",
-    "study",
 )
 EXTRA_OF = {
     **dict.fromkeys(
