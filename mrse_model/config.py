@@ -83,7 +83,7 @@ class TrainConfig:
     patience: int = 4  # evaluations without a better one before a stage stops
     half_life_days: float = 30.0
     event_weights: dict[str, float] = field(default_factory=lambda: {"click": 1.0, "cart": 2.0, "order": 3.0})
-    bf16: str = "auto"  # auto: where the machine has it in hardware; on; off
+    bf16: str = "auto"  # auto: where the processor has matrix instructions for it; on; off
     threads: int = 0  # 0: torch's choice
 
 

@@ -68,10 +68,13 @@ class Outcome:
 
 
 def uses_bf16(setting: str) -> bool:
-    """Whether to train in bfloat16: `on`, `off`, or `auto`, where the processor has instructions for it."""
+    """Whether to train in bfloat16: `on`, `off`, or `auto`: where the processor multiplies matrices in it (AMX).
+
+    With AVX-512's bfloat16 alone the towers are too small to gain: 205 ms a step either way (dev/LOG.md, 2026-11-23).
+    """
     if setting not in ("auto", "on", "off"):
         raise InputError(f"{setting!r} instead of auto, on or off", field="train.bf16")
-    return setting == "on" or (setting == "auto" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return setting == "on" or (setting == "auto" and torch.cpu._is_amx_tile_supported())
 
 
 def learning_rate(step: int, steps: int, top: float) -> float:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mrse_model.config import Config, read_config, write_config
 from mrse_model.errors import InputError
 from mrse_model.experts import Adaptor, NGrams
-from mrse_model.serving import ItemVectors, QueryHistory
+from mrse_model.serving import ItemVectors, QueryHistory, history_arrays, led_by_tokens
 from mrse_model.texts import item_text, token_matrix
 from mrse_model.towers import ItemTower, QueryTower
 
@@ -99,14 +99,9 @@ class MRSE(nn.Module):
         for start in range(0, len(texts), batch):
             some = texts[start : start + batch]
             ids, mask = token_matrix(self.tokenizer, some, size.query_tokens)
-            shape = (len(some), size.history_length)
-            text, image = (np.zeros((*shape, size.dims), np.float32) for _ in range(2))
-            weight = np.zeros(shape, np.float32)
-            for row, history in enumerate(histories[start : start + batch] if histories is not None else []):
-                if history is not None and (kept := min(size.history_length, len(history.weight))):
-                    text[row, :kept], weight[row, :kept] = history.text[:kept], history.weight[:kept]
-                    image[row, :kept] = np.nan_to_num(history.image[:kept])
-            inputs = (torch.from_numpy(x) for x in (ids, mask, text, image, weight))
+            known = histories[start : start + batch] if histories is not None else [None] * len(some)
+            past = history_arrays(known, size.history_length, size.dims)
+            inputs = (torch.from_numpy(x) for x in (ids, mask, *past.values()))
             out[start : start + batch] = self.query_embedding(*inputs).numpy()
         return out
 
@@ -137,21 +132,14 @@ class MRSE(nn.Module):
                 raw = image_features[rows]
             present = torch.from_numpy((~np.isnan(raw[:, :1])).astype(np.float32))
             image = self.image_embedding(torch.from_numpy(np.nan_to_num(raw)), present)
-            led_ids, led_mask = self.history_tokens(queries[rows] if queries is not None else [()] * len(some))
+            led = queries[rows] if queries is not None else [()] * len(some)
+            led_ids, led_mask = map(
+                torch.from_numpy, led_by_tokens(self.tokenizer, led, size.item_history_queries, size.query_tokens)
+            )
             out.embedding[rows] = self.item_embedding(ids, mask, image, present, led_ids, led_mask).numpy()
             out.image_embedding[rows] = np.where(present.numpy() > 0, image.numpy(), np.nan)
             out.text_feature[rows] = self.text_feature(ids, mask).numpy()
         return out
-
-    def history_tokens(self, queries: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
-        """Per item the queries that led to it, the first 8 of them → ids and mask int64 [n, 8, 16]."""
-        size = self.config.model
-        ids = np.zeros((len(queries), size.item_history_queries, size.query_tokens), np.int64)
-        flat = [(r, c, q) for r, few in enumerate(queries) for c, q in enumerate(few[: size.item_history_queries])]
-        if flat:
-            found, _ = token_matrix(self.tokenizer, [q for _, _, q in flat], size.query_tokens)
-            ids[[r for r, _, _ in flat], [c for _, c, _ in flat], : found.shape[1]] = found
-        return torch.from_numpy(ids), torch.from_numpy((ids != 0).astype(np.int64))
 
     # ---- checkpoint
 

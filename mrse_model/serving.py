@@ -81,7 +81,8 @@ class ExportedModel:
             inputs = {"input_ids": ids, "attention_mask": mask}
             some = histories[rows] if histories is not None else []
             if any(h is not None for h in some):
-                out[rows] = self._run("query_tower", inputs | self._history(some))["embedding"]
+                past = history_arrays(some, self.manifest.history_length, self.manifest.dims)
+                out[rows] = self._run("query_tower", inputs | past)["embedding"]
             else:
                 out[rows] = self._run("query_text", inputs)["embedding"]
         return out
@@ -118,16 +119,21 @@ class ExportedModel:
                 np.full((len(texts), width), np.nan, np.float32) if image_features is None else image_features[rows]
             )
             present = ~np.isnan(feature[:, :1])
-            found = self._run(
-                "item_tower",
-                {
-                    "input_ids": ids,
-                    "attention_mask": mask,
-                    "image_feature": np.where(present, feature, 0).astype(np.float32),
-                    "image_present": present.astype(np.float32),
-                    **self._led_by(queries[rows] if queries is not None else [()] * len(texts)),
-                },
+            led_ids, led_mask = led_by_tokens(
+                self._tokenizer,
+                queries[rows] if queries is not None else [()] * len(texts),
+                self.manifest.item_history_queries,
+                self.manifest.query_tokens,
             )
+            inputs = {
+                "input_ids": ids,
+                "attention_mask": mask,
+                "image_feature": np.where(present, feature, 0).astype(np.float32),
+                "image_present": present.astype(np.float32),
+                "history_ids": led_ids,
+                "history_mask": led_mask,
+            }
+            found = self._run("item_tower", inputs)
             out.embedding[rows] = found["embedding"]
             out.image_embedding[rows] = np.where(present, found["image_embedding"], np.nan)
             out.text_feature[rows] = found["text_feature"]
@@ -144,28 +150,35 @@ class ExportedModel:
         port = next(p for p in self.manifest.models["item_tower"].inputs if p.name == "image_feature")
         return int(port.shape[1])
 
-    def _history(self, histories: Sequence[QueryHistory | None]) -> dict[str, Floats]:
-        n, length, dims = len(histories), self.manifest.history_length, self.manifest.dims
-        text, image = np.zeros((n, length, dims), np.float32), np.zeros((n, length, dims), np.float32)
-        weight = np.zeros((n, length), np.float32)
-        for row, history in enumerate(histories):
-            if history is not None and len(history.weight):
-                kept = min(length, len(history.weight))
-                text[row, :kept] = history.text[:kept]
-                image[row, :kept] = np.nan_to_num(history.image[:kept])
-                weight[row, :kept] = history.weight[:kept]
-        return {"history_text": text, "history_image": image, "history_weight": weight}
 
-    def _led_by(self, queries: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
-        count, tokens = self.manifest.item_history_queries, self.manifest.query_tokens
-        ids = np.zeros((len(queries), count, tokens), np.int64)
-        mask = np.zeros_like(ids)
-        places = [(row, place) for row, few in enumerate(queries) for place in range(min(count, len(few)))]
-        if places:
-            rows, columns = np.array(places).T
-            found, found_mask = token_matrix(self._tokenizer, [queries[r][c] for r, c in places], tokens)
-            ids[rows, columns, : found.shape[1]], mask[rows, columns, : found.shape[1]] = found, found_mask
-        return {"history_ids": ids, "history_mask": mask}
+def history_arrays(histories: Sequence[QueryHistory | None], length: int, dims: int) -> dict[str, Floats]:
+    """Histories as the query tower's inputs: history_text, history_image [n, length, dims], history_weight [n, length],
+    zeros where there is no entry; NaN rows of pictures become zeros.
+    """
+    n = len(histories)
+    text, image = np.zeros((n, length, dims), np.float32), np.zeros((n, length, dims), np.float32)
+    weight = np.zeros((n, length), np.float32)
+    for row, history in enumerate(histories):
+        if history is not None and len(history.weight):
+            kept = min(length, len(history.weight))
+            text[row, :kept] = history.text[:kept]
+            image[row, :kept] = np.nan_to_num(history.image[:kept])
+            weight[row, :kept] = history.weight[:kept]
+    return {"history_text": text, "history_image": image, "history_weight": weight}
+
+
+def led_by_tokens(
+    tokenizer: Tokenizer, queries: Sequence[Sequence[str]], count: int, tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` queries that led to each item → ids and mask, int64 [n, count, tokens]."""
+    ids = np.zeros((len(queries), count, tokens), np.int64)
+    mask = np.zeros_like(ids)
+    places = [(row, place) for row, few in enumerate(queries) for place in range(min(count, len(few)))]
+    if places:
+        rows, columns = np.array(places).T
+        found, found_mask = token_matrix(tokenizer, [queries[r][c] for r, c in places], tokens)
+        ids[rows, columns, : found.shape[1]], mask[rows, columns, : found.shape[1]] = found, found_mask
+    return ids, mask
 
 
 class ImageEncoder:
