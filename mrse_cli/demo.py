@@ -60,6 +60,8 @@ def demo(
     judgments = catalogue / "judgments.parquet"
     say("train", f"mrse train {items} --searches {searches} --judgments {judgments} --preset tiny --out {run}")
     train(items, out=run, searches=searches, judgments=judgments, preset="tiny")
+    out.print(f"$ mrse evaluate {run} {items}", style="dim")
+    evaluate(run, items)  # the clicks of the last weeks, which training has not seen
     held_out = catalogue / "judgments_val.parquet"
     out.print(f"$ mrse evaluate {run} {items} --judgments {held_out}", style="dim")
     evaluate(run, items, judgments=held_out)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markdown import Markdown
+from rich.table import Table
 
 from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_model.errors import InputError
+
+if TYPE_CHECKING:
+    from mrse_model.evaluation.report import Report
 
 
 def evaluate(
@@ -53,11 +57,26 @@ def evaluate(
     else:
         out.print("neither judgments nor searches: the queries are pieces of titles, which says little about people")
         queries = pseudo_query_set(catalogue)
+    folder = checkpoint / "evaluation" / queries.name.replace(" ", "-")
     led_by = item_queries(cache / "examples", len(catalogue.ids))
-    found = measure(model, catalogue, features, led_by, queries, validation, folder=checkpoint / "evaluation")
+    found = measure(model, catalogue, features, led_by, queries, validation, folder=folder)
     if found.report is not None:
-        out.print(Markdown(found.report.markdown()))
+        out.print(_table(found.report))
+        out.print(f"intervals, paired tests, TREC run and qrels: {folder}")
     if found.personal is not None:
         out.print(Markdown(found.personal.markdown()))
     model.meta["metrics"] = found.metrics()
     (checkpoint / META).write_text(json.dumps(model.meta, indent=1, default=str) + "\n", "utf-8")
+
+
+def _table(report: Report) -> Table:
+    """nDCG@10 and the recalls, with their intervals; the file has the rest."""
+    shown = [name for name in report.results[0].measures if name.startswith(("nDCG", "Recall"))][:3]
+    table = Table(title=f"{report.queries}: {report.n} queries, exact search over {report.catalogue:,} items")
+    table.add_column("")
+    for name in shown:
+        table.add_column(name)
+    for result in report.results:
+        cells = [f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in (result.measures[name] for name in shown)]
+        table.add_row(result.name.split(" (")[0], *cells)
+    return table
