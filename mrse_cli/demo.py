@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mrse_cli.config import Config
 from mrse_cli.console import console
+from mrse_model.errors import InputError
 
 EXAMPLES = "blue striped dress"
 
@@ -42,8 +43,9 @@ def demo(
 
     out = console()
     began = time.perf_counter()
-    if (folder / "run").exists() or not folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "catalogue").exists():
+        raise InputError("the folder holds something else", file=folder, fix="Give a new one with --folder")
+    shutil.rmtree(folder, ignore_errors=True)
     catalogue, run = folder / "catalogue", folder / "run"
     items, searches = catalogue / "items.parquet", catalogue / "searches.parquet"
     step = 0
