@@ -14,7 +14,7 @@ from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_model.errors import InputError
 
-EXAMPLES = "blue striped dress"
+EXAMPLE = "blue striped dress"
 
 
 def demo(
@@ -75,6 +75,7 @@ def demo(
     url = f"http://127.0.0.1:{port}"
     say("the embedded engine, and the package deployed to it", f"mrse serve-local --port {port} --data {folder}/engine")
     engine = start(folder / "engine", port)
+    stays = False  # a demo that fails takes its engine with it
     try:
         out.print(f"$ mrse deploy {app} --config-server {url}", style="dim")
         deploy(app, config_server=url)
@@ -84,22 +85,23 @@ def demo(
         feed(items, app=app, endpoint=url, features=features, searches=searches)
         feed(searches, app=app, endpoint=url, shoppers=True)
 
-        say("search", f'mrse query "{EXAMPLES}" --endpoint {url}')
+        say("search", f'mrse query "{EXAMPLE}" --endpoint {url}')
         person, wish = _person(run)
         for title, text, options in (
-            ("nearestNeighbor(embedding, q) with q = embed(text, @query), made in the engine", EXAMPLES, {}),
-            ("the same with a filter", EXAMPLES, {"filter": ["in_stock=true", "price<=60"]}),
-            ("hybrid with BM25, reciprocal rank fusion", EXAMPLES, {"profile": "hybrid"}),
+            ("nearestNeighbor(embedding, q) with q = embed(text, @query), made in the engine", EXAMPLE, {}),
+            ("the same with a filter", EXAMPLE, {"filter": ["in_stock=true", "price<=60"]}),
+            ("hybrid with BM25, reciprocal rank fusion", EXAMPLE, {"profile": "hybrid"}),
             ("another query, for nobody in particular", wish, {}),
             (f"that query for {person}, who clicked before", wish, {"profile": "query_tower", "user": person}),
         ):
             out.print(f'\n"{text}": {title}', style="bold")
             query(text, app=app, endpoint=url, hits=5, **options)
         out.print(f"\nThe demo took {time.perf_counter() - began:.0f} s.")
+        stays = keep
         if keep:
             _how_to_ask(out, url, engine.pid)
     finally:
-        if not keep:
+        if not stays:
             engine.terminate()
             engine.wait(30)
 
@@ -116,11 +118,11 @@ def _person(run: Path) -> tuple[str, str]:
 def _how_to_ask(out: Console, url: str, pid: int) -> None:
     out.print(f"The engine is up at {url}; stop it with: kill {pid}")
     out.print("Ask it with curl:")
-    body = f'{{"queryProfile": "q2i", "query": "{EXAMPLES}", "hits": 3}}'
+    body = f'{{"queryProfile": "q2i", "query": "{EXAMPLE}", "hits": 3}}'
     out.print(f"  curl -s {url}/search/ --json '{body}'")
     out.print("and with the vespa CLI:")
     yql = "select title, category from item where {targetHits: 100}nearestNeighbor(embedding, q)"
     out.print(
         f"  .venv/bin/vespa query -t {url} 'yql={yql}' 'input.query(q)=embed(text, @query)' \\\n"
-        f"    'query={EXAMPLES}' ranking=ann",
+        f"    'query={EXAMPLE}' ranking=ann",
     )
