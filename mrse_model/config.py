@@ -75,10 +75,8 @@ class TrainConfig:
     light_bert: StageConfig = field(default_factory=StageConfig)
     ft_att: StageConfig = field(default_factory=lambda: StageConfig(batch=1024, extra_negatives=1024))
     dssm: StageConfig = field(default_factory=lambda: StageConfig(epochs=8.0, batch=1024, extra_negatives=2048))
-    joint: StageConfig = field(default_factory=lambda: StageConfig(epochs=0.0, lr=2e-4))  # after stage 2, end to end
     modality_dropout: float = 0.1  # an expert's picture or history goes missing
     history_dropout: float = 0.3  # the person is unknown: the query alone must do
-    click_weight: float = 1.0  # how often a click is seen beside a judged pair, per epoch
     evaluate_every: int = 200  # steps
     patience: int = 4  # evaluations without a better one before a stage stops
     half_life_days: float = 30.0

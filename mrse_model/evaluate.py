@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mrse_model.arrays import history_weight
 from mrse_model.baselines.bm25 import BM25
 from mrse_model.data.contract import Catalogue
-from mrse_model.data.example_files import KINDS
 from mrse_model.data.pseudo_queries import pseudo_queries
 from mrse_model.evaluation.personal import PersonalResult, PersonalSearches, compare_personal, personal_searches
 from mrse_model.evaluation.queries import QuerySet
@@ -105,11 +105,8 @@ def measure_personal(model: MRSE, items: ItemVectors, searches: PersonalSearches
 
 def histories_of(model: MRSE, items: ItemVectors, searches: PersonalSearches) -> list[QueryHistory | None]:
     """Each search's history as the query tower takes it."""
-    train = model.config.train
-    weight_of = [train.event_weights.get(name, 1.0) for name in KINDS]
     out: list[QueryHistory | None] = []
     for rows, kinds, ages in zip(searches.history, searches.kind, searches.age, strict=True):
-        decay = 0.5 ** (np.maximum(ages, 0) / (86400 * train.half_life_days))
-        weight = np.array([weight_of[k] for k in kinds]) * decay
+        weight = history_weight(np.array(kinds), np.array(ages), model.config.train)
         out.append(QueryHistory(items.text_feature[rows], items.image_embedding[rows], weight.astype(np.float32)))
     return out
