@@ -13,11 +13,12 @@ import numpy as np
 from . import yql
 from .columns import MultiColumn, NumberColumn, StringColumn
 from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
+from .inverted import TextIndex
 from .patterns import Pattern, PatternError
 from .schema import Field
 from .table import Table
 from .tensors import Tensor
-from .text import Hits, TextIndex, idf, tokens, union
+from .text import Hits, idf, tokens, union
 from .vectors import VectorColumn
 
 

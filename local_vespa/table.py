@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from .columns import Growing, MultiColumn, NumberColumn, StringColumn, TensorColumn
+from .inverted import TextIndex
 from .schema import Field, Schema
-from .text import TextIndex
 from .values import Fields
 from .vectors import VectorColumn
 

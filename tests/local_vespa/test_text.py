@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from local_vespa import inverted
+from local_vespa.inverted import TextIndex
 from local_vespa.stemming import EXACT
-from local_vespa.text import TextIndex, idf, tokens, union
+from local_vespa.text import idf, tokens, union
 
 LIVE = np.ones(1000, bool)
 
@@ -103,3 +105,29 @@ def test_dead_rows_are_not_found():
 
 def test_idf_is_clamped():
     assert idf(0, 0) == idf(1, 1) == pytest.approx(math.log(1 + 0.5 / 1.5))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(words, max_size=3), max_size=30), st.integers(1, 20))
+def test_segments_find_what_a_search_through_the_texts_finds(rows, flush):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inverted, "FLUSH", flush)
+        index = TextIndex(False, False)
+        for texts in rows:
+            index.append(texts)
+    assert index.lengths.tolist() == [sum(len(t.split()) for t in texts) for texts in rows]
+    for phrase in (("red",), ("hat",), ("red", "hat"), ("red", "red"), ("warm", "blue", "hat")):
+        places = [
+            [
+                element * inverted.ELEMENT + at
+                for element, text in enumerate(texts)
+                for at in range(len(text.split()))
+                if tuple(text.split()[at : at + len(phrase)]) == phrase
+            ]
+            for texts in rows
+        ]
+        assert index.positions(phrase, np.arange(len(rows))) == places
+        hits = index.phrase(phrase, LIVE)
+        assert hits.rows.tolist() == [row for row, found in enumerate(places) if found]
+        assert hits.counts.tolist() == [len(found) for found in places if found]
+        assert hits.first.tolist() == [found[0] for found in places if found]

@@ -1,0 +1,209 @@
+"""An inverted index of one text field in memory.
+
+It is ours and not a library's because every candidate of a query needs its exact BM25 (with Vespa's formula, exact
+field lengths, live documents only) and its positions; tantivy rounds lengths above 40 words, counts deleted documents
+and gives no positions. New texts are a plain list of word numbers, which is scanned; when it is long it becomes a
+segment sorted by word, and segments of like size are merged: 8 bytes for each word of a text, built by numpy.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+
+from .columns import Growing
+from .text import K1, Hits, bm25_norm, idf, normalized, split
+
+ELEMENT = 1 << 16  # words of different elements of an array are at least so far apart
+FLUSH = 1 << 16  # words in the list of new texts
+_PLACE = 32  # bits of a position in a key of row and position
+
+
+class _Numbers(dict[str, int]):
+    """The number of each word as it is written; `tokens` has those of its normalised forms."""
+
+    def __init__(self, stemming: bool, normalizing: bool) -> None:
+        super().__init__()
+        self.tokens: dict[str, int] = {}
+        self._how = stemming, normalizing
+
+    def __missing__(self, word: str) -> int:
+        token = normalized(word, *self._how)
+        number = self[word] = self.tokens.setdefault(token, len(self.tokens))
+        return number
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Where words occur, int32: `words` ascending; those of words[i] are rows and positions [starts[i]:starts[i+1]], by
+    row and position."""
+
+    words: np.ndarray
+    starts: np.ndarray
+    rows: np.ndarray
+    positions: np.ndarray
+
+    @classmethod
+    def sorted(cls, numbers: np.ndarray, rows: np.ndarray, positions: np.ndarray) -> _Segment:
+        """Of occurrences by row and position."""
+        order = np.argsort(numbers, kind="stable")
+        words, starts = np.unique(numbers[order], return_index=True)
+        ends = np.append(starts, len(numbers)).astype(np.int32)
+        return cls(words, ends, rows[order], positions[order])
+
+    def merged(self, later: _Segment) -> _Segment:
+        """With a segment of later rows."""
+        words = np.union1d(self.words, later.words)
+        mine, its = np.zeros(len(words), np.int32), np.zeros(len(words), np.int32)
+        mine[np.searchsorted(words, self.words)] = np.diff(self.starts)
+        its[np.searchsorted(words, later.words)] = np.diff(later.starts)
+        rows, positions = (np.empty(len(self.rows) + len(later.rows), np.int32) for _ in range(2))
+        before, after = np.cumsum(mine), np.cumsum(its)
+        for part, shift in ((self, np.repeat(after - its, mine)), (later, np.repeat(before, its))):
+            at = np.arange(len(part.rows)) + shift
+            rows[at], positions[at] = part.rows, part.positions
+        return _Segment(words, np.append(0, before + after).astype(np.int32), rows, positions)
+
+    def find(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and positions of a word."""
+        at = int(np.searchsorted(self.words, number))
+        there = at < len(self.words) and self.words[at] == number
+        part = slice(self.starts[at], self.starts[at + 1]) if there else slice(0)
+        return self.rows[part], self.positions[part]
+
+
+class TextIndex:
+    """The words of one field of all rows. Rows are added in ascending order; dead ones are filtered when read."""
+
+    def __init__(self, stemming: bool, normalizing: bool) -> None:
+        self.stemming, self.normalizing = stemming, normalizing
+        self._numbers = _Numbers(stemming, normalizing)
+        self._lengths = Growing(np.int32)
+        self._segments: list[_Segment] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forgets the new texts: their words, and of each text its row, first position and end among the words."""
+        self._new, self._new_rows, self._new_first, self._new_ends = (array("i") for _ in range(4))
+
+    def append(self, value: str | list[str] | None) -> None:
+        """The next row's text or texts."""
+        row, began = self._lengths.n, len(self._new)
+        for element, text in enumerate([value] if isinstance(value, str) else value or ()):
+            self._new.extend(map(self._numbers.__getitem__, split(text)))
+            self._new_rows.append(row)
+            self._new_first.append(element * ELEMENT)
+            self._new_ends.append(len(self._new))
+        self._lengths.append(len(self._new) - began)
+        if len(self._new) >= FLUSH:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Makes a segment of the new texts, and merges those that are of like size."""
+        numbers = np.array(self._new, np.int32)
+        self._segments.append(_Segment.sorted(numbers, *self._located(np.arange(len(numbers)))))
+        self._clear()
+        while len(self._segments) > 1 and len(self._segments[-2].rows) < 2 * len(self._segments[-1].rows):
+            last = self._segments.pop()
+            self._segments[-1] = self._segments[-1].merged(last)
+
+    def _located(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and positions (int32) of words of the new texts."""
+        ends = np.array(self._new_ends, np.int64)
+        text = np.searchsorted(ends, at, "right")
+        first = np.array(self._new_first, np.int64) - np.append(0, ends[:-1])
+        return np.array(self._new_rows, np.int32)[text], (at + first[text]).astype(np.int32)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Words in each row; not to be kept over an append."""
+        return self._lengths.view
+
+    def _occurrences(self, token: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and positions (int64) of a normalised token, by row and position."""
+        number = self._numbers.tokens.get(token)
+        if number is None:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        found = [segment.find(number) for segment in self._segments]
+        if self._new:
+            found.append(self._located(np.flatnonzero(np.array(self._new, np.int32) == number)))
+        rows, positions = (np.concatenate(parts).astype(np.int64) for parts in zip(*found, strict=True))
+        return rows, positions
+
+    def _starts(self, words: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and positions where the tokens stand one after another."""
+        if len(words) == 1:
+            return self._occurrences(words[0])
+        common: np.ndarray | None = None
+        for i, word in enumerate(words):
+            rows, positions = self._occurrences(word)
+            keys = (rows << _PLACE) + positions - i
+            keys = keys[positions >= i]
+            common = keys if common is None else np.intersect1d(common, keys, assume_unique=True)
+        assert common is not None
+        return common >> _PLACE, common & ((1 << _PLACE) - 1)
+
+    def word(self, token: str, live: np.ndarray) -> Hits:
+        """The live rows that hold a normalised token."""
+        return self._hits((token,), live, None)
+
+    def phrase(self, words: tuple[str, ...], live: np.ndarray) -> Hits:
+        """The rows that hold the tokens one after another, and how often."""
+        if len(words) == 1:
+            return self.word(words[0], live)
+        return self._hits(words, live, min(len(self.word(word, live).rows) for word in words))
+
+    def _hits(self, words: tuple[str, ...], live: np.ndarray, frequency: int | None) -> Hits:
+        rows, positions = self._starts(words)
+        keep = live[rows]
+        rows, positions = rows[keep], positions[keep]
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        return Hits(rows[starts], np.diff(np.append(starts, len(rows))), positions[starts], frequency)
+
+    def positions(self, words: tuple[str, ...], rows: np.ndarray) -> list[list[int]]:
+        """Where a phrase (of one word or more) starts in each of some rows."""
+        known, positions = self._starts(words)
+        first, last = np.searchsorted(known, rows), np.searchsorted(known, rows, "right")
+        return [positions[i:j].tolist() for i, j in zip(first.tolist(), last.tolist(), strict=True)]
+
+    def near(self, words: tuple[str, ...], distance: int, ordered: bool, live: np.ndarray) -> np.ndarray:
+        """The rows that hold all tokens, the first and last at most `distance` + words - 2 positions apart
+        (near.cpp)."""
+        rows = self.word(words[0], live).rows
+        for word in words[1:]:
+            rows = np.intersect1d(rows, self.word(word, live).rows, assume_unique=True)
+        each = [self.positions((word,), rows) for word in words]
+        return rows[np.array([_within(lists, distance, ordered) for lists in zip(*each, strict=True)], bool)]
+
+    def bm25(self, terms: list[Hits], rows: np.ndarray, live: np.ndarray, total: int) -> np.ndarray:
+        """bm25 of candidate rows for a query's terms, float64 [rows]. `total` is the number of live documents."""
+        lengths = self.lengths
+        counted = (lengths > 0) & live[: len(lengths)]
+        average = float(lengths[counted].mean()) if counted.any() else 1.0
+        scores = np.zeros(len(rows))
+        norm = bm25_norm(lengths[rows], average)
+        for hits in terms:
+            there, at = hits.at(rows)
+            if there.any():
+                count = np.where(there, hits.counts[at], 0)
+                scores += idf(hits.document_frequency, total) * (K1 + 1) * count / (count + norm)
+        return scores
+
+
+def _within(lists: tuple[list[int], ...], reach: int, ordered: bool) -> bool:
+    """Whether one position of every list (in ascending order, if asked) lies within a window."""
+    if ordered:
+        for start in lists[0]:
+            at: int | None = start
+            for later in lists[1:]:
+                at = next((p for p in later if at is not None and p > at), None)
+            if at is not None and at - start <= reach:
+                return True
+        return False
+    merged = sorted((p, n) for n, places in enumerate(lists) for p in places)
+    return any(
+        {n for p, n in merged[i:] if p - start <= reach} == set(range(len(lists)))
+        for i, (start, _) in enumerate(merged)
+    )
