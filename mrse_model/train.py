@@ -37,6 +37,7 @@ from mrse_model.manifest import EncoderInfo
 from mrse_model.mining import mine_hard_negatives
 from mrse_model.model import MRSE
 from mrse_model.ngrams import piece_vectors, random_vectors
+from mrse_model.share import Share, StageKeys
 from mrse_model.stages import Corpus, Stages
 from mrse_model.texts import item_text, train_tokenizer
 
@@ -60,10 +61,22 @@ class Inputs:
     examples: ExampleSettings = field(default_factory=ExampleSettings)
 
 
+STAGES = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
+
+
 def train(
-    inputs: Inputs, folder: str | Path, config: Config, console: Console | None = None, tensorboard: bool = False
+    inputs: Inputs,
+    folder: str | Path,
+    config: Config,
+    console: Console | None = None,
+    tensorboard: bool = False,
+    share: Path | None = None,
+    until: str | None = None,
 ) -> MRSE:
     """Trains MRSE and writes its checkpoint into `folder`. Returns the model.
+
+    share: a folder where runs keep what others need not make again (mrse_model.share). until: the stage to stop after;
+    the model is then returned without a checkpoint.
 
     Raises InputError for bad input, and when `folder` holds a run of other data or other settings.
     """
@@ -78,12 +91,16 @@ def train(
     console.print("data", style="bold")
     catalogue = read_catalogue(inputs.items, title=inputs.title)
     _claim(folder, inputs, config)
-    features, encoder = image_features(inputs, catalogue, cache, config, console)
+    shared, data = Share(share), fingerprint(inputs)
+    pictures = (cache / "features.npy", data, inputs.feature_column, inputs.encoder, inputs.image_size)
+    with shared.kept(*pictures), shared.kept(cache / "features.parquet", *pictures[1:]):
+        features, encoder = image_features(inputs, catalogue, cache, config, console)
     examples_folder = cache / "examples"
-    if not examples_folder.exists():
-        judgments = read_judgments(inputs.judgments, catalogue) if inputs.judgments else None
-        searches = SearchesFile(inputs.searches) if inputs.searches else None
-        write_examples(examples_folder, catalogue, searches=searches, judgments=judgments, settings=inputs.examples)
+    with shared.kept(examples_folder, data, inputs.title, inputs.examples):
+        if not examples_folder.exists():
+            judgments = read_judgments(inputs.judgments, catalogue) if inputs.judgments else None
+            searches = SearchesFile(inputs.searches) if inputs.searches else None
+            write_examples(examples_folder, catalogue, searches=searches, judgments=judgments, settings=inputs.examples)
     summary = ExampleSummary.load(examples_folder)
     for line in summary.lines():
         console.print(f"  {line}")
@@ -92,8 +109,12 @@ def train(
     # What is frozen: the tokenizer, the n-gram table, token ids, example records.
     item_texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
     asked = _distinct_queries(shards)
-    tokenizer = _cached_tokenizer(cache / "tokenizer.json", item_texts + asked, config.model.vocab_size)
-    table = _cached_table(cache / "ngrams.npy", tokenizer, item_texts + asked, config)
+    texts = item_texts + asked
+    with shared.kept(cache / "tokenizer.json", texts, config.model.vocab_size):
+        tokenizer = _cached_tokenizer(cache / "tokenizer.json", texts, config.model.vocab_size)
+    ngrams = (config.model.ngrams, config.model.ngram_dims, config.model.ngram_min, config.model.ngram_max)
+    with shared.kept(cache / "ngrams.npy", texts, tokenizer.to_str(), ngrams, config.train.seed):
+        table = _cached_table(cache / "ngrams.npy", tokenizer, texts, config)
     size = replace(
         config.model,
         vocab_size=tokenizer.get_vocab_size(),
@@ -117,27 +138,31 @@ def train(
     # The stages.
     torch.manual_seed(config.train.seed)
     model = MRSE(config, tokenizer)
-    model.ngrams.table.copy_(torch.from_numpy(table))
+    model.ngrams.start(table)
     stages = Stages(run, model, corpus)
+    keys = StageKeys(corpus) if share is not None else None
     speed: dict[str, float] = {}
-    for name in ("adaptor", "ft_att", "light_bert", "vbert", "dssm"):
-        if name in ("light_bert", "vbert") and name not in size.experts:
+    for name in STAGES[: STAGES.index(until) + 1] if until else STAGES:
+        if name in ("light_bert", "vbert") and name not in size.experts and name != until:
             continue
         console.print(name, style="bold")
-        if name == "vbert":
-            corpus.queries = mine_hard_negatives(model, corpus, console)
         if name == "dssm":
             stages.freeze_texts()
-        outcome = getattr(stages, name)()
-        if outcome is not None:
-            speed[name] = outcome.examples_per_second
-            run.log(name, outcome.steps, best=outcome.score, examples_per_second=outcome.examples_per_second)
+        with shared.stage(run, name, keys, model):
+            outcome = getattr(stages, name)()
+            if outcome is not None and outcome.examples_per_second:
+                speed[name] = outcome.examples_per_second
+                run.log(name, outcome.steps, best=outcome.score, examples_per_second=outcome.examples_per_second)
+        if name == "ft_att":
+            corpus.queries = mine_hard_negatives(model, corpus, console)
+    if until:
+        return model.eval()
     check_training(run, stages, summary)
 
     model.meta = {
         "image_encoder": asdict(encoder) if encoder else None,
         "training": {
-            "data": fingerprint(inputs),
+            "data": data,
             "items": len(catalogue.ids),
             "examples": summary.examples,
             "split": summary.split,
