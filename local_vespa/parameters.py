@@ -28,13 +28,15 @@ ALIASES = {
 }  # fmt: skip
 _FEATURES = ("input.query(", "rankfeature.query(", "rank.features.query(", "ranking.features.query(")
 # Parameters of Vespa that would change the answer and are not done here.
-REFUSED = (
-    "model.filter", "recall", "collapsefield", "collapsesize", "collapse.summary", "pos.", "select", "searchChain",
-    "streaming.",
-    "rules.", "ranking.matchPhase.", "ranking.location", "ranking.diversity", "ranking.properties.", "model.searchPath",
-    "significance.", "ranking.significance", "weakAnd.", "wand.", "ranking.elementGap.", "presentation.reportCoverage",
+REFUSED = {
+    "model.filter", "recall", "collapsefield", "collapsesize", "collapse.summary", "select", "searchChain",
+    "ranking.location", "ranking.diversity", "ranking.significance", "model.searchPath", "presentation.reportCoverage",
+}  # fmt: skip
+REFUSED_GROUPS = (
+    "pos.", "streaming.", "rules.", "ranking.matchPhase.", "ranking.properties.", "significance.", "weakAnd.", "wand.",
+    "ranking.elementGap.",
 )  # fmt: skip
-FULL_NAMES = {"model.queryString": "query"}
+_DURATION = re.compile(r"\s*\d*\.?\d+\s*(s|ms|us|µs|ks|min)?\s*")
 
 
 def read(request: Request) -> dict[str, Any]:
@@ -91,9 +93,9 @@ class Parameters:
             fixed = {full_name(k) for k in profile.fixed}
         self.values |= {k: v for k, v in request.items() if k not in fixed}
         for name, value in self.values.items():
-            if any(name == r or (r.endswith(".") and name.startswith(r)) for r in REFUSED) and value not in ("", None):
+            if (name in REFUSED or name.startswith(REFUSED_GROUPS)) and value not in ("", None):
                 raise QueryError(ILLEGAL_QUERY, unsupported(f"the query parameter '{name}'"))
-        if not re.fullmatch(r"\s*\d*\.?\d+\s*(s|ms|us|µs|ks|min)?\s*", self.text("timeout") or "1"):
+        if not _DURATION.fullmatch(self.text("timeout") or "1"):
             raise QueryError(
                 ILLEGAL_QUERY, f"Could not set 'timeout': '{self.values['timeout']}' is not a valid duration"
             )

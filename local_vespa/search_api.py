@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
 from .http import Request, Response, json_response
 from .match import fields_of
 from .parameters import Parameters, read
-from .schema import INTEGERS, Schema
+from .schema import INTEGERS
 from .search import Hit, Outcome, Part, Plan, feature_values, run
 from .sorting import criterion, parse_sorting
 from .store import Row
@@ -51,6 +52,8 @@ class SearchApi:
                 application = self.engine.application
                 assert application is not None
                 outcome = run(application, self.engine.tables, plan, parameters)
+            reads_columns = plan.query.grouping or any(p.profile.summary_features for p in outcome.parts)
+            with self.engine.lock if reads_columns else nullcontext():
                 answer, filled = _render(self.engine, application, plan, parameters, outcome)
             if parameters.flag("presentation.timing"):
                 seconds = round(time.perf_counter() - started, 6)
@@ -233,6 +236,7 @@ class _HitRenderer:
         self.summary, self.tensors = summary, tensors
         self.chosen = frozenset(plan.query.fields)
         self._rows: dict[str, Row] = {}
+        self._known: dict[tuple[str, str], dict[str, str]] = {}
 
     def fetch(self, ids: list[str]) -> None:
         """Reads the documents of hits that are about to be rendered, in one go."""
@@ -245,27 +249,24 @@ class _HitRenderer:
     def hit(self, hit: Hit, part: Part, summary: str | None = None) -> dict[str, Any]:
         """One hit. Of a summary class that its type lacks only the id, relevance and source."""
         summary = summary or self.summary
-        table = part.table
-        id = table.ids[hit.row]
-        shown: dict[str, Any] = {
-            "id": _hit_id(self.application.cluster, id),
-            "relevance": hit.relevance,
-            "source": self.application.cluster,
-        }
-        if not self.knows(hit.schema, summary):
-            return shown
+        id = part.table.ids[hit.row]
         fields: dict[str, Any] = {}
         if hit.features is not None:
             fields["matchfeatures"] = self._features(hit.features)
-        plain = self._summary(table.schema, id, summary)
-        if part.profile.summary_features:
-            features = feature_values(part.context, np.array([hit.row]), part.profile.summary_features)[0]
-            plain["summaryfeatures"] = self._features(features) | {"vespa.summaryFeatures.cached": 0.0}
-        if self.chosen:
-            plain = {k: v for k, v in plain.items() if k in self.chosen}
-        if "documentid" in plain:
-            shown["id"] = id
-        return shown | {"fields": fields | plain}
+        known = self.knows(hit.schema, summary)
+        if known:
+            plain = self._summary(hit.schema, id, summary)
+            if part.profile.summary_features:
+                features = feature_values(part.context, np.array([hit.row]), part.profile.summary_features)[0]
+                plain["summaryfeatures"] = self._features(features) | {"vespa.summaryFeatures.cached": 0.0}
+            fields |= {k: v for k, v in plain.items() if k in self.chosen} if self.chosen else plain
+        cluster = self.application.cluster
+        shown: dict[str, Any] = {
+            "id": id if "documentid" in fields else _hit_id(cluster, id),
+            "relevance": hit.relevance,
+            "source": cluster,
+        }
+        return shown | {"fields": fields} if known else shown
 
     def group_hit(self, part: Part, position: int, summary: str | None) -> dict[str, Any]:
         """A hit in a group's list, by its position among the matches."""
@@ -275,24 +276,33 @@ class _HitRenderer:
     def _features(self, features: dict[str, Any]) -> dict[str, Any]:
         return {k: json_value(v, self.tensors) if isinstance(v, Tensor) else v for k, v in sorted(features.items())}
 
-    def _summary(self, schema: Schema, id: str, summary: str) -> dict[str, Any]:
+    def _sources(self, schema: str, summary: str) -> dict[str, str]:
+        """The fields of a summary class that are asked for, each with the field of the document that it shows."""
+        found = self._known.get((schema, summary))
+        if found is None:
+            kind = self.application.schemas[schema]
+            if summary == "default":
+                found = {"documentid": "documentid"} | {n: n for n, f in kind.fields.items() if f.summary}
+            else:
+                found = kind.summaries[summary]
+            if self.chosen:
+                found = {name: source for name, source in found.items() if name in self.chosen}
+            self._known[schema, summary] = found
+        return found
+
+    def _summary(self, schema: str, id: str, summary: str) -> dict[str, Any]:
         """The fields of a summary class of a document as it is stored now."""
-        if summary == "default":
-            names = {"documentid": "documentid"} | {n: n for n, f in schema.fields.items() if f.summary}
-        else:
-            names = schema.summaries[summary]
-        if self.chosen:
-            names = {name: source for name, source in names.items() if name in self.chosen}
         row = self._rows.get(id) or self.engine.store.get(id)
         if row is None:
             return {}
-        fields = decode(schema, row[2], row[3], set(names.values()))
-        shown: dict[str, Any] = {"sddocname": schema.name}
-        for name, source in names.items():
+        kind, sources = self.application.schemas[schema], self._sources(schema, summary)
+        fields = decode(kind, row[2], row[3], set(sources.values()))
+        shown: dict[str, Any] = {"sddocname": schema}
+        for name, source in sources.items():
             if source == "documentid":
                 shown[name] = id
                 continue
-            field, value = schema.fields.get(source), fields.get(source)
+            field, value = kind.fields.get(source), fields.get(source)
             if field is None:
                 continue
             if field.attribute and field.type.scalar == "bool" and not field.type.collection and value is None:

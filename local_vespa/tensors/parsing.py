@@ -155,7 +155,7 @@ def _flatten(values: list[Any]) -> Iterator[Any]:
 
 
 def _all_numbers(values: list[Any]) -> bool:
-    return all(type(v) is float or type(v) is int for v in values)
+    return set(map(type, values)) <= {float, int}
 
 
 def _is_number(value: Any) -> bool:

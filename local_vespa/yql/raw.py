@@ -14,6 +14,7 @@ from lark.exceptions import UnexpectedInput, VisitError
 from .errors import YqlError
 
 MAX_NESTING = 100
+REMEMBERED = 10_000  # characters of the longest statement that is kept parsed
 _BRACKETS = re.compile(
     r"""("(?:\\.|[^\\"])*"|'(?:\\.|[^\\'])*'|(?://|\#)[^\n]*|/\*.*?\*/)|([(\[{])|([)\]}])|(\|)""", re.DOTALL
 )
@@ -59,9 +60,17 @@ def split_pipe(text: str) -> tuple[str, str | None]:
     return text, None
 
 
-@lru_cache(512)
 def parse_raw(text: str) -> RawStatement:
     """The raw statement of a text without grouping. Raises YqlError with the position."""
+    return _remembered(text) if len(text) <= REMEMBERED else _parse(text)
+
+
+@lru_cache(512)
+def _remembered(text: str) -> RawStatement:
+    return _parse(text)
+
+
+def _parse(text: str) -> RawStatement:
     try:
         return _parser().parse(text)  # type: ignore[return-value]
     except UnexpectedInput as error:
