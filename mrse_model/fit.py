@@ -1,6 +1,7 @@
 """One loop for every stage of training: steps, a look at the dev score once in a while, checkpoint, resume, early stop.
 
-Each step seeds its own randomness from (seed, stage, step), so a run that was killed goes on to the same loss curve.
+Each step seeds its own randomness from (seed, stage, step), so a run that was killed goes on to the same loss curve. It
+works as one process or as several (mrse_model/processes.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from mrse_model.config import StageConfig, TrainConfig
 from mrse_model.errors import InputError
+from mrse_model.processes import Processes
 
 EMBEDDING_RATE = 10.0
 Losses = dict[str, Tensor]  # "loss" and whatever else is worth a line in the log
@@ -28,7 +30,7 @@ Losses = dict[str, Tensor]  # "loss" and whatever else is worth a line in the lo
 @dataclass
 class Run:
     """A training run's folder: log.jsonl (one line a measurement), state/ (one file a stage), warnings for the
-    report.
+    report. Only the main process writes.
     """
 
     folder: Path
@@ -36,12 +38,15 @@ class Run:
     console: Console
     writer: Any = None  # a tensorboard SummaryWriter, when asked for
     warnings: list[str] = field(default_factory=list)
+    processes: Processes = field(default_factory=Processes)
 
     def __post_init__(self) -> None:
         (self.folder / "state").mkdir(parents=True, exist_ok=True)
 
     def log(self, stage: str, step: int, **values: float) -> None:
         """Appends one line to log.jsonl."""
+        if not self.processes.main:
+            return
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(
                 json.dumps({"stage": stage, "step": step, **{k: round(float(v), 6) for k, v in values.items()}}) + "\n"
@@ -49,6 +54,24 @@ class Run:
         for name, value in values.items():
             if self.writer is not None:
                 self.writer.add_scalar(f"{stage}/{name}", value, step)
+
+    def forget(self, stage: str, step: int) -> None:
+        """Takes out of log.jsonl what a killed run wrote of this stage after its checkpoint at `step`: it comes again.
+
+        A line that the kill cut short goes, too.
+        """
+        path = self.folder / "log.jsonl"
+        if not self.processes.main or not path.exists():
+            return
+        kept = []
+        for line in path.read_text("utf-8").splitlines(keepends=True):
+            if line.endswith("}\n"):
+                row = json.loads(line)
+                if row["stage"] != stage or (row["step"] <= step and "best" not in row):
+                    kept.append(line)
+        part = path.with_suffix(".part")
+        part.write_text("".join(kept), "utf-8")
+        part.replace(path)
 
     def warn(self, message: str) -> None:
         """Says what looks wrong with the training, now and in the run's report."""
@@ -59,23 +82,22 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage: its best dev score, the steps it took, its examples a second (0 when nothing was left
-    to do).
-    """
+    """What became of a stage: its best dev score, the steps it took, its examples a second since it last started."""
 
     score: float
     steps: int
     examples_per_second: float
 
 
-def uses_bf16(setting: str) -> bool:
-    """Whether to train in bfloat16: `on`, `off`, or `auto`: where the processor multiplies matrices in it (AMX).
+def uses_bf16(setting: str, device: torch.device) -> bool:
+    """Whether to train in bfloat16: `on`, `off`, or `auto`: where the device multiplies matrices in it (GPU, AMX).
 
     With AVX-512's bfloat16 alone the towers are too small to gain: 205 ms a step either way (dev/LOG.md, 2026-11-23).
     """
     if setting not in ("auto", "on", "off"):
         raise InputError(f"{setting!r} instead of auto, on or off", field="train.bf16")
-    return setting == "on" or (setting == "auto" and torch.cpu._is_amx_tile_supported())
+    has = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
+    return setting == "on" or (setting == "auto" and has)
 
 
 def learning_rate(step: int, steps: int, top: float) -> float:
@@ -106,44 +128,52 @@ def fit(
 
     A finished stage is not trained again: its weights are read back from state/.
     """
-    train = run.train
+    train, processes = run.train, run.processes
     total = max(1, stage.min_steps, round(stage.epochs * steps_per_epoch))
     if stage.max_steps:
         total = min(total, stage.max_steps)
     path = run.folder / "state" / f"{name}.pt"
     parameters = [p for p in modules.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(_groups(modules), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    low_precision = uses_bf16(train.bf16)
+    low_precision = uses_bf16(train.bf16, processes.device)
     step, best, best_weights, stale, began, seen = 0, -1.0, None, 0, time.perf_counter(), 0
     if path.is_file():
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location=processes.device, weights_only=True)
         if state["done"]:
             modules.load_state_dict(state["best_weights"])
             run.console.print(f"  {name}: already trained, {state['best']:.4f}")
-            return Outcome(state["best"], state["step"], 0.0)
+            return Outcome(state["best"], state["step"], state["examples_per_second"])
         modules.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         step, best, best_weights, stale = state["step"], state["best"], state["best_weights"], state["stale"]
         run.console.print(f"  {name}: goes on at step {step} of {total}")
+    run.forget(name, step if path.is_file() else -1)
 
     def measure(values: dict[str, float]) -> None:
         nonlocal best, best_weights, stale
         modules.eval()
         with torch.no_grad():
-            now = score()
+            now = processes.agreed(score())
         run.log(name, step, score=now, **values)
-        rate = f", {seen / (time.perf_counter() - began):.0f} examples/s" if seen else ""
+        speed = f", {rate():.0f} examples/s" if seen else ""
         shown = " ".join(f"{k} {v:.4f}" for k, v in values.items())
-        run.console.print(f"  {name} step {step}/{total} dev {now:.4f} {shown}{rate}")
+        run.console.print(f"  {name} step {step}/{total} dev {now:.4f} {shown}{speed}")
         if now > best:
             best, stale = now, 0
             best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
         else:
             stale += 1
 
+    def rate() -> float:
+        return seen / max(1e-9, time.perf_counter() - began)
+
     def save(done: bool) -> None:
+        if not processes.main:
+            return
         state = {"done": done, "step": step, "best": best, "best_weights": best_weights, "stale": stale}
-        if not done:
+        if done:
+            state |= {"examples_per_second": rate()}
+        else:
             state |= {"weights": modules.state_dict(), "optimizer": optimizer.state_dict()}
         part = path.with_suffix(".part")
         torch.save(state, part)
@@ -151,26 +181,30 @@ def fit(
 
     if step == 0:
         measure({})
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}  # since the last look; a checkpoint is written at a look, so it need not hold them
     for batch in _from_step(batches, steps_per_epoch, step, total):
         seed = [train.seed, *name.encode(), step]
         rng = np.random.default_rng(seed)
-        torch.manual_seed(int(rng.integers(2**62)))
+        torch.manual_seed(int(rng.integers(2**62)) + processes.rank)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, total, stage.lr) * group["scale"]
         modules.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+        with torch.autocast(processes.device.type, torch.bfloat16, enabled=low_precision):
             values = losses(batch, rng)
         optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
+        processes.sum_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step, seen = step + 1, seen + len(batch)
         for key, value in values.items():
-            sums[key] = sums.get(key, 0.0) + float(value.detach())
+            sums[key] = sums.get(key, 0.0) + value.detach().double()
         if step % train.evaluate_every == 0 or step == total:
             count = (step - 1) % train.evaluate_every + 1
-            measure({k: v / count for k, v in sums.items()})
+            means = {k: float(v) / count for k, v in sums.items()}
+            if not math.isfinite(means["loss"]):
+                raise InputError(f"the loss is {means['loss']}", field=f"train.{name}.lr", fix="Lower it, train again")
+            measure(means)
             sums = {}
             if stale >= train.patience:
                 run.console.print(f"  {name}: no better for {stale} looks, stops early")
@@ -178,8 +212,9 @@ def fit(
             save(done=False)
     modules.load_state_dict(best_weights or modules.state_dict())
     modules.eval()
+    run.log(name, step, best=best, examples_per_second=rate())
     save(done=True)
-    return Outcome(best, step, seen / max(1e-9, time.perf_counter() - began))
+    return Outcome(best, step, rate())
 
 
 def _groups(modules: nn.Module) -> list[dict[str, Any]]:

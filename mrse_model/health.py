@@ -54,7 +54,8 @@ def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float
     model, rng = stages.model, np.random.default_rng(0)
     batch = stages.examples_with_history(most)
     if len(batch):
-        inputs = stages.query_texts[batch["query"].astype(np.int64)], *stages.histories(batch)
+        texts = stages.query_texts[batch["query"].astype(np.int64)].to(stages.device)
+        inputs = texts, *stages.histories(batch)
     else:
         inputs = stages.dev_texts, *stages.no_history(len(stages.dev_texts))
     led = np.flatnonzero((stages.led >= 0).any(1))

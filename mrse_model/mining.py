@@ -29,20 +29,21 @@ def mine_hard_negatives(model: MRSE, corpus: Corpus, console: Console, block: in
     if not empty or len(corpus.item_tokens) <= NEAREST:
         return queries
     model.eval()
+    device = next(model.parameters()).device
     items = torch.cat(
         [
             F.normalize(model.item.ft_att(model.ngrams, ids, (ids != 0).long()), dim=-1)
-            for ids in torch.from_numpy(corpus.item_tokens.astype(np.int64)).split(2048)
+            for ids in torch.from_numpy(corpus.item_tokens.astype(np.int64)).to(device).split(2048)
         ]
     )
     hard = [list(map(int, queries.hard[row])) for row in range(len(queries.texts))]
     mined = 0
     for start in range(0, len(empty), block):
         rows = empty[start : start + block]
-        ids = torch.from_numpy(queries.tokens[rows])
+        ids = torch.from_numpy(queries.tokens[rows]).to(device)
         vectors = F.normalize(model.query.ft_att(model.ngrams, ids, (ids != 0).long()), dim=-1)
         scores, nearest = (vectors @ items.T).topk(NEAREST)
-        for row, vector, score, near in zip(rows, vectors, scores.numpy(), nearest.numpy(), strict=True):
+        for row, vector, score, near in zip(rows, vectors, scores.cpu().numpy(), nearest.cpu().numpy(), strict=True):
             known = queries.known[row]
             best = float((items[known] @ vector).max())
             kept = [int(i) for i, s in zip(near, score, strict=True) if s < MARGIN * best and i not in known][:KEPT]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,13 +45,15 @@ class Corpus:
 class Stages:
     """The stages over one corpus. Vectors that are frozen after a stage are cached here as tensors.
 
+    The model moves to the processes' device. What is cached stays in main memory, and a step's rows of it move.
+
     images [N, d] with zero rows, has_image [N, 1]; text_features [N, d]; item_texts [N, 3, d], query_texts [Q + 1, 3,
     d] (its last row is the blank query).
     """
 
     def __init__(self, run: Run, model: MRSE, corpus: Corpus) -> None:
-        self.run, self.model, self.corpus = run, model, corpus
-        self.config = model.config
+        self.run, self.model, self.corpus = run, model.to(run.processes.device), corpus
+        self.config, self.device, self.shared = model.config, run.processes.device, run.processes.shared
         self.items = len(corpus.item_tokens)
         self.has_image = torch.zeros(self.items, 1)
         if corpus.features is not None and model.adaptor is not None:
@@ -86,8 +89,9 @@ class Stages:
                 first, second = known.sample(queries, rng), known.sample(queries, rng)
                 keep = has[first] & has[second] & (first != second)
                 queries, first, second = queries[keep], first[keep], second[keep]
-                one, other = (self._adapt(rows) for rows in (first, second))
-                same = torch.from_numpy(queries[:, None] == queries[None, :])
+                both = np.concatenate([first, second])
+                one, other = self.shared(len(both), lambda at: self._adapt(both[at])).split(len(first))
+                same = self._put(queries[:, None] == queries[None, :])
                 return {"loss": mnsce(one, other, None, same, self.config.loss.temperature).mean()}
 
             dev = self.corpus.dev
@@ -96,14 +100,14 @@ class Stages:
             asked = replace(dev, tokens=dev.tokens[usable], relevant=[dev.relevant[i] for i in usable])
 
             def score() -> float:
-                pool = self._adapt(dev.pool) * self.has_image[dev.pool]
+                pool = self._adapt(dev.pool) * self.has_image[dev.pool].to(self.device)
                 return pool_ndcg(asked, self._adapt(asking), pool) if usable else 0.0
 
             outcome = fit(self.run, "adaptor", stage, model.adaptor, batches, steps, losses, score)
         with torch.no_grad():
             for start in range(0, self.items, 4096):
                 rows = np.arange(start, min(start + 4096, self.items))
-                self.images[rows] = self._adapt(rows) * self.has_image[rows]
+                self.images[rows] = self._adapt(rows).cpu() * self.has_image[rows]
         model.adaptor.requires_grad_(False)
         return outcome if len(pairs) >= stage.batch // 4 else None
 
@@ -113,7 +117,7 @@ class Stages:
 
     def _adapt(self, rows: np.ndarray) -> Tensor:
         assert self.model.adaptor is not None and self.corpus.features is not None
-        return self.model.adaptor(torch.from_numpy(np.nan_to_num(self.corpus.features[rows])))
+        return self.model.adaptor(self._put(np.nan_to_num(self.corpus.features[rows])))
 
     def ft_att(self) -> Outcome:
         """FtAtt and the shared n-gram projection: MNSCE. Item text features are computed from it afterwards."""
@@ -127,7 +131,7 @@ class Stages:
         )
         with torch.no_grad():
             for rows, ids, mask in self._item_blocks():
-                self.text_features[rows] = model.text_feature(ids, mask)
+                self.text_features[rows] = model.text_feature(ids, mask).cpu()
         return outcome
 
     def light_bert(self) -> Outcome:
@@ -152,10 +156,10 @@ class Stages:
             return query.vbert(query.vbert_text(ids, mask), picture, present)
 
         def item_vector(ids: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
-            present = self.has_image[rows]
+            present, image = self.has_image[rows].to(self.device), self.images[rows].to(self.device)
             if item.training:
-                present = present * (torch.rand(len(rows), 1) > train.modality_dropout)
-            return item.vbert(item.vbert_text(ids, mask), self.images[rows] * present, present)
+                present = present * (torch.rand_like(present) > train.modality_dropout)
+            return item.vbert(item.vbert_text(ids, mask), image * present, present)
 
         parts = {
             "query_text": query.vbert_text, "query_head": query.vbert, "query_images": query.image_history,
@@ -163,8 +167,12 @@ class Stages:
         }  # fmt: skip
 
         def query_of(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-            ids, mask = self._query_tokens(batch["query"])
-            return query_vector(ids, mask, *self.histories(batch, rng))
+            past = self.histories(batch, rng)
+
+            def encode(at: Any) -> Tensor:
+                return query_vector(*self._query_tokens(batch["query"][at]), *(x[at] for x in past))
+
+            return self.shared(len(batch), encode)
 
         def dev_query(ids: Tensor, mask: Tensor) -> Tensor:
             return query_vector(ids, mask, *self.no_history(len(ids)))
@@ -180,7 +188,7 @@ class Stages:
         item: Callable[[Tensor, Tensor, np.ndarray], Tensor],
     ) -> Outcome:
         def query_of(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-            return query(*self._query_tokens(batch["query"]))
+            return self.shared(len(batch), lambda at: query(*self._query_tokens(batch["query"][at])))
 
         return self._expert(name, stage, modules, query_of, query, item, False)
 
@@ -196,11 +204,14 @@ class Stages:
     ) -> Outcome:
         """Trains one expert of stage 1 by itself: its query vector against its item vector."""
 
-        def vectors(rows: np.ndarray) -> Tensor:
+        def encode(rows: np.ndarray) -> Tensor:
             lengths = (self.corpus.item_tokens[rows] != 0).sum(1)
             return F.normalize(
                 by_length(lengths, lambda some: item(*self._item_tokens(rows[some]), rows[some])), dim=-1
             )
+
+        def vectors(rows: np.ndarray) -> Tensor:
+            return self.shared(len(rows), lambda at: encode(rows[at]))
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
             return self._losses(batch, rng, stage, F.normalize(query_of(batch, rng), dim=-1), vectors, hybrid)
@@ -208,7 +219,7 @@ class Stages:
         def score() -> float:
             dev = self.corpus.dev
             pool = torch.cat([vectors(dev.pool[i : i + 1024]) for i in range(0, len(dev.pool), 1024)])
-            ids = torch.from_numpy(dev.tokens)
+            ids = self._put(dev.tokens)
             return pool_ndcg(dev, F.normalize(dev_query(ids, (ids != 0).long()), dim=-1), pool)
 
         examples, seed = self.corpus.examples, self.config.train.seed
@@ -236,21 +247,21 @@ class Stages:
         hard = self.corpus.queries.hard.sample(batch["query"], rng) if hybrid and settings.beta else None
         rows = [positive, extra] + ([np.maximum(hard, 0)] if hard is not None else [])
         found = vectors(np.concatenate(rows)).split([len(r) for r in rows])
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         out: Losses = {}
         if settings.alpha:
             columns = np.concatenate([positive, extra])
-            mask = torch.from_numpy(not_negatives(batch["query"], columns, known))
+            mask = self._put(not_negatives(batch["query"], columns, known))
             correction = None
             if settings.log_q:
                 correction = log_q(
                     self.log_q_counts[columns].clamp_min(0.5), float(self.log_q_counts.sum()),
                     self.items, len(positive), len(extra),
-                )  # fmt: skip
+                ).to(self.device)  # fmt: skip
             cross = mnsce(query, found[0], found[1], mask, settings.temperature, correction).mean()
             total, out["mnsce"] = total + settings.alpha * cross, cross
         if hard is not None:
-            has = torch.from_numpy((hard >= 0).astype(np.float32))
+            has = self._put((hard >= 0).astype(np.float32))
             triplet = hnst(query, found[0], found[2], has, settings.margin).sum() / has.sum().clamp_min(1)
             total, out["hnst"] = total + settings.beta * triplet, triplet
             out["hnst_share"] = settings.beta * triplet.detach() / total.detach().clamp_min(1e-6)
@@ -265,17 +276,17 @@ class Stages:
         model.eval()
         self.item_texts = torch.zeros(self.items, 3, size.dims)
         for rows, ids, mask in self._item_blocks(512):
-            self.item_texts[rows] = model.item.texts(model.ngrams, ids, mask)
+            self.item_texts[rows] = model.item.texts(model.ngrams, ids, mask).cpu()
         blank = np.zeros((1, size.query_tokens), np.int64)
         blank[0, :2] = CLS, SEP
         tokens = np.concatenate([self.corpus.queries.tokens, blank])
         self.query_texts = torch.zeros(len(tokens), 3, size.dims)
         entries = torch.zeros(len(tokens), size.dims)
         for start in range(0, len(tokens), 1024):
-            ids = torch.from_numpy(tokens[start : start + 1024])
+            ids = self._put(tokens[start : start + 1024])
             mask = (ids != 0).long()
-            self.query_texts[start : start + 1024] = model.query.texts(model.ngrams, ids, mask)
-            entries[start : start + 1024] = F.normalize(model.ngrams.mean(ids, mask), dim=-1, eps=1e-6)
+            self.query_texts[start : start + 1024] = model.query.texts(model.ngrams, ids, mask).cpu()
+            entries[start : start + 1024] = F.normalize(model.ngrams.mean(ids, mask), dim=-1, eps=1e-6).cpu()
         self.led_entries = entries
         led = np.full((self.items, size.item_history_queries), -1, np.int32)
         for row in range(len(self.corpus.led_by)):
@@ -296,10 +307,11 @@ class Stages:
             blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
             rows = np.where(blank & (batch["weight"].sum(1) > 0), len(self.query_texts) - 1, batch["query"])
             text, image, weight = self.histories(batch, rng)
-            found = query.fuse(self.query_texts[rows], text, image, weight)
+            texts = self.query_texts[rows].to(self.device)
+            found = self.shared(len(batch), lambda at: query.fuse(texts[at], text[at], image[at], weight[at]))
 
             def vectors(some: np.ndarray) -> Tensor:
-                return item.fuse(*self.item_inputs(some, batch["query"], rng))
+                return self._fuse_items(some, batch["query"], rng)
 
             hybrid = self._losses(batch, rng, stage, found, vectors, True)
             return self._with_personal(hybrid, batch, rng, found, weight)
@@ -311,7 +323,7 @@ class Stages:
             return pool_ndcg(dev, query.fuse(self.dev_texts, *self.no_history(len(dev.tokens))), pool)
 
         with torch.no_grad():
-            ids = torch.from_numpy(self.corpus.dev.tokens)
+            ids = self._put(self.corpus.dev.tokens)
             self.dev_texts = query.texts(model.ngrams, ids, (ids != 0).long())
         examples = self.corpus.examples
         return fit(
@@ -325,14 +337,14 @@ class Stages:
     ) -> Losses:
         """Adds gamma · the personal term, over the examples whose history was not dropped."""
         gamma = self.config.loss.gamma
-        rows = np.flatnonzero((weight.sum(1) > 0).numpy())
+        rows = np.flatnonzero((weight.sum(1) > 0).cpu().numpy())
         if not gamma or not len(rows):
             return losses
         some, asked = batch[rows], np.repeat(batch["query"][rows], OTHERS)
         others = self.corpus.queries.known.sample(asked, rng).reshape(len(rows), OTHERS)
-        has = torch.from_numpy(((others >= 0) & (others != some["item"][:, None])).astype(np.float32))
+        has = self._put(((others >= 0) & (others != some["item"][:, None])).astype(np.float32))
         both = np.concatenate([some["item"], np.maximum(others, 0).ravel()]).astype(np.int64)
-        items = self.model.item.fuse(*self.item_inputs(both, some["query"], rng))
+        items = self._fuse_items(both, some["query"], rng)
         apart = items[len(rows) :].view(len(rows), OTHERS, -1)
         value = personal(query[rows], items[: len(rows)], apart, has, self.config.loss.temperature).mean()
         return losses | {"loss": losses["loss"] + gamma * value, "personal": value}
@@ -355,11 +367,20 @@ class Stages:
         if own is not None:
             led[: len(own)] = np.where(led[: len(own)] == own[:, None], -1, led[: len(own)])
         weight = torch.from_numpy((led >= 0).astype(np.float32))
-        return self.item_texts[rows], self.images[rows] * present, present.float(), self.led_entries[led], weight
+        found = self.item_texts[rows], self.images[rows] * present, present.float(), self.led_entries[led], weight
+        texts, image, present, entries, weight = (x.to(self.device) for x in found)
+        return texts, image, present, entries, weight
+
+    def _fuse_items(self, rows: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Tensor:
+        inputs = self.item_inputs(rows, own, rng)
+        return self.shared(len(rows), lambda at: self.model.item.fuse(*(x[at] for x in inputs)))
+
+    def _put(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     def _item_tokens(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         ids = self.corpus.item_tokens[rows]
-        ids = torch.from_numpy(ids[:, : int((ids != 0).sum(1).max())].astype(np.int64))
+        ids = self._put(ids[:, : int((ids != 0).sum(1).max())].astype(np.int64))
         return ids, (ids != 0).long()
 
     def _item_blocks(self, size: int = 2048) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
@@ -369,7 +390,7 @@ class Stages:
 
     def _query_tokens(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         ids = self.corpus.queries.tokens[rows]
-        ids = torch.from_numpy(ids[:, : int((ids != 0).sum(1).max())])
+        ids = self._put(ids[:, : int((ids != 0).sum(1).max())])
         return ids, (ids != 0).long()
 
     def examples_with_history(self, most: int) -> np.ndarray:
@@ -391,11 +412,13 @@ class Stages:
         rows = np.maximum(items[:, :longest], 0)
         kept = torch.from_numpy(weight[:, :longest].astype(np.float32))
         some = (kept > 0).float().unsqueeze(-1)
-        return self.text_features[rows] * some, self.images[rows] * some, kept
+        text, image = self.text_features[rows] * some, self.images[rows] * some
+        return text.to(self.device), image.to(self.device), kept.to(self.device)
 
     def no_history(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
         dims = self.config.model.dims
-        return torch.zeros(n, 1, dims), torch.zeros(n, 1, dims), torch.zeros(n, 1)
+        one = torch.zeros(n, 1, dims, device=self.device)
+        return one, one, torch.zeros(n, 1, device=self.device)
 
 
 def by_length(lengths: np.ndarray, encode: Callable[[np.ndarray], Tensor], parts: int = 4) -> Tensor:
@@ -403,7 +426,7 @@ def by_length(lengths: np.ndarray, encode: Callable[[np.ndarray], Tensor], parts
     titles' lengths differ so much that one batch of all would be half padding."""
     order = np.argsort(lengths, kind="stable")
     found = torch.cat([encode(some) for some in np.array_split(order, min(parts, len(order)))])
-    return found[torch.from_numpy(np.argsort(order))]
+    return found[torch.from_numpy(np.argsort(order)).to(found.device)]
 
 
 def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10) -> float:

@@ -1,0 +1,139 @@
+"""kill -9 in the middle of a stage, and the same command again: the run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import nn
+
+from mrse_model.config import StageConfig, TrainConfig, preset, write_config
+from mrse_model.data.sample import Sample, write_sample
+from mrse_model.errors import InputError
+from mrse_model.fit import Losses, Run, fit
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return write_sample(tmp_path_factory.mktemp("sample"), items=240, users=30, searches=300)
+
+
+def settings(path: Path, **train: object) -> Path:
+    """Every stage as small as it can be, a look every five steps, no pictures (their encoder would cost)."""
+    tiny = preset("tiny")
+    stages = {
+        name: replace(getattr(tiny.train, name), max_steps=steps, batch=64, extra_negatives=16)
+        for name, steps in (("ft_att", 5), ("light_bert", 30), ("vbert", 5), ("dssm", 10))
+    }
+    model = replace(
+        tiny.model, vocab_size=600, bert_dims=32, ngrams="off", ngram_dims=32, dssm_hidden=64, use_images=False
+    )
+    config = replace(tiny, model=model, train=replace(tiny.train, evaluate_every=5, threads=1, **{**stages, **train}))
+    write_config(config, path)
+    return path
+
+
+def command(sample: Sample, out: Path, config: Path) -> list[str]:
+    arguments = ["train", sample.items, "--searches", sample.searches, "--judgments", sample.judgments]
+    return list(map(str, ["-m", "mrse_cli.main", *arguments, "--out", out, "--settings", config]))
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    """The log's lines, without how fast it went."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+    return [{k: v for k, v in row.items() if k != "examples_per_second"} for row in rows]
+
+
+def test_a_killed_training_goes_on_to_the_same_loss_curve(sample: Sample, tmp_path: Path) -> None:
+    config = settings(tmp_path / "settings.toml")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([sys.executable, *command(sample, whole, config)], cwd=ROOT, check=True, capture_output=True)
+    killed = subprocess.Popen(
+        [sys.executable, *command(sample, cut, config)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not (cut / "state" / "light_bert.pt").exists() and killed.poll() is None:
+        time.sleep(0.002)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert 1 < len(curve_of_complete_lines(cut)) < len(curve(whole))
+    # What was logged after the checkpoint comes again, and a line may be cut short.
+    with open(cut / "log.jsonl", "a", encoding="utf-8") as log:
+        log.write('{"stage": "light_bert", "step": 30, "score": 9.0}\n{"stage": "light_be')
+    again = subprocess.run([sys.executable, *command(sample, cut, config)], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "ft_att: already trained" in again.stdout and "light_bert: goes on at step" in again.stdout
+    assert [r.keys() for r in curve(cut)] == [r.keys() for r in curve(whole)]
+    for ours, theirs in zip(curve(cut), curve(whole), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-6)
+    ours, theirs = load_file(cut / "model.safetensors"), load_file(whole / "model.safetensors")
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
+
+
+def curve_of_complete_lines(folder: Path) -> list[str]:
+    return [line for line in (folder / "log.jsonl").read_text("utf-8").splitlines() if line.endswith("}")]
+
+
+class Stopped(Exception):
+    pass
+
+
+def line_fit(folder: Path, train: TrainConfig, stage: StageConfig, stop_at: int = 0, rate: float = 1.0) -> nn.Linear:
+    """Fits y = 3 x with dropout; raises Stopped at step `stop_at`, as a kill would."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    steps = [0]
+
+    def batches(epoch: int, skip: int) -> list[np.ndarray]:
+        return [np.random.default_rng([epoch, n]).random((4, 1)).astype(np.float32) for n in range(skip, 7)]
+
+    def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
+        steps[0] += 1
+        if steps[0] == stop_at:
+            raise Stopped
+        x = torch.from_numpy(batch)
+        return {"loss": rate * (module(x) - 3 * x).square().mean() + 0 * float(rng.random())}
+
+    def score() -> float:
+        return 1 / (1 + float((module(torch.ones(1, 1)) - 3).abs()))
+
+    fit(Run(folder, train, Console(quiet=True)), "line", stage, module, batches, 7, losses, score)
+    return module[0]
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 11, 30, 31])
+def test_wherever_it_stops_it_goes_on_alike(tmp_path: Path, stop_at: int) -> None:
+    train, stage = TrainConfig(evaluate_every=10), StageConfig(lr=0.02, max_steps=45, epochs=100)
+    whole = line_fit(tmp_path / "whole", train, stage)
+    with pytest.raises(Stopped):
+        line_fit(tmp_path / "cut", train, stage, stop_at)
+    part = line_fit(tmp_path / "cut", train, stage)
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    assert torch.equal(whole.weight, part.weight)
+    line_fit(tmp_path / "cut", train, stage)
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole"), "a finished stage is not logged again"
+
+
+def test_patience_counts_over_a_stop(tmp_path: Path) -> None:
+    """With a learning rate of nothing no look is better than the first: it stops after `patience` looks in all."""
+    train, stage = TrainConfig(evaluate_every=2, patience=3), StageConfig(lr=0.0, max_steps=50, epochs=100)
+    with pytest.raises(Stopped):
+        line_fit(tmp_path, train, stage, stop_at=4)
+    line_fit(tmp_path, train, stage)
+    assert max(row["step"] for row in curve(tmp_path)) == 6
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the loss is nan.*Lower it"):
+        line_fit(tmp_path, TrainConfig(evaluate_every=2), StageConfig(max_steps=9), rate=float("nan"))
