@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
 
 from .errors import DeployError
 from .services import Component
 from .tensors import Tensor, TensorType
 from .tensors.types import Dimension
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _CELLS = {
     "tensor(float)": "float", "tensor(double)": "double", "tensor(float16)": "float", "tensor(bfloat16)": "bfloat16",
@@ -31,6 +32,8 @@ class OnnxRunner:
     """One ONNX file. Names are cleaned as Vespa does (every character that is no identifier becomes `_`)."""
 
     def __init__(self, path: str, data: bytes, threads: int = 1) -> None:
+        import onnxruntime  # 30 MB that a package without models does without
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 3
@@ -201,6 +204,8 @@ def only_size(kind: TensorType) -> int:
 
 def load_tokenizer(component: Component, setting: str, files: Mapping[str, bytes]) -> Tokenizer:
     """The tokenizer.json of a component, without padding. Raises DeployError."""
+    from tokenizers import Tokenizer  # for packages with embedders only
+
     path = component.settings.get(setting, "")
     if path not in files:
         raise DeployError(

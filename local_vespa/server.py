@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import ipaddress
 import logging
 import signal
@@ -25,7 +26,7 @@ from .search_api import SearchApi
 
 log = logging.getLogger("local_vespa")
 GRACE_SECONDS = 10
-M_MMAP_THRESHOLD, LARGE_BYTES = -3, 1 << 20  # of malloc.h
+M_MMAP_THRESHOLD, M_ARENA_MAX, LARGE_BYTES = -3, -8, 1 << 20  # of malloc.h
 
 
 class Router:
@@ -59,6 +60,8 @@ async def serve_async(host: str, port: int, data: Path, deploy_port: int | None 
     for p in ports:
         _require_free(host, p)
     engine = Engine(data)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: the collector need not walk through it again and again
     router = Router(engine, port)
     application = RsgiApplication(router.handle)
     stop = asyncio.Event()
@@ -92,8 +95,9 @@ def serve(host: str, port: int, data: Path | str, deploy_port: int | None = None
     """Runs the engine in this thread until SIGTERM or SIGINT.
 
     `data` is the folder of the database; `deploy_port` serves the same as `port`, for tools that deploy to 19071."""
-    with contextlib.suppress(OSError, AttributeError):  # glibc else keeps what growing vectors leave behind
+    with contextlib.suppress(OSError, AttributeError):  # glibc else keeps what growing vectors and each thread leave
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     asyncio.run(serve_async(host, port, Path(data), deploy_port))
 
 
