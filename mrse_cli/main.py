@@ -19,6 +19,7 @@ COMMANDS = (
     "features",
     "train",
     "evaluate",
+    "study",
     "export",
     "validate",
     "size",

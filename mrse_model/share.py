@@ -140,7 +140,7 @@ class StageKeys:
         if name == "adaptor":
             return fingerprint_of(*always, self.pictures)
         if name == "ft_att":
-            return fingerprint_of(*always, self.tokens, self.pairs, loss.log_q, model.ngrams.table)
+            return fingerprint_of(*always, self.tokens, self.pairs, loss.log_q, _weights(model, ("ngrams.table",)))
         if name == "light_bert":
             return fingerprint_of(*always, self.tokens, self.pairs, loss.log_q, *bert)
         if name == "vbert":

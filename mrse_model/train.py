@@ -37,6 +37,7 @@ from mrse_model.manifest import EncoderInfo
 from mrse_model.mining import mine_hard_negatives
 from mrse_model.model import MRSE
 from mrse_model.ngrams import piece_vectors, random_vectors
+from mrse_model.processes import Processes
 from mrse_model.share import Share, StageKeys
 from mrse_model.stages import Corpus, Stages
 from mrse_model.texts import item_text, train_tokenizer
@@ -75,24 +76,32 @@ def train(
 ) -> MRSE:
     """Trains MRSE and writes its checkpoint into `folder`. Returns the model.
 
+    Started by `accelerate launch`, several processes train together (mrse_model.processes).
+
     share: a folder where runs keep what others need not make again (mrse_model.share). until: the stage to stop after;
     the model is then returned without a checkpoint.
 
     Raises InputError for bad input, and when `folder` holds a run of other data or other settings.
     """
-    folder, console = Path(folder), console or Console()
+    folder, processes = Path(folder), Processes()
+    console = (console or Console()) if processes.main else Console(quiet=True)
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     torch.set_num_threads(config.train.threads or torch.get_num_threads())
-    run = Run(folder, config.train, console, _tensorboard(folder) if tensorboard else None)
+    writer = _tensorboard(folder) if tensorboard and processes.main else None
+    run = Run(folder, config.train, console, writer, processes=processes)
 
     # Read and check everything before anything is made of it.
     console.print("data", style="bold")
+    processes.wait_for_main()
     catalogue = read_catalogue(inputs.items, title=inputs.title)
-    _claim(folder, inputs, config)
+    if processes.main:
+        _claim(folder, inputs, config)
+    share = share if processes.main else None
     shared, data = Share(share), fingerprint(inputs)
-    pictures = (cache / "features.npy", data, inputs.feature_column, inputs.encoder, inputs.image_size)
+    seen = fingerprint(replace(inputs, searches=None, judgments=None))
+    pictures = (cache / "features.npy", seen, inputs.feature_column, inputs.encoder, inputs.image_size)
     with shared.kept(*pictures), shared.kept(cache / "features.parquet", *pictures[1:]):
         features, encoder = image_features(inputs, catalogue, cache, config, console)
     examples_folder = cache / "examples"
@@ -135,6 +144,8 @@ def train(
         f"{tokenizer.get_vocab_size():,} pieces, pictures: {encoder.name if encoder else 'none'}"
     )
 
+    processes.main_is_ready()
+
     # The stages.
     torch.manual_seed(config.train.seed)
     model = MRSE(config, tokenizer)
@@ -145,6 +156,8 @@ def train(
     for name in STAGES[: STAGES.index(until) + 1] if until else STAGES:
         if name in ("light_bert", "vbert") and name not in size.experts and name != until:
             continue
+        if name == "light_bert" and until == "vbert":  # it reads nothing of Light-Bert
+            continue
         console.print(name, style="bold")
         if name == "dssm":
             stages.freeze_texts()
@@ -152,11 +165,11 @@ def train(
             outcome = getattr(stages, name)()
             if outcome is not None and outcome.examples_per_second:
                 speed[name] = outcome.examples_per_second
-                run.log(name, outcome.steps, best=outcome.score, examples_per_second=outcome.examples_per_second)
         if name == "ft_att":
             corpus.queries = mine_hard_negatives(model, corpus, console)
-    if until:
-        return model.eval()
+    processes.wait()
+    if until or not processes.main:
+        return model.cpu().eval()
     check_training(run, stages, summary)
 
     model.meta = {
@@ -174,7 +187,7 @@ def train(
         },
         "metrics": {},
     }
-    model.save_pretrained(folder)
+    model.cpu().save_pretrained(folder)
     _report(folder, model, summary, run)
     console.print(f"trained in {time.perf_counter() - began:.0f} s: {folder}")
     return model.eval()
@@ -262,7 +275,9 @@ def _distinct_queries(shards: Sequence[Path]) -> list[str]:
 
 def _cached_tokenizer(path: Path, texts: Sequence[str], vocab_size: int) -> Tokenizer:
     if not path.exists():
-        train_tokenizer(texts, vocab_size).save(str(path))
+        part = path.with_suffix(".part")
+        train_tokenizer(texts, vocab_size).save(str(part))
+        part.replace(path)
     return Tokenizer.from_file(str(path))
 
 
@@ -275,7 +290,9 @@ def _cached_table(path: Path, tokenizer: Tokenizer, texts: Sequence[str], config
             table = piece_vectors(
                 tokenizer, texts, size.ngram_dims, size.ngram_min, size.ngram_max, seed=config.train.seed
             )
-        np.save(path, table)
+        part = path.with_suffix(".part.npy")
+        np.save(part, table)
+        part.replace(path)
     return np.load(path)
 
 

@@ -1,0 +1,85 @@
+"""`mrse study NAME`: one of the paper's experiments, or of its open questions, on your data."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markdown import Markdown
+from rich.table import Table
+
+from mrse_cli.config import Config
+from mrse_cli.console import console
+from mrse_model.errors import InputError
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="The study, or `list` to see all.")],
+    items: Annotated[Path | None, typer.Option(help="Parquet file of items; default: the generated sample.")] = None,
+    searches: Annotated[Path | None, typer.Option(help="Parquet file of searches.")] = None,
+    judgments: Annotated[Path | None, typer.Option(help="Judgments to learn from.")] = None,
+    validation_judgments: Annotated[
+        Path | None, typer.Option(help="Judgments of other queries, to measure on.")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="Parquet file of image features (mrse features).")] = None,
+    title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
+    preset: Annotated[
+        str | None, typer.Option(help="Sizes: base or tiny; default: base, and tiny for the sample.")
+    ] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML file of settings that all variants have.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads; 0 for all cores.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study; default: studies/NAME.")] = None,
+    share: Annotated[
+        Path | None, typer.Option(help="Folder of trained stages that studies share; default: share beside --out.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Run a study: train its variants, measure them, write table, plot and log entry; resumes where it was stopped.
+
+    Example: mrse study beta --out studies/beta
+    """
+    out_console = console()
+    if name == "list":
+        out_console.print(_listed())
+        return
+    from mrse_model.config import overlay, read_config
+    from mrse_model.config import preset as named
+    from mrse_model.studies.inputs import sample_data
+    from mrse_model.studies.registry import find_study
+    from mrse_model.studies.runner import run_study
+    from mrse_model.studies.study import Data
+
+    chosen, folder = find_study(name), out or Path("studies") / name
+    if items is None:
+        given = {"searches": searches, "judgments": judgments, "validation-judgments": validation_judgments}
+        for option, path in given.items():
+            if path is not None:
+                raise InputError(f"--{option} is for a catalogue of your own", field=f"--{option}", fix="Give --items")
+        data = sample_data(folder.parent / "sample")
+    elif validation_judgments is None:
+        fix = "Give judgments of queries that are not learnt from, or leave --items out for the generated sample"
+        raise InputError("a study needs something to measure on", field="--validation-judgments", fix=fix)
+    else:
+        data = Data(items, validation_judgments, searches, judgments, features, title)
+    common = named(preset or ("tiny" if items is None else "base"))
+    if settings is not None:
+        common = read_config(settings, common)
+    if threads:
+        common = overlay(common, {"train": {"threads": threads}})
+    command = shlex.join(["mrse", *sys.argv[1:]])
+    results = run_study(chosen, data, folder, common, share=share, command=command, console=out_console)
+    out_console.print(Markdown(results.table()))
+    for remark in results.remarks:
+        out_console.print(remark)
+
+
+def _listed() -> Table:
+    from mrse_model.studies.registry import STUDIES
+
+    table = Table("study", "question", "source", "variants")
+    for one in STUDIES.values():
+        table.add_row(one.name, one.question, one.source, str(len(one.variants)))
+    return table

@@ -1,0 +1,79 @@
+"""What was measured on a variant: a value for each query or search, single numbers, curves; and its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+Floats = np.ndarray
+
+
+@dataclass(frozen=True)
+class Values:
+    """A measure's values [n]. Values of one group are of the same units in every variant, so they can be paired;
+    clusters: what is resampled together (the user of each search), or None.
+    """
+
+    group: str
+    values: Floats
+    clusters: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """values: measure → Values. numbers: what has no interval. curves: stage → [[step, dev score], …]."""
+
+    values: dict[str, Values]
+    numbers: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Appears whole or not at all."""
+        groups = {v.group: list(v.clusters) if v.clusters is not None else None for v in self.values.values()}
+        whole = {
+            "groups": groups,
+            "values": {name: {"group": v.group, "values": v.values.tolist()} for name, v in self.values.items()},
+            "numbers": self.numbers,
+            "curves": self.curves,
+        }
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(whole) + "\n", "utf-8")
+        part.replace(path)
+
+    @staticmethod
+    def load(path: Path) -> Measured:
+        """What `save` wrote."""
+        raw = json.loads(path.read_text("utf-8"))
+        values = {
+            name: Values(v["group"], np.array(v["values"]), raw["groups"][v["group"]])
+            for name, v in raw["values"].items()
+        }
+        return Measured(values, raw["numbers"], raw["curves"])
+
+
+def stage_figures(run: Path, stages: Sequence[str], batches: dict[str, int]) -> tuple[dict[str, float], dict]:
+    """Of a run's log.jsonl: training seconds over the stages (steps · batch / examples a second: what was trained by
+    another run, or before a kill, counts too), the last stage's steps and its first step with 99 % of its best score;
+    and the dev score by step of each stage.
+    """
+    lines = (run / "log.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    seconds, curves, numbers = 0.0, {}, {}
+    for stage in stages:
+        ends = [r for r in rows if r["stage"] == stage and r.get("examples_per_second")]
+        if ends:
+            seconds += ends[-1]["step"] * batches[stage] / ends[-1]["examples_per_second"]
+        scores = {r["step"]: r["score"] for r in rows if r["stage"] == stage and "score" in r}
+        if scores:
+            curves[stage] = [[float(step), score] for step, score in sorted(scores.items())]
+            best = max(scores.values())
+            numbers = {
+                "best dev nDCG@10": best,
+                "steps": float(max(scores)),
+                "steps to 99 %": float(min(step for step, score in scores.items() if score >= 0.99 * best)),
+            }
+    return numbers | {"training seconds": round(seconds, 1)}, curves

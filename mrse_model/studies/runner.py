@@ -1,0 +1,119 @@
+"""Runs a study: trains what is not trained, measures what is not measured, writes table, plot and log entry.
+
+STUDY/study.toml, runs/VARIANT (a run of mrse train each), measured/VARIANT.json, results.json, results.md, plot.png,
+log-entry.md. Call it again after a kill: what is finished stays. The variants share stages (mrse_model.share).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+
+from mrse_model.config import Config, overlay, write_config
+from mrse_model.errors import InputError
+from mrse_model.model import META, MRSE
+from mrse_model.share import fingerprint_of
+from mrse_model.studies.categories import by_category
+from mrse_model.studies.inputs import check, some_queries
+from mrse_model.studies.measure import MEASURES, Exam, Subject
+from mrse_model.studies.measured import Measured, stage_figures
+from mrse_model.studies.plots import draw
+from mrse_model.studies.results import Results, tabulate
+from mrse_model.studies.study import Data, Study, Variant, slug
+from mrse_model.train import STAGES, Inputs, fingerprint, train
+
+
+def run_study(
+    study: Study,
+    data: Data,
+    out: Path,
+    config: Config,
+    *,
+    share: Path | None = None,
+    command: str = "",
+    console: Console | None = None,
+) -> Results:
+    """Runs the study in `out` and returns its results.
+
+    Args:
+        config: what all variants have in common. share: where studies keep the stages that they share; default beside
+            `out`. command: for the log entry.
+
+    Raises InputError for a missing input, and when `out` holds the study of other data or settings.
+    """
+    console, share = console or Console(), share or out.parent / "share"
+    data = check(study, data, out / "sample", console)
+    _claim(study, data, out, config)
+    exam = Exam(data)
+    described = (
+        f"{data.items.parent.name}, {data.title}: {len(exam.catalogue):,} items, {len(exam.queries)} judged queries"
+    )
+    (out / "measured").mkdir(exist_ok=True)
+    measured: dict[str, Measured] = {}
+    for number, variant in enumerate(study.ordered(), 1):
+        console.print(f"{study.name}, {number} of {len(study.variants)}: {variant.name}", style="bold cyan")
+        path = out / "measured" / f"{slug(variant.name)}.json"
+        if not path.exists():
+            _measure(study, variant, exam, out, config, share, console).save(path)
+        measured[variant.name] = Measured.load(path)
+        results = _results(study, measured, described, exam)
+        _write(study, results, out, command)
+    console.print(f"{out / 'results.md'}, {out / 'plot.png'}, {out / 'log-entry.md'}")
+    return results
+
+
+def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
+    """The folder belongs to one study of one set of data and settings: its rows must be comparable."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_config(config, out / ".settings.toml")
+    settings = (out / ".settings.toml").read_text("utf-8")
+    (out / ".settings.toml").unlink()
+    learnt = fingerprint(Inputs(data.items, data.searches, data.judgments, data.features))
+    text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation)), settings))
+    path = out / "study.toml"
+    if path.exists() and path.read_text("utf-8") != text:
+        raise InputError(
+            "this study was begun with other data or settings",
+            file=out,
+            fix="Give another --out, or delete this folder",
+        )
+    path.write_text(text, "utf-8")
+    (out / "settings.toml").write_text(settings, "utf-8")
+
+
+def _measure(
+    study: Study, variant: Variant, exam: Exam, out: Path, config: Config, share: Path, console: Console
+) -> Measured:
+    """Trains the variant, or reads its finished run, and measures it."""
+    run = out / "runs" / variant.folder
+    settings = overlay(config, dict(variant.settings))
+    if (run / META).is_file():
+        model = MRSE.from_pretrained(run)
+    else:
+        data = some_queries(exam.data, variant.queries, out / "data" / f"{variant.queries:g}")
+        inputs = Inputs(data.items, data.searches, data.judgments, data.features, title=data.title)
+        model = train(inputs, run, settings, console, share=share, until=study.until or None)
+    values = MEASURES[study.measure](Subject(model, run, exam), variant)
+    stages = STAGES[: STAGES.index(study.until) + 1] if study.until else STAGES
+    numbers, curves = stage_figures(run, stages, {name: getattr(settings.train, name).batch for name in stages})
+    return Measured(values, numbers, curves)
+
+
+def _results(study: Study, measured: dict[str, Measured], data: str, exam: Exam) -> Results:
+    if study.tabulate == "categories":
+        return by_category(study, measured, data, exam.queries, exam.catalogue)
+    return tabulate(study, measured, data)
+
+
+def _write(study: Study, results: Results, out: Path, command: str) -> None:
+    """The results so far."""
+    texts = {
+        "results.json": results.json(),
+        "results.md": results.markdown(),
+        "log-entry.md": results.log_entry(command, date.today()),
+    }
+    for name, text in texts.items():
+        (out / name).write_text(text, "utf-8")
+    draw(study, results, out / "plot.png")

@@ -1,0 +1,114 @@
+"""What a study is: a question, its variants (frozen, written beside the results as study.toml), what is measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a study learns from and is measured on. validation: judgments of queries that are not learnt from."""
+
+    items: Path
+    validation: Path
+    searches: Path | None = None
+    judgments: Path | None = None
+    features: Path | None = None
+    title: str = "title"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table.
+
+    Args:
+        settings: what differs from the study's settings, as in a settings file.
+        run: the training that the row is measured on, where rows share one; default: its own.
+        queries: the share of the training queries that is learnt from.
+        option: told to the study's measure, to tell rows of one training apart.
+        x: its place on a plot's axis.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
+    queries: float = 1.0
+    option: str = ""
+    x: float | None = None
+
+    @property
+    def folder(self) -> str:
+        """The name of its training's folder."""
+        return slug(self.run or self.name)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question and the variants that answer it.
+
+    Args:
+        question: one sentence. source: where the question comes from.
+        reference: the variant that the others are tested against; it is trained first.
+        measure, tabulate, plot: names in mrse_model.studies.measure, .tables and .plots.
+        columns: what the table shows, in order; the first is what is plotted.
+        until: the last stage of training; "" for all.
+        needs: files beyond the items and the validation judgments.
+        note: how to read it; in the table and the docs.
+    """
+
+    name: str
+    question: str
+    source: str
+    variants: tuple[Variant, ...]
+    reference: str
+    measure: str
+    columns: tuple[str, ...]
+    plot: str = "bars"
+    tabulate: str = "rows"
+    axis: str = ""
+    until: str = ""
+    needs: tuple[str, ...] = ("judgments",)
+    note: str = ""
+
+    def ordered(self) -> list[Variant]:
+        """The variants, the reference first."""
+        return sorted(self.variants, key=lambda v: v.name != self.reference)
+
+    def toml(self, data: Data, fingerprint: str) -> str:
+        """The study as TOML: its fields, the data, a table a variant."""
+        plain = {k: getattr(self, k) for k in ("name", "question", "source", "reference", "columns", "until", "note")}
+        lines = [f"{key} = {_literal(value)}" for key, value in plain.items()]
+        lines += ["", "[data]", f"fingerprint = {_literal(fingerprint)}", f"title = {_literal(data.title)}"]
+        for variant in self.variants:
+            lines += ["", "[[variant]]", f"name = {_literal(variant.name)}", f"run = {_literal(variant.folder)}"]
+            lines += [f"queries = {variant.queries}"] * (variant.queries < 1)
+            lines += [f"option = {_literal(variant.option)}"] * bool(variant.option)
+            lines += [f"{key} = {_literal(value)}" for key, value in _dotted("settings", variant.settings)]
+        return "\n".join(lines) + "\n"
+
+
+def slug(name: str) -> str:
+    """A name as a file's name.
+
+    >>> slug("+ user behaviour (I2I)")
+    'user-behaviour-i2i'
+    """
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+
+
+def _dotted(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(f"{prefix}.{key}", value)
+        else:
+            yield f"{prefix}.{key}", value
+
+
+def _literal(value: Any) -> str:
+    """Strings, numbers, booleans and lists are written alike in JSON and in TOML."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
