@@ -7,6 +7,7 @@ would have seen.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,14 +129,15 @@ def build_examples(
 ) -> tuple[Examples, Queries]:
     """Parquet shards (docs/contracts.md, "Training examples") to the record file, and the table of queries.
 
+    A record file that is there is kept: a resumed run's, or the main process's where several train together.
     Memory grows with the distinct queries and their judged items, not with the events.
     """
     number: dict[str, int] = {}
     known: list[set[int]] = []
     hard: list[set[int]] = []
     length = size.history_length
-    part = out.with_suffix(".part")
-    with open(part, "wb") as file:
+    there, part = out.exists(), out.with_suffix(".part")
+    with open(os.devnull if there else part, "wb") as file:
         for shard in shards:
             for batch in pq.ParquetFile(shard).iter_batches(8192):
                 rows = batch.to_pydict()
@@ -157,8 +159,9 @@ def build_examples(
                         ages, kinds = rows["history_age"][i][:n], rows["history_kind"][i][:n]
                         records["weight"][i, :n] = history_weight(np.array(kinds), np.array(ages, np.float32), train)
                 records["item"], records["kind"] = rows["item"], rows["kind"]
-                records.tofile(file)
-    part.replace(out)
+                file.write(records.tobytes())
+    if not there:
+        part.replace(out)
     texts = list(number)
     tokens = np.zeros((len(texts), size.query_tokens), np.int64)
     for start in range(0, len(texts), 8192):
@@ -193,19 +196,20 @@ class Dev:
 
 
 def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: Path) -> tuple[Examples, Dev]:
-    """Holds 3 % of the queries (300 at most) out of training. The rest of the examples go to `out`.
+    """Holds 3 % of the queries (300 at most) out of training. The rest of the examples go to `out`, unless it is there.
 
     The pool holds what is known of these queries, good and bad, and up to 4,000 items at random.
     """
     rng = np.random.default_rng([seed, 99])
     count = min(MOST_DEV, max(1, round(DEV_SHARE * len(queries.texts))))
     held = np.sort(rng.permutation(len(queries.texts))[:count])
-    part = out.with_suffix(".part")
-    with open(part, "wb") as file:
-        for start in range(0, examples.count, 65536):
-            rows = examples.read(start, 65536)
-            rows[~np.isin(rows["query"], held)].tofile(file)
-    part.replace(out)
+    if not out.exists():
+        part = out.with_suffix(".part")
+        with open(part, "wb") as file:
+            for start in range(0, examples.count, 65536):
+                rows = examples.read(start, 65536)
+                rows[~np.isin(rows["query"], held)].tofile(file)
+        part.replace(out)
     told = [queries.known[row] for row in held] + [queries.hard[row] for row in held]
     pool = np.unique(np.concatenate([*told, rng.permutation(items)[:DEV_POOL]]).astype(np.int64))
     return Examples(out, examples.type["items"].shape[0]), Dev(

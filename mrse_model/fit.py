@@ -137,6 +137,7 @@ def fit(
     optimizer = torch.optim.AdamW(_groups(modules), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     low_precision = uses_bf16(train.bf16, processes.device)
     step, best, best_weights, stale, began, seen = 0, -1.0, None, 0, time.perf_counter(), 0
+    processes.wait()  # the main process may have just put the file there
     if path.is_file():
         state = torch.load(path, map_location=processes.device, weights_only=True)
         if state["done"]:

@@ -11,8 +11,7 @@ them, so the run's folder is on a disk that all of them see. One process alone p
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -36,15 +35,19 @@ class Processes:
         if self.world > 1:
             atexit.register(state.destroy_process_group)
 
-    @contextmanager
-    def main_first(self) -> Iterator[None]:
-        """The main process does the block alone, then the others do it and find its files."""
-        with self._state.main_process_first():
-            yield
-
     def wait(self) -> None:
         """Returns when all processes are here."""
         self._state.wait_for_everyone()
+
+    def wait_for_main(self) -> None:
+        """In the main process nothing; the others wait until it says `main_is_ready`, and find its files."""
+        if not self.main:
+            self.wait()
+
+    def main_is_ready(self) -> None:
+        """Ends the others' `wait_for_main`."""
+        if self.main:
+            self.wait()
 
     def shared(self, count: int, encode: Callable[[Any], Tensor]) -> Tensor:
         """encode(places) → [len(places), …] for all of `count` places, each process a share of them.
