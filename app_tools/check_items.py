@@ -13,7 +13,9 @@ from app_tools.schema import Schema
 from mrse_model.errors import InputError
 
 PICTURE = {"image", "image_path"}
-MADE = {"embedding", "image_embedding", "text_feature", "model_version"}
+MADE = {
+    "embedding", "image_embedding", "text_feature", "embedding_int8", "image_embedding_int8", "model_version",
+}  # fmt: skip
 
 
 def check_items(items: Path, item: Schema) -> Iterator[InputError]:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from app_tools.schema import OnnxUse, Profile, Schema
+from app_tools.schema import Field, OnnxUse, Profile, Schema
 from mrse_model.errors import InputError
 from mrse_model.manifest import Manifest
 
 VECTORS = ("embedding", "image_embedding", "text_feature")
+INT8 = "_int8"  # the feeder fills embedding_int8 and image_embedding_int8 where they are
 BUILT_IN = {"firstPhase", "secondPhase"}
 
 
@@ -35,19 +36,20 @@ def check_item_schema(item: Schema, manifest: Manifest) -> Iterator[InputError]:
             )  # fmt: skip
         if name == "text_feature":
             continue
+        int8 = item.fields.get(name + INT8)
+        if int8 is not None:
+            yield from _check_int8(int8, manifest)
         derived = [f for f in item.fields.values() if f.has_hnsw and re.search(rf"input {name}\b", f.indexing)]
-        if not field.has_hnsw and not derived:
+        if not field.has_hnsw and not derived and int8 is None:
             yield InputError(
                 "no HNSW index, so every search would be exact",
                 file=item.file,
                 field=name,
                 fix="Add: index { hnsw { … } }",
             )
-        metric = re.search(r"distance-metric (\S+)", field.options)
-        if field.has_hnsw and (metric[1] if metric else "euclidean") != manifest.distance_metric:
+        if field.has_hnsw and _metric(field) != manifest.distance_metric:
             yield InputError(
-                f"distance-metric {metric[1] if metric else 'euclidean (the default)'}, and the model is made for "
-                f"{manifest.distance_metric}",
+                f"distance-metric {_metric(field)}, and the model is made for {manifest.distance_metric}",
                 file=item.file, field=name, fix=f"Write: attribute {{ distance-metric: {manifest.distance_metric} }}",
             )  # fmt: skip
     if "model_version" not in item.fields:
@@ -62,6 +64,26 @@ def check_item_schema(item: Schema, manifest: Manifest) -> Iterator[InputError]:
                     f"fieldset {fieldset} names a field that is not there",
                     file=item.file, field=name, fix="Remove it from the fieldset, or add the field",
                 )  # fmt: skip
+
+
+def _check_int8(field: Field, manifest: Manifest) -> Iterator[InputError]:
+    """A field of whole numbers beside a vector field: its type, its graph, its metric."""
+    wanted = {
+        "type": (field.type, f"tensor<int8>(x[{manifest.dims}])"),
+        "index": ("hnsw" if field.has_hnsw else "none", "hnsw"),
+        "distance-metric": (_metric(field), manifest.distance_metric),
+    }
+    for what, (found, right) in wanted.items():
+        if found != right:
+            yield InputError(
+                f"{what} {found}, and whole numbers of this model's vectors need {right}",
+                file=field.file, field=field.name, fix="Write the field as variants/int8/schemas/item.sd has it",
+            )  # fmt: skip
+
+
+def _metric(field: Field) -> str:
+    found = re.search(r"distance-metric (\S+)", field.options)
+    return found[1] if found else "euclidean"  # Vespa's default
 
 
 def check_profiles(schema: Schema, app: Path, manifest: Manifest) -> Iterator[InputError]:

@@ -78,7 +78,9 @@ def _check_embedder(component: ElementTree.Element, file: Path, manifest: Manife
         "max-tokens": "512",
         "transformer-output": "last_hidden_state",
     }
-    if graph:
+    if component.findtext("transformer-output", "").strip().endswith("_int8"):  # whole numbers, not unit vectors
+        del wanted["normalize"]
+    elif graph:
         wanted["transformer-output"] = graph.outputs[0].name
     reasons = {
         "pooling-strategy": "the graph pools by itself: its output has two dimensions",
@@ -157,6 +159,11 @@ def _check_query(
                 fix="Declare it in inputs of the rank profile, or remove the field",
             )  # fmt: skip
         embedder = re.match(r"embed\(\s*(\w+)\s*,", value)
+        if embedder and inputs.get(feature[1], "") == f"tensor<int8>(x[{manifest.dims}])":
+            yield InputError(
+                f"embed() into {inputs[feature[1]]} makes bits of the vector", file=file, field=field,
+                fix=f"Declare query({feature[1]}) as tensor<float>(x[{manifest.dims}]), as variants/int8 does",
+            )  # fmt: skip
         if embedder and embedder[1] not in components:
             yield InputError(
                 f"embed({embedder[1]}, …): services.xml has no such component", file=file, field=field,

@@ -70,7 +70,7 @@ def size(c: Catalogue) -> Sizing:
             )
     vectors = c.items * c.dims * BYTES[c.cell] * c.vector_fields
     floats = c.items * c.dims * BYTES["bfloat16"] * (c.vector_fields + c.features)
-    paged = c.cell == "bits"
+    paged = c.cell in ("bits", "int8")
     features = 0.0 if paged else c.items * c.dims * BYTES["bfloat16"] * c.features
     memory = (
         Row(
@@ -137,11 +137,13 @@ def _drivers(c: Catalogue, memory: tuple[Row, ...], groups: int) -> list[str]:
     found = [f"{row.what}: {row.amount / raw:.0%} of memory" for row in heaviest if row.amount >= 0.1 * raw]
     if c.cell in ("float", "double"):
         found.append(f"bfloat16 halves the vectors, at 20-30 % more CPU a distance ({BFLOAT})")
-    if c.cell != "bits":
-        saved = c.items * c.dims * (BYTES[c.cell] - 1 / 8) * c.vector_fields + c.items * c.dims * 2 * c.features
-        found.append(
-            f"variants/compact (bits in memory, floats paged) saves {saved / raw:.0%} of memory and reads disk"
-        )
+    floats_in_memory = 0 if c.cell in ("bits", "int8") else c.items * c.dims * 2 * c.features
+    for variant, cell in (("int8", "int8"), ("compact", "bits")):
+        saved = c.items * c.dims * (BYTES[c.cell] - BYTES[cell]) * c.vector_fields + floats_in_memory
+        if BYTES[cell] < BYTES[c.cell]:
+            found.append(
+                f"variants/{variant} ({cell} in memory, floats paged) saves {saved / raw:.0%} of memory and reads disk"
+            )
     if c.max_links > 8:
         saved = c.items * c.vector_fields * (graph_bytes(c.max_links) - graph_bytes(8))
         found.append(

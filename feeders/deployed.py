@@ -31,7 +31,9 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
     [ids] = token_lists(tokenizer, [PROBE], model.manifest.query_tokens)
     # Plain nested lists: Vespa's parser refuses a literal with its own type where the model's sizes are open.
     inputs = {"input_ids": f"[{ids}]", "attention_mask": f"[{[1] * len(ids)}]"}
-    status, body = get(app, "/model-evaluation/v1/query_text/eval", inputs | {"format.tensors": "short-value"})
+    status, body = get(
+        app, "/model-evaluation/v1/query_text/embedding/eval", inputs | {"format.tensors": "short-value"}
+    )
     if status == 404:
         raise InputError(f"{app.end_point} serves no model query_text", field="model_version", fix=fix)
     if status != 200:

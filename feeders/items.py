@@ -16,14 +16,18 @@ from feeders.led_by import LedBy
 from feeders.operations import Operation
 from feeders.pictures import Pictures
 from feeders.schema import DocumentType, legal_text
-from feeders.tensors import bfloat16_hex
+from feeders.tensors import bfloat16_hex, int8_hex
 from mrse_model.data.contract import ItemBatch, ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.serving import ExportedModel, ItemVectors
 
 BATCH = 128  # items a batch: the item tower's own, so memory is one batch
 VECTOR_FIELDS = ("embedding", "image_embedding", "text_feature")
-OWN_FIELDS = ("item_id", "title", "category", *VECTOR_FIELDS, "model_version")
+INT8 = (
+    "_int8"  # embedding_int8, image_embedding_int8: the same vectors as whole numbers, where the schema has the fields
+)
+MODEL_FIELDS = (*VECTOR_FIELDS, *(name + INT8 for name in VECTOR_FIELDS[:2]), "model_version")
+OWN_FIELDS = ("item_id", "title", "category", *MODEL_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class ItemSource:
     def vector_updates(self, journal: Journal, suffix: str = "") -> Iterator[Operation]:
         """Partial updates that assign the vectors and the model version alone, to the fields with this suffix."""
         for item_id, fields, tensors, digest in self._encoded(journal, everything=False):
-            values = {name: tensors.get(name) for name in VECTOR_FIELDS if name in self.doctype.fields}
+            values = {name: tensors.get(name) for name in self._vector_fields()}
             values["model_version"] = fields["model_version"]
             assigned = {name + suffix: {"assign": value} for name, value in values.items()}
             yield Operation("update", self.doctype.name, item_id, assigned, digest)
@@ -143,9 +147,15 @@ class ItemSource:
         digest.update(picture)
         return digest.digest()
 
+    def _vector_fields(self) -> list[str]:
+        """The vector fields that the document type has."""
+        return [name for name in MODEL_FIELDS[:-1] if name in self.doctype.fields]
+
     def _tensors(self, vectors: ItemVectors) -> Iterator[dict[str, Any]]:
-        columns = {name: getattr(vectors, name) for name in VECTOR_FIELDS if name in self.doctype.fields}
-        cells = {name: bfloat16_hex(matrix) for name, matrix in columns.items()}
+        columns = {name: getattr(vectors, name.removesuffix(INT8)) for name in self._vector_fields()}
+        cells = {
+            name: int8_hex(matrix) if name.endswith(INT8) else bfloat16_hex(matrix) for name, matrix in columns.items()
+        }
         present = {name: ~np.isnan(matrix[:, 0]) for name, matrix in columns.items()}
         for row in range(len(vectors.embedding)):
             yield {name: {"values": cells[name][row]} for name in columns if present[name][row]}

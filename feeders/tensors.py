@@ -6,6 +6,20 @@ from __future__ import annotations
 
 import numpy as np
 
+INT8_SCALE = 127  # a unit vector's cells; the exported query_text has the same
+
+
+def int8_hex(vectors: np.ndarray) -> list[str]:
+    """Unit vectors float32 [n, d] to n strings of 2d hex digits: cells round(127 x), so one scale for all items.
+
+    Source: Vespa, document JSON format, "tensor": hex digits of the cells; two for an int8.
+
+    >>> int8_hex(np.array([[1.0, -1.0, 0.1]], np.float32))
+    ['7f810d']
+    """
+    cells = np.rint(np.nan_to_num(vectors) * INT8_SCALE).clip(-127, 127).astype(np.int8)
+    return [row.tobytes().hex() for row in cells]
+
 
 def bfloat16_hex(vectors: np.ndarray) -> list[str]:
     """float32 [n, d] to n strings of 4d hex digits: big-endian bfloat16 cells, rounded to nearest even.

@@ -17,7 +17,7 @@ def export(
     app: Annotated[Path, typer.Option(help="Application package; the files go into its models/.")] = Path("vespa_app"),
     config: Config = None,
 ) -> None:
-    """Export query_text, query_tower and item_tower (ONNX), the tokenizer and the manifest; and the image encoder.
+    """Export the query and item towers (ONNX), the tokenizer and the manifest; and the image encoder.
 
     Example: mrse export runs/mrse --app vespa_app
     """

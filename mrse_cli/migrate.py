@@ -107,8 +107,9 @@ def migrate(
             switched = double_package(app, app / "models", models, at / "2", serve_next=True)
             deploy_step(switched, "2 the query profiles turn to the new vectors")
             fill("", "new vectors in place of the old")
-        deploy_step(double_package(app, models, models, at / "3", serve_next=False), "3 the query profiles turn back")
-        deploy_step(plain_package(app, models, at / "4"), "4 the second set goes")
+        deploy_step(double_package(app, models, models, at / "3", serve_next=True), "3 the new model under both names")
+        deploy_step(double_package(app, models, models, at / "4", serve_next=False), "4 the query profiles turn back")
+        deploy_step(plain_package(app, models, at / "5"), "5 the second set goes")
     for name in EXPORTED:
         shutil.copy2(models / name, app / "models" / name)
     out.print(f"{app}/models and the index are of model {version}")

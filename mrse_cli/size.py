@@ -35,7 +35,7 @@ def size(
     items: Annotated[str, typer.Option(help="Items in the catalogue: 250000, 100M, 1B.")] = "1M",
     dims: Annotated[int, typer.Option(help="Dimensions of a vector.")] = 128,
     cell: Annotated[
-        str, typer.Option(help="Cells in the graph: float, bfloat16, int8 or bits (compact).")
+        str, typer.Option(help="Cells in the graph: float, bfloat16, int8 (variant int8) or bits (compact).")
     ] = "bfloat16",
     vector_fields: Annotated[int, typer.Option(help="Indexed vectors an item; 1 without pictures.")] = 2,
     max_links: Annotated[int, typer.Option(help="max-links-per-node of the graphs.")] = 16,

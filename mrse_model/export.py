@@ -1,4 +1,4 @@
-"""A checkpoint to the five files that Vespa, the feeder and the searcher read (docs/contracts.md, "The exported
+"""A checkpoint to the six files that Vespa, the feeder and the searcher read (docs/contracts.md, "The exported
 model").
 
 Vespa refuses IR above 13, opset above 26 and bool tensors: we write IR 10 and opset 18, masks as int64.
@@ -27,13 +27,19 @@ from mrse_model.errors import InputError
 from mrse_model.manifest import EncoderInfo, Manifest, OnnxFile, Port, TokenizerFile, sha256
 from mrse_model.model import MRSE, TOKENIZER
 from mrse_model.texts import CLS, PAD, SEP, UNK
+from mrse_model.towers import EXPERTS
 
 OPSET, IR = 18, 10
-TOLERANCE = 1e-4
+INT8_SCALE = 127  # of a unit vector's cells in variants/int8
+TOLERANCE = 1e-5
 
 
 class QueryTextGraph(nn.Module):
-    """The query tower of somebody unknown: the empty history is part of the graph."""
+    """The query tower of somebody unknown: the empty history is part of the graph.
+
+    The second output is the same vector as whole numbers, which nearestNeighbor over an int8 field needs: Vespa cuts
+    the query's cells to int8, and embed() into an int8 tensor would make bits of them.
+    """
 
     def __init__(self, model: MRSE) -> None:
         super().__init__()
@@ -45,10 +51,12 @@ class QueryTextGraph(nn.Module):
     entries: Tensor
     weight: Tensor
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         batch = input_ids.shape[0]
         entries = self.entries.expand(batch, -1, -1)
-        return self.model.query_embedding(input_ids, attention_mask, entries, entries, self.weight.expand(batch, -1))
+        weight = self.weight.expand(batch, -1)
+        embedding = self.model.query_embedding(input_ids, attention_mask, entries, entries, weight)
+        return embedding, torch.round(INT8_SCALE * embedding)
 
 
 class QueryTowerGraph(nn.Module):
@@ -63,6 +71,28 @@ class QueryTowerGraph(nn.Module):
         history_weight: Tensor,
     ) -> Tensor:  # fmt: skip
         return self.model.query_embedding(input_ids, attention_mask, history_text, history_image, history_weight)
+
+
+class QueryExpertsGraph(nn.Module):
+    """What the query tower says without each of its experts: one vector an expert, in the order of EXPERTS.
+
+    A graph of its own, not outputs of query_tower: Vespa's content node computes every output of a graph that it runs,
+    and only the rank profile `explain` asks for these.
+    """
+
+    def __init__(self, model: MRSE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, history_text: Tensor, history_image: Tensor,
+        history_weight: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        tower = self.model.query
+        texts = tower.texts(self.model.ngrams, input_ids, attention_mask)
+        experts = tower.all_experts(texts, history_text, history_image, history_weight)
+        others = 1 - torch.eye(len(EXPERTS)).unsqueeze(-1)  # [4, 4, 1]: row e keeps all but e
+        return tuple(tower.dssm(experts * kept) for kept in others)
 
 
 class ItemTowerGraph(nn.Module):
@@ -83,9 +113,9 @@ class ItemTowerGraph(nn.Module):
 
 
 def export(model: MRSE, folder: str | Path) -> Manifest:
-    """Writes query_text, query_tower, item_tower (.onnx), tokenizer.json and manifest.json into `folder`.
+    """Writes the four graphs (.onnx), tokenizer.json and manifest.json into `folder`.
 
-    Each graph is run in ONNX Runtime on a golden input and held against torch to 1e-4 before anything is replaced,
+    Each graph is run in ONNX Runtime on a golden input and held against torch to 1e-5 before anything is replaced,
     and the folder's files are replaced only when all are written. Raises RuntimeError when a graph differs.
     """
     folder = Path(folder)
@@ -95,7 +125,7 @@ def export(model: MRSE, folder: str | Path) -> Manifest:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
         work = Path(temporary)
         files = {name: _export_graph(work, name, graph, inputs, outputs, example)
-                 for name, graph, inputs, outputs, example in _graphs(model)}  # fmt: skip
+                 for name, graph, inputs, outputs, example in graphs(model)}  # fmt: skip
         model.tokenizer.save(str(work / TOKENIZER))
         encoder = meta.get("image_encoder") if size.image_dims else None
         manifest = Manifest(
@@ -169,7 +199,8 @@ def golden_inputs(model: MRSE, batch: int = 2, seed: int = 7) -> dict[str, np.nd
 Graph = tuple[str, nn.Module, dict[str, dict[int, str]], Sequence[str], tuple[Tensor, ...]]
 
 
-def _graphs(model: MRSE) -> list[Graph]:
+def graphs(model: MRSE) -> list[Graph]:
+    """Each graph: its name, the module, its inputs with their dynamic axes, its outputs, and a golden input."""
     g = {k: torch.from_numpy(v) for k, v in golden_inputs(model).items()}
     query, item, led = g["query.input_ids"], g["item.input_ids"], g["history_ids"]
     tokens = {0: "batch", 1: "tokens"}
@@ -179,8 +210,10 @@ def _graphs(model: MRSE) -> list[Graph]:
     picture = {"image_feature": rows, "image_present": rows, "history_ids": rows, "history_mask": rows}
     past = (g["history_text"], g["history_image"], g["history_weight"])
     return [
-        ("query_text", QueryTextGraph(model), text, ["embedding"], (query, (query != 0).long())),
+        ("query_text", QueryTextGraph(model), text, ["embedding", "embedding_int8"], (query, (query != 0).long())),
         ("query_tower", QueryTowerGraph(model), text | history, ["embedding"], (query, (query != 0).long(), *past)),
+        ("query_experts", QueryExpertsGraph(model), text | history, [f"without_{expert}" for expert in EXPERTS],
+         (query, (query != 0).long(), *past)),
         ("item_tower", ItemTowerGraph(model), text | picture, ["embedding", "image_embedding", "text_feature"],
          (item, (item != 0).long(), g["image_feature"], g["image_present"], led, (led != 0).long())),
     ]  # fmt: skip
@@ -247,7 +280,7 @@ def _compare(path: Path, graph: nn.Module, axes: dict, outputs: Sequence[str], e
         got = session.run(list(outputs), {k: v.numpy() for k, v in zip(axes, some, strict=True)})
         for name, ours, theirs in zip(outputs, want if isinstance(want, tuple) else (want,), got, strict=True):
             gap = float(np.abs(ours.numpy() - theirs).max())
-            if not gap <= TOLERANCE:
+            if not gap <= (1 if name.endswith("_int8") else TOLERANCE):  # a whole number may round the other way
                 raise RuntimeError(f"{path.name}: output {name} differs from torch by {gap:.2g}")
 
 

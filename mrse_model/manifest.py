@@ -12,7 +12,7 @@ from mrse_model.errors import InputError
 
 FILE = "manifest.json"
 FORMAT = 1
-MODELS = ("query_text", "query_tower", "item_tower")
+MODELS = ("query_text", "query_tower", "query_experts", "item_tower")
 
 
 def sha256(path: Path) -> str:

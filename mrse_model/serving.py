@@ -53,7 +53,7 @@ def event_weight(kinds: Sequence[str], ages_seconds: Sequence[float], manifest: 
 
 
 class ExportedModel:
-    """The three graphs and the tokenizer of one export. Build it with `load`."""
+    """The graphs and the tokenizer of one export. Build it with `load`."""
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
         self.folder, self.manifest = folder, manifest

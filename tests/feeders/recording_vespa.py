@@ -94,7 +94,7 @@ class RecordingVespa:
             return self._document(method, path, json.loads(body or b"{}"))
         if path.startswith("/search"):
             return 200, self._search(parameters | json.loads(body or b"{}"))
-        if path == "/model-evaluation/v1/query_text/eval":
+        if path == "/model-evaluation/v1/query_text/embedding/eval":
             inputs = {k: np.array(json.loads(parameters[k]), np.int64) for k in ("input_ids", "attention_mask")}
             vector = self._model.run(["embedding"], inputs)[0]
             return 200, (-vector if self.other_model else vector).tolist()

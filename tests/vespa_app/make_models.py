@@ -42,12 +42,12 @@ def make_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def make_models(folder: Path) -> None:
-    """Writes query_text, query_tower, item_tower (.onnx), tokenizer.json and manifest.json into `folder`."""
+def make_models(folder: Path, version: str = "mrse-0123456789ab", seed: int = 7) -> None:
+    """Writes the four graphs (.onnx), tokenizer.json and manifest.json into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
 
     def matrix(rows: int) -> np.ndarray:
         return rng.normal(scale=DIMS**-0.5, size=(rows, DIMS)).astype(np.float32)
@@ -55,17 +55,33 @@ def make_models(folder: Path) -> None:
     words = {"words": matrix(tokenizer.get_vocab_size()), "axis1": np.array([1]), "axis2": np.array([2])}
     person = {"w_text": matrix(DIMS), "w_image": matrix(DIMS)}
     item = {"w_feature": matrix(FEATURES), "w_seen": matrix(1), "w_image": matrix(DIMS)}
+    past = [
+        float_input("history_text", HISTORY, DIMS),
+        float_input("history_image", HISTORY, DIMS),
+        float_input("history_weight", HISTORY),
+    ]
     graphs = {
-        "query_text": ([*text_nodes("text"), unit("text", "embedding")], token_inputs(), ["embedding"], words),
+        "query_text": (
+            [
+                *text_nodes("text"),
+                unit("text", "embedding"),
+                helper.make_node("Mul", ["embedding", "int8_scale"], ["scaled"]),
+                helper.make_node("Round", ["scaled"], ["embedding_int8"]),
+            ],
+            token_inputs(),
+            ["embedding", "embedding_int8"],
+            words | {"int8_scale": np.float32(127)},
+        ),
         "query_tower": (
             [*text_nodes("text"), *history_nodes(), add("text", "history", "sum"), unit("sum", "embedding")],
-            [
-                *token_inputs(),
-                float_input("history_text", HISTORY, DIMS),
-                float_input("history_image", HISTORY, DIMS),
-                float_input("history_weight", HISTORY),
-            ],
+            [*token_inputs(), *past],
             ["embedding"],
+            words | person,
+        ),
+        "query_experts": (
+            [*text_nodes("text"), *history_nodes(), *expert_nodes()],
+            [*token_inputs(), *past],
+            [f"without_{expert}" for expert in ("vbert", "light_bert", "ft_att", "history")],
             words | person,
         ),
         "item_tower": (
@@ -85,7 +101,7 @@ def make_models(folder: Path) -> None:
     for name, (nodes, inputs, outputs, constants) in graphs.items():
         ports = [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["batch", DIMS]) for o in outputs]
         used = {i for node in nodes for i in node.input}
-        initializers = [numpy_helper.from_array(v, k) for k, v in constants.items() if k in used]
+        initializers = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items() if k in used]
         graph = helper.make_graph(nodes, name, inputs, ports, initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
         onnx.checker.check_model(model)
@@ -100,7 +116,7 @@ def make_models(folder: Path) -> None:
         }
     manifest = {
         "format": 1,
-        "model_version": "mrse-0123456789ab",
+        "model_version": version,
         "created": "2026-11-23T18:00:00Z",
         "dims": DIMS,
         "distance_metric": "prenormalized-angular",
@@ -156,6 +172,18 @@ def history_nodes() -> list[onnx.NodeProto]:
             helper.make_node("MatMul", [f"total_{kind}", f"w_{kind}"], [f"from_{kind}"]),
         ]
     return [*nodes, add("from_text", "from_image", "history")]
+
+
+def expert_nodes() -> list[onnx.NodeProto]:
+    """Four vectors that all differ from the query tower's and from each other where there is a history."""
+    nodes = [add("text", "from_text", "no_vbert"), unit("no_vbert", "without_vbert"), unit("text", "without_history")]
+    for expert, matrix in (("light_bert", "w_text"), ("ft_att", "w_image")):
+        nodes += [
+            helper.make_node("MatMul", ["text", matrix], [f"turned_{expert}"]),
+            add(f"turned_{expert}", "history", f"no_{expert}"),
+            unit(f"no_{expert}", f"without_{expert}"),
+        ]
+    return nodes
 
 
 def item_nodes() -> list[onnx.NodeProto]:

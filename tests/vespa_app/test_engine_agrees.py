@@ -31,7 +31,8 @@ PROFILES = [
     "explain",
 ]
 # what the content node computes from matching, which the golden input gives as numbers
-OF_MATCHING = {"firstPhase", "lexical", "queue_q2i", "queue_i2i", "queue_image"}
+QUEUES = {"from_query", "from_clicks", "from_images", "best_queue", "queue_q2i", "queue_i2i", "queue_image"}
+OF_MATCHING = {"firstPhase", "lexical", *QUEUES}
 
 
 def call(url: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +67,6 @@ def test_match_features_equal_the_golden_values(engine: tuple[str, Path], profil
         if name in want and name not in OF_MATCHING:
             assert value == pytest.approx(float(want[name]), abs=1e-4), name
             compared += 1
-    assert compared >= (7 if profile == "explain" else 1)
+    assert compared >= (11 if profile == "explain" else 1)
     if profile != "personal":  # whose first phase is closeness
         assert hit["relevance"] == pytest.approx(float(want["firstphase"]), abs=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import pytest
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 from vespa_broken import DEFECTS, Defect, plant
-from vespa_golden import bits, expected, expected_compact
-from vespa_job import INPUTS, PROFILES, Judged, tower_inputs
+from vespa_golden import bits, expected, expected_compact, expected_int8, int8
+from vespa_job import BY_QUEUE, INPUTS, PROFILES, STEPS, Judged, tower_inputs
 
 from app_tools.judge import complaints
+from app_tools.variants import list_variants
 
 pytestmark = pytest.mark.java
-VARIANTS = ["default", "cluster", "cloud", "compact"]
+VARIANTS = ["default", *list_variants(Path(__file__).parents[2] / "variants")]
 
 
 def dense(encoded: dict) -> np.ndarray:
@@ -34,6 +36,25 @@ def dense(encoded: dict) -> np.ndarray:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_vespa_accepts(judged: Judged, name: str) -> None:
     assert complaints(judged.answer["packages"][name]) == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_vespa_accepts_every_step_of_a_migration(judged: Judged, name: str, step: str) -> None:
+    """As a package, and as a change of the package before it: no restart, re-index or re-feed is asked for.
+
+    "May be populated by reindexing" is said of bits that Vespa derives: the backfill populates them.
+    """
+    verdict = judged.answer["packages"][f"{name}/{step}"]
+    assert complaints(verdict) == []
+    assert [action for action in verdict["actions"] if "may be populated by reindexing" not in action] == []
+
+
+def test_vespa_sees_what_a_change_asks_for(judged: Judged) -> None:
+    """The test above could not fail if changes were not judged."""
+    assert "hnsw-settings-change" in judged.answer["packages"]["another-metric"]["error"]
+    actions = judged.answer["packages"]["slower-price"]["actions"]
+    assert any("restart" in action and "remove attribute 'fast-search'" in action for action in actions), actions
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: d.name)
@@ -65,6 +86,15 @@ def test_compact_keeps_floats_on_disk_and_graphs_over_bits(judged: Judged) -> No
     assert "input embedding | binarize | pack_bits | attribute embedding_bits" in scripts
 
 
+def test_int8_keeps_floats_on_disk_and_graphs_over_whole_numbers(judged: Judged) -> None:
+    found = attributes(judged, "int8")
+    for field in ("embedding", "image_embedding"):
+        assert found[field]["paged"] is True and found[field]["index"]["hnsw"]["enabled"] is False
+        graph = found[field + "_int8"]
+        assert graph["tensortype"] == "tensor<int8>(x[128])" and graph["paged"] is False
+        assert graph["distancemetric"] == "PRENORMALIZED_ANGULAR" and graph["index"]["hnsw"]["enabled"] is True
+
+
 def test_filters_are_indexed(judged: Judged) -> None:
     found = attributes(judged, "default")
     for field in ("item_id", "category", "brand", "colour", "market", "price", "model_version"):
@@ -83,6 +113,11 @@ def test_onnx_inputs(judged: Judged) -> None:
     assert {i["name"]: i["source"] for i in models["tower_without_history"]["input"]}["history_weight"] == (
         "rankingExpression(zero_weight)"
     )
+    experts = models["query_experts"]
+    assert {i["name"] for i in experts["input"]} == set(INPUTS["query_experts"])
+    assert {o["name"] for o in experts["output"]} == {
+        f"without_{expert}" for expert in ("vbert", "light_bert", "ft_att", "history")
+    }
 
 
 @pytest.mark.parametrize("name", ["default", "cluster", "compact"])
@@ -123,7 +158,9 @@ def attributes(judged: Judged, name: str) -> dict[str, dict]:
     return {attribute["name"]: attribute for attribute in config["attribute"]}
 
 
-@pytest.mark.parametrize("position, table", [(0, expected), (1, expected_compact)], ids=["default", "compact"])
+@pytest.mark.parametrize(
+    "position, table", list(enumerate([expected, expected_compact, expected_int8])), ids=["default", "compact", "int8"]
+)
 def test_every_function_equals_numpy(judged: Judged, position: int, table) -> None:
     values, right = judged.answer["functions"][position], table(judged.models)
     for name in ("default", "unranked", "base"):
@@ -149,6 +186,17 @@ def test_onnx_equals_onnxruntime(judged: Judged) -> None:
         outputs = [output.name for output in session.get_outputs()]
         for value in session.run(outputs, {name: inputs[name] for name in names}):
             np.testing.assert_allclose(dense(next(answers)), value, atol=1e-4)
+
+
+def test_vespa_equals_torch(judged: Judged) -> None:
+    """torch's own answers, not ONNX Runtime's: the whole way from the module to Vespa's evaluator."""
+    if not judged.torch:
+        assert os.environ.get("CI") != "true"
+        pytest.skip("no torch: pip install -e '.[train]'")
+    assert {name.split(".")[0] for name in judged.torch} == set(INPUTS)
+    for (name, value), answered in zip(judged.torch.items(), judged.answer["torch"], strict=True):
+        whole_numbers = name.endswith("_int8")  # one may round the other way
+        np.testing.assert_allclose(dense(answered), value, atol=1 if whole_numbers else 1e-4, rtol=0, err_msg=name)
 
 
 def test_every_written_yql_parses(judged: Judged) -> None:
@@ -188,11 +236,11 @@ def test_container_runs_query_profile(judged: Judged, number: int, name: str) ->
     )
     assert seen["profile"] == {"q2i": "ann"}.get(name, name)
     np.testing.assert_allclose(seen["features"]["q"]["values"], query_vector(judged, "Red dress"), atol=1e-4)
-    assert seen["tree"].count("item_nearest_neighbor") == (3 if name == "three_queues" else 1)
-    if name == "three_queues":  # a stranger: zeros, which no item is within distance 0.999 of
+    assert seen["tree"].count("item_nearest_neighbor") == (3 if name in BY_QUEUE else 1)
+    if name in BY_QUEUE:  # a stranger: zeros, which no item is within distance 0.999 of
         assert not np.any(seen["features"]["i2i"]["values"]) and not np.any(seen["features"]["image"]["values"])
         assert seen["tree"].count("distance_threshold: 0.999") == 3
-    if name == "query_tower":
+    if name in ("query_tower", "explain"):
         tokens = Tokenizer.from_file(str(judged.models / "tokenizer.json")).encode(
             "Red dress", add_special_tokens=False
         )
@@ -204,9 +252,21 @@ def test_container_embeds_bits(judged: Judged, number: int, name: str) -> None:
     answer(judged, number, package=1)
     seen = judged.answer["serve"][1]["answers"][number]["seen"]
     vector = query_vector(judged, "Red dress")
-    if name != "three_queues":  # whose score is of the bits alone
+    if name not in BY_QUEUE:  # whose candidates are found by the bits alone
         np.testing.assert_allclose(seen["features"]["q"]["values"], vector, atol=1e-4)
     assert seen["features"]["q_bits"] == {"type": "tensor<int8>(x[16])", "values": bits(vector).tolist()}
+
+
+@pytest.mark.parametrize("number, name", list(enumerate(PROFILES)), ids=PROFILES)
+def test_container_embeds_whole_numbers(judged: Judged, number: int, name: str) -> None:
+    answer(judged, number, package=2)
+    seen = judged.answer["serve"][2]["answers"][number]["seen"]
+    vector = query_vector(judged, "Red dress")
+    if name not in BY_QUEUE:
+        np.testing.assert_allclose(seen["features"]["q"]["values"], vector, atol=1e-4)
+    np.testing.assert_allclose(seen["features"]["q_int8"]["values"], int8(vector), atol=1)
+    if name in BY_QUEUE:
+        assert not np.any(seen["features"]["i2i_int8"]["values"])
 
 
 def test_container_fuses(judged: Judged) -> None:
@@ -237,7 +297,7 @@ def test_user_text_is_never_yql(judged: Judged, offset: int) -> None:
 
 def test_model_evaluation_serves_the_tower(judged: Judged) -> None:
     listed = answer(judged, len(PROFILES) + 4)
-    assert {"query_text", "query_tower", "item_tower"} <= set(listed)
+    assert {"query_text", "query_tower", "query_experts", "item_tower"} <= set(listed)
     evaluated = answer(judged, len(PROFILES) + 5)
     inputs = {name: tower_inputs(judged.models)[name] for name in INPUTS["query_tower"]}
     session = onnxruntime.InferenceSession(judged.models / "query_tower.onnx")

@@ -97,6 +97,11 @@ DEFECTS = [
     Defect("profile-parent", "search/query-profiles/hybrid.xml", 'inherits="default"', 'inherits="defalt"', "defalt"),
     Defect("junk-file", "schemas/notes.txt", "", "x", "notes.txt"),
 ]
+PRICE = "    field price type float {\n      indexing: summary | attribute\n"
+CHANGES = [  # packages that are good, but not as a change of the default package
+    Defect("another-metric", ITEM, "prenormalized-angular", "dotproduct", "hnsw-settings-change"),
+    Defect("slower-price", ITEM, PRICE + "      attribute: fast-search\n", PRICE, "fast-search"),
+]
 
 
 def plant(defect: Defect, app: Path, out: Path) -> Path:

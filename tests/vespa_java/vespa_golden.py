@@ -25,6 +25,11 @@ def bits(a: np.ndarray) -> np.ndarray:
     return np.packbits(a > 0, axis=-1).view(np.int8)
 
 
+def int8(a: np.ndarray) -> np.ndarray:
+    """Unit vectors as whole numbers, as the feeder and query_text's second output make them."""
+    return np.rint(127 * a).astype(np.int8)
+
+
 q, i2i, image, embedding, image_embedding, text_feature = unit(6, D)
 clicked, clicked_weight = unit(3, D), np.array([1.0, 2.0, 0.5], np.float32)
 tokens = np.zeros(PIECES, np.float32)
@@ -38,6 +43,7 @@ number = {
     "bm25(description)": 1.5,
     "closeness(field,embedding)": 0.61,
     "closeness(field,embedding_bits)": 0.02,
+    "closeness(field,embedding_int8)": 0.6,
     "closeness(label,q2i)": 0.7,
     "closeness(label,i2i)": 0.9,
     "closeness(label,image)": 0.8,
@@ -70,6 +76,7 @@ def features() -> dict[str, str | float]:
         "attribute(image_embedding)": image_embedding,
         "attribute(text_feature)": text_feature,
         "attribute(embedding_bits)": bits(embedding),
+        "attribute(embedding_int8)": int8(embedding),
     }
     mapped = {
         "query(clicked)": "{" + ",".join(f"{k}:{literal(v)}" for k, v in zip("abc", clicked, strict=True)) + "}",
@@ -79,8 +86,9 @@ def features() -> dict[str, str | float]:
 
 
 def expected(models: Path) -> dict[str, Values]:
-    """{profile: {function: value}} of the default package; `models` holds query_tower.onnx."""
+    """{profile: {function: value}} of the default package; `models` holds query_tower.onnx and query_experts.onnx."""
     session = onnxruntime.InferenceSession(models / "query_tower.onnx")
+    experts = onnxruntime.InferenceSession(models / "query_experts.onnx")
     pieces = tokens[tokens > 0]
     ids = np.zeros((1, 16), np.int64)
     ids[0, : len(pieces) + 2] = [2, *pieces, 3]
@@ -121,11 +129,17 @@ def expected(models: Path) -> dict[str, Values]:
         "firstphase": cosine + lexical / (lexical + 10),
     }
     full = tower_profile()
-    without = {
-        "share_query_text": float(tower(history_weight=zero_weight) @ embedding),
-        "share_history_text": float(full["similarity"] - tower(history_text=zero_history) @ embedding),
-        "share_history_image": float(full["similarity"] - tower(history_image=zero_history) @ embedding),
+    parts: Values = {
+        "input_query_text": tower(**no_words),
+        "input_history": tower(history_weight=zero_weight),
+        "input_history_text": tower(history_text=zero_history),
+        "input_history_image": tower(history_image=zero_history),
     }
+    parts |= {
+        output.name.replace("without_", "expert_"): vector[0]
+        for output, vector in zip(experts.get_outputs(), experts.run(None, inputs), strict=True)
+    }
+    shares = {name: float(full["similarity"] - vector @ embedding) for name, vector in parts.items()}
     total = float(history_weight.sum())
     return {
         "ann": {"similarity": cosine, "firstphase": close},
@@ -151,18 +165,21 @@ def expected(models: Path) -> dict[str, Values]:
         "ablation_history_text": tower_profile(history_text=zero_history),
         "ablation_history_image": tower_profile(history_image=zero_history),
         "explain": full
-        | without
+        | shares
+        | queues
         | {
-            "share_history": float(full["similarity"]) - without["share_query_text"],
+            "no_tokens": tokens * 0,
+            "zero_ids": no_words["input_ids"],
+            "zero_mask": no_words["attention_mask"],
             "zero_weight": zero_weight,
-            "zero_text": zero_history,
-            "zero_image": zero_history,
+            "zero_entries": zero_history,
             "history_total": total,
-            "expert_text": float((history_weight[0] @ history_text[0]) @ text_feature) / total,
-            "expert_image": float((history_weight[0] @ history_image[0]) @ image_embedding) / total,
-            "queue_q2i": 0.7,
-            "queue_i2i": 0.9,
-            "queue_image": 0.8,
+            "likeness_text": float((history_weight[0] @ history_text[0]) @ text_feature) / total,
+            "likeness_image": float((history_weight[0] @ history_image[0]) @ image_embedding) / total,
+            "best_queue": 0.81,
+            "queue_q2i": 0.0,
+            "queue_i2i": 0.81 - 0.7,
+            "queue_image": 0.0,
             "lexical": lexical,
         },
     }
@@ -194,3 +211,20 @@ def expected_compact(models: Path) -> dict[str, Values]:
     personal = same["personal"] | ann | {"secondphase": 10 + cosine + 0.3 * affinity}
     changed = {"ann": ann, "hybrid": hybrid, "hybrid_linear": hybrid, "personal": personal}
     return same | towers | changed | {"ablation_words": hybrid | {"globalphase": cosine}}
+
+
+def expected_int8(models: Path) -> dict[str, Values]:
+    """The same for the variant `int8`: as `compact`, with whole numbers in the place of bits."""
+    same, compact = expected(models), expected_compact(models)
+    coarse, close = float(q @ int8(embedding)) / 127, number["closeness(field,embedding_int8)"]
+    graph = {"coarse": close, "firstphase": close}
+    candidate = coarse + float(compact["hybrid"]["candidate"]) - float(compact["hybrid"]["coarse"])
+    hybrid = compact["hybrid"] | {"coarse": coarse, "candidate": candidate, "firstphase": candidate}
+    changed = {name: compact[name] | graph for name in ("ann", "personal")}
+    changed |= {name: compact[name] | {"firstphase": close} for name in same if "query_vector" in same[name]}
+    changed |= {
+        "hybrid": hybrid,
+        "hybrid_linear": hybrid,
+        "ablation_words": hybrid | {"globalphase": float(q @ embedding)},
+    }
+    return same | changed

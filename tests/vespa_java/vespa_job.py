@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -20,13 +21,17 @@ REPO = Path(__file__).parents[2]
 sys.path.append(str(REPO / "tests" / "vespa_app"))
 
 from make_models import make_models  # noqa: E402
-from vespa_broken import DEFECTS, plant  # noqa: E402
+from vespa_broken import CHANGES, DEFECTS, plant  # noqa: E402
 
 from app_tools import judge  # noqa: E402
 from app_tools.variants import build_variant, list_variants  # noqa: E402
+from feeders.migration import double_package, plain_package  # noqa: E402
 from mrse_model.manifest import Manifest  # noqa: E402
 
-PROFILES = ["q2i", "hybrid", "three_queues", "personal", "query_tower"]
+PROFILES = ["q2i", "hybrid", "three_queues", "personal", "query_tower", "explain"]
+BY_QUEUE = ("three_queues", "explain")
+STEPS = ("second-set", "turned", "new-model-twice", "turned-back", "second-set-gone")  # feeders/migration.py
+SERVED = ("default", "compact", "int8")
 HITS = [
     {
         "id": f"id:item:item::{name}",
@@ -40,11 +45,15 @@ HITS = [
 
 @dataclass(frozen=True)
 class Judged:
-    """models: the stand-in models. yql: statements in the order of answer["yql"]."""
+    """models: the stand-in models. yql: statements in the order of answer["yql"].
+
+    torch: what torch says to the runs of answer["torch"], by graph and output; empty without torch.
+    """
 
     answer: dict[str, Any]
     models: Path
     yql: list[Written]
+    torch: dict[str, np.ndarray]
 
 
 def ask_all(work: Path) -> Judged:
@@ -62,24 +71,77 @@ def ask_all(work: Path) -> Judged:
             (built / "security").mkdir()
             (built / "security" / "clients.pem").write_bytes((Path(__file__).parent / "clients.pem").read_bytes())
         packages.append({"name": name, "dir": str(built), "hosted": name == "cloud"})
+    make_models(work / "new", "mrse-ffffffffffff", seed=8)
+    for package in packages.copy():
+        packages += migration_steps(package, app / "models", work / "new", work / "steps")
     packages += [{"name": d.name, "dir": str(plant(d, app, work / "broken" / d.name))} for d in DEFECTS]
-    yql = all_written(REPO)
+    packages += [
+        {"name": c.name, "dir": str(plant(c, app, work / "change" / c.name)), "after": "default"} for c in CHANGES
+    ]
+    yql, (torch_runs, said_by_torch) = all_written(REPO), torch_golden(work / "torch")
     job = {
         "packages": packages,
-        "config": ["default", "cluster", "compact"],
-        "functions": [{"package": name, "features": features()} for name in ("default", "compact")],
-        "onnx": onnx_runs(app / "models"),
+        "config": ["default", "cluster", "compact", "int8"],
+        "functions": [{"package": name, "features": features()} for name in SERVED],
+        "onnx": onnx_runs(app / "models") + torch_runs,
         "yql": [{"package": package_of(w), "yql": w.yql, "parameters": parameters(w)} for w in yql],
         "serve": [
             {"package": str(work / name), "port": free_port(), "hits": HITS, "requests": asked}
-            for name, asked in (("default", requests(app / "models")), ("compact", compact_requests()))
+            for name, asked in zip(SERVED, (requests(app / "models"), compact_requests(), int8_requests()), strict=True)
         ],
     }
-    return Judged(judge.ask(job), app / "models", yql)
+    answer = judge.ask(job)
+    answer["torch"] = answer["onnx"][len(job["onnx"]) - len(torch_runs) :]
+    return Judged(answer, app / "models", yql, said_by_torch)
+
+
+def migration_steps(package: dict[str, Any], old: Path, new: Path, out: Path) -> list[dict[str, Any]]:
+    """The packages of `mrse migrate`, each judged as a change of the one before it."""
+    base, before, steps = Path(package["dir"]), package["name"], []
+    for number, step in enumerate(STEPS):
+        folder = out / package["name"] / step
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if step == "second-set-gone":
+            plain_package(base, new, folder)
+        else:
+            double_package(base, old if number < 2 else new, new, folder, serve_next=number in (1, 2))
+        name = f"{package['name']}/{step}"
+        steps.append({"name": name, "dir": str(folder), "hosted": package.get("hosted", False), "after": before})
+        before = name
+    return steps
+
+
+def torch_golden(work: Path) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """An MRSE of random weights as `mrse export` writes it, to be run by Vespa's evaluator, and what torch answers."""
+    if importlib.util.find_spec("torch") is None:
+        return [], {}
+    import torch
+
+    from mrse_model.config import Config, ModelConfig
+    from mrse_model.export import export, graphs
+    from mrse_model.model import MRSE
+    from mrse_model.texts import train_tokenizer
+
+    tokenizer = train_tokenizer(["Red cotton dress", "Blue denim jacket", "Green leather shoes"] * 3, 200)
+    sizes = ModelConfig(vocab_size=tokenizer.get_vocab_size(), bert_dims=32, bert_heads=2, ngram_dims=16, image_dims=12)
+    model = MRSE(Config(model=sizes), tokenizer).eval()
+    torch.manual_seed(0)
+    for weight in model.parameters():  # some start at zero: every one must count
+        torch.nn.init.normal_(weight, std=0.2)
+    export(model, work / "models")
+    runs, said = [], {}
+    for name, graph, ports, outputs, example in graphs(model):
+        with torch.no_grad():
+            found = graph(*example)
+        inputs = {port: typed(value.numpy()) for port, value in zip(ports, example, strict=True)}
+        for output, value in zip(outputs, found if isinstance(found, tuple) else (found,), strict=True):
+            runs.append({"file": str(work / "models" / f"{name}.onnx"), "output": output, "inputs": inputs})
+            said[f"{name}.{output}"] = value.numpy()
+    return runs, said
 
 
 def package_of(written: Written) -> str:
-    return "compact" if written.file.startswith("variants/compact") else "default"
+    return next((name for name in SERVED if written.file.startswith(f"variants/{name}/")), "default")
 
 
 def parameters(written: Written) -> dict[str, str]:
@@ -89,37 +151,43 @@ def parameters(written: Written) -> dict[str, str]:
         sent["ranking"] = "three_queues"
         vector = literal(np.ones(128))
         sent |= {f"input.query({name})": vector for name in ("q", "i2i", "image")}
+    if package_of(written) == "int8":
+        sent |= {f"input.query({name}_int8)": literal(np.ones(128)) for name in ("q", "i2i", "image")}
     if package_of(written) == "compact":
         sent |= {f"input.query({name}_bits)": literal(np.ones(16, np.int8)) for name in ("q", "i2i", "image")}
     return sent
 
 
 def onnx_runs(models: Path) -> list[dict[str, Any]]:
-    inputs = tower_inputs(models)
-    typed = {
-        name: {
-            "type": f"tensor<float>({','.join(f'd{n}[{size}]' for n, size in enumerate(a.shape))})",
-            "value": literal(a),
-        }
-        for name, a in inputs.items()
-    }
-    runs = [("query_text", "embedding"), ("query_tower", "embedding")]
-    runs += [("item_tower", output) for output in ("embedding", "image_embedding", "text_feature")]
+    """Every output of every graph on the golden input."""
+    inputs = {name: typed(value) for name, value in tower_inputs(models).items()}
     return [
-        {"file": str(models / f"{model}.onnx"), "output": output, "inputs": {n: typed[n] for n in INPUTS[model]}}
-        for model, output in runs
+        {
+            "file": str(models / f"{name}.onnx"),
+            "output": output.name,
+            "inputs": {port: inputs[port] for port in INPUTS[name]},
+        }
+        for name, described in Manifest.load(models).models.items()
+        for output in described.outputs
     ]
 
 
+def typed(a: np.ndarray) -> dict[str, str]:
+    sizes = ",".join(f"d{n}[{size}]" for n, size in enumerate(a.shape))
+    return {"type": f"tensor<float>({sizes})", "value": literal(a)}
+
+
+TOWER = ["input_ids", "attention_mask", "history_text", "history_image", "history_weight"]
 INPUTS = {
     "query_text": ["input_ids", "attention_mask"],
-    "query_tower": ["input_ids", "attention_mask", "history_text", "history_image", "history_weight"],
+    "query_tower": TOWER,
+    "query_experts": TOWER,
     "item_tower": ["input_ids", "attention_mask", "image_feature", "image_present", "history_ids", "history_mask"],
 }
 
 
 def tower_inputs(models: Path) -> dict[str, np.ndarray]:
-    """One golden input for all three graphs."""
+    """One golden input for all graphs."""
     encoder = Manifest.load(models).image_encoder
     rng = np.random.default_rng(5)
     ids = np.zeros((1, 16), np.int64)
@@ -149,9 +217,13 @@ def compact_requests() -> list[dict[str, str]]:
     """The query profiles that `compact` changes; its three queues want the person's bits."""
     bits = literal(np.ones(16, np.int8))
     person = {f"input.query({name}_bits)": bits for name in ("i2i", "image")}
-    asked = [
-        {"queryProfile": name, "query": "Red dress"} | (person if name == "three_queues" else {}) for name in PROFILES
-    ]
+    asked = [{"queryProfile": name, "query": "Red dress"} | (person if name in BY_QUEUE else {}) for name in PROFILES]
+    return [{"path": "/search/?" + urlencode(parameters)} for parameters in asked]
+
+
+def int8_requests() -> list[dict[str, str]]:
+    """A stranger in each query profile."""
+    asked = [{"queryProfile": name, "query": "Red dress"} for name in PROFILES]
     return [{"path": "/search/?" + urlencode(parameters)} for parameters in asked]
 
 

@@ -1,15 +1,37 @@
 rank-profile explain inherits query_tower {
-  # Why is this item here? Orders as query_tower and returns each part's share as match-features. Runs the tower four times: for people
-  # who look, not for traffic. A share is what the score loses without that part; shares do not add up to the score.
+  # Why is this item here? Orders as query_tower and returns each part's share as match-features: input_*, expert_*, queue_*. A share is
+  # what the score loses without that part; negative: the part speaks against the item. Shares do not add up to the score. Runs the
+  # tower six times: for people who look, not for traffic.
 
+  inputs {
+    query(i2i_weight) double: 0.9   # as in three_queues
+    query(image_weight) double: 0.8
+  }
+
+  # The query tower's inputs: the score is the cosine of query_vector and the item
+  function no_tokens() { # [0, 0, …]
+    expression: tensor<float>(d0[14])(0)
+  }
+  function zero_ids() { # [[2, 3, 0, …]]
+    expression: customTokenInputIds(2, 3, 16, no_tokens)
+  }
+  function zero_mask() { # [[1, 1, 0, …]]
+    expression: tokenAttentionMask(16, no_tokens)
+  }
   function zero_weight() { # [[0, 0, …]]
     expression: tensor<float>(d0[1],d1[20])(0)
   }
-  function zero_text() { # [[[0, 0, …], …]]
+  function zero_entries() { # [[[0, 0, …], …]]
     expression: tensor<float>(d0[1],d1[20],d2[128])(0)
   }
-  function zero_image() { # [[[0, 0, …], …]]
-    expression: tensor<float>(d0[1],d1[20],d2[128])(0)
+  onnx-model tower_without_query_text {
+    file: models/query_tower.onnx
+    input input_ids: zero_ids
+    input attention_mask: zero_mask
+    input history_text: history_text
+    input history_image: history_image
+    input history_weight: history_weight
+    output embedding: embedding
   }
   onnx-model tower_without_history {
     file: models/query_tower.onnx
@@ -24,7 +46,7 @@ rank-profile explain inherits query_tower {
     file: models/query_tower.onnx
     input input_ids: input_ids
     input attention_mask: attention_mask
-    input history_text: zero_text
+    input history_text: zero_entries
     input history_image: history_image
     input history_weight: history_weight
     output embedding: embedding
@@ -34,48 +56,85 @@ rank-profile explain inherits query_tower {
     input input_ids: input_ids
     input attention_mask: attention_mask
     input history_text: history_text
-    input history_image: zero_image
+    input history_image: zero_entries
     input history_weight: history_weight
     output embedding: embedding
   }
-
-  # The query tower's parts
-  function share_query_text() { # cosine of the item and the query without a person: 0.71
-    expression: sum(rename(reduce(onnx(tower_without_history).embedding, sum, d0), d1, x) * attribute(embedding))
+  function input_query_text() { # what the words of the query bring: 0.64
+    expression: similarity - sum(rename(reduce(onnx(tower_without_query_text).embedding, sum, d0), d1, x) * attribute(embedding))
   }
-  function share_history() { # what the person adds: 0.08
-    expression: similarity - share_query_text
+  function input_history() { # what the person brings: 0.08; 0 for a stranger
+    expression: similarity - sum(rename(reduce(onnx(tower_without_history).embedding, sum, d0), d1, x) * attribute(embedding))
   }
-  function share_history_text() { # what the words of the clicked items add: 0.03
+  function input_history_text() { # what the words of the clicked items bring: 0.03
     expression: similarity - sum(rename(reduce(onnx(tower_without_history_text).embedding, sum, d0), d1, x) * attribute(embedding))
   }
-  function share_history_image() { # what the pictures of the clicked items add: 0.05
+  function input_history_image() { # what the pictures of the clicked items bring: 0.05
     expression: similarity - sum(rename(reduce(onnx(tower_without_history_image).embedding, sum, d0), d1, x) * attribute(embedding))
   }
 
-  # The experts, each in its own space: clicked items against this item
+  # The query tower's experts, each zeroed before the fusion. The item's side is fixed in its embedding.
+  onnx-model query_experts {
+    file: models/query_experts.onnx
+    input input_ids: input_ids
+    input attention_mask: attention_mask
+    input history_text: history_text
+    input history_image: history_image
+    input history_weight: history_weight
+    output without_vbert: without_vbert
+    output without_light_bert: without_light_bert
+    output without_ft_att: without_ft_att
+    output without_history: without_history
+  }
+  function expert_vbert() { # words together with the pictures of clicked items: 0.21
+    expression: similarity - sum(rename(reduce(onnx(query_experts).without_vbert, sum, d0), d1, x) * attribute(embedding))
+  }
+  function expert_light_bert() { # words in their order: 0.17
+    expression: similarity - sum(rename(reduce(onnx(query_experts).without_light_bert, sum, d0), d1, x) * attribute(embedding))
+  }
+  function expert_ft_att() { # word pieces and their n-grams: 0.26
+    expression: similarity - sum(rename(reduce(onnx(query_experts).without_ft_att, sum, d0), d1, x) * attribute(embedding))
+  }
+  function expert_history() { # attention over the clicked items: 0.04; 0 for a stranger
+    expression: similarity - sum(rename(reduce(onnx(query_experts).without_history, sum, d0), d1, x) * attribute(embedding))
+  }
+
+  # The clicked items against this item, in the features' own spaces
   function history_total() { # 3.2
     expression: sum(query(history_weight))
   }
-  function expert_text() { # weighted mean cosine of word features: 0.64; 0 for a stranger
+  function likeness_text() { # weighted mean cosine of word features: 0.64; 0 for a stranger
     expression: if (history_total > 0, sum(rename(reduce(query(history_weight) * query(history_text), sum, d0, d1), d2, x) * attribute(text_feature)) / history_total, 0)
   }
-  function expert_image() { # weighted mean cosine of pictures: 0.58; 0 for a stranger or an item without a picture
+  function likeness_image() { # weighted mean cosine of pictures: 0.58; 0 for a stranger or an item without a picture
     expression: if (history_total > 0, sum(rename(reduce(query(history_weight) * query(history_image), sum, d0, d1), d2, x) * attribute(image_embedding)) / history_total, 0)
   }
 
-  # The queues, where the query labels them as three_queues does
-  function queue_q2i() { # 0.86; 0 where that queue did not find the item
+  # The queues, where the query labels them as the query profiles three_queues and explain do: the score is three_queues', an item's best
+  # queue, so only the best one has a share; match-features also show each queue's closeness.
+  function from_query() { # 0.86; 0 where that queue did not find the item
     expression: closeness(label, q2i)
   }
-  function queue_i2i() { # 0.91
-    expression: closeness(label, i2i)
+  function from_clicks() { # 0.81
+    expression: query(i2i_weight) * closeness(label, i2i)
   }
-  function queue_image() { # 0.74
-    expression: closeness(label, image)
+  function from_images() { # 0.59
+    expression: query(image_weight) * closeness(label, image)
+  }
+  function best_queue() { # 0.86
+    expression: max(from_query, max(from_clicks, from_images))
+  }
+  function queue_q2i() { # 0.05
+    expression: best_queue - max(from_clicks, from_images)
+  }
+  function queue_i2i() { # 0; above 0 where the clicked items found it best
+    expression: best_queue - max(from_query, from_images)
+  }
+  function queue_image() { # 0; above 0 where their pictures found it best
+    expression: best_queue - max(from_query, from_clicks)
   }
   function lexical() { # 7.2
     expression: bm25(title) + 0.5 * bm25(description)
   }
-  match-features: similarity share_query_text share_history share_history_text share_history_image expert_text expert_image queue_q2i queue_i2i queue_image lexical
+  match-features: similarity input_query_text input_history input_history_text input_history_image expert_vbert expert_light_bert expert_ft_att expert_history likeness_text likeness_image from_query from_clicks from_images queue_q2i queue_i2i queue_image lexical
 }

@@ -28,7 +28,8 @@ public class Judge {
 
         ObjectNode verdicts = answer.putObject("packages");
         for (JsonNode entry : job.path("packages")) {
-            Package loaded = Package.load(Path.of(entry.get("dir").asText()), entry.path("hosted").asBoolean());
+            Package previous = packages.get(entry.path("after").asText());
+            Package loaded = Package.load(Path.of(entry.get("dir").asText()), entry.path("hosted").asBoolean(), previous == null ? null : previous.model);
             packages.put(entry.get("name").asText(), loaded);
             verdicts.set(entry.get("name").asText(), loaded.verdict());
         }

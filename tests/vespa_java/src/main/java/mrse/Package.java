@@ -36,22 +36,30 @@ class Package {
     VespaModel model;                 // null if the package was refused
     private String error;             // Vespa's own message
     private final ArrayNode messages = Judge.json.createArrayNode();
+    private final ArrayNode actions = Judge.json.createArrayNode(); // what must be done before a change works
     private YqlCheck yql;
 
-    static Package load(Path source, boolean hosted) {
+    static Package load(Path source, boolean hosted) { return load(source, hosted, null); }
+
+    /** previous: what is deployed already, or null; Vespa then also judges the change. */
+    static Package load(Path source, boolean hosted, VespaModel previous) {
         Package loaded = new Package();
         try {
-            loaded.model = loaded.build(source, hosted);
+            loaded.model = loaded.build(source, hosted, previous);
         } catch (Exception e) {
             loaded.error = Exceptions.toMessageString(e);
         }
         return loaded;
     }
 
-    /** {"error": text or null, "messages": [[level, text]], "problems": [what Vespa's C++ check of ranking would say]} */
+    /**
+     * {"error": text or null, "messages": [[level, text]], "problems": [what Vespa's C++ check of ranking would say],
+     *  "actions": [restart, re-index or re-feed that the change from the previous package asks for]}
+     */
     ObjectNode verdict() {
         ObjectNode verdict = Judge.json.createObjectNode().put("error", error);
         verdict.set("messages", messages);
+        verdict.set("actions", actions);
         ArrayNode problems = verdict.putArray("problems");
         if (model != null) RankSetup.problems(model).forEach(problems::add);
         return verdict;
@@ -62,7 +70,7 @@ class Package {
         return yql;
     }
 
-    private VespaModel build(Path source, boolean hosted) throws Exception {
+    private VespaModel build(Path source, boolean hosted, VespaModel previous) throws Exception {
         Path work = Files.createTempDirectory("vespa-judge"); // deploying writes models.generated/ into the package: judge a copy
         System.setProperty("vespa.home", work.toString());
         IOUtils.copyDirectory(source.toFile(), work.resolve("app").toFile());
@@ -96,9 +104,11 @@ class Package {
         if (hosted) // what Vespa Cloud would bring: hosts, and a name for each container cluster
             builder.modelHostProvisioner(new InMemoryProvisioner(12, new NodeResources(8, 32, 250, 10), false))
                    .endpoints(Set.of(new ContainerEndpoint("default", ApplicationClusterEndpoint.Scope.zone, List.of("default.example.vespa-app.cloud"))));
+        if (previous != null) builder.previousModel(previous);
         DeployState state = builder.build(parameters);
         VespaModel built = new VespaModel(state);
-        new Validation().validate(built, parameters, state);
+        for (var action : new Validation().validate(built, parameters, state))
+            actions.add(action.getType() + ": " + action.getMessage());
         return built;
     }
 }
