@@ -24,7 +24,7 @@ from mrse_model.evaluation.rankers import Ranking, search_exact
 from mrse_model.model import MRSE
 from mrse_model.serving import ItemVectors, QueryHistory
 from mrse_model.studies.measured import Floats, Values
-from mrse_model.studies.pools import r_precision
+from mrse_model.studies.pools import POOLS, r_precision
 from mrse_model.studies.queues import three_queues
 from mrse_model.studies.study import Data, Variant
 from mrse_model.towers import EXPERTS, Tower
@@ -56,6 +56,16 @@ class Exam:
         return found
 
 
+@contextmanager
+def _experts(tower: Tower, found: list[Tensor]) -> Iterator[None]:
+    """Within the block the experts [b, 4, d] that enter the tower's DSSM are appended to `found`."""
+    hook = tower.dssm.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 @dataclass
 class Subject:
     """A trained variant: its model and the folder of its run."""
@@ -75,10 +85,29 @@ class Subject:
         """The queries that led to each item before the split."""
         return item_queries(self.run / "cache" / "examples", len(self.exam.catalogue))
 
+    @cached_property
+    def _items(self) -> tuple[ItemVectors, Tensor]:
+        catalogue, found = self.exam.catalogue, list[Tensor]()
+        with _experts(self.model.item, found):
+            vectors = self.model.item_vectors(catalogue.titles, catalogue.categories, self.features, self.led_by)
+        return vectors, torch.cat(found)
+
+    @property
     def items(self) -> ItemVectors:
         """The vectors of the whole catalogue."""
-        catalogue = self.exam.catalogue
-        return self.model.item_vectors(catalogue.titles, catalogue.categories, self.features, self.led_by)
+        return self._items[0]
+
+    @property
+    def item_experts(self) -> Tensor:
+        """What the item tower's experts say of the catalogue [m, 4, d], each of unit norm or zero."""
+        return self._items[1]
+
+    def query_experts(self, texts: list[str], histories: list[QueryHistory | None] | None = None) -> Tensor:
+        """What the query tower's experts say of the texts [n, 4, d]."""
+        found: list[Tensor] = []
+        with _experts(self.model.query, found):
+            self.model.query_vectors(texts, histories)
+        return torch.cat(found)
 
     @cached_property
     def searches(self) -> PersonalSearches | None:
@@ -122,15 +151,15 @@ def clicks(exam: Exam, searches: PersonalSearches, ranking: Ranking) -> dict[str
 def measure_model(subject: Subject, variant: Variant) -> dict[str, Values]:
     """The fused vectors, on judged queries and on persons' next clicks.
 
-    The variant's option: `no history` (the person is not told) or `three queues` (with the I2I queues; judged queries
-    know no person and have no value then).
+    The variant's option: `no person` (judged queries alone), `no history` (the person is not told), `three queues`
+    (with the I2I queues; judged queries know no person and have no value then).
     """
-    model, exam, items = subject.model, subject.exam, subject.items()
+    model, exam, items = subject.model, subject.exam, subject.items
     out = {}
     if variant.option != "three queues":
         out = judged(exam, model.query_vectors(exam.queries.texts), items.embedding)
     searches = subject.searches
-    if searches is None:
+    if searches is None or variant.option == "no person":
         return out
     histories = None if variant.option == "no history" else histories_of(model, items, searches)
     vectors = model.query_vectors(searches.queries, histories)
@@ -143,78 +172,50 @@ def measure_model(subject: Subject, variant: Variant) -> dict[str, Values]:
     return out | clicks(exam, searches, ranking)
 
 
-@contextmanager
-def _experts(tower: Tower, found: list[Tensor]) -> Iterator[None]:
-    """Within the block the experts [b, 4, d] that enter the tower's DSSM are appended to `found`."""
-    hook = tower.dssm.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def expert_outputs(
-    subject: Subject, texts: list[str], histories: list[QueryHistory | None] | None = None
-) -> tuple[Floats, Floats]:
-    """What the experts say, of unit norm or zero: of the texts [n, 4, d], of the catalogue [m, 4, d]."""
-    queries: list[Tensor] = []
-    items: list[Tensor] = []
-    with _experts(subject.model.query, queries):
-        subject.model.query_vectors(texts, histories)
-    with _experts(subject.model.item, items):
-        subject.items()
-    return torch.cat(queries).numpy(), torch.cat(items).numpy()
-
-
 def measure_vbert(subject: Subject, variant: Variant) -> dict[str, Values]:
     """VBert's own vectors: the judged queries over the catalogue, the hard pool and the easy pool."""
-    place = EXPERTS.index("vbert")
-    queries, items = (x[:, place] for x in expert_outputs(subject, subject.exam.queries.texts))
-    out = judged(subject.exam, queries, items)
-    for pool in ("hard", "easy"):
-        out[f"{pool} pool"] = Values("queries", r_precision(subject.exam.queries, queries, items, pool))
+    place, exam = EXPERTS.index("vbert"), subject.exam
+    queries = subject.query_experts(exam.queries.texts)[:, place].numpy()
+    items = subject.item_experts[:, place].numpy()
+    out = judged(exam, queries, items)
+    for pool in POOLS:
+        out[f"{pool} pool"] = Values("queries", r_precision(exam.queries, queries, items, pool))
     return out
 
 
 def measure_expert(subject: Subject, variant: Variant) -> dict[str, Values]:
-    """The cosine of one expert's output (the variant's option) with the final vector, its share, and what is lost
-    without it; `all` gives the whole model.
+    """Of one expert (the variant's option): its cosine with the final vector, its share of it, nDCG@10 without it.
+
+    `all` has only that last figure, of the whole model. The cosines are of the validation searches with their histories
+    (or the judged queries, where there are none) and of items that searches led to (or any items).
     """
     model, exam = subject.model, subject.exam
-    if variant.option == "all":
-        vectors = model.query_vectors(exam.queries.texts)
-        return {"nDCG@10 without it": judged(exam, vectors, subject.items().embedding)["nDCG@10"]}
-    searches, texts, histories = subject.searches, exam.queries.texts, None
-    if searches is not None:
-        texts, histories = searches.queries, histories_of(model, subject.items(), searches)
-    queries, items = expert_outputs(subject, texts, histories)
+    place = None if variant.option == "all" else EXPERTS.index(variant.option)
+    asked = subject.query_experts(exam.queries.texts)
+    vectors, items = _fused(model.query, asked, place), _fused(model.item, subject.item_experts, place)
+    out = {"nDCG@10 without it": judged(exam, vectors.numpy(), items.numpy())["nDCG@10"]}
+    if place is None:
+        return out
+    if (searches := subject.searches) is not None:
+        asked = subject.query_experts(searches.queries, histories_of(model, subject.items, searches))
     led = [row for row, some in enumerate(subject.led_by) if some] or list(range(len(items)))
     chosen = np.sort(np.random.default_rng(0).permutation(led)[:MOST_ITEMS])
-    place = EXPERTS.index(variant.option)
-    out = {}
-    for name, tower, outputs in (("query", model.query, queries), ("item", model.item, items[chosen])):
-        cosine, share = _importance(tower, torch.from_numpy(outputs), place)
-        out[f"{name} cosine"], out[f"{name} share"] = Values(f"{name} side", cosine), Values(f"{name} side", share)
-    kept = model.query.keep.clone()
-    model.query.keep[place] = model.item.keep[place] = 0
-    vectors = model.query_vectors(exam.queries.texts)
-    out["nDCG@10 without it"] = judged(exam, vectors, subject.items().embedding)["nDCG@10"]
-    model.query.keep.copy_(kept)
-    model.item.keep.copy_(kept)
+    for name, tower, experts in (("query", model.query, asked), ("item", model.item, subject.item_experts[chosen])):
+        final = _fused(tower, experts, None)
+        moves = torch.stack([1 - (_fused(tower, experts, p) * final).sum(-1) for p in range(len(EXPERTS))])
+        share = moves[place] / moves.sum(0).clamp_min(1e-9)
+        out[f"{name} cosine"] = Values(f"{name} side", (experts[:, place] * final).sum(-1).numpy())
+        out[f"{name} share"] = Values(f"{name} side", share.numpy())
     return out
 
 
 @torch.no_grad()
-def _importance(tower: Tower, experts: Tensor, place: int) -> tuple[Floats, Floats]:
-    """experts [n, 4, d] → of the expert at `place`: cosine with the final vector [n]; share of the final vector [n]."""
-    final = tower.dssm(experts)
-    moves = []
-    for other in range(len(EXPERTS)):
-        zeroed = experts.clone()
-        zeroed[:, other] = 0
-        moves.append(1 - (tower.dssm(zeroed) * final).sum(-1))
-    share = moves[place] / torch.stack(moves).sum(0).clamp_min(1e-9)
-    return (experts[:, place] * final).sum(-1).numpy(), share.numpy()
+def _fused(tower: Tower, experts: Tensor, without: int | None) -> Tensor:
+    """experts [n, 4, d], the one at `without` zeroed, → the fused vectors [n, d]."""
+    kept = torch.ones(len(EXPERTS))
+    if without is not None:
+        kept[without] = 0
+    return torch.cat([tower.dssm(some * kept[:, None]) for some in experts.split(4096)])
 
 
 MEASURES: dict[str, Measure] = {"model": measure_model, "vbert": measure_vbert, "expert": measure_expert}

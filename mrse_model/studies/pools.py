@@ -8,12 +8,12 @@ import numpy as np
 
 from mrse_model.evaluation.queries import QuerySet
 
+Pool = Literal["hard", "easy"]
+POOLS: tuple[Pool, ...] = ("hard", "easy")
 EASY = 4000  # items drawn for the easy pool of each query
 
 
-def r_precision(
-    queries: QuerySet, vectors: np.ndarray, items: np.ndarray, pool: Literal["hard", "easy"], seed: int = 0
-) -> np.ndarray:
+def r_precision(queries: QuerySet, vectors: np.ndarray, items: np.ndarray, pool: Pool, seed: int = 0) -> np.ndarray:
     """Each query's P positives against the pool's negatives: the share of positives among the first P, [n].
 
     hard: all items judged below the positive grade for the query. easy: 4,000 items, the same draw for every model,

@@ -14,11 +14,12 @@ from mrse_model.studies.study import Study
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table. against: measure → comparison with the reference row, where both have it."""
+    """One row of a table. against: measure → comparison with the row `versus`, where both have it."""
 
     name: str
     x: float | None
     measures: dict[str, Estimate]
+    versus: str = ""
     against: dict[str, Comparison] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
@@ -50,14 +51,13 @@ class Results:
 
     def differences(self) -> str:
         """The paired tests as a Markdown table, or ""."""
-        lines = ["| | measure | difference | p |", "| --- | --- | --- | --- |"]
+        lines = ["| | against | measure | difference | p |", "| --- | --- | --- | --- | --- |"]
         for row in self.rows:
             for name in self.columns:
                 if name in row.against:
                     c = row.against[name]
-                    lines.append(
-                        f"| {row.name} | {name} | {c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}] | {c.p:.4f} |"
-                    )
+                    difference = f"{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]"
+                    lines.append(f"| {row.name} | {row.versus} | {name} | {difference} | {c.p:.4f} |")
         return "\n".join(lines) if len(lines) > 2 else ""
 
     def markdown(self) -> str:
@@ -70,7 +70,7 @@ class Results:
         parts += [self.note] if self.note else []
         parts += list(self.remarks)
         if self.differences():
-            parts.append(f"Paired bootstrap against {self.reference}:\n\n{self.differences()}")
+            parts.append(f"Paired bootstrap:\n\n{self.differences()}")
         if self.missing:
             parts.append(f"Not measured yet: {', '.join(self.missing)}.")
         return "\n\n".join(parts) + "\n"
@@ -82,20 +82,21 @@ class Results:
         return "\n\n".join([*parts, found] if found else parts) + "\n"
 
     def _sentence(self) -> str:
-        """The best row of each column; and of the first column the rows that are apart from the reference, or not."""
+        """The best row of each column; and of the first column the differences that are clear of 0, and the others."""
         best = []
         for column in self.columns:
-            rows = [r for r in self.rows if column in r.measures]
-            if len(rows) > 1:
-                best.append(f"{column} {max(rows, key=lambda r: r.measures[column].mean).name}")
+            means = {r.name: r.measures[column].mean for r in self.rows if column in r.measures}
+            winners = [name for name, mean in means.items() if mean == max(means.values())]
+            if len(winners) == 1 < len(means) and any(column in r.against for r in self.rows):
+                best.append(f"{column} {winners[0]}")
         column = self.columns[0]
-        told = [(r.name, r.against[column]) for r in self.rows if column in r.against]
+        told = [(f"{r.name} − {r.versus}", r.against[column]) for r in self.rows if column in r.against]
         clear = [f"{n} {c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]" for n, c in told if c.low > 0 or c.high < 0]
         level = [n for n, c in told if c.low <= 0 <= c.high]
         return " ".join(
             [f"Best: {', '.join(best)}."] * bool(best)
-            + [f"{column} against {self.reference}: {', '.join(clear)}."] * bool(clear)
-            + [f"{column} not apart from {self.reference}: {', '.join(level)}."] * bool(level)
+            + [f"{column}, clear of 0: {', '.join(clear)}."] * bool(clear)
+            + [f"{column}, not clear of 0: {', '.join(level)}."] * bool(level)
         )
 
 
@@ -114,20 +115,20 @@ def cell(row: Row, column: str) -> str:
 
 
 def tabulate(study: Study, measured: Mapping[str, Measured], data: str) -> Results:
-    """A row a variant, in the study's order, each tested against the reference variant."""
-    base = measured.get(study.reference)
+    """A row a variant, in the study's order, each tested against the row that it is to be compared with."""
     rows = []
     for variant in study.variants:
         if variant.name not in measured:
             continue
-        found = measured[variant.name]
-        against = {}
-        for name, values in found.values.items():
-            other = base.values.get(name) if base and variant.name != study.reference else None
-            if other is not None and other.group == values.group:
-                against[name] = _bootstrap(values).compare(values.values, other.values)
+        found, versus = measured[variant.name], study.versus(variant)
+        base = measured[versus].values if versus in measured else {}
+        against = {
+            name: _bootstrap(values).compare(values.values, base[name].values)
+            for name, values in found.values.items()
+            if name in base
+        }
         estimates = {name: _bootstrap(v).estimate(v.values) for name, v in found.values.items()}
-        rows.append(Row(variant.name, variant.x, estimates, against, found.numbers, found.curves))
+        rows.append(Row(variant.name, variant.x, estimates, versus, against, found.numbers, found.curves))
     shown = tuple(c for c in study.columns if any(c in r.measures or c in r.numbers for r in rows))
     missing = tuple(v.name for v in study.variants if v.name not in measured)
     return Results(

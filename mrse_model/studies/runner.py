@@ -52,11 +52,14 @@ def run_study(
     )
     (out / "measured").mkdir(exist_ok=True)
     measured: dict[str, Measured] = {}
+    subject: Subject | None = None
     for number, variant in enumerate(study.ordered(), 1):
         console.print(f"{study.name}, {number} of {len(study.variants)}: {variant.name}", style="bold cyan")
         path = out / "measured" / f"{slug(variant.name)}.json"
         if not path.exists():
-            _measure(study, variant, exam, out, config, share, console).save(path)
+            if subject is None or subject.run.name != variant.folder:
+                subject = _trained(study, variant, exam, out, config, share, console)
+            _measure(study, variant, subject, config).save(path)
         measured[variant.name] = Measured.load(path)
         results = _results(study, measured, described, exam)
         _write(study, results, out, command)
@@ -83,22 +86,25 @@ def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
     (out / "settings.toml").write_text(settings, "utf-8")
 
 
-def _measure(
+def _trained(
     study: Study, variant: Variant, exam: Exam, out: Path, config: Config, share: Path, console: Console
-) -> Measured:
-    """Trains the variant, or reads its finished run, and measures it."""
+) -> Subject:
+    """Trains the variant, or reads its finished run."""
     run = out / "runs" / variant.folder
-    settings = overlay(config, dict(variant.settings))
     if (run / META).is_file():
-        model = MRSE.from_pretrained(run)
-    else:
-        data = some_queries(exam.data, variant.queries, out / "data" / f"{variant.queries:g}")
-        inputs = Inputs(data.items, data.searches, data.judgments, data.features, title=data.title)
-        model = train(inputs, run, settings, console, share=share, until=study.until or None)
-    values = MEASURES[study.measure](Subject(model, run, exam), variant)
+        return Subject(MRSE.from_pretrained(run), run, exam)
+    data = some_queries(exam.data, variant.queries, out / "data" / f"{variant.queries:g}")
+    inputs = Inputs(data.items, data.searches, data.judgments, data.features, title=data.title)
+    settings = overlay(config, dict(variant.settings))
+    return Subject(train(inputs, run, settings, console, share=share, until=study.until or None), run, exam)
+
+
+def _measure(study: Study, variant: Variant, subject: Subject, config: Config) -> Measured:
+    values = MEASURES[study.measure](subject, variant)
     stages = STAGES[: STAGES.index(study.until) + 1] if study.until else STAGES
-    numbers, curves = stage_figures(run, stages, {name: getattr(settings.train, name).batch for name in stages})
-    return Measured(values, numbers, curves)
+    train_settings = overlay(config, dict(variant.settings)).train
+    batches = {name: getattr(train_settings, name).batch for name in stages}
+    return Measured(values, *stage_figures(subject.run, stages, batches))
 
 
 def _results(study: Study, measured: dict[str, Measured], data: str, exam: Exam) -> Results:

@@ -31,6 +31,7 @@ class Variant:
         run: the training that the row is measured on, where rows share one; default: its own.
         queries: the share of the training queries that is learnt from.
         option: told to the study's measure, to tell rows of one training apart.
+        versus: the row that it is tested against; default: the study's reference.
         x: its place on a plot's axis.
     """
 
@@ -39,6 +40,7 @@ class Variant:
     run: str = ""
     queries: float = 1.0
     option: str = ""
+    versus: str = ""
     x: float | None = None
 
     @property
@@ -53,7 +55,7 @@ class Study:
 
     Args:
         question: one sentence. source: where the question comes from.
-        reference: the variant that the others are tested against; it is trained first.
+        reference: the variant that the others are tested against unless they say; it is trained first.
         measure, tabulate, plot: names in mrse_model.studies.measure, .tables and .plots.
         columns: what the table shows, in order; the first is what is plotted.
         until: the last stage of training; "" for all.
@@ -76,8 +78,14 @@ class Study:
     note: str = ""
 
     def ordered(self) -> list[Variant]:
-        """The variants, the reference first."""
-        return sorted(self.variants, key=lambda v: v.name != self.reference)
+        """The variants, the reference first, then the other rows of its training."""
+        run = {v.name: v.folder for v in self.variants}[self.reference]
+        return sorted(self.variants, key=lambda v: (v.name != self.reference, v.folder != run))
+
+    def versus(self, variant: Variant) -> str:
+        """The name of the row that this one is tested against; "" for none."""
+        other = variant.versus or self.reference
+        return other if other != variant.name else ""
 
     def toml(self, data: Data, fingerprint: str) -> str:
         """The study as TOML: its fields, the data, a table a variant."""
