@@ -38,7 +38,7 @@ def fingerprint_of(*parts: Any) -> str:
         if isinstance(part, Ragged):
             part = np.concatenate([part.start, part.values])
         if isinstance(part, Tensor):
-            part = part.detach().numpy()
+            part = part.detach().cpu().numpy()
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype} {part.shape}".encode())
             digest.update(np.ascontiguousarray(part))  # type: ignore[arg-type]
