@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from typing import Any
 
 from mrse_model.evaluation.bootstrap import Bootstrap, Comparison, Estimate
 from mrse_model.studies.measured import Measured, Values
@@ -42,7 +44,7 @@ class Results:
 
     def json(self) -> str:
         """Everything, for machines."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(_finite(asdict(self)), indent=1, ensure_ascii=False) + "\n"
 
     def table(self) -> str:
         """The rows as a Markdown table: mean and interval."""
@@ -98,6 +100,15 @@ class Results:
             + [f"{column}, clear of 0: {', '.join(clear)}."] * bool(clear)
             + [f"{column}, not clear of 0: {', '.join(level)}."] * bool(level)
         )
+
+
+def _finite(value: Any) -> Any:
+    """NaN (a ratio to 0) as None, which JSON has."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def cell(row: Row, column: str) -> str:

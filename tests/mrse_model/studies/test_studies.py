@@ -1,0 +1,232 @@
+"""The studies: their definitions, one run from end to end, and the parts that compute."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+pytest.importorskip("torch")
+
+from test_share import few_steps
+
+from mrse_cli.main import app
+from mrse_model.config import overlay, preset
+from mrse_model.data.sample import write_sample
+from mrse_model.data.search_log import query_key
+from mrse_model.errors import InputError
+from mrse_model.evaluation.queries import QuerySet
+from mrse_model.serving import ItemVectors
+from mrse_model.studies import runner
+from mrse_model.studies.inputs import check, some_queries
+from mrse_model.studies.measure import MEASURES
+from mrse_model.studies.measured import Measured, Values, stage_figures
+from mrse_model.studies.plots import PLOTS
+from mrse_model.studies.pools import r_precision
+from mrse_model.studies.queues import I2I_WEIGHT, IMAGE_WEIGHT, three_queues
+from mrse_model.studies.registry import STUDIES, find_study
+from mrse_model.studies.results import Row, cell, tabulate
+from mrse_model.studies.study import Data, Study
+from retrieval.behaviour import ClickedItems, image_queue, item_queue
+
+QUIET = Console(quiet=True)
+ISSUE = {"ablation", "transformer", "history", "loss", "beta", "experts", "dims", "data", "events", "balance"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    folder = tmp_path_factory.mktemp("data")
+    sample = write_sample(folder, items=120, users=30, searches=200)
+    table = pq.read_table(sample.items).drop_columns(["image"])  # pictures are not what is tested here
+    pq.write_table(table, folder / "without_pictures.parquet")
+    return Data(folder / "without_pictures.parquet", sample.judgments_val, sample.searches, sample.judgments)
+
+
+def test_every_study_of_the_issue_is_there() -> None:
+    assert set(STUDIES) == ISSUE
+    with pytest.raises(InputError, match="One of: ablation"):
+        find_study("bet")
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=str)
+def test_a_study_is_well_defined(study: Study) -> None:
+    names = [v.name for v in study.variants]
+    assert len(set(names)) == len(names) and study.reference == study.ordered()[0].name
+    assert study.measure in MEASURES and study.plot in PLOTS
+    configs = {v.name: overlay(preset("base"), dict(v.settings)) for v in study.variants}  # known keys, right types
+    runs: dict[str, object] = {}
+    for variant in study.variants:
+        assert study.versus(variant) in {"", *names}
+        made = (configs[variant.name], variant.queries)
+        assert runs.setdefault(variant.folder, made) == made, "rows of one training have one training's settings"
+    written = tomllib.loads(study.toml(Data(Path("items"), Path("judged")), "abc"))
+    assert [v["name"] for v in written["variant"]] == names
+    for variant, table in zip(study.variants, written["variant"], strict=True):
+        assert overlay(preset("base"), table.get("settings", {})) == configs[variant.name]
+
+
+@pytest.fixture(scope="module")
+def finished(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("studies") / "loss"
+    runner.run_study(STUDIES["loss"], data, out, few_steps(), command="mrse study loss", console=QUIET)
+    return out
+
+
+def test_the_table_says_what_the_json_says(finished: Path) -> None:
+    found = json.loads((finished / "results.json").read_text("utf-8"))
+    page = (finished / "results.md").read_text("utf-8")
+    assert [row["name"] for row in found["rows"]] == ["hybrid", "MNSCE alone", "triplet alone"] and not found["missing"]
+    for row in found["rows"]:
+        line = next(line for line in page.splitlines() if line.startswith(f"| {row['name']} | "))
+        e = row["measures"]["nDCG@10"]
+        assert 0 <= e["low"] <= e["mean"] <= e["high"] <= 1
+        assert f" {e['mean']:.3f} [{e['low']:.3f}, {e['high']:.3f}] " in line
+        assert [step for step, _ in row["curves"]["vbert"]] == [0.0, 1.0, 2.0]
+        values = Measured.load(finished / "measured" / f"{row['name'].lower().replace(' ', '-')}.json").values
+        assert values["nDCG@10"].values.mean() == pytest.approx(e["mean"])
+    entry = (finished / "log-entry.md").read_text("utf-8")
+    assert "`mrse study loss`" in entry and cell(_row(found["rows"][0]), "nDCG@10") in entry
+    assert (finished / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert tomllib.loads((finished / "study.toml").read_text("utf-8"))["reference"] == "hybrid"
+
+
+def _row(raw: dict) -> Row:
+    from mrse_model.evaluation.bootstrap import Estimate
+
+    return Row(raw["name"], None, {name: Estimate(**e) for name, e in raw["measures"].items()})
+
+
+def test_variants_share_what_is_equal(finished: Path) -> None:
+    kept = [path.name.split("-")[0] for path in (finished.parent / "share").glob("*.pt")]
+    assert sorted(kept) == ["ft_att", "vbert", "vbert", "vbert"]
+
+
+def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it trains again")
+
+    before = (finished / "results.json").read_text("utf-8")
+    monkeypatch.setattr(runner, "train", never)
+    runner.run_study(STUDIES["loss"], data, finished, few_steps(), console=QUIET)
+    assert (finished / "results.json").read_text("utf-8") == before
+    with pytest.raises(InputError, match="other data or settings"):
+        other = overlay(few_steps(), {"train": {"seed": 2}})
+        runner.run_study(STUDIES["loss"], data, finished, other, console=QUIET)
+
+
+def test_rows_of_one_training_and_a_person(data: Data, finished: Path) -> None:
+    """The expert study trains once for its five rows; its cosines are of persons' searches."""
+    out = finished.parent / "experts"
+    results = runner.run_study(STUDIES["experts"], data, out, few_steps(), console=QUIET)
+    assert [path.name for path in (out / "runs").iterdir()] == ["mrse"]
+    rows = {row.name: row for row in results.rows}
+    shares = [rows[e].measures["query share"].mean for e in ("vbert", "light_bert", "ft_att", "history")]
+    assert sum(shares) == pytest.approx(1, abs=1e-4)
+    assert all(-1 <= row.measures["item cosine"].mean <= 1 for name, row in rows.items() if name != "all")
+    assert rows["vbert"].versus == "all" and "nDCG@10 without it" in rows["vbert"].against
+
+
+def test_training_figures_are_of_whole_stages(tmp_path: Path) -> None:
+    lines = [
+        {"stage": "vbert", "step": 0, "score": 0.1},
+        {"stage": "vbert", "step": 10, "score": 0.598},
+        {"stage": "vbert", "step": 20, "score": 0.6},
+        {"stage": "vbert", "step": 20, "best": 0.6, "examples_per_second": 50.0},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    numbers, curves = stage_figures(tmp_path, ("ft_att", "vbert"), {"ft_att": 4, "vbert": 100})
+    assert numbers["training seconds"] == 40.0 and numbers["steps to 99 %"] == 10.0
+    assert curves == {"vbert": [[0.0, 0.1], [10.0, 0.598], [20.0, 0.6]]}
+
+
+def test_rows_are_tested_against_the_row_that_they_name() -> None:
+    study = STUDIES["ablation"]
+    measured = {
+        v.name: Measured({"nDCG@10": Values("queries", np.full(5, n / 20))}) for n, v in enumerate(study.variants)
+    }
+    rows = {row.name: row for row in tabulate(study, measured, "data").rows}
+    assert rows["+ image"].versus == "+ n-grams" and not rows["pieces alone"].against
+    assert rows["+ image"].against["nDCG@10"].difference == pytest.approx(0.05)
+    assert rows["without ft_att"].against["nDCG@10"].difference == pytest.approx(4 / 20)  # against + history
+
+
+def test_r_precision_by_hand() -> None:
+    # Two positives (0, 1), three judged low (2, 3, 4), two not judged (5, 6); scores are the items' first coordinate.
+    items = np.array([[0.9], [0.3], [0.5], [0.1], [0.0], [0.95], [-1.0]], np.float32)
+    queries = QuerySet("q", ["a"], [np.arange(5, dtype=np.int32)], [np.array([2, 2, 1, 0, 0], np.int16)], 2, np.ones(1))
+    query = np.ones((1, 1), np.float32)
+    assert r_precision(queries, query, items, "hard")[0] == 0.5  # 0 is first, 1 is third
+    assert r_precision(queries, query, items, "easy")[0] == 0.5  # 5 is first, then 0, then 1
+
+
+def test_the_three_queues_are_those_of_retrieval() -> None:
+    rng = np.random.default_rng(3)
+
+    def unit(*shape: int) -> np.ndarray:
+        x = rng.normal(size=shape).astype(np.float32)
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    items = ItemVectors(unit(60, 8), unit(60, 8), unit(60, 8))
+    items.image_embedding[5] = np.nan
+    queries, clicked = unit(3, 8), [[4, 5, 9], [5], []]
+    weights = [np.array([1.0, 0.5, 2.0], np.float32), np.ones(1, np.float32), np.zeros(0, np.float32)]
+    found = three_queues(queries, items, clicked, weights, 10)
+    for i, query in enumerate(queries):
+        rows = clicked[i]
+        parts = (items.embedding[rows], items.image_embedding[rows], items.text_feature[rows])
+        known = ClickedItems([str(r) for r in rows], *parts, weights[i])
+        scores: dict[int, float] = {}
+        for vector, matrix, factor, hits in (
+            (query, items.embedding, 1.0, 10),
+            (item_queue(query, known), items.embedding, I2I_WEIGHT, 5),
+            (image_queue(query, known), np.nan_to_num(items.image_embedding), IMAGE_WEIGHT, 5),
+        ):
+            if vector is not None:
+                cosine = matrix @ vector
+                for row in np.argsort(-cosine)[:hits]:
+                    scores[int(row)] = max(scores.get(int(row), 0.0), float(factor / (2 - cosine[row])))
+        best = sorted(scores, key=lambda row: -scores[row])[:10]
+        assert found.rows[i].tolist() == best
+        assert found.scores[i] == pytest.approx([scores[row] for row in best], abs=1e-5)
+
+
+def test_less_data_is_whole_queries_and_nested(data: Data, tmp_path: Path) -> None:
+    few, more = (some_queries(data, share, tmp_path / str(share)) for share in (0.2, 0.5))
+    read = {name: set(_queries(d)) for name, d in (("few", few), ("more", more), ("all", data))}
+    assert read["few"] < read["more"] < read["all"]
+    assert some_queries(data, 1.0, tmp_path) is data
+    whole = pq.read_table(data.judgments).to_pylist()
+    assert pq.read_table(few.judgments).num_rows == sum(query_key(row["query"]) in read["few"] for row in whole)
+
+
+def _queries(data: Data) -> list[str]:
+    paths = [path for path in (data.judgments, data.searches) if path]
+    return [query_key(q) for path in paths for q in pq.read_table(path, columns=["query"])["query"].to_pylist()]
+
+
+def test_what_a_study_lacks_is_named(data: Data, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs a search log"):
+        check(STUDIES["history"], replace(data, searches=None), tmp_path, QUIET)
+    with pytest.raises(InputError, match="nothing to learn from"):
+        check(STUDIES["loss"], replace(data, searches=None, judgments=None), tmp_path, QUIET)
+    assert check(STUDIES["events"], data, tmp_path, QUIET) == data
+    clicks = tmp_path / "clicks.parquet"
+    pq.write_table(pq.read_table(data.searches).drop_columns(["carted", "ordered"]), clicks)
+    (tmp_path / "judgments_val.parquet").touch()  # the sample is there already
+    assert check(STUDIES["events"], replace(data, searches=clicks), tmp_path, QUIET).items == tmp_path / "items.parquet"
+
+
+def test_the_command_lists_and_refuses() -> None:
+    cli = CliRunner()
+    listed = cli.invoke(app, ["study", "list"])
+    assert listed.exit_code == 0 and all(name in listed.output for name in ISSUE)
+    for arguments, problem in ((["nonsense"], "no study"), (["beta", "--items", "x"], "something to measure on")):
+        failed = cli.invoke(app, ["study", *arguments])
+        assert isinstance(failed.exception, InputError) and problem in str(failed.exception)
