@@ -74,17 +74,21 @@ def size(
         )
     )
     out = Console()
-    out.print(_table("Memory of one copy", found.memory))
-    out.print(_table("In all", found.totals))
+    sources = list(dict.fromkeys(row.source for row in (*found.memory, *found.totals) if row.source))
+    out.print(_table("Memory of one copy", found.memory, sources))
+    out.print(_table("In all", found.totals, sources))
     out.print("What the bill hangs on:")
     for driver in found.drivers:
         out.print(f"  · {driver}", highlight=False)
+    out.print("Sources:")
+    for number, source in enumerate(sources, 1):  # below the tables, which would cut them on a narrow terminal
+        out.print(f"  {number}  {source}", highlight=False, soft_wrap=True)
 
 
-def _table(title: str, rows: tuple[Row, ...]) -> Table:
+def _table(title: str, rows: tuple[Row, ...], sources: list[str]) -> Table:
     table = Table("", "amount", "how", "source", title=title, title_justify="left")
     for row in rows:
-        table.add_row(row.what, _amount(row), row.how, row.source)
+        table.add_row(row.what, _amount(row), row.how, str(sources.index(row.source) + 1) if row.source else "")
     return table
 
 

@@ -59,6 +59,17 @@ def test_compact_keeps_less_in_memory() -> None:
     assert compact["behaviour features"] == 0
 
 
+def test_int8_is_between() -> None:
+    default, int8, compact = (amounts(Catalogue(items=10**8, cell=c)) for c in ("bfloat16", "int8", "bits"))
+    assert int8["vectors"] == 10**8 * 128 * 2 == default["vectors"] / 2
+    assert compact["memory of one copy"] < int8["memory of one copy"] < default["memory of one copy"]
+    assert int8["disk of one copy"] == default["disk of one copy"], "the floats are on disk either way"
+    drivers = {c: " ".join(size(Catalogue(items=10**8, cell=c)).drivers) for c in ("bfloat16", "int8", "bits")}
+    assert "variants/int8" in drivers["bfloat16"] and "variants/compact" in drivers["bfloat16"]
+    assert "variants/int8" not in drivers["int8"] and "variants/compact" in drivers["int8"]
+    assert "variants/" not in drivers["bits"]
+
+
 def test_attributes_by_vespas_formulas(tmp_path: Path) -> None:
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas" / "item.sd").write_text(
@@ -107,4 +118,6 @@ def test_command() -> None:
 
     done = CliRunner().invoke(app, ["size", "--items", "100M", "--dims", "128", "--app", str(REPO / "vespa_app")])
     assert done.exit_code == 0
+    for row in size(Catalogue(items=10**8)).memory:
+        assert row.source in done.output, "a source that is cut is none"
     assert "51.2 GB" in done.output and "What the bill hangs on" in done.output

@@ -200,6 +200,29 @@ def test_defect_is_found_with_its_file_and_fix(app: Path, name: str) -> None:
     assert str(app) in str(fitting[0]) and str(fitting[0]).count("\n") == 0
 
 
+INT8_DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
+    "type": (swap(ITEM, "tensor<int8>(x[128])", "tensor<int8>(x[16])"), ITEM, "tensor<int8>(x[128])", "variants/int8"),
+    "metric": (
+        swap(ITEM, "distance-metric: prenormalized-angular", "distance-metric: hamming"),
+        ITEM, "need prenormalized-angular", "variants/int8",
+    ),
+    "graph": (swap(ITEM, "hnsw {", "hamster {"), ITEM, "index none", "variants/int8"),
+    "bits": (
+        swap(f"{PROFILES}/base.profile", "query(q_int8) tensor<float>", "query(q_int8) tensor<int8>"),
+        "q2i.xml", "makes bits", "tensor<float>(x[128])",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INT8_DEFECTS)
+def test_defect_of_int8_is_found(app: Path, tmp_path: Path, name: str) -> None:
+    built = build_variant(app, REPO / "variants", "int8", tmp_path / "int8")
+    plant, file, problem, fix = INT8_DEFECTS[name]
+    plant(built)
+    found = validate(built)
+    assert any(problem in str(p) and file in str(p.file) and fix in (p.fix or "") for p in found), found
+
+
 @pytest.mark.parametrize("column, words", [
     ({"title": ["x"]}, "item_id"),
     ({"item_id": ["a"]}, "title"),

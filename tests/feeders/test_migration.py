@@ -16,16 +16,19 @@ import pytest
 from typer.testing import CliRunner
 from vespa.application import Vespa
 
+from app_tools.schema import read_schemas
+from app_tools.variants import build_variant
 from feeders.deployed import indexed
 from feeders.feed import feed_items
 from feeders.items import ItemSource
-from feeders.migration import double_package
+from feeders.migration import double_package, versioned_fields
 from feeders.pictures import NoPictures
 from feeders.schema import DocumentType
 from mrse_cli import main
 from mrse_model.errors import InputError
 from mrse_model.serving import ExportedModel
 
+VARIANTS = Path(__file__).parents[2] / "variants"
 OLD, NEW = "mrse-0123456789ab", "mrse-ffffffffffff"
 
 
@@ -35,16 +38,27 @@ def app(package, tmp_path) -> Path:
     return shutil.copytree(package, tmp_path / "app")
 
 
-def test_the_second_set_is_complete_and_apart(app, new_models, tmp_path) -> None:
-    out = double_package(app, app / "models", new_models, tmp_path / "two", serve_next=True)
-    fields = DocumentType.load(out).fields
-    for name in ("embedding", "image_embedding", "text_feature", "model_version"):
-        assert fields[name + "_next"] == fields[name]
+@pytest.mark.parametrize("variant", ["default", "int8", "compact"])
+def test_the_second_set_is_complete_and_apart(app, new_models, tmp_path, variant) -> None:
+    base = app if variant == "default" else build_variant(app, VARIANTS, variant, tmp_path / "variant")
+    out = double_package(base, app / "models", new_models, tmp_path / "two", serve_next=True)
+    made = versioned_fields((base / "schemas" / "item.sd").read_text("utf-8"))
+    fields = read_schemas(out)["item"].fields
+    assert {"embedding", "image_embedding", "text_feature", "model_version"} <= set(made)
+    assert set(made) == {name for name, field in fields.items() if "tensor" in field.type} - {
+        name + "_next" for name in made
+    } | {"model_version"}
+    names = "|".join(made)
+    for name in made:
+        old, new = fields[name], fields[name + "_next"]
+        assert (new.type, new.options) == (old.type, old.options)
+        assert new.indexing == re.sub(rf"input ({names})", r"input \1_next", old.indexing)
     for profile in (out / "schemas" / "item").glob("*_next.profile"):
         text = re.sub(r"#.*", "", profile.read_text())
-        assert not re.search(r"(attribute\(|field, ?)(image_)?embedding\)", text), f"{profile.name} reads the first set"
+        assert not re.search(rf"(attribute\(|field, ?)({names})\)", text), f"{profile.name} reads the first set"
+        assert not re.search(r"models/(?!next_)", text), f"{profile.name} runs the first model"
     for profile in (out / "search" / "query-profiles").glob("*.xml"):
-        assert not re.search(r"nearestNeighbor\(\w+(?<!_next),|embed\((text|tokenizer),", profile.read_text()), profile
+        assert not re.search(r"nearestNeighbor\(\w+(?<!_next),|embed\(\w+(?<!_next),", profile.read_text()), profile
 
 
 def feed(app: Path, items: Path, url: str) -> None:

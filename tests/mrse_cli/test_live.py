@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,13 @@ def test_the_command_prints_a_table(shop) -> None:
     assert out.count("dress") >= 2 and "2 of " in out and " ms" in out
 
 
+# query profile → the match-feature that shows the cosine of query and item, or the closeness made of it
+SHOWS = {
+    "q2i": "similarity", "hybrid": "semantic", "three_queues": "from_query",
+    "personal": "similarity", "query_tower": "similarity", "explain": "similarity",
+}  # fmt: skip
+
+
 def test_queries_run_on_while_the_model_changes(shop, new_models) -> None:
     app, url, items = shop
     known = {
@@ -92,18 +101,22 @@ def test_queries_run_on_while_the_model_changes(shop, new_models) -> None:
         for name, folder in (("old", app / "models"), ("new", new_models))
     }
     seen: list[str] = []
+    asked: Counter[tuple[str, str]] = Counter()
     faults: list[object] = []
     stop = threading.Event()
 
     def ask() -> None:
         vespa = Vespa(url)
-        body = {"queryProfile": "q2i", "query": "red wool dress", "hits": 20}
+        profiles = cycle(SHOWS)
         with vespa.syncio() as session:
             while not stop.is_set():
+                profile = next(profiles)
+                body = {"queryProfile": profile, "query": "red wool dress", "hits": 20}
                 try:
                     answer = session.query(body=body).json["root"]
-                    which = _model_of(answer["children"], known)
+                    which = _model_of(answer["children"], known, SHOWS[profile])
                     seen.append(which)
+                    asked[profile, which] += 1
                     if which == "mixed" or answer.get("errors") or len(answer["children"]) != 20:
                         faults.append(answer)
                 except Exception as error:
@@ -119,13 +132,16 @@ def test_queries_run_on_while_the_model_changes(shop, new_models) -> None:
     assert faults == []
     assert seen[0] == "old" and seen[-1] == "new" and set(seen) == {"old", "new"}
     assert seen.index("new") == len([s for s in seen if s == "old"]), "one switch, and no way back"
+    assert set(asked) == {(profile, which) for profile in SHOWS for which in ("old", "new")}
     assert json.loads((app / "models" / "manifest.json").read_text())["model_version"] == "mrse-ffffffffffff"
 
 
-def _model_of(hits: list[dict], known: dict[str, dict[str, float]]) -> str:
+def _model_of(hits: list[dict], known: dict[str, dict[str, float]], shown: str) -> str:
     """Which model's query and item vectors made the scores of these hits."""
     for name, scores in known.items():
-        parts = [(h["fields"]["matchfeatures"]["similarity"], scores[h["fields"]["item_id"]]) for h in hits]
+        parts = [(h["fields"]["matchfeatures"][shown], scores[h["fields"]["item_id"]]) for h in hits]
+        if shown == "from_query":  # 1 / (2 - cosine)
+            parts = [(2 - 1 / closeness, cosine) for closeness, cosine in parts]
         if all(abs(got - expected) < 0.01 for got, expected in parts):
             return name
     return "mixed"

@@ -10,13 +10,16 @@ import pytest
 pytest.importorskip("torch")
 
 import onnx
+import onnxruntime
+import torch
 from test_model import TITLES, small
 
 from mrse_model.errors import InputError
-from mrse_model.export import export, version_of
+from mrse_model.export import export, golden_inputs, version_of
 from mrse_model.manifest import Manifest
 from mrse_model.model import MRSE
 from mrse_model.serving import ExportedModel, QueryHistory
+from mrse_model.towers import EXPERTS
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,30 @@ def test_graphs_are_what_vespa_takes(folder: Path) -> None:
     assert [p.shape for p in manifest.models["query_tower"].inputs] == [
         ("batch", "tokens"), ("batch", "tokens"), ("batch", 20, 128), ("batch", 20, 128), ("batch", 20),
     ]  # fmt: skip
+
+
+def test_query_experts_are_the_tower_with_one_expert_zeroed(without_pictures: MRSE, folder: Path) -> None:
+    golden = golden_inputs(without_pictures)
+    ids = golden["query.input_ids"]
+    past = {name: golden[name] for name in ("history_text", "history_image", "history_weight")}
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int64), **past}
+    outputs = [f"without_{name}" for name in EXPERTS]
+    found = onnxruntime.InferenceSession(folder / "query_experts.onnx").run(outputs, inputs)
+    tower, tensors = without_pictures.query, [torch.from_numpy(value) for value in inputs.values()]
+    with torch.no_grad():
+        experts = tower.all_experts(tower.texts(without_pictures.ngrams, *tensors[:2]), *tensors[2:])
+        for place, vectors in enumerate(found):
+            kept = experts.clone()
+            kept[:, place] = 0
+            assert vectors == pytest.approx(tower.dssm(kept).numpy(), abs=1e-5)
+    assert len({vectors.tobytes() for vectors in found}) == len(EXPERTS)
+
+
+def test_whole_numbers_are_the_embedding_rounded(folder: Path) -> None:
+    inputs = {"input_ids": np.array([[2, 9, 7, 3]]), "attention_mask": np.ones((1, 4), np.int64)}
+    vector, cells = onnxruntime.InferenceSession(folder / "query_text.onnx").run(None, inputs)
+    assert cells == pytest.approx(np.rint(127 * vector), abs=0)
+    assert 100 < np.linalg.norm(cells) < 150
 
 
 def test_the_version_follows_the_weights(without_pictures: MRSE) -> None:
