@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DocumentError, unsupported
-from .schema import INTEGERS, Field, Schema
+from .schema import INTEGERS, Field, FieldType, Schema
 from .selection import Selection
 from .tensors import Tensor, TensorError, update_tensor
 from .values import Fields, field_of, parse_field, parse_fields, parse_scalar, parse_value
@@ -82,9 +82,41 @@ def _checked(schema: Schema, id: str, field: Field, operation: str, value: Any) 
             return float(parse_scalar("double", value))
         except ValueError as e:
             raise DocumentError(400, f"Error in '{name}': {e}") from e
-    if operation == "match":
-        raise DocumentError(400, unsupported("'match' updates"))
+    if operation == "match" and kind.collection and kind.tensor is None:
+        return _checked_match(field, value)
     raise DocumentError(400, f"Error in '{name}': Operation '{operation}' not implemented.")
+
+
+def _checked_match(field: Field, value: Any) -> tuple[Any, str, Any]:
+    """Which element of an array (its index) or weighted set (its value), the operation, and its argument."""
+    name, kind = field.name, field.type
+    if not isinstance(value, dict) or len(value) != 2 or "element" not in value:
+        raise DocumentError(400, f"Error in '{name}': Expected an 'element' and one operation in a 'match' update")
+    ((operation, argument),) = ((k, v) for k, v in value.items() if k != "element")
+    scalar = kind.scalar if kind.collection == "array" else "int"
+    if operation not in ("assign", *ARITHMETIC) or (operation != "assign" and scalar in ("string", "bool")):
+        raise DocumentError(400, f"Error in '{name}': Operation '{operation}' not implemented.")
+    try:
+        element = parse_scalar("int" if kind.collection == "array" else kind.scalar, value["element"])
+        return element, operation, parse_scalar(scalar if operation == "assign" else "double", argument)
+    except ValueError as e:
+        raise DocumentError(400, f"Error in '{name}': {e}") from e
+
+
+def _matched(kind: FieldType, value: Any, element: Any, operation: str, argument: Any) -> Any:
+    """An array or weighted set with one element changed; one that is not there stays so."""
+    if kind.collection == "array":
+        if value is None or not 0 <= element < len(value):
+            return value
+        old, scalar = value[element], kind.scalar
+    elif value is None or element not in value:
+        return value
+    else:
+        old, scalar = value[element], "int"
+    new = argument if operation == "assign" else _arithmetic(scalar, operation, old, argument)
+    if kind.collection == "array":
+        return [*value[:element], new, *value[element + 1 :]]
+    return {**value, element: new}
 
 
 def apply_update(updates: list[tuple[str, str, Any]], schema: Schema, fields: Mapping[str, Any]) -> Fields:
@@ -94,6 +126,8 @@ def apply_update(updates: list[tuple[str, str, Any]], schema: Schema, fields: Ma
         kind, old = schema.fields[name].type, new.get(name)
         if operation == "assign":
             new[name] = value
+        elif operation == "match":
+            new[name] = _matched(kind, old, *value)
         elif kind.tensor is not None:
             if old is None and operation == "remove":
                 continue

@@ -8,10 +8,12 @@ from typing import Any
 ILLEGAL_QUERY = 3
 INVALID_PARAMETER = 4
 SEARCH_REPLY = 8
+BAD_REQUEST = 17
 SUMMARIES = {
     ILLEGAL_QUERY: "Illegal query",
     INVALID_PARAMETER: "Invalid query parameter",
     SEARCH_REPLY: "Error in search reply.",
+    BAD_REQUEST: "Bad request.",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from . import yql
 from .columns import MultiColumn, NumberColumn, StringColumn
 from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
 from .inverted import TextIndex
-from .patterns import Pattern, PatternError
+from .patterns import Misspelled, Pattern, PatternError
 from .schema import Field
 from .table import Table
 from .tensors import Tensor
@@ -53,6 +53,7 @@ class Matching:
     terms: list[MatchedTerm]
 
 
+SCHEMA_NAME = "sddocname"  # every document has its type's name in this field
 _RANGE = re.compile(r"([\[<])\s*(-?[\d.eE+]*)\s*;\s*(-?[\d.eE+]*)\s*([\]>])")
 _LIMIT = re.compile(r"([<>])(=?)\s*(-?[\d.][\d.eE+-]*)")
 
@@ -174,6 +175,8 @@ class Matcher:
             raise QueryError(ILLEGAL_QUERY, f"{what} field is not a tensor", self.cluster)
         if target is None:
             raise QueryError(ILLEGAL_QUERY, f"{what} must have either targetHits or totalTargetHits set", self.cluster)
+        if target < 1:
+            raise QueryError(ILLEGAL_QUERY, f"{what} has invalid targetHits {target}: Must be >= 1", self.cluster)
         column = self.table.columns[node.field]
         if not isinstance(column, VectorColumn):
             raise QueryError(ILLEGAL_QUERY, unsupported(f"nearestNeighbor over {known.type}"), self.cluster)
@@ -191,7 +194,7 @@ class Matcher:
                 self.cluster,
             )
         vector = tensor.array
-        rows = column.nearest(vector, max(0, target), allowed, node.approximate)
+        rows = column.nearest(vector, target, allowed, node.approximate)
         if node.distance_threshold is not None and len(rows):
             distance, _ = column.distances(vector, rows)
             rows = rows[distance <= node.distance_threshold]
@@ -203,6 +206,8 @@ class Matcher:
     def _term(self, node: yql.Term) -> np.ndarray:
         """bool [rows] of a leaf, and its hits for ranking."""
         mask = np.zeros(len(self.table.ids), bool)
+        if node.field == SCHEMA_NAME:
+            return self.table.live & (getattr(node, "text", None) == self.table.schema.name)
         term = self._order.get(id(node)) or MatchedTerm()
         for searched in self.table.schema.searched(node.field) or ():
             hits = self._in_field(node, searched, term)
@@ -276,6 +281,9 @@ class Matcher:
                 text = column.fold(node.text)  # type: ignore[union-attr]
                 test = {"prefix": str.startswith, "suffix": str.endswith, "substring": str.__contains__}[node.match]
                 return column.where(lambda value: test(value, text))  # type: ignore[union-attr]
+            case yql.Fuzzy() if not numbers:
+                like = Misspelled(column.fold(node.text), node.max_edit_distance, node.prefix_length, node.prefix)  # type: ignore[union-attr]
+                return column.where(like.is_near)  # type: ignore[union-attr]
             case yql.Phrase() if not numbers:
                 return column.equal([" ".join(node.words)])  # type: ignore[union-attr]
             case yql.Equiv():
@@ -299,7 +307,7 @@ class Matcher:
                 try:
                     return column.where(Pattern(node.pattern, not searched.cased).found_in)  # type: ignore[union-attr]
                 except PatternError as e:
-                    raise QueryError(ILLEGAL_QUERY, str(e)) from e
+                    raise QueryError(INVALID_PARAMETER, f"Could not create query from YQL: {e}") from e
         raise QueryError(
             ILLEGAL_QUERY,
             unsupported(f"{type(node).__name__} on the attribute '{searched.name}' of type {searched.type}"),
@@ -335,8 +343,10 @@ class Matcher:
         return mask
 
     def _any_of(self, column: Any, values: Sequence[Any], numbers: bool) -> np.ndarray:
-        if not numbers or isinstance(column, MultiColumn):
+        if not numbers:
             return column.equal(values)
+        if isinstance(column, MultiColumn):
+            return column.equal([float(v) for v in values])
         return np.isin(column.values, [float(v) for v in values]) & column.present
 
     def _number_word(self, column: Any, text: str) -> np.ndarray:
@@ -392,12 +402,14 @@ def children(node: yql.Node) -> tuple[yql.Node, ...]:
     return ()
 
 
+def leaves(node: yql.Node) -> Iterator[yql.Term]:
+    """All terms of a tree."""
+    if isinstance(node, yql.Term):
+        yield node
+    for child in children(node):
+        yield from leaves(child)
+
+
 def has_nearest(node: yql.Node) -> bool:
     """Whether a nearestNeighbor is in the tree."""
     return isinstance(node, yql.NearestNeighbor) or any(map(has_nearest, children(node)))
-
-
-def fields_of(node: yql.Node) -> list[str]:
-    """The names of all fields and fieldsets that a tree searches."""
-    own = [node.field] if isinstance(node, yql.Term) else []
-    return own + [name for child in children(node) for name in fields_of(child)]

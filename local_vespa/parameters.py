@@ -29,12 +29,12 @@ ALIASES = {
 _FEATURES = ("input.query(", "rankfeature.query(", "rank.features.query(", "ranking.features.query(")
 # Parameters of Vespa that would change the answer and are not done here.
 REFUSED = {
-    "model.filter", "recall", "collapsefield", "collapsesize", "collapse.summary", "select", "searchChain",
+    "model.filter", "recall", "collapsefield", "collapsesize", "collapse.summary", "searchChain",
     "ranking.location", "ranking.diversity", "ranking.significance", "model.searchPath", "presentation.reportCoverage",
 }  # fmt: skip
 REFUSED_GROUPS = (
-    "pos.", "streaming.", "rules.", "ranking.matchPhase.", "ranking.properties.", "significance.", "weakAnd.", "wand.",
-    "ranking.elementGap.",
+    "pos.", "streaming.", "select.", "rules.", "ranking.matchPhase.", "ranking.properties.", "ranking.elementGap.",
+    "significance.", "weakAnd.", "wand.",
 )  # fmt: skip
 _DURATION = re.compile(r"\s*\d*\.?\d+\s*(s|ms|us|µs|ks|min)?\s*")
 
@@ -101,8 +101,6 @@ class Parameters:
             )
         if self.flag("ranking.listFeatures"):
             raise QueryError(ILLEGAL_QUERY, unsupported("ranking.listFeatures"))
-        if self.integer("trace.level", 0) > 0:
-            raise QueryError(ILLEGAL_QUERY, unsupported("trace.level above 0"))
         if self.text("presentation.format") not in (None, "json", "default", "JsonRenderer"):
             raise QueryError(ILLEGAL_QUERY, unsupported(f"presentation.format={self.values['presentation.format']}"))
 

@@ -1,4 +1,5 @@
-"""Regular expressions that strangers send: searched within a time, since a malicious one would run for years."""
+"""Regular expressions and misspelt words. Strangers send them: an expression is searched within a time, since a
+malicious one would run for years."""
 
 from __future__ import annotations
 
@@ -32,3 +33,30 @@ class Pattern:
             raise PatternError(f"The regular expression '{self.text}' takes longer than {SECONDS} s") from e
         finally:
             self._left -= time.monotonic() - started
+
+
+class Misspelled:
+    """A text that may be written with some wrong, missing or additional characters after its first
+    `prefix_length`; with `prefix`, anything may follow."""
+
+    def __init__(self, text: str, most: int, prefix_length: int = 0, prefix: bool = False) -> None:
+        self._head, self._tail = text[:prefix_length], text[prefix_length:]
+        self._most, self._prefix = most, prefix
+
+    def is_near(self, value: str) -> bool:
+        """Whether the edit distance is at most `most`."""
+        if not value.startswith(self._head):
+            return False
+        value = value[len(self._head) :]
+        if self._prefix:
+            value = value[: len(self._tail) + self._most]
+        elif abs(len(value) - len(self._tail)) > self._most:
+            return False
+        row = list(range(len(value) + 1))
+        for i, expected in enumerate(self._tail, 1):
+            before, row = row, [i]
+            for j, found in enumerate(value):
+                row.append(min(before[j] + (found != expected), before[j + 1] + 1, row[j] + 1))
+            if min(row) > self._most:
+                return False
+        return (min(row) if self._prefix else row[-1]) <= self._most

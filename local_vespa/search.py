@@ -95,13 +95,14 @@ def query_inputs(application: Application, plan: Plan, parameters: Parameters) -
         profile = application.package.profiles[schema].get(plan.profile)
         declared |= profile.inputs if profile else {}
     found: dict[str, Tensor] = {}
+    given = {"query": ""} | parameters.for_yql()
     for name, value in parameters.features().items():
         kind = declared[name].type if name in declared else None
         try:
             if isinstance(value, str) and value.startswith("embed("):
                 if kind is None:
                     continue
-                found[name] = application.embedders.embed(value, kind, f"query({name})", parameters.for_yql())
+                found[name] = application.embedders.embed(value, kind, f"query({name})", given)
             elif kind is not None:
                 found[name] = parse_query_tensor(kind, value)
             else:

@@ -17,17 +17,14 @@ from .columns import MultiColumn, NumberColumn, StringColumn
 from .engine import Engine
 from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
 from .http import Request, Response, json_response
-from .match import fields_of
 from .parameters import Parameters, read
+from .planning import make_plan
 from .schema import INTEGERS
 from .search import Hit, Outcome, Part, Plan, feature_values, run
-from .sorting import criterion, parse_sorting
 from .store import Row
 from .table import Table
 from .tensors import FORMATS, Tensor
 from .values import decode, is_undefined, json_value
-
-MAX_HITS, MAX_OFFSET = 400, 1000
 
 
 class SearchApi:
@@ -41,13 +38,13 @@ class SearchApi:
         started = time.perf_counter()
         self.engine.counts["query"] += 1
         try:
-            if request.method not in ("GET", "POST"):
-                return json_response(405, _root(0, [QueryError(ILLEGAL_QUERY, f"'{request.method}' is not allowed")]))
             application = self.engine.application
             if application is None:
                 raise QueryError(ILLEGAL_QUERY, "No application is deployed; deploy one first")
             parameters = Parameters(read(request), application.package.query_profiles)
             plan = make_plan(application, parameters)
+            if not plan.schemas:
+                return json_response(200, _root(0, []))
             with self.engine.lock:
                 application = self.engine.application
                 assert application is not None
@@ -55,6 +52,8 @@ class SearchApi:
             reads_columns = plan.query.grouping or any(p.profile.summary_features for p in outcome.parts)
             with self.engine.lock if reads_columns else nullcontext():
                 answer, filled = _render(self.engine, application, plan, parameters, outcome)
+            if parameters.integer("trace.level", 0) > 0:
+                answer = {"trace": _trace(application, plan, parameters, outcome, started), **answer}
             if parameters.flag("presentation.timing"):
                 seconds = round(time.perf_counter() - started, 6)
                 answer = {"timing": {"querytime": seconds, "summaryfetchtime": 0.0, "searchtime": seconds}, **answer}
@@ -72,79 +71,18 @@ def _root(total: int, errors: Iterable[QueryError]) -> dict[str, Any]:
     return {"root": root}
 
 
-def make_plan(application: Application, parameters: Parameters) -> Plan:
-    """What a request asks. Raises QueryError and YqlError."""
-    query = _statement(parameters)
-    hits = parameters.integer("hits", 10) if query.hits is None else query.hits
-    offset = query.offset if query.offset is not None else parameters.integer("offset", 0)
-    for name, value, most in (
-        ("hits", hits, parameters.integer("maxHits", MAX_HITS)),
-        ("offset", offset, parameters.integer("maxOffset", MAX_OFFSET)),
-    ):  # fmt: skip
-        if value < 0:
-            raise QueryError(ILLEGAL_QUERY, f"Could not set '{name}': {value} is negative")
-        if value > most:
-            raise QueryError(
-                ILLEGAL_QUERY,
-                f"{value} {name} requested, configured limit: {most}. See "
-                "https://docs.vespa.ai/en/reference/api/query.html#native-execution-parameters",
-            )
-    schemas = _sources(application, query, parameters)
-    known = [application.schemas[s] for s in schemas]
-    for name in fields_of(query.where):
-        if not any(s.searched(name) is not None for s in known):
-            raise QueryError(INVALID_PARAMETER, f"Could not create query from YQL: Field '{name}' does not exist.")
-    defaults = yql.UserTextDefaults(
-        parameters.text("model.type") or "weakAnd", parameters.text("model.defaultIndex") or "default"
-    )
-    where = yql.expand_user_input(query.where, lambda name: any(s.searched(name) is not None for s in known), defaults)
-    if query.order_by:
-        sorting = tuple(criterion(o.field, o.ascending, o.function) for o in query.order_by)
-    else:
-        sorting = parse_sorting(parameters.text("ranking.sorting") or "")
-    for c in sorting:
-        if not c.field.startswith("[") and not any(c.field in s.fields and s.fields[c.field].attribute for s in known):
-            raise QueryError(
-                INVALID_PARAMETER,
-                f"Cluster '{application.cluster}' has no sortable attribute named '{c.field}'",
-                application.cluster,
-            )
-    profile = parameters.text("ranking.profile") or "default"
-    changed = yql.Query(**{**query.__dict__, "where": where})
-    return Plan(changed, schemas, profile, offset, hits, sorting)
-
-
-def _statement(parameters: Parameters) -> yql.Query:
-    text, typed = parameters.text("yql"), parameters.text("model.queryString")
-    if text:
-        return yql.parse_yql(text, parameters.for_yql())
-    if typed is None or not typed.strip():
-        raise QueryError(ILLEGAL_QUERY, "No query", parameters.text("cluster"))
-    return yql.Query((), (), yql.UserInput(typed))
-
-
-def _sources(application: Application, query: yql.Query, parameters: Parameters) -> tuple[str, ...]:
-    """The document types that a query searches. Raises QueryError."""
-    everything = tuple(application.schemas)
-    named = query.sources or tuple(s.strip() for s in (parameters.text("model.sources") or "").split(",") if s.strip())
-    chosen: list[str] = []
-    for name in named:
-        if name in ("*", application.cluster):
-            chosen += everything
-        elif (kind := name.removeprefix(f"{application.cluster}.")) in everything:
-            chosen.append(kind)
-        else:
-            valid = ", ".join(sorted([application.cluster, *(f"{application.cluster}.{s}" for s in everything)]))
-            raise QueryError(
-                INVALID_PARAMETER, f"Could not resolve source ref '{name}'. Valid source refs are {valid}."
-            )
-    found = tuple(dict.fromkeys(chosen)) or everything
-    restrict = parameters.text("model.restrict")
-    if restrict:
-        found = tuple(s for s in found if s in {r.strip() for r in restrict.split(",")})
-        if not found:
-            raise QueryError(INVALID_PARAMETER, f"No searched document type is in model.restrict '{restrict}'")
-    return found
+def _trace(
+    application: Application, plan: Plan, parameters: Parameters, outcome: Outcome, started: float
+) -> dict[str, Any]:
+    """What was done, in the shape of Vespa's trace; of its content only that."""
+    messages = [
+        f"Using query profile '{parameters.text('queryProfile') or 'default'}'",
+        f"{application.cluster} search: types {', '.join(plan.schemas)}, rank profile '{plan.profile}', "
+        f"offset={plan.offset} hits={plan.hits}: {plan.query.where}",
+        f"{application.cluster} response: {len(outcome.hits)} of total {outcome.total} hits, "
+        f"{(time.perf_counter() - started) * 1e3:.1f} ms",
+    ]
+    return {"children": [{"message": message} for message in messages]}
 
 
 def _render(
@@ -159,6 +97,8 @@ def _render(
             ILLEGAL_QUERY, f"Could not set 'presentation.format.tensors': Value '{tensors}' is not a tensor format"
         )
     summary = parameters.text("presentation.summary") or "default"
+    if summary == "attributeprefetch":
+        raise QueryError(ILLEGAL_QUERY, unsupported("the summary class 'attributeprefetch'"))
     renderer = _HitRenderer(engine, application, plan, summary, tensors)
     errors = list(outcome.errors)
     unknown = not any(renderer.knows(p.schema) for p in outcome.parts)

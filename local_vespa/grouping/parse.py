@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,10 @@ def _root(tree: Tree[Token]) -> Operation:
 def _operation(tree: Tree[Token], aliases: Mapping[str, Expression]) -> Operation:
     parts: dict[str, Any] = {"order": (), "outputs": (), "children": ()}
     aliases = dict(aliases)
-    for item in _tree(tree.children[0]).children:
+    for place, item in enumerate(_tree(tree.children[0]).children):
         item = _tree(item)
+        if item.data == "group" and place:
+            raise GroupingError("'group' comes before all else inside an operation")
         if parts["children"] and item.data != "child":
             raise GroupingError(f"'{item.data}' comes before the operations inside")
         match item.data:
@@ -129,6 +132,8 @@ class _Expressions:
                 kinds = {type(end) for b in buckets for end in (b.low, b.high) if end not in (_LEAST, _GREATEST)}
                 if len(kinds) > 1:
                     raise GroupingError("Bucket type mismatch: all limits of the buckets are of one type")
+                if any(later.low < earlier.high for earlier, later in pairwise(buckets)):  # type: ignore[operator]
+                    raise GroupingError("Buckets must be monotonically increasing")
                 return Call("predefined", (self.read(tree.children[0]), *buckets))
             case "variable":
                 name = str(tree.children[0])

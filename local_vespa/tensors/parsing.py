@@ -43,7 +43,7 @@ def parse_query_tensor(type: TensorType, value: Any) -> Tensor:
     except TensorError as error:
         problem = error
     try:  # JSON is legal too, and says no more than the literal if it fails
-        return read_json(type, json.loads(text), short_allowed=True)
+        return read_json(type, json.loads(text, parse_constant=_refuse), short_allowed=True)
     except (ValueError, RecursionError):
         raise TensorError(f"Could not parse '{text}' as a tensor of type {type}: {problem}") from None
 
@@ -144,6 +144,10 @@ def _block(type: TensorType, values: Any, short_allowed: bool, where: str) -> np
     result = np.zeros(size)
     result[: len(flat)] = flat
     return result
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _flatten(values: list[Any]) -> Iterator[Any]:

@@ -8,7 +8,14 @@ Texts of parameters become leaves of the tree and are never pasted into YQL. Yql
 
 from .ast import *  # noqa: F403  every node is public
 from .errors import YqlError
-from .parse import parse_yql
+from .parse import Given, parse_yql
 from .simple import UserTextDefaults, expand_user_input, parse_user_text
 
-__all__ = ["UserTextDefaults", "YqlError", "expand_user_input", "parse_user_text", "parse_yql"]  # and the nodes
+__all__ = [
+    "Given",
+    "UserTextDefaults",
+    "YqlError",
+    "expand_user_input",
+    "parse_user_text",
+    "parse_yql",
+]  # and the nodes

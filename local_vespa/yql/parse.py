@@ -28,13 +28,15 @@ def parse_yql(yql: str, parameters: Mapping[str, Any]) -> ast.Query:
     raw = parse_raw(statement)
     if raw.where is None:
         raise YqlError("Expected operator FILTER: the statement has no 'where'")
+    if not raw.sources:
+        raise YqlError("Argument 0 of FILTER must not be null: the statement has no 'from'")
     reader = _Reader(parameters)
     where = reader.node(raw.where, {})
     hits, offset = reader.window(raw)
     timeout = reader.whole(raw.timeout, "timeout")
     return ast.Query(
         fields=raw.fields,
-        sources=raw.sources,
+        sources=() if raw.sources == ("*",) else raw.sources,
         where=where,
         order_by=tuple(reader.order(*entry) for entry in raw.order),
         hits=hits,
@@ -51,6 +53,10 @@ def _grouping(pipe: str | None) -> tuple[GroupingRequest, ...]:
         return parse_grouping(pipe)
     except GroupingError as error:
         raise YqlError(str(error)) from None
+
+
+class Given(str):
+    """Text of a request's parameter: it is read as what its place takes, where a literal must be of that type."""
 
 
 class _Reader:
@@ -89,7 +95,7 @@ class _Reader:
         if limit is None:
             return (None, None) if offset is None else (_DEFAULT_HITS, offset)
         hits = limit - (offset or 0)
-        if hits < 0:
+        if hits < 0 <= limit:
             raise YqlError(f"limit {limit} is below the offset {offset}: limit counts hits from the first one")
         return hits, offset or 0
 
@@ -145,10 +151,13 @@ class _Reader:
 
     def word(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Word:
         marks = self.marks(raw.annotations, marks)
+        text = self.string(raw)
+        if not text:
+            raise YqlError("The word of a word item cannot be empty")
         kinds = [kind for kind in ("prefix", "suffix", "substring") if self.mark(marks, kind, bool)]
         if len(kinds) > 1:
             raise YqlError("Only one of prefix, substring and suffix can be set.")
-        return ast.Word(name, self.string(raw), kinds[0] if kinds else "word", annotations=marks)
+        return ast.Word(name, text, kinds[0] if kinds else "word", annotations=marks)
 
     def phrase(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
         return ast.Phrase(name, self.words(raw), annotations=marks)
@@ -207,8 +216,10 @@ class _Reader:
         text = self.parameters.get("model.queryString", self.parameters.get("query"))
         grammar = self.parameters.get("model.type", self.parameters.get("type"))
         index = self.parameters.get("model.defaultIndex", self.parameters.get("default-index"))
+        if text is None or not str(text).strip():
+            return ast.And((), annotations=marks)  # no query at all
         return ast.UserInput(
-            "" if text is None else str(text),
+            str(text),
             None if grammar is None else str(grammar),
             None if index is None else str(index),
             annotations=marks,
@@ -216,7 +227,7 @@ class _Reader:
 
     def rank(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
         if not raw.arguments[1]:
-            raise YqlError("rank() takes at least one argument")
+            return ast.And((), annotations=marks)  # no query at all
         first, *others = (self.node(argument, marks) for argument in raw.arguments[1])
         return ast.Rank(first, tuple(others), annotations=marks)
 
@@ -289,14 +300,10 @@ class _Reader:
                 f"Expected a field and a number, got {raw.arguments[0].operator} and {raw.arguments[1].operator}."
             )
         marks = self.marks(right.annotations, marks)
-        if operator == "=" and right.operator == "literal" and isinstance(right.arguments[0], bool):
-            return ast.Equals(left.name, right.arguments[0], annotations=marks)
-        if (
-            operator == "="
-            and right.operator == "parameter"
-            and str(self.parameter(right)).lower() in ("true", "false")
-        ):
-            return ast.Equals(left.name, str(self.parameter(right)).lower() == "true", annotations=marks)
+        if operator == "=" and right.operator in ("parameter", "literal"):
+            text = self.parameter(right) if right.operator == "parameter" else right.arguments[0]
+            if str(text).lower() in ("true", "false"):
+                return ast.Equals(left.name, str(text).lower() == "true", annotations=marks)
         number = self.number(right)
         if operator == "=":
             return ast.Equals(left.name, number, annotations=marks)
@@ -333,15 +340,18 @@ class _Reader:
                 return float(value)
             except ValueError:
                 raise YqlError(f"'{value}' is not a number") from None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) == math.inf:
             raise YqlError(f"'{value}' is not a number")
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise YqlError(f'For input string: "{value}"')
         return value
 
     def contained(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
         values: list[Any] = []
         for item in raw.arguments[1]:
             if item.operator == "parameter":
-                values += read_list(self.parameter(item))
+                given = self.parameters.get(item.name)  # one that is not set is an empty list
+                values += map(Given, [] if given is None else read_list(given))
             else:
                 values.append(item.arguments[0])
         if any(isinstance(v, (bool, float)) for v in values):
@@ -388,8 +398,6 @@ class _Reader:
             number = int(self.parameter(value) if isinstance(value, Raw) else value)
         except ValueError:
             raise YqlError(f"{name} takes an integer") from None
-        if number < 0:
-            raise YqlError(f"{name} is not negative, got {number}")
         return number
 
     def constant(self, raw: Raw) -> Any:
@@ -400,7 +408,8 @@ class _Reader:
         if raw.operator == "map":
             return {key: self.constant(value) for key, value in zip(*raw.arguments, strict=True)}
         if raw.operator == "parameter":
-            return self.parameter(raw)
+            value = self.parameter(raw)
+            return Given(value) if isinstance(value, str) else value
         raise YqlError(f"Expected a constant, got {raw.operator}.")
 
     def marks(self, annotations: Mapping[str, Raw], around: ast.Annotations) -> ast.Annotations:
@@ -413,7 +422,7 @@ class _Reader:
         value = marks.get(key)
         if value is None:
             return None
-        if isinstance(value, str) and kind is not str:
+        if isinstance(value, Given) and kind is not str:
             try:
                 value = {"true": True, "false": False}[value] if kind is bool else kind(value)
             except (ValueError, KeyError):

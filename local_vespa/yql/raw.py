@@ -120,7 +120,7 @@ class _Build(Transformer[Any, Any]):
         return str(parts[0])
 
     def all_sources(self, _: list[Any]) -> tuple[str, Any]:
-        return "sources", ()
+        return "sources", ("*",)
 
     def source(self, names: list[Any]) -> tuple[str, Any]:
         return "sources", tuple(names)
@@ -133,7 +133,8 @@ class _Build(Transformer[Any, Any]):
 
     def order(self, parts: list[Any]) -> tuple[str, bool, dict[str, Any]]:
         annotations = parts.pop(0) if isinstance(parts[0], dict) else {}
-        return parts[0], parts[-1] != "desc" or len(parts) == 1, annotations
+        name = unquote(parts[0]) if isinstance(parts[0], Token) else parts[0]
+        return name, parts[-1].lower() != "desc" or len(parts) == 1, annotations
 
     def limit(self, parts: list[Any]) -> tuple[str, Any]:
         return "limit", parts[0]
@@ -160,10 +161,10 @@ class _Build(Transformer[Any, Any]):
         return Raw("and", tuple(parts))
 
     def binary(self, parts: list[Any]) -> Raw:
-        return Raw(" ".join(parts[1].split()), (parts[0], parts[2]), position=parts[1].start_pos)
+        return Raw(" ".join(parts[1].lower().split()), (parts[0], parts[2]), position=parts[1].start_pos)
 
     def in_list(self, parts: list[Any]) -> Raw:
-        return Raw(" ".join(parts[1].split()), (parts[0], tuple(parts[2:])), position=parts[1].start_pos)
+        return Raw(" ".join(parts[1].lower().split()), (parts[0], tuple(parts[2:])), position=parts[1].start_pos)
 
     def negation(self, parts: list[Any]) -> Raw:
         return Raw("not", (parts[0],))
@@ -203,7 +204,7 @@ class _Build(Transformer[Any, Any]):
         elif token.type in ("INT", "LONG"):
             value = int(token.rstrip("lL"))
         else:
-            value = token == "true"
+            value = token.lower() == "true"
         return Raw("literal", (value,), position=token.start_pos or 0)
 
     def INT(self, token: Token) -> Token:

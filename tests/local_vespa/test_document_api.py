@@ -17,6 +17,23 @@ def fields(url, id, query=""):
     return answer["fields"]
 
 
+def test_updates_of_one_element(fresh):
+    path = "/document/v1/shop/thing/docid/one"
+    fields = {"title": "x", "labels": ["a", "b"], "marks": {"eco": 3}}
+    assert ask(fresh, path, {"fields": fields})[0] == 200
+    for change in (
+        {"labels": {"match": {"element": 1, "assign": "c"}}},
+        {"labels": {"match": {"element": 5, "assign": "d"}}},
+        {"marks": {"match": {"element": "eco", "increment": 4}}},
+        {"marks": {"match": {"element": "none", "increment": 4}}},
+    ):
+        assert ask(fresh, path, {"fields": change}, "PUT")[0] == 200
+    found = ask(fresh, path)[1]["fields"]
+    assert found["labels"] == ["a", "c"] and found["marks"] == {"eco": 7}
+    for wrong in ({"element": 0}, {"element": "x", "assign": "y"}, {"element": 0, "increment": 1}, 3):
+        assert ask(fresh, path, {"fields": {"labels": {"match": wrong}}}, "PUT")[0] == 400
+
+
 def test_put_get_update_remove(fresh):
     vector = {"values": "3f800000000000000000000000000000"}
     status, answer = put(

@@ -57,6 +57,18 @@ def code(url, **parameters):
         ('title contains near("red", "dress")', "a"),
         ('title contains onear("dress", "red")', ""),
         ('title contains equiv("hat", "shoe")', "cd"),
+        ('TRUE AND colour CONTAINS "red"', "ac"),
+        ("stock IN (0, 9)", "cd"),
+        ("stock in (@absent)", ""),
+        ('colour contains fuzzy("rad")', "ac"),
+        ('colour contains ({maxEditDistance: 1}fuzzy("re"))', "ac"),
+        ('colour contains ({maxEditDistance: 1}fuzzy("rxx"))', ""),
+        ('colour contains ({prefixLength: 1}fuzzy("xed"))', ""),
+        ('colour contains ({maxEditDistance: 1, prefix: true}fuzzy("bla"))', "b"),
+        ('labels contains fuzzy("sael")', "ab"),
+        ('sddocname contains "thing"', "abcde"),
+        ('sddocname contains "person"', ""),
+        ('sold = "true"', "a"),
         ('rank(title contains "dress", title contains "red")', "ab"),
         ('colour contains ({prefix: true}"re")', "ac"),
         ('colour matches "^gr"', "d"),
@@ -286,23 +298,83 @@ def test_every_way_to_send_parameters(shop, how):
             3,
             "Sorting is not supported with global phase",
         ),
-        ({"yql": "select * from thing where colour matches '('"}, 3, "is invalid"),
+        ({"yql": "select * from thing where colour matches '('"}, 4, "is invalid"),
         ({"yql": "select * from thing where true", "timeout": "x"}, 3, "not a valid duration"),
-        ({"yql": "select * from thing where true", "model.restrict": "zzz"}, 4, "model.restrict"),
         ({"queryProfile": "nothing", "query": "x"}, 3, "Could not resolve query profile"),
         (
             {"yql": "select * from thing where true", "recall": "+id:1"},
             3,
             "local_vespa does not support the query parameter 'recall'",
         ),
-        ({"yql": "select * from thing where true", "trace.level": 3}, 3, "local_vespa does not support trace.level"),
-        ({"yql": "select * from thing where true | all(group(nothing) each(output(count())))"}, 3, "unknown attribute"),
+        ({"yql": "select * from thing where true | all(group(nothing) each(output(count())))"}, 17, "not available"),
+        ({"yql": "select * from thing where true | all(group(vector) each(output(count())))"}, 17, "unsupported type"),
+        (
+            {"yql": "select * from thing where true | all(max(1) group(stock) each(output(count())))"},
+            4,
+            "'group' comes",
+        ),
+        (
+            {"yql": "select * from thing where true | all(group(predefined(stock, bucket(0,5), bucket(3,9))) each())"},
+            4,
+            "monotonically increasing",
+        ),
+        ({"yql": "select * from thing where stock in ('1')"}, 4, "String to java.lang.Number"),
+        ({"yql": "select * from thing where stock in (@v)", "v": "a"}, 4, "invalid literal"),
+        ({"yql": "select * from thing where labels in (1)"}, 4, "Integer to java.lang.String"),
+        ({"yql": "select * from thing where vector contains 'a'"}, 17, "It is a tensor field"),
+        ({"yql": "select * from thing where colour contains ''"}, 4, "cannot be empty"),
+        ({"yql": "select * from thing where title contains phrase()"}, 3, "No query"),
+        ({"yql": "select * from thing where rank()"}, 3, "No query"),
+        ({"yql": "select * from thing where userQuery()"}, 3, "No query"),
+        ({"yql": "select * from thing where userQuery()", "query": "a", "type": "odd"}, 3, "model.type"),
+        ({"yql": "select * where true"}, 4, "'from'"),
+        ({"yql": "select * from thing where true limit -1"}, 17, "must be a positive number"),
+        ({"yql": "select * from thing where true", "hits": -1}, 3, "must be a positive number"),
+        ({"yql": "select * from thing where true order by vector"}, 4, "because it is a tensor"),
+        ({"yql": "select * from thing where true order by labels"}, 4, "local_vespa does not support sorting by"),
+        ({"yql": "select * from thing where stock < 99999999999999999999"}, 4, "For input string"),
+        ({"yql": "select * from thing where price < 1e400"}, 4, "not a number"),
+        (
+            {
+                "yql": "select * from thing where {targetHits:0}nearestNeighbor(vector, q)",
+                "ranking": "near",
+                "input.query(q)": QUERY,
+            },
+            3,
+            "invalid targetHits 0",
+        ),
+        (
+            {"yql": "select * from thing where {targetHits:'2'}nearestNeighbor(vector, q)", "ranking": "near"},
+            4,
+            "annotation 'targetHits'",
+        ),
+        (
+            {"yql": "select * from thing where true", "ranking": "near", "input.query(q)": "[NaN, 1]"},
+            3,
+            "Could not parse '[NaN, 1]'",
+        ),
         ({"yql": "select * from thing where title contains ({prefix:true}'re')"}, 3, "local_vespa does not support"),
     ],
 )
 def test_errors(shop, parameters, expected, words):
     found_code, message = code(shop, **parameters)
     assert found_code == expected and words in message
+
+
+def test_a_restriction_to_no_type_finds_nothing(shop):
+    status, answer = search(shop, yql="select * from thing where true", **{"model.restrict": "zzz"})
+    assert status == 200 and answer["root"]["fields"]["totalCount"] == 0 and "children" not in answer["root"]
+
+
+def test_grouping_may_be_a_parameter(shop):
+    found = root(shop, yql="select * from thing where true", select="all(output(count()));", hits=0)
+    assert found["children"][0]["fields"] == {"count()": 5}
+
+
+def test_a_trace_says_what_was_done(shop):
+    answer = search(shop, yql="select * from thing where true", tracelevel=1)[1]
+    assert "rank profile 'default'" in str(answer["trace"]["children"])
+    assert "trace" not in search(shop, yql="select * from thing where true")[1]
 
 
 def test_json_that_is_nested_too_deeply_is_refused(shop):
