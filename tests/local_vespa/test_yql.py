@@ -145,7 +145,7 @@ def test_clauses():
         "select * from product where {targetHits: 'many'}nearestNeighbor(a, q)",
         "select * from product where range(p, x, 2)",
         'select * from product where a contains ({prefix: true, suffix: true}"x")', "drop table product",
-        "select * from product where true limit -1", "select * from product where true limit 3 offset 5",
+        "select * from product where true limit 3 offset 5",
         "select * from product where {bounds: 'none'}range(p, 1, 2)", "select * from product where 'x'",
         "select * from product where wand(a, {x: 1.5})", "select * from product where a contains 3",
         "select * from product where price in (1.5)", 'select * from product where a contains "\\x"',
