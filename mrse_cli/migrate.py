@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
+from vespa.application import Vespa
 
 from mrse_cli.config import Config
 from mrse_cli.console import console
@@ -107,9 +108,28 @@ def migrate(
             switched = double_package(app, app / "models", models, at / "2", serve_next=True)
             deploy_step(switched, "2 the query profiles turn to the new vectors")
             fill("", "new vectors in place of the old")
-        deploy_step(double_package(app, models, models, at / "3", serve_next=True), "3 the new model under both names")
-        deploy_step(double_package(app, models, models, at / "4", serve_next=False), "4 the query profiles turn back")
+        if others or _has_second_set(vespa, version):  # else it was killed after step 5: nothing to turn to
+            deploy_step(
+                double_package(app, models, models, at / "3", serve_next=True), "3 the new model has both names"
+            )
+            deploy_step(
+                double_package(app, models, models, at / "4", serve_next=False), "4 the query profiles turn back"
+            )
         deploy_step(plain_package(app, models, at / "5"), "5 the second set goes")
     for name in EXPORTED:
         shutil.copy2(models / name, app / "models" / name)
     out.print(f"{app}/models and the index are of model {version}")
+
+
+def _has_second_set(vespa: Vespa, version: str) -> bool:
+    """Whether the second fields are deployed and hold this version in every item. Vespa refuses to search a field that
+    is not there.
+    """
+    from feeders.deployed import count
+    from feeders.migration import SUFFIX
+
+    try:
+        held = count(vespa, f"select item_id from item where model_version{SUFFIX} contains @version", version=version)
+    except InputError:
+        return False
+    return held == count(vespa, "select item_id from item where true")

@@ -127,6 +127,21 @@ def test_a_migration_that_failed_goes_on(vespa, app, items, new_models) -> None:
     assert indexed(Vespa(vespa.url), NEW) == (12, 0)
 
 
+def test_a_migration_killed_at_its_very_end_does_not_turn_to_fields_that_are_gone(
+    vespa, app, items, new_models
+) -> None:
+    feed(app, items, vespa.url)
+    old = shutil.copytree(app / "models", items.parent / "old")
+    assert migrate(app, items, new_models, vespa.url).exit_code == 0 and len(vespa.deployed) == 5
+    for fields in vespa.documents.values():  # as the last step leaves them
+        for name in [name for name in fields if name.endswith("_next")]:
+            del fields[name]
+    shutil.copytree(old, app / "models", dirs_exist_ok=True)
+    assert migrate(app, items, new_models, vespa.url).exit_code == 0 and len(vespa.deployed) == 6
+    last = zipfile.ZipFile(io.BytesIO(vespa.deployed[-1]))
+    assert b"_next" not in last.read("schemas/item.sd") + last.read("search/query-profiles/q2i.xml")
+
+
 def test_an_item_that_the_file_lacks_stops_it_before_the_switch(vespa, app, items, new_models) -> None:
     feed(app, items, vespa.url)
     vespa.documents["id:item:item::stray"] = {"item_id": "stray", "model_version": OLD}
