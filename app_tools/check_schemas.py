@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 from app_tools.schema import Field, OnnxUse, Profile, Schema
@@ -125,10 +126,13 @@ def _check_features(schema: Schema, profile: Profile) -> Iterator[InputError]:
                 yield wrong(where, f"query({name}) is not declared", f"Declare it in inputs: query({name}) TYPE")
         for name in re.findall(r"\battribute\((\w+)\)", expression):
             if name not in schema.fields or not schema.fields[name].is_attribute:
-                yield wrong(where, f"attribute({name}) is no attribute of {schema.file.name}", "Correct the name")
+                attributes = [field.name for field in schema.fields.values() if field.is_attribute]
+                yield wrong(where, f"attribute({name}) is no attribute of {schema.file.name}", _right(name, attributes))
         for name in re.findall(r"\b(?:closeness|distance)\(\s*field\s*,\s*(\w+)\s*\)", expression):
             if name not in schema.fields:
-                yield wrong(where, f"closeness of {name}, which is no field of {schema.file.name}", "Correct the name")
+                yield wrong(
+                    where, f"closeness of {name}, which is no field of {schema.file.name}", _right(name, schema.fields)
+                )
         for name in re.findall(r"\bbm25\((\w+)\)", expression):
             if name not in schema.fields or "enable-bm25" not in schema.fields[name].options:
                 yield wrong(
@@ -141,7 +145,15 @@ def _check_features(schema: Schema, profile: Profile) -> Iterator[InputError]:
                 )
     for name in profile.match_features:
         if "(" not in name and name not in {*functions, *BUILT_IN}:
-            yield wrong("match-features", f"{name} is no function of this profile", "Correct the name, or define it")
+            yield wrong(
+                "match-features", f"{name} is no function of this profile", _right(name, functions) + ", or define it"
+            )
+
+
+def _right(name: str, names: Iterable[str]) -> str:
+    """The name that was probably meant."""
+    near = get_close_matches(name, names, n=1)
+    return f"Write the name {near[0]}" if near else f"Write a name of: {', '.join(sorted(names))}"
 
 
 def _check_onnx(

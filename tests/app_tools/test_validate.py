@@ -85,13 +85,13 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         swap(f"{PROFILES}/exact.profile", "attribute(embedding)", "attribute(embeding)"),
         "exact.profile",
         "embeding",
-        "name",
+        "Write the name embedding",
     ),
     "closeness": (
         swap(f"{PROFILES}/ann.profile", "(field, embedding)", "(field, embeding)"),
         "ann.profile",
         "embeding",
-        "name",
+        "Write the name embedding",
     ),
     "bm25": (
         swap(ITEM, "      index: enable-bm25\n    }\n    field description", "    }\n    field description"),
@@ -103,7 +103,7 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         swap(f"{PROFILES}/personal.profile", "similarity affinity", "similarity afinity"),
         "personal.profile",
         "afinity",
-        "define",
+        "Write the name affinity, or define it",
     ),
     "onnx file": (
         swap(TOWER, "models/query_tower.onnx", "models/tower.onnx"),
