@@ -125,8 +125,10 @@ class StageKeys:
         pairs, histories = hashlib.sha256(), hashlib.sha256()
         for start in range(0, corpus.examples.count, counted):
             rows = corpus.examples.read(start, counted)
-            pairs.update(rows[["query", "item"]].tobytes())
-            histories.update(rows[["items", "weight"]].tobytes())
+            for field in ("query", "item"):
+                pairs.update(rows[field].tobytes())
+            for field in ("items", "weight"):
+                histories.update(rows[field].tobytes())
         self.pairs, self.histories = pairs.hexdigest(), histories.hexdigest()
 
     def of(self, name: str, model: MRSE) -> str:

@@ -42,9 +42,7 @@ class Place:
     def train(self, name: str, until: str | None = None, inputs: Inputs | None = None, **settings: Any) -> MRSE:
         config = overlay(few_steps(), settings)
         quiet = Console(quiet=True)
-        return train(
-            inputs or self.inputs, self.folder / name, config, quiet, share=self.folder / "share", until=until
-        )
+        return train(inputs or self.inputs, self.folder / name, config, quiet, share=self.folder / "share", until=until)
 
     def kept(self) -> Counter[str]:
         return Counter(path.name.split("-")[0] for path in (self.folder / "share").glob("*.pt"))
@@ -92,6 +90,12 @@ def test_an_expert_left_out_trains_the_fusion_alone(place: Place) -> None:
     before = place.kept()
     place.train("without", model={"experts": ["vbert", "ft_att", "history"]})
     assert place.kept() - before == {"dssm": 1}
+
+
+def test_another_weight_of_events_leaves_the_text_experts(place: Place) -> None:
+    before = place.kept()
+    place.train("events", train={"event_weights": {"click": 1.0, "cart": 5.0, "order": 9.0}})
+    assert place.kept() - before == {"vbert": 1, "dssm": 1}
 
 
 def test_a_text_without_category_is_another_text_but_the_same_picture(place: Place) -> None:
