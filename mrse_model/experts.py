@@ -11,11 +11,15 @@ b = batch, t = tokens, h = history length, d = dims.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrse_model.config import ModelConfig
+from mrse_model.packing import Packed
 
 
 def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -35,15 +39,16 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(dims, 4 * dims), nn.Linear(4 * dims, dims)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """x [b, t, d]; bias [b, 1, 1, t]: 0 for a token, very negative for padding."""
-        b, t, d = x.shape
-        q, k, v = (
-            s.view(b, t, self.heads, d // self.heads).transpose(1, 2) for s in self.qkv(self.norm1(x)).chunk(3, -1)
-        )
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, t, d)))
+    def forward(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
+        """x [..., d]; mix: [..., 3 d] → [..., d] is `attend`, told which tokens are of one text."""
+        x = x + self.dropout(self.out(mix(self.qkv(self.norm1(x)))))
         return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
+
+    def attend(self, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
+        """qkv [b, t, 3 d] → [b, t, d]; bias [b, 1, 1, t]: 0 for a token, very negative for padding."""
+        b, t, _ = qkv.shape
+        q, k, v = (s.view(b, t, self.heads, -1).transpose(1, 2) for s in qkv.chunk(3, -1))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).reshape(b, t, -1)
 
 
 class TokenAttention(nn.Module):
@@ -87,11 +92,34 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask int64 [b, t] → [b, d]."""
+        if not torch.compiler.is_compiling():  # an exported graph has no groups: it pads
+            return self.packed(Packed.of(ids, mask))
+        return self.padded(ids, mask)
+
+    def packed(self, texts: Packed) -> Tensor:
+        """As `padded`, without padding. The last attention is only ever averaged over a text's tokens, so its value
+        layer comes after that mean, and its query and key layers, whose product is all that counts, are multiplied
+        first: one product a token instead of three.
+        """
+        x = self.dropout(self.embed(texts.ids) + self.position(texts.places))
+        for block in self.blocks:
+            x = block(x, partial(texts.each, apply=block.attend))
+        x, last = self.norm(x), self.attention
+        keys, bias = x @ (last.key.weight.T @ last.query.weight), x @ (last.key.weight.T @ last.query.bias)
+        means, attended = [], []
+        for tokens, key, one in zip(*map(texts.split, (x, keys, bias.unsqueeze(-1))), strict=True):
+            weight = ((tokens @ key.transpose(1, 2) + one.transpose(1, 2)) * last.scale).softmax(-1)
+            means.append(tokens.mean(1))
+            attended.append((weight.mean(1, keepdim=True) @ tokens).squeeze(1))
+        return texts.in_batch_order(self.out(torch.cat(means) + last.value(torch.cat(attended))))
+
+    def padded(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask int64 [b, t] → [b, d]."""
         x = self.embed(ids) + self.position.weight[: ids.shape[1]]
         bias = padding_bias(mask)
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, bias.unsqueeze(1))
+            x = block(x, partial(block.attend, bias=bias.unsqueeze(1)))
         x = self.norm(x)
         x = x + self.attention(x, x, bias)
         return self.out(masked_mean(x, mask.float()))

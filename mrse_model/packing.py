@@ -1,0 +1,49 @@
+"""Texts of many lengths without padding: the tokens of a batch end to end, texts of one length side by side.
+
+A batch of titles padded to its longest is half padding, and a layer that works token by token need not see it. In a
+`Packed` batch such layers get one [tokens, d] matrix, and attention gets every group of equally long texts as a dense
+[texts, length, d] view: nothing is padded and nothing is masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """ids, places int64 [T]: the tokens of the texts in order of length, and each one's place in its text. groups:
+    (number of texts, their length), shortest first. order [b]: which text of the batch comes when.
+    """
+
+    ids: Tensor
+    places: Tensor
+    groups: list[tuple[int, int]]
+    order: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor, mask: Tensor) -> Packed:
+        """ids, mask int64 [b, t]; a text's tokens come first, its padding (mask 0) last."""
+        lengths, order = mask.sum(1).sort(stable=True)
+        kept = mask[order] != 0
+        each, number = torch.unique_consecutive(lengths, return_counts=True)
+        places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)[kept]
+        groups = list(zip(number.tolist(), each.tolist(), strict=True))
+        return cls(ids[order][kept], places, groups, order)
+
+    def split(self, tokens: Tensor) -> list[Tensor]:
+        """tokens [T, d] → a view [texts, length, d] of each group."""
+        parts = tokens.split([texts * length for texts, length in self.groups])
+        return [p.view(*group, tokens.shape[-1]) for p, group in zip(parts, self.groups, strict=True)]
+
+    def each(self, tokens: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
+        """apply: [texts, length, d] → [texts, length, e], to each group of tokens [T, d] → [T, e]."""
+        return torch.cat([apply(part).flatten(0, 1) for part in self.split(tokens)])
+
+    def in_batch_order(self, texts: Tensor) -> Tensor:
+        """A row a text in the order of the groups → in the order of the batch."""
+        return texts[self.order.argsort()]

@@ -1,0 +1,47 @@
+"""A text encoder without padding is the padded one, which is what is exported: values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mrse_model.config import ModelConfig
+from mrse_model.experts import TextEncoder
+from mrse_model.packing import Packed
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.randint(1, 13, (40,), generator=generator)
+    mask = (torch.arange(14) < lengths.unsqueeze(1)).long()
+    return torch.randint(1, 50, (40, 14), generator=generator) * mask, mask
+
+
+def test_a_packed_batch_holds_every_token_once_and_in_order(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    ids, mask = batch
+    texts = Packed.of(ids, mask)
+    assert len(texts.ids) == len(texts.places) == int(mask.sum())
+    found = [row.flatten().tolist() for part in texts.split(texts.ids.unsqueeze(-1)) for row in part]
+    assert [found[i] for i in texts.order.argsort().tolist()] == [
+        row[: int(n)].tolist() for row, n in zip(ids, mask.sum(1), strict=True)
+    ]
+    assert torch.equal(texts.in_batch_order(texts.order), torch.arange(40))
+
+
+def test_packed_and_padded_agree_to_rounding_with_their_gradients(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoder(ModelConfig(vocab_size=50, bert_dims=32, dropout=0.0), tokens=16)
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    ids, mask = batch
+    direction = torch.randn(40, 128)
+    packed, padded = encoder(ids, mask), encoder.padded(ids, mask)
+    assert torch.allclose(packed, padded, atol=1e-5) and packed.std() > 0.1
+    parameters = dict(encoder.named_parameters())
+    ours, theirs = (
+        torch.autograd.grad((vectors * direction).sum(), list(parameters.values())) for vectors in (packed, padded)
+    )
+    for name, one, other in zip(parameters, ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-5 * float(other.abs().max().clamp_min(1))), name
+    assert all(float(one.abs().max()) > 0 for one in ours)
