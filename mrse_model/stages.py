@@ -205,10 +205,10 @@ class Stages:
         """Trains one expert of stage 1 by itself: its query vector against its item vector."""
 
         def encode(rows: np.ndarray) -> Tensor:
-            lengths = (self.corpus.item_tokens[rows] != 0).sum(1)
+            lengths, parts = (self.corpus.item_tokens[rows] != 0).sum(1), 4 if name == "ft_att" else 1
             return F.normalize(
-                by_length(lengths, lambda some: item(*self._item_tokens(rows[some]), rows[some])), dim=-1
-            )
+                by_length(lengths, lambda some: item(*self._item_tokens(rows[some]), rows[some]), parts), dim=-1
+            )  # the BERTs need no such parts: they do not pad (mrse_model.packing)
 
         def vectors(rows: np.ndarray) -> Tensor:
             return self.shared(len(rows), lambda at: encode(rows[at]))
