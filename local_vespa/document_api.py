@@ -16,6 +16,7 @@ from .documents import Operation, read_put, read_update
 from .engine import Engine
 from .errors import DocumentError, unsupported
 from .http import Request, Response, json_response
+from .parameters import DURATION
 from .schema import Schema
 from .selection import Selection, SelectionError, parse_selection
 from .values import Fields, document_json
@@ -57,6 +58,12 @@ class DocumentApi:
         method, query = request.method, request.query
         if "route" in query and query["route"] not in ("default", application.cluster):
             raise DocumentError(400, unsupported(f"the route '{query['route']}'"))
+        if query.get("cluster", application.cluster) != application.cluster:
+            raise DocumentError(
+                400, f"Your Vespa deployment has no content cluster '{query['cluster']}', only: '{application.cluster}'"
+            )
+        if not DURATION.fullmatch(query.get("timeout", "1")):
+            raise DocumentError(400, f"Failed parsing value for 'timeout': '{query['timeout']}' is not a duration")
         if rest is None:
             _allow(query, _VISIT, request.path)
             if method == "GET":
@@ -110,11 +117,6 @@ class DocumentApi:
         query = request.query
         application = self.engine.application
         assert application is not None
-        cluster = query.get("cluster")
-        if cluster is not None and cluster != application.cluster:
-            raise DocumentError(
-                400, f"Your Vespa deployment has no content cluster '{cluster}', only: '{application.cluster}'"
-            )
         if kind is not None:
             self.engine.schema(kind)
         if query.get("bucketSpace", "default") == "global":

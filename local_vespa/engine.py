@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,14 +101,19 @@ class Engine:
     def _activate(self, new: Application, when: float) -> Application:
         old = self.application
         done = changes(old, new) if old else Changes(frozenset(), {}, frozenset(new.schemas))
-        with self.lock:
+
+        def stored() -> None:
             for name in done.gone:
-                self._transaction(partial(self.store.remove_schema, name))
-                del self.tables[name]
+                self.store.remove_schema(name)
             for name, lost in done.dropped.items():
                 assert old is not None
-                self._transaction(partial(self._drop, old.schemas[name], lost))
+                self._drop(old.schemas[name], lost)
             self.store.activate(new.generation)
+
+        with self.lock:
+            self._transaction(stored)
+            for name in done.gone:
+                del self.tables[name]
             for name in done.rebuilt:
                 self.tables[name] = self._table(new.schemas[name])
             for name in set(new.schemas) - done.rebuilt:

@@ -36,7 +36,7 @@ REFUSED_GROUPS = (
     "pos.", "streaming.", "select.", "rules.", "ranking.matchPhase.", "ranking.properties.", "ranking.elementGap.",
     "significance.", "weakAnd.", "wand.",
 )  # fmt: skip
-_DURATION = re.compile(r"\s*\d*\.?\d+\s*(s|ms|us|µs|ks|min)?\s*")
+DURATION = re.compile(r"\s*\d*\.?\d+\s*(s|ms|us|µs|ks|min)?\s*")
 
 
 def read(request: Request) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Parameters:
         for name, value in self.values.items():
             if (name in REFUSED or name.startswith(REFUSED_GROUPS)) and value not in ("", None):
                 raise QueryError(ILLEGAL_QUERY, unsupported(f"the query parameter '{name}'"))
-        if not _DURATION.fullmatch(self.text("timeout") or "1"):
+        if not DURATION.fullmatch(self.text("timeout") or "1"):
             raise QueryError(
                 ILLEGAL_QUERY, f"Could not set 'timeout': '{self.values['timeout']}' is not a valid duration"
             )

@@ -128,11 +128,9 @@ class Store:
         return new
 
     def activate(self, generation: int) -> None:
-        """Makes a generation the active one and forgets older packages."""
-        self.writer.execute("BEGIN IMMEDIATE")
+        """Makes a generation the active one and forgets older packages, in the open transaction."""
         self.writer.execute("UPDATE generation SET active=(id=?)", (generation,))
         self.writer.execute("DELETE FROM generation WHERE id<?", (generation,))
-        self.writer.execute("COMMIT")
 
     def package(self, generation: int | None = None) -> tuple[int, bytes, float] | None:
         """A generation's number, package and time; without a number the active one's."""

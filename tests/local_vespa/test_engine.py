@@ -5,12 +5,15 @@ import datetime
 import os
 import threading
 
+import orjson
 import pytest
 from engine_helpers import THINGS, package_files, zipped
 
+from local_vespa.deploy_api import DeployApi
 from local_vespa.documents import Operation, read_put, read_update
 from local_vespa.engine import Engine
 from local_vespa.errors import DeployError, DocumentError, StorageFull
+from local_vespa.http import Request
 from local_vespa.selection import parse_selection
 
 
@@ -205,6 +208,46 @@ def test_a_full_disk_refuses_with_507_and_recovers(engine, tmp_path):
     again = Engine(tmp_path)
     assert {n for n in range(40) if again.get(f"id:shop:thing::big{n}")} == set(range(1, 40)) - set(refused)
     again.close()
+
+
+def test_a_full_disk_refuses_a_deployment_with_507_and_nothing_of_it_is_done(engine):
+    api, writer, before = DeployApi(engine, 8080), engine.store.writer, engine.application.generation
+    assert write(engine, put(engine, "kept", {"title": "kept", "colour": "red"})) == [None]
+
+    def deploy(package):
+        path = "/application/v2/tenant/default/prepareandactivate"
+        response = api.handle(Request("POST", path, {}, {"content-type": "application/zip"}, package, "localhost:8080"))
+        return response.status, orjson.loads(response.body)
+
+    large = zipped(package_files() | {"models/large.bin": os.urandom(400_000)})
+    writer.execute(f"PRAGMA max_page_count={writer.execute('PRAGMA page_count').fetchone()[0] + 20}")
+    status, answer = deploy(large)
+    assert status == 507 and answer["error-code"] == "OUT_OF_CAPACITY"
+    assert engine.application.generation == before and not writer.in_transaction
+    assert write(engine, put(engine, "small", {"title": "small"})) == [None]
+    writer.execute("PRAGMA max_page_count=1000000")
+    assert deploy(large)[0] == 200
+    # full only when the prepared package becomes active: the documents are to lose a field, and do not
+    files = package_files()
+    colour = b"field colour type string { indexing: attribute | summary }"
+    files["schemas/thing.sd"] = files["schemas/thing.sd"].replace(colour, b"")
+    session = engine.prepare(zipped(files))
+    activate = engine.store.activate
+
+    def fails(generation):
+        activate(generation)
+        writer.execute("PRAGMA max_page_count=1")
+        engine.store.put("id:shop:thing::filler", "thing", b"x" * 1_000_000, b"")
+
+    engine.store.activate = fails
+    with pytest.raises(StorageFull):
+        engine.activate(session)
+    engine.store.activate = activate
+    writer.execute("PRAGMA max_page_count=1000000")
+    assert "colour" in engine.application.schemas["thing"].fields and not writer.in_transaction
+    assert engine.get("id:shop:thing::kept") == {"title": "kept", "colour": "red"}
+    assert engine.activate(session).generation == session
+    assert engine.get("id:shop:thing::kept") == {"title": "kept"}
 
 
 def test_readers_see_whole_documents(engine):
