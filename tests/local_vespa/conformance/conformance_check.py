@@ -199,8 +199,11 @@ def problems(url: str, models: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: conformance_check.py URL MODELS")
     found = problems(sys.argv[1].rstrip("/"), Path(sys.argv[2]))
     for name, problem in found.items():
         print(f"{name}: {problem}")
     print(f"{len(CASES.read_text().splitlines()) - len(found)} passed, {len(found)} failed")
+    sys.exit(bool(found))
     sys.exit(bool(found))
