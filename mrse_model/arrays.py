@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.contract import Catalogue
-from mrse_model.data.example_files import KINDS
+from mrse_model.data.example_files import KINDS, PSEUDO
 from mrse_model.texts import item_text, token_matrix
 
 BLOCK = 4096  # examples read together
@@ -139,26 +139,24 @@ def build_examples(
     there, part = out.exists(), out.with_suffix(".part")
     with open(os.devnull if there else part, "wb") as file:
         for shard in shards:
-            for batch in pq.ParquetFile(shard).iter_batches(8192):
-                rows = batch.to_pydict()
-                records = np.zeros(batch.num_rows, example_type(length))
-                records["items"] = -1
-                for i, text in enumerate(rows["query"]):
-                    query = number.setdefault(text, len(number))
+            for rows in pq.ParquetFile(shard).iter_batches(8192):
+                records = np.zeros(rows.num_rows, example_type(length))
+                records["item"], records["kind"] = rows["item"].to_numpy(), rows["kind"].to_numpy()
+                for i, (text, item) in enumerate(zip(rows["query"].to_pylist(), rows["item"].to_pylist(), strict=True)):
+                    query = records["query"][i] = number.setdefault(text, len(number))
                     if query == len(known):
                         known.append(set())
-                        hard.append(set())
-                    known[query].add(rows["item"][i])
-                    known[query].update(rows["known"][i] or ())
-                    hard[query].update(rows["hard"][i] or ())
-                    records["query"][i] = query
-                    items = rows["history_items"][i]
-                    if items:
-                        n = min(len(items), length)
-                        records["items"][i, :n] = items[:n]
-                        ages, kinds = rows["history_age"][i][:n], rows["history_kind"][i][:n]
-                        records["weight"][i, :n] = history_weight(np.array(kinds), np.array(ages, np.float32), train)
-                records["item"], records["kind"] = rows["item"], rows["kind"]
+                        hard.append(set(rows["hard"][i].as_py() or ()))
+                    if not known[query] or records["kind"][i] == PSEUDO:  # else every example of a query has the same
+                        known[query].update(rows["known"][i].as_py() or ())
+                    known[query].add(item)
+                sizes = rows["history_items"].value_lengths().fill_null(0).to_numpy()
+                place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+                kept = place < length
+                at = np.repeat(np.arange(len(sizes)), sizes)[kept], place[kept]
+                items, kinds, ages = (rows[f"history_{n}"].flatten().to_numpy()[kept] for n in ("items", "kind", "age"))
+                records["items"] = -1
+                records["items"][at], records["weight"][at] = items, history_weight(kinds, ages, train)
                 file.write(records.tobytes())
     if not there:
         part.replace(out)
