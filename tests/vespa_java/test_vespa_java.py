@@ -131,6 +131,12 @@ def test_embedder_options(judged: Judged, name: str) -> None:
     assert runtime["intraOpThreads"] == 1
 
 
+def test_int8_has_a_second_embedder_for_whole_numbers(judged: Judged) -> None:
+    embedders = judged.answer["config"]["int8"]["HuggingFaceEmbedderConfig"].values()
+    assert {e["transformerOutput"]: e["normalize"] for e in embedders} == {"embedding": True, "embedding_int8": False}
+    assert {e["poolingStrategy"] for e in embedders} == {"none"}
+
+
 def test_filter_strategy(judged: Judged) -> None:
     config = judged.answer["config"]["default"]["RankProfilesConfig"]["items/search/cluster.items/item"]
     for profile in config["rankprofile"]:
