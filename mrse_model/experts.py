@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrse_model.config import ModelConfig
-from mrse_model.packing import Packed
+from mrse_model.packing import Dropout, Packed
 
 
 def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dims), nn.LayerNorm(dims)
         self.qkv, self.out = nn.Linear(dims, 3 * dims), nn.Linear(dims, dims)
         self.up, self.down = nn.Linear(dims, 4 * dims), nn.Linear(4 * dims, dims)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
         """x [..., d]; mix: [..., 3 d] → [..., d] is `attend`, told which tokens are of one text."""
@@ -88,7 +88,7 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.attention = TokenAttention(width)
         self.out = nn.Linear(width, config.dims)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask int64 [b, t] → [b, d]."""

@@ -11,7 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class Dropout(nn.Dropout):
+    """Dropout whose masks cost a third on a CPU: eight of them from each random number. p is taken to 1/256."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p or x.device.type != "cpu":
+            return super().forward(x)
+        low = round(256 * self.p)
+        drawn = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= low
+        return x * (kept * (256 / (256 - low)))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 
 from mrse_model.config import ModelConfig
 from mrse_model.experts import TextEncoder
-from mrse_model.packing import Packed
+from mrse_model.packing import Dropout, Packed
 
 
 @pytest.fixture
@@ -45,3 +45,18 @@ def test_packed_and_padded_agree_to_rounding_with_their_gradients(batch: tuple[t
     for name, one, other in zip(parameters, ours, theirs, strict=True):
         assert torch.allclose(one, other, atol=1e-5 * float(other.abs().max().clamp_min(1))), name
     assert all(float(one.abs().max()) > 0 for one in ours)
+
+
+def test_dropout_keeps_its_share_and_the_mean_and_nothing_is_dropped_alike() -> None:
+    torch.manual_seed(0)
+    dropout = Dropout(0.1)
+    rows = dropout(torch.ones(1003, 301))
+    assert float((rows == 0).float().mean()) == pytest.approx(0.1, abs=0.005)
+    assert float(rows.mean()) == pytest.approx(1, abs=0.005)
+    by_byte = (rows == 0).flatten()[: 8 * 37_000].view(-1, 8).float().mean(0)
+    assert float((by_byte - 0.1).abs().max()) < 0.01, "every byte of the random numbers is used alike"
+    x = torch.ones(4, 4, requires_grad=True)
+    found = dropout(x)
+    found.sum().backward()
+    assert torch.equal(x.grad, found)
+    assert torch.equal(dropout.eval()(x), x)
