@@ -17,8 +17,11 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 ROOT = "/document/v1/shop/thing/docid/"
 PREPARE = "/application/v2/tenant/default/session"
 
+FIELDS = ["title", "colour", "labels", "marks", "price", "stock", "sold", "added", "vector", "parts", "default"]
 WHERES = [
     "true",
+    "colour contains ({maxEditDistance: 1, prefixLength: 1}fuzzy('rad')) or sddocname contains 'thing'",
+    "stock in (@words) or labels in ('sale', @words)",
     "title contains 'dress' and !(colour contains 'red')",
     "title contains phrase('red', 'summer', 'dress') or title contains near('red', 'dress')",
     "title contains ({distance: 3}onear('red', 'dress')) or colour contains ({prefix: true}'re')",
@@ -116,6 +119,9 @@ def _text(r: random.Random, text: str) -> str:
     """A text with a part removed, doubled, moved, or something hostile in it."""
     at, to = sorted((r.randint(0, len(text)), r.randint(0, len(text))))
     part = text[at:to]
+    fields = [name for name in FIELDS if name in text]
+    if fields and r.random() < 0.25:  # what fits one type meets another
+        return text.replace(r.choice(fields), r.choice(FIELDS))
     match r.randrange(6):
         case 0:
             return text[:at] + text[to:]
