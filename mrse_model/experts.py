@@ -12,14 +12,13 @@ b = batch, t = tokens, h = history length, d = dims.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrse_model.config import ModelConfig
-from mrse_model.packing import Dropout, Packed
+from mrse_model.packing import Dense, Dropout, Packed
 
 
 def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -35,13 +34,13 @@ class Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(dims), nn.LayerNorm(dims)
-        self.qkv, self.out = nn.Linear(dims, 3 * dims), nn.Linear(dims, dims)
-        self.up, self.down = nn.Linear(dims, 4 * dims), nn.Linear(4 * dims, dims)
+        self.qkv, self.out = Dense(dims, 3 * dims), Dense(dims, dims)
+        self.up, self.down = Dense(dims, 4 * dims), Dense(4 * dims, dims)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
-        """x [..., d]; mix: [..., 3 d] → [..., d] is `attend`, told which tokens are of one text."""
-        x = x + self.dropout(self.out(mix(self.qkv(self.norm1(x)))))
+    def forward(self, x: Tensor, mix: Callable[[Callable[..., Tensor], Tensor], Tensor]) -> Tensor:
+        """x [..., d]. mix(attend, qkv): [..., 3 d] → [..., d], calls `attend` with the tokens of one text together."""
+        x = x + self.dropout(self.out(mix(self.attend, self.qkv(self.norm1(x)))))
         return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
 
     def attend(self, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -103,7 +102,7 @@ class TextEncoder(nn.Module):
         """
         x = self.dropout(self.embed(texts.ids) + self.position(texts.places))
         for block in self.blocks:
-            x = block(x, partial(texts.each, apply=block.attend))
+            x = block(x, lambda attend, qkv: texts.each(qkv, attend))
         x, last = self.norm(x), self.attention
         keys, bias = x @ (last.key.weight.T @ last.query.weight), x @ (last.key.weight.T @ last.query.bias)
         means, attended = [], []
@@ -119,7 +118,7 @@ class TextEncoder(nn.Module):
         bias = padding_bias(mask)
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, partial(block.attend, bias=bias.unsqueeze(1)))
+            x = block(x, lambda attend, qkv: attend(qkv, bias.unsqueeze(1)))
         x = self.norm(x)
         x = x + self.attention(x, x, bias)
         return self.out(masked_mean(x, mask.float()))

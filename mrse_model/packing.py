@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -24,6 +25,20 @@ class Dropout(nn.Dropout):
         drawn = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= low
         return x * (kept * (256 / (256 - low)))
+
+
+class Dense(nn.Linear):
+    """A layer that multiplies in bfloat16 when it is trained with `low_precision`; weights and results are float32.
+
+    autocast on a CPU takes attention and GELU along, which are slow in bfloat16 there (dev/LOG.md).
+    """
+
+    low_precision = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.low_precision and self.training):
+            return super().forward(x)
+        return F.linear(x.bfloat16(), self.weight.bfloat16(), self.bias.bfloat16()).float()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 
 from mrse_model.config import ModelConfig
 from mrse_model.experts import TextEncoder
-from mrse_model.packing import Dropout, Packed
+from mrse_model.packing import Dense, Dropout, Packed
 
 
 @pytest.fixture
@@ -60,3 +60,19 @@ def test_dropout_keeps_its_share_and_the_mean_and_nothing_is_dropped_alike() -> 
     found.sum().backward()
     assert torch.equal(x.grad, found)
     assert torch.equal(dropout.eval()(x), x)
+
+
+def test_a_dense_layer_in_low_precision_is_near_the_exact_one_and_only_in_training() -> None:
+    torch.manual_seed(0)
+    layer, x = Dense(64, 32), torch.randn(100, 64, requires_grad=True)
+    exact = layer(x)
+    gradient = torch.autograd.grad(exact.square().sum(), [x, layer.weight, layer.bias])
+    layer.low_precision = True
+    near = layer(x)
+    assert near.dtype == torch.float32 and not torch.equal(near, exact)
+    assert torch.allclose(near, exact, atol=0.02)
+    for low, high in zip(
+        torch.autograd.grad(near.square().sum(), [x, layer.weight, layer.bias]), gradient, strict=True
+    ):
+        assert low.dtype == torch.float32 and float((low - high).norm() / high.norm()) < 0.02
+    assert torch.equal(layer.eval()(x), exact)

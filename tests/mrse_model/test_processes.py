@@ -43,7 +43,7 @@ def free_port() -> str:
 
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     write_sample(tmp_path / "sample", items=240, users=30, searches=300)
-    path = settings(tmp_path / "settings.toml", modality_dropout=0.0)
+    path = settings(tmp_path / "settings.toml", modality_dropout=0.0, bf16="off")
     config = read_config(path)
     odd = replace(config.train.ft_att, batch=63, extra_negatives=8)  # a batch that two cannot halve
     write_config(
