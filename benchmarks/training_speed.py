@@ -4,7 +4,8 @@ Ran against: sentence-transformers on the same machine, in the same process, in 
 size (2 layers, 128-d, the same vocabulary) on the same query-item pairs with the same batch size and in-batch negatives
 alone, with the same number of threads; MRSE has a tower each for queries and items, sentence-transformers one model for
 both. A round times the same number of steps of each, set-up included; on a machine that others use, `--clock cpu`
-counts the processors' seconds instead of the wall's. With `--bars` it ends in lines
+counts the processors' seconds instead of the wall's. Each trains in its defaults' precision: theirs float32, MRSE
+bfloat16 in the dense layers where the processor has it (`--bf16 off`: float32 too). With `--bars` it ends in lines
 `bar NAME VALUE TARGET ok|short` and exits with 1 if one is short.
 
     pip install "sentence-transformers[train]"
@@ -130,6 +131,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="of both; 0: torch's choice")
+    parser.add_argument("--bf16", choices=("auto", "on", "off"), default="auto", help="of MRSE")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--bars", action="store_true")
     args = parser.parse_args()
@@ -142,12 +144,13 @@ def main() -> int:
     torch.set_num_threads(args.threads or torch.get_num_threads())
     print(f"against sentence-transformers {sentence_transformers.__version__}, torch {torch.__version__}, "
           f"{torch.get_num_threads()} threads, batch {args.batch}, {args.steps} steps a round, "
-          f"{args.clock} clock")  # fmt: skip
+          f"{args.clock} clock, MRSE's bf16 {args.bf16}")  # fmt: skip
     ratios = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = args.data or sample_data(folder / "sample")
         config, tokenizer, corpus, catalogue = prepare(data, folder, args.batch, args.steps)
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, bf16=args.bf16))
         pairs = text_pairs(corpus.examples, corpus.queries, catalogue, args.batch * args.steps)
         total = args.batch * args.steps
         for number in range(args.rounds):
