@@ -33,7 +33,7 @@ class ModelConfig:
     image_dims: int = 0  # of the frozen encoder's features; 0: no pictures. Training fills it in
     history_length: int = 20
     item_history_queries: int = 8
-    dssm_hidden: int = 512
+    dssm_hidden: int = 256
     dropout: float = 0.1
     experts: tuple[str, ...] = ("vbert", "light_bert", "ft_att", "history")  # an absent one is zeros (ablation)
     use_images: bool = True
@@ -50,6 +50,7 @@ class LossConfig:
     alpha: float = 1.0
     beta: float = 30.0
     gamma: float = 1.0  # of the personal term: not in the paper, see losses.personal
+    hard_in_softmax: bool = True  # the hard negatives of a batch are negatives of MNSCE, too; the paper has them apart
     log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
 
 
@@ -70,11 +71,15 @@ class TrainConfig:
     """How the model is trained. Probabilities are per example and only while training."""
 
     seed: int = 1
-    adaptor: StageConfig = field(default_factory=lambda: StageConfig(epochs=2.0, batch=256, extra_negatives=0))
-    vbert: StageConfig = field(default_factory=StageConfig)
-    light_bert: StageConfig = field(default_factory=StageConfig)
-    ft_att: StageConfig = field(default_factory=lambda: StageConfig(batch=1024, extra_negatives=1024))
-    dssm: StageConfig = field(default_factory=lambda: StageConfig(epochs=8.0, batch=1024, extra_negatives=2048))
+    adaptor: StageConfig = field(
+        default_factory=lambda: StageConfig(epochs=20.0, batch=512, lr=2e-3, extra_negatives=0)
+    )
+    vbert: StageConfig = field(default_factory=lambda: StageConfig(epochs=2.0, extra_negatives=64))
+    light_bert: StageConfig = field(default_factory=lambda: StageConfig(epochs=2.0, extra_negatives=128))
+    ft_att: StageConfig = field(default_factory=lambda: StageConfig(epochs=8.0, batch=1024, extra_negatives=512))
+    dssm: StageConfig = field(
+        default_factory=lambda: StageConfig(epochs=10.0, batch=1024, lr=2e-3, extra_negatives=512)
+    )
     modality_dropout: float = 0.1  # an expert's picture or history goes missing
     history_dropout: float = 0.3  # the person is unknown: the query alone must do
     evaluate_every: int = 200  # steps
@@ -101,7 +106,7 @@ def preset(name: str) -> Config:
     if name == "tiny":
         stage = StageConfig(epochs=1.5, batch=128, extra_negatives=64, lr=2e-3)
         return Config(
-            model=ModelConfig(vocab_size=2000, bert_heads=2, bert_dims=64, ngram_dims=64, dssm_hidden=256),
+            model=ModelConfig(vocab_size=2000, bert_heads=2, bert_dims=64, ngram_dims=64, dssm_hidden=128),
             train=TrainConfig(
                 adaptor=replace(stage, epochs=3.0, extra_negatives=0),
                 vbert=stage,

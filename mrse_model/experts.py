@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from mrse_model.packing import Dense, Dropout, Packed
 def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
     """values [..., n, d] averaged with weight [..., n] ≥ 0 to [..., d]; zeros where all weights are 0."""
     total = weight.sum(-1, keepdim=True)
-    return (values * weight.unsqueeze(-1)).sum(-2) / total.clamp_min(1e-6)
+    return (weight.unsqueeze(-2) @ values).squeeze(-2) / total.clamp_min(1e-6)
 
 
 class Block(nn.Module):
@@ -55,13 +56,29 @@ class TokenAttention(nn.Module):
 
     def __init__(self, dims: int) -> None:
         super().__init__()
-        self.query, self.key, self.value = (nn.Linear(dims, dims) for _ in range(3))
+        self.query, self.value = nn.Linear(dims, dims), nn.Linear(dims, dims)
+        self.key = nn.Linear(dims, dims, bias=False)  # softmax over the tokens would not see one
         self.scale = dims**-0.5
 
     def forward(self, query: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
         """query [b, q, d], tokens [b, t, d], bias [b, 1, t] → [b, q, d]."""
         scores = self.query(query) @ self.key(tokens).transpose(1, 2) * self.scale + bias
         return scores.softmax(-1) @ self.value(tokens)
+
+    def pooled(self, query: Tensor, tokens: Tensor, bias: Tensor, project: nn.Linear | None = None) -> Tensor:
+        """The same for one query a row: query [b, d], tokens [b, t, d], bias [b, t] → [b, d].
+
+        The layers are applied to the query and to the pooled token, never to each token: with one query both orders are
+        equal (what a bias of `project` adds to the keys is the same for every token, which softmax does not see), and
+        this one costs next to nothing. `project` stands before the key and the value: tokens are then what it takes,
+        [b, t, its input].
+        """
+        asked = self.query(query) @ self.key.weight * self.scale
+        if project is not None:
+            asked = asked @ project.weight
+        weight = ((tokens @ asked.unsqueeze(-1)).squeeze(-1) + bias).softmax(-1)
+        found = (weight.unsqueeze(1) @ tokens).squeeze(1)
+        return self.value(found if project is None else project(found))
 
 
 def padding_bias(mask: Tensor) -> Tensor:
@@ -125,18 +142,36 @@ class TextEncoder(nn.Module):
 
 
 class Adaptor(nn.Module):
-    """Frozen image features to the shared image space: two dense layers (paper §VBert). Output has unit norm."""
+    """Frozen image features to the shared image space: two dense layers (paper §VBert). Output has unit norm.
+
+    `start` measures the features: encoders' channels differ in scale by orders of magnitude, and those that hardly vary
+    would hardly be learned.
+    """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(config.image_dims, elementwise_affine=False)
+        self.register_buffer("mean", torch.zeros(config.image_dims))
+        self.register_buffer("scale", torch.ones(config.image_dims))
         self.layers = nn.Sequential(
             nn.Linear(config.image_dims, 4 * config.dims), nn.GELU(), nn.Linear(4 * config.dims, config.dims)
         )
 
+    @torch.no_grad()
+    def start(self, features: np.ndarray) -> None:
+        """Takes mean and spread of the catalogue's features, float32 [n, F] without NaN rows."""
+        self.mean.copy_(torch.from_numpy(features.mean(0)))
+        self.scale.copy_(torch.from_numpy(features.std(0) + 1e-3))
+
+    def standard(self, features: Tensor) -> Tensor:
+        """[b, F] → [b, F] with mean 0 and spread 1 over the catalogue, far values cut off."""
+        return ((features - self.mean) / self.scale).clamp(-8, 8)
+
     def forward(self, features: Tensor) -> Tensor:
         """[b, F] → [b, d], unit norm."""
-        return F.normalize(self.layers(self.norm(features)), dim=-1)
+        return F.normalize(self.layers(self.standard(features)), dim=-1)
 
 
 class VBertHead(nn.Module):
@@ -150,27 +185,31 @@ class VBertHead(nn.Module):
         self.absent = nn.Parameter(torch.zeros(dims))
         self.layers = nn.Sequential(nn.Linear(2 * dims, 2 * dims), nn.GELU(), nn.Linear(2 * dims, dims))
 
-    def forward(self, text: Tensor, image: Tensor, present: Tensor) -> Tensor:
+    def forward(self, text: Tensor, image: Tensor, present: Tensor, detail: Tensor | None = None) -> Tensor:
         """text, image [b, d], present [b, 1] of 0 or 1 → [b, d]. The text passes beside the layers: they learn a
-        correction.
+        correction. detail [b, d] is what the tower adds to the picture of its own.
         """
-        image = image * present * image.shape[-1] ** 0.5 + self.absent * (1 - present)
+        image = image * image.shape[-1] ** 0.5
+        image = (image if detail is None else image + detail) * present + self.absent * (1 - present)
         return text + self.layers(torch.cat([text, image], -1))
 
 
 class NGrams(nn.Module):
-    """The frozen FastText table of the vocabulary and its projection to `dims`, shared by the towers (paper §FtAtt)."""
+    """The FastText table of the vocabulary and its projection to `dims`, shared by the towers (paper §FtAtt).
 
-    table: Tensor
+    `start` fills the table with FastText's vectors; FtAtt's stage tunes those of the pieces that it meets.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.register_buffer("table", torch.zeros(config.vocab_size, config.ngram_dims))
+        self.table = nn.Embedding(config.vocab_size, config.ngram_dims)
+        nn.init.zeros_(self.table.weight)
         self.project = nn.Linear(config.ngram_dims, config.dims)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """ids [..., t] → [..., t, d]. CLS, SEP and padding have zero vectors in the table: their weight must be 0."""
-        return self.project(F.embedding(ids, self.table))
+    @torch.no_grad()
+    def start(self, table: np.ndarray) -> None:
+        """Takes FastText's vectors, float32 [vocabulary, ngram_dims]."""
+        self.table.weight.copy_(torch.from_numpy(table))
 
     @staticmethod
     def weight(ids: Tensor, mask: Tensor) -> Tensor:
@@ -179,25 +218,33 @@ class NGrams(nn.Module):
 
     def mean(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The text's mean n-gram vector [..., d]: the query tower's FtAtt, and an item's text feature."""
-        return masked_mean(self(ids), self.weight(ids, mask))
+        return self.projected_mean(self.table(ids), self.weight(ids, mask))
+
+    def projected_mean(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        """tokens [..., t, ngram_dims], weight [..., t] → [..., d]; zeros where all weights are 0."""
+        present = (weight.sum(-1, keepdim=True) > 0).float()
+        return self.project(masked_mean(tokens, weight)) * present
 
 
 class FtAttItem(nn.Module):
-    """The item tower's FtAtt: dropout, then dot attention with the mean-pooled text as the query (paper, figure 3)."""
+    """The item tower's FtAtt: dropout, then dot attention with the mean-pooled text as the query (paper, figure 3).
+
+    What drops out are whole tokens: to draw a random number for each of their numbers would cost more than the rest.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
         self.attention = TokenAttention(config.dims)
         self.mix = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask [b, t] → [b, d]: the mean plus what attention adds to it."""
-        weight = ngrams.weight(ids, mask)
-        tokens = self.dropout(ngrams(ids))
-        mean = masked_mean(tokens, weight)
-        attended = self.attention(mean.unsqueeze(1), tokens, padding_bias(weight)).squeeze(1)
-        return mean + self.mix * attended
+        weight, tokens = ngrams.weight(ids, mask), ngrams.table(ids)
+        if self.training:
+            weight = weight * (torch.rand_like(weight) >= self.dropout)
+        mean = ngrams.projected_mean(tokens, weight)
+        return mean + self.mix * self.attention.pooled(mean, tokens, (weight - 1) * 1e4, ngrams.project)
 
 
 class HistoryExpert(nn.Module):
@@ -214,10 +261,9 @@ class HistoryExpert(nn.Module):
 
     def forward(self, text: Tensor, entries: Tensor, weight: Tensor) -> Tensor:
         """text [b, d], entries [b, h, d], weight [b, h] ≥ 0 → [b, d]."""
-        bias = torch.log(weight.clamp_min(1e-6)).unsqueeze(1)  # an entry counts in proportion to its weight
+        bias = torch.log(weight.clamp_min(1e-6))  # an entry counts in proportion to its weight
         present = (weight.sum(-1, keepdim=True) > 0).float()
-        attended = self.attention(text.unsqueeze(1), entries, bias).squeeze(1)
-        return attended * present + self.empty * (1 - present)
+        return self.attention.pooled(text, entries, bias) * present + self.empty * (1 - present)
 
 
 class ImageHistory(nn.Module):
@@ -225,7 +271,8 @@ class ImageHistory(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.query, self.image_key, self.text_key = (nn.Linear(config.dims, config.dims) for _ in range(3))
+        self.query = nn.Linear(config.dims, config.dims)
+        self.image_key, self.text_key = (nn.Linear(config.dims, config.dims, bias=False) for _ in range(2))
 
     def forward(self, text: Tensor, images: Tensor, texts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """text [b, d], images, texts [b, h, d], weight [b, h] → mean image [b, d] of unit norm or 0, present [b, 1].
@@ -234,9 +281,13 @@ class ImageHistory(nn.Module):
         stays in the image space that the adaptor made.
         """
         has = (images.square().sum(-1) > 0).float() * weight
-        key = self.image_key(images) + self.text_key(texts)
-        scores = self.query(text).unsqueeze(1) @ key.transpose(1, 2) * key.shape[-1] ** -0.5
-        scores = scores + torch.log(has.clamp_min(1e-6)).unsqueeze(1)
-        mean = (scores.softmax(-1) @ images).squeeze(1)
+        # The keys' layers are applied to the query, as in TokenAttention.pooled.
+        asked = self.query(text) * images.shape[-1] ** -0.5
+        by_image, by_text = (
+            (entries @ (asked @ key.weight).unsqueeze(-1)).squeeze(-1)
+            for entries, key in ((images, self.image_key), (texts, self.text_key))
+        )
+        weights = (by_image + by_text + torch.log(has.clamp_min(1e-6))).softmax(-1)
+        mean = (weights.unsqueeze(1) @ images).squeeze(1)
         present = (has.sum(-1, keepdim=True) > 0).float()
         return F.normalize(mean, dim=-1, eps=1e-6) * present, present

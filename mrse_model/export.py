@@ -108,7 +108,9 @@ class ItemTowerGraph(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         model = self.model
         image = model.image_embedding(image_feature, image_present)
-        embedding = model.item_embedding(input_ids, attention_mask, image, image_present, history_ids, history_mask)
+        embedding = model.item_embedding(
+            input_ids, attention_mask, image_feature, image, image_present, history_ids, history_mask
+        )
         return embedding, image, model.text_feature(input_ids, attention_mask)
 
 

@@ -84,8 +84,8 @@ def knock_outs(stages: Stages) -> dict[str, tuple[float, float]]:
     queries = model.query.fuse(stages.dev_texts, *stages.no_history(len(dev.tokens)))
 
     def score(picture: bool, led: bool) -> float:
-        texts, image, present, entries, weight = stages.item_inputs(dev.pool)
-        pool = model.item.fuse(texts, image * picture, present * picture, entries, weight * led)
+        texts, image, present, entries, weight, detail = stages.item_inputs(dev.pool)
+        pool = model.item.fuse(texts, image * picture, present * picture, entries, weight * led, detail)
         return pool_ndcg(dev, queries, pool)
 
     full = score(True, True)

@@ -70,6 +70,12 @@ class MRSE(nn.Module):
             return present * torch.zeros(1, self.config.model.dims, device=features.device)
         return self.adaptor(features) * present
 
+    def image_detail(self, features: Tensor) -> Tensor | None:
+        """Frozen image features [b, F] → [b, d], the item tower's own view of the picture; None without pictures."""
+        if self.adaptor is None or self.item.detail is None:
+            return None
+        return self.item.detail(self.adaptor.standard(features))
+
     def text_feature(self, ids: Tensor, mask: Tensor) -> Tensor:
         """An item's behaviour feature: its mean n-gram vector, unit norm. ids, mask [b, t] → [b, d]."""
         return F.normalize(self.ngrams.mean(ids, mask), dim=-1, eps=1e-6)
@@ -80,11 +86,21 @@ class MRSE(nn.Module):
         return entries, (mask.sum(-1) > 0).float()
 
     def item_embedding(
-        self, ids: Tensor, mask: Tensor, image: Tensor, present: Tensor, history_ids: Tensor, history_mask: Tensor
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        features: Tensor,
+        image: Tensor,
+        present: Tensor,
+        history_ids: Tensor,
+        history_mask: Tensor,
     ) -> Tensor:
-        """ids, mask [b, t ≤ 64]; image [b, d] (image_embedding's), present [b, 1]; history_* [b, 8, 16] → [b, d]."""
+        """ids, mask [b, t ≤ 64]; features [b, F], image [b, d] (image_embedding's), present [b, 1]; history_* [b, 8,
+        16] → [b, d].
+        """
         texts = self.item.texts(self.ngrams, ids, mask)
-        return self.item.fuse(texts, image, present, *self.led_by(history_ids, history_mask))
+        led = self.led_by(history_ids, history_mask)
+        return self.item.fuse(texts, image, present, *led, self.image_detail(features))
 
     # ---- numpy in, numpy out: the same signatures as mrse_model.serving.ExportedModel
 
@@ -131,12 +147,13 @@ class MRSE(nn.Module):
             if image_features is not None and size.image_dims:
                 raw = image_features[rows]
             present = torch.from_numpy((~np.isnan(raw[:, :1])).astype(np.float32))
-            image = self.image_embedding(torch.from_numpy(np.nan_to_num(raw)), present)
+            seen = torch.from_numpy(np.nan_to_num(raw))
+            image = self.image_embedding(seen, present)
             led = queries[rows] if queries is not None else [()] * len(some)
             led_ids, led_mask = map(
                 torch.from_numpy, led_by_tokens(self.tokenizer, led, size.item_history_queries, size.query_tokens)
             )
-            out.embedding[rows] = self.item_embedding(ids, mask, image, present, led_ids, led_mask).numpy()
+            out.embedding[rows] = self.item_embedding(ids, mask, seen, image, present, led_ids, led_mask).numpy()
             out.image_embedding[rows] = np.where(present.numpy() > 0, image.numpy(), np.nan)
             out.text_feature[rows] = self.text_feature(ids, mask).numpy()
         return out

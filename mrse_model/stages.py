@@ -21,8 +21,10 @@ from mrse_model.fit import Losses, Outcome, Run, fit
 from mrse_model.losses import hnst, log_q, mnsce, personal
 from mrse_model.model import MRSE
 from mrse_model.texts import CLS, SEP
+from mrse_model.towers import FT
 
-OTHERS = 4  # other people's clicks for the same words, per example with a history (losses.personal)
+MEASURED = 20_000  # pictures by which the features' mean and spread are measured
+OTHERS = 2  # other people's clicks for the same words, per example with a history (losses.personal)
 
 
 @dataclass
@@ -47,8 +49,8 @@ class Stages:
 
     The model moves to the processes' device. What is cached stays in main memory, and a step's rows of it move.
 
-    images [N, d] with zero rows, has_image [N, 1]; text_features [N, d]; item_texts [N, 3, d], query_texts [Q + 1, 3,
-    d] (its last row is the blank query).
+    images [N, d] with zero rows, has_image [N, 1]; text_features [N, d]; led_entries [Q + 1, d]; item_texts [N, 3, d],
+    query_texts [Q + 1, 3, d]. The last of the queries is the blank one.
     """
 
     def __init__(self, run: Run, model: MRSE, corpus: Corpus) -> None:
@@ -60,7 +62,11 @@ class Stages:
             self.has_image = torch.from_numpy((~np.isnan(corpus.features[:, :1])).astype(np.float32))
         self.images = torch.zeros(self.items, self.config.model.dims)
         self.text_features = torch.zeros(self.items, self.config.model.dims)
-        self.item_texts = self.query_texts = self.led_entries = self.dev_texts = torch.zeros(0)
+        self.item_texts = self.query_texts = self.dev_texts = torch.zeros(0)
+        blank = np.zeros((1, self.config.model.query_tokens), np.int64)
+        blank[0, :2] = CLS, SEP
+        self.query_tokens = np.concatenate([corpus.queries.tokens, blank])
+        self.led_entries = torch.zeros(len(self.query_tokens), self.config.model.dims)
         self.led = np.zeros((0, 0), np.int32)
         self.log_q_counts = torch.from_numpy(corpus.counts.astype(np.float32))
 
@@ -69,10 +75,11 @@ class Stages:
     def adaptor(self) -> Outcome | None:
         """Image adaptor: in-batch softmax over pairs of items that share a query (paper §VBert), then frozen."""
         model, stage = self.model, self.config.train.adaptor
-        if model.adaptor is None or not bool(self.has_image.any()):
-            return None
         features = self.corpus.features
-        assert features is not None
+        if model.adaptor is None or features is None or not bool(self.has_image.any()):
+            return None
+        some = np.random.default_rng(self.config.train.seed).permutation(np.flatnonzero(self.has_image[:, 0].numpy()))
+        model.adaptor.start(features[np.sort(some[:MEASURED])])
         known, has = self.corpus.queries.known, self.has_image.numpy()[:, 0] > 0
         pairs = self._image_pairs(known, has)
         if len(pairs) < stage.batch // 4:
@@ -117,7 +124,14 @@ class Stages:
 
     def _adapt(self, rows: np.ndarray) -> Tensor:
         assert self.model.adaptor is not None and self.corpus.features is not None
-        return self.model.adaptor(self._put(np.nan_to_num(self.corpus.features[rows])))
+        return self.model.adaptor(self._features(rows))
+
+    def _features(self, rows: np.ndarray) -> Tensor:
+        assert self.corpus.features is not None
+        return self._put(np.nan_to_num(self.corpus.features[rows]))
+
+    def _detail(self, rows: np.ndarray) -> Tensor | None:
+        return None if self.corpus.features is None else self.model.image_detail(self._features(rows))
 
     def ft_att(self) -> Outcome:
         """FtAtt and the shared n-gram projection: MNSCE. Item text features are computed from it afterwards."""
@@ -129,9 +143,7 @@ class Stages:
             lambda ids, mask: model.query.ft_att(model.ngrams, ids, mask),
             lambda ids, mask, rows: model.item.ft_att(model.ngrams, ids, mask),
         )
-        with torch.no_grad():
-            for rows, ids, mask in self._item_blocks():
-                self.text_features[rows] = model.text_feature(ids, mask).cpu()
+        self.refresh_ngrams()
         return outcome
 
     def light_bert(self) -> Outcome:
@@ -157,14 +169,16 @@ class Stages:
 
         def item_vector(ids: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
             present, image = self.has_image[rows].to(self.device), self.images[rows].to(self.device)
-            if item.training:
+            if item.vbert.training:
                 present = present * (torch.rand_like(present) > train.modality_dropout)
-            return item.vbert(item.vbert_text(ids, mask), image * present, present)
+            return item.vbert(item.vbert_text(ids, mask), image, present, self._detail(rows))
 
         parts = {
             "query_text": query.vbert_text, "query_head": query.vbert, "query_images": query.image_history,
             "item_text": item.vbert_text, "item_head": item.vbert,
         }  # fmt: skip
+        if item.detail is not None:
+            parts["item_detail"] = item.detail
 
         def query_of(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             past = self.histories(batch, rng)
@@ -249,17 +263,22 @@ class Stages:
         found = vectors(np.concatenate(rows)).split([len(r) for r in rows])
         total = torch.zeros((), device=self.device)
         out: Losses = {}
-        if settings.alpha:
-            columns = np.concatenate([positive, extra])
-            mask = self._put(not_negatives(batch["query"], columns, known))
+        if settings.alpha or not hybrid:
+            # Hard negatives are encoded anyway, so all of the batch's stand in every query's softmax; not with logQ,
+            # which needs to know how often an item is drawn.
+            drawn = len(rows) if settings.hard_in_softmax and not settings.log_q else 2
+            columns = np.concatenate(rows[:drawn])
+            mask = not_negatives(batch["query"], columns, known)
+            if hard is not None and drawn == len(rows):
+                mask[:, len(positive) + len(extra) :] |= hard < 0  # none: the row stands for item 0
             correction = None
             if settings.log_q:
                 correction = log_q(
                     self.log_q_counts[columns].clamp_min(0.5), float(self.log_q_counts.sum()),
                     self.items, len(positive), len(extra),
                 ).to(self.device)  # fmt: skip
-            cross = mnsce(query, found[0], found[1], mask, settings.temperature, correction).mean()
-            total, out["mnsce"] = total + settings.alpha * cross, cross
+            cross = mnsce(query, found[0], torch.cat(found[1:drawn]), self._put(mask), settings.temperature, correction)
+            total, out["mnsce"] = total + (settings.alpha if hybrid else 1) * cross.mean(), cross.mean()
         if hard is not None:
             has = self._put((hard >= 0).astype(np.float32))
             triplet = hnst(query, found[0], found[2], has, settings.margin).sum() / has.sum().clamp_min(1)
@@ -271,66 +290,98 @@ class Stages:
 
     @torch.no_grad()
     def freeze_texts(self) -> None:
-        """Computes every item's and every query's three text vectors once, and the queries that led to each item."""
+        """Computes both BERTs' vectors of every item, query and dev query once, and lists what led to each item."""
         model, size = self.model, self.config.model
         model.eval()
         self.item_texts = torch.zeros(self.items, 3, size.dims)
         for rows, ids, mask in self._item_blocks(512):
-            self.item_texts[rows] = model.item.texts(model.ngrams, ids, mask).cpu()
-        blank = np.zeros((1, size.query_tokens), np.int64)
-        blank[0, :2] = CLS, SEP
-        tokens = np.concatenate([self.corpus.queries.tokens, blank])
-        self.query_texts = torch.zeros(len(tokens), 3, size.dims)
-        entries = torch.zeros(len(tokens), size.dims)
-        for start in range(0, len(tokens), 1024):
-            ids = self._put(tokens[start : start + 1024])
-            mask = (ids != 0).long()
-            self.query_texts[start : start + 1024] = model.query.texts(model.ngrams, ids, mask).cpu()
-            entries[start : start + 1024] = F.normalize(model.ngrams.mean(ids, mask), dim=-1, eps=1e-6).cpu()
-        self.led_entries = entries
+            self.item_texts[rows, :FT] = model.item.berts(ids, mask).cpu()
+        self.query_texts = torch.zeros(len(self.query_tokens), 3, size.dims)
+        for rows in self._query_blocks():
+            self.query_texts[rows, :FT] = model.query.berts(*self._query_tokens(rows)).cpu()
+        ids = self._put(self.corpus.dev.tokens)
+        self.dev_texts = model.query.texts(model.ngrams, ids, (ids != 0).long())
         led = np.full((self.items, size.item_history_queries), -1, np.int32)
         for row in range(len(self.corpus.led_by)):
             some = self.corpus.led_by[row][: size.item_history_queries]
             led[row, : len(some)] = some
         self.led = led
 
+    @torch.no_grad()
+    def refresh_ngrams(self) -> None:
+        """Computes again what is cached of the n-grams, which go on learning in stage 2: the items' text features and
+        the queries that led to items (entries of histories), and the FtAtt of what is cached for the fusion.
+        """
+        model = self.model
+        model.eval()
+        for rows, ids, mask in self._item_blocks():
+            self.text_features[rows] = model.text_feature(ids, mask).cpu()
+            if len(self.item_texts):
+                self.item_texts[rows, FT] = model.item.ft_att(model.ngrams, ids, mask).cpu()
+        for rows in self._query_blocks():
+            found = model.query.ft_att(model.ngrams, *self._query_tokens(rows)).cpu()
+            self.led_entries[rows] = F.normalize(found, dim=-1, eps=1e-6)
+            if len(self.query_texts):
+                self.query_texts[rows, FT] = found
+        if len(self.dev_texts):
+            ids = self._put(self.corpus.dev.tokens)
+            self.dev_texts[:, FT] = model.query.ft_att(model.ngrams, ids, (ids != 0).long())
+
     def dssm(self) -> Outcome:
-        """Fusion: history experts, VBert's heads and the DSSM on the frozen text vectors; the hybrid loss."""
+        """Fusion: history experts, VBert's heads, the n-grams and the DSSM, on the BERTs' frozen vectors; the hybrid
+        loss. The n-grams go on learning because they cost little and then see the pictures beside them.
+        """
         model, train = self.model, self.config.train
         stage, query, item = train.dssm, model.query, model.item
         parts = nn.ModuleDict({
             "query_history": query.history, "query_images": query.image_history, "query_head": query.vbert,
             "query_dssm": query.dssm, "item_history": item.history, "item_head": item.vbert, "item_dssm": item.dssm,
+            "ngrams": model.ngrams, "item_attention": item.attention,
         })  # fmt: skip
+        if item.detail is not None:
+            parts["item_detail"] = item.detail
+        stale = True  # whether what is cached of the n-grams is older than the last look
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
+            nonlocal stale
+            if stale:
+                self.refresh_ngrams()
+                parts.train()
+                stale = False
             blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
             rows = np.where(blank & (batch["weight"].sum(1) > 0), len(self.query_texts) - 1, batch["query"])
-            text, image, weight = self.histories(batch, rng)
-            texts = self.query_texts[rows].to(self.device)
-            found = self.shared(len(batch), lambda at: query.fuse(texts[at], text[at], image[at], weight[at]))
+            past = self.histories(batch, rng)
+            frozen = self.query_texts[rows, :FT].to(self.device)
+
+            def encode(at: Any) -> Tensor:
+                ngrams = query.ft_att(model.ngrams, *self._query_tokens(rows[at]))
+                return query.fuse(torch.cat([frozen[at], ngrams.unsqueeze(1)], 1), *(x[at] for x in past))
+
+            found = self.shared(len(batch), encode)
 
             def vectors(some: np.ndarray) -> Tensor:
                 return self._fuse_items(some, batch["query"], rng)
 
             hybrid = self._losses(batch, rng, stage, found, vectors, True)
-            return self._with_personal(hybrid, batch, rng, found, weight)
+            return self._with_personal(hybrid, batch, rng, found, past[2])
 
         def score() -> float:
+            nonlocal stale
+            self.refresh_ngrams()
+            stale = False
             dev = self.corpus.dev
             blocks = (dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096))
             pool = torch.cat([item.fuse(*self.item_inputs(rows)) for rows in blocks])
             return pool_ndcg(dev, query.fuse(self.dev_texts, *self.no_history(len(dev.tokens))), pool)
 
-        with torch.no_grad():
-            ids = self._put(self.corpus.dev.tokens)
-            self.dev_texts = query.texts(model.ngrams, ids, (ids != 0).long())
         examples = self.corpus.examples
-        return fit(
+        outcome = fit(
             self.run, "dssm", stage, parts,
             lambda epoch, skip: examples.batches(stage.batch, train.seed + 1, epoch, skip),
             examples.steps(stage.batch), losses, score,
         )  # fmt: skip
+        self.refresh_ngrams()
+        return outcome
 
     def _with_personal(
         self, losses: Losses, batch: np.ndarray, rng: np.random.Generator, query: Tensor, weight: Tensor
@@ -344,7 +395,7 @@ class Stages:
         others = self.corpus.queries.known.sample(asked, rng).reshape(len(rows), OTHERS)
         has = self._put(((others >= 0) & (others != some["item"][:, None])).astype(np.float32))
         both = np.concatenate([some["item"], np.maximum(others, 0).ravel()]).astype(np.int64)
-        items = self._fuse_items(both, some["query"], rng)
+        items = self._fuse_items(both, np.concatenate([some["query"], asked]), rng)
         apart = items[len(rows) :].view(len(rows), OTHERS, -1)
         value = personal(query[rows], items[: len(rows)], apart, has, self.config.loss.temperature).mean()
         return losses | {"loss": losses["loss"] + gamma * value, "personal": value}
@@ -353,7 +404,7 @@ class Stages:
 
     def item_inputs(
         self, rows: np.ndarray, own: np.ndarray | None = None, rng: np.random.Generator | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """What ItemTower.fuse takes for these items. With rng: in training, where pictures and histories go missing.
 
         own: the queries of the first len(own) items' own examples, which must not tell their history what to answer.
@@ -369,11 +420,21 @@ class Stages:
         weight = torch.from_numpy((led >= 0).astype(np.float32))
         found = self.item_texts[rows], self.images[rows] * present, present.float(), self.led_entries[led], weight
         texts, image, present, entries, weight = (x.to(self.device) for x in found)
-        return texts, image, present, entries, weight
+        return texts, image, present, entries, weight, self._detail(rows)
 
     def _fuse_items(self, rows: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Tensor:
-        inputs = self.item_inputs(rows, own, rng)
-        return self.shared(len(rows), lambda at: self.model.item.fuse(*(x[at] for x in inputs)))
+        """The items' vectors in training: the BERTs' from the cache, the n-grams' fresh."""
+        model, (texts, image, present, entries, weight, detail) = self.model, self.item_inputs(rows, own, rng)
+        lengths = (self.corpus.item_tokens[rows] != 0).sum(1)
+
+        def encode(at: Any) -> Tensor:
+            some = rows[at]
+            ngrams = by_length(lengths[at], lambda few: model.item.ft_att(model.ngrams, *self._item_tokens(some[few])))
+            fresh = torch.cat([texts[at, :FT], ngrams.unsqueeze(1)], 1)
+            seen = detail[at] if detail is not None else None
+            return model.item.fuse(fresh, image[at], present[at], entries[at], weight[at], seen)
+
+        return self.shared(len(rows), encode)
 
     def _put(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -384,12 +445,18 @@ class Stages:
         return ids, (ids != 0).long()
 
     def _item_blocks(self, size: int = 2048) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """All items, those of like length together: less padding."""
+        order = np.argsort((self.corpus.item_tokens != 0).sum(1), kind="stable")
         for start in range(0, self.items, size):
-            rows = np.arange(start, min(start + size, self.items))
+            rows = order[start : start + size]
             yield rows, *self._item_tokens(rows)
 
+    def _query_blocks(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self.query_tokens), 1024):
+            yield np.arange(start, min(start + 1024, len(self.query_tokens)))
+
     def _query_tokens(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        ids = self.corpus.queries.tokens[rows]
+        ids = self.query_tokens[rows]
         ids = self._put(ids[:, : int((ids != 0).sum(1).max())])
         return ids, (ids != 0).long()
 
@@ -407,8 +474,10 @@ class Stages:
         items = batch["items"]
         weight = np.where(items >= 0, batch["weight"], 0)
         if rng is not None:
-            weight = weight * (rng.random((len(batch), 1)) >= self.config.train.history_dropout)
-        longest = max(1, int((weight > 0).sum(1).max()))
+            # Unknown persons, and events that go missing: else a history is learned by heart.
+            missing = self.config.train.history_dropout
+            weight = weight * (rng.random((len(batch), 1)) >= missing) * (rng.random(weight.shape) >= missing)
+        longest = int(np.flatnonzero((weight > 0).any(0)).max(initial=0)) + 1
         rows = np.maximum(items[:, :longest], 0)
         kept = torch.from_numpy(weight[:, :longest].astype(np.float32))
         some = (kept > 0).float().unsqueeze(-1)

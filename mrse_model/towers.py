@@ -1,6 +1,6 @@
 """The two towers and their fusion (Jiang et al. 2024, §Methodology, "Two stages"): same structure, different weights.
 
-A tower works in two halves, because the first is frozen after stage 1 and can be computed once a text:
+A tower works in two halves, because most of the first is frozen after stage 1 and can be computed once a text:
 `texts` (tokens → the three experts' text vectors) and `fuse` (those, the picture and the history → one unit vector).
 """
 
@@ -18,7 +18,11 @@ VBERT, LIGHT, FT = 0, 1, 2  # places in what `texts` returns
 
 
 class Dssm(nn.Module):
-    """Fusion: k = Norm(concat(experts) W), then two dense layers to `dims`, unit norm (paper §Stage 2)."""
+    """Fusion: k = Norm(concat(experts) W), then two dense layers to `dims`, unit norm (paper §Stage 2).
+
+    A projection of the experts passes beside those layers, which start at 0: both towers begin with the same one, so
+    that at first two vectors are as near as their experts are on the whole, and the layers learn a correction.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -27,11 +31,16 @@ class Dssm(nn.Module):
         self.dense = nn.Linear(config.dssm_hidden, config.dssm_hidden)
         self.out = nn.Linear(config.dssm_hidden, config.dims)
         self.dropout = nn.Dropout(config.dropout)
+        self.beside = nn.Linear(width, config.dims, bias=False)
+        nn.init.orthogonal_(self.beside.weight)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, experts: Tensor) -> Tensor:
         """experts [b, 4, d], each of unit norm or zero → [b, d] of unit norm."""
-        k = self.norm(self.mix(experts.flatten(1)))
-        return F.normalize(self.out(self.dropout(F.gelu(self.dense(k)))), dim=-1)
+        experts = experts.flatten(1)
+        k = self.norm(self.mix(experts))
+        return F.normalize(self.beside(experts) + self.out(self.dropout(F.gelu(self.dense(k)))), dim=-1)
 
 
 class Tower(nn.Module):
@@ -53,13 +62,25 @@ class Tower(nn.Module):
         """The FtAtt expert of this tower: ids, mask [b, t] → [b, d]."""
         raise NotImplementedError
 
+    def berts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask int64 [b, t] → [b, 2, d]: VBert's text half, Light-Bert; frozen in stage 2."""
+        return torch.stack([self.vbert_text(ids, mask), self.light_bert(ids, mask)], 1)
+
     def texts(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask int64 [b, t] → [b, 3, d]: VBert's text half, Light-Bert, FtAtt."""
-        return torch.stack([self.vbert_text(ids, mask), self.light_bert(ids, mask), self.ft_att(ngrams, ids, mask)], 1)
+        return torch.cat([self.berts(ids, mask), self.ft_att(ngrams, ids, mask).unsqueeze(1)], 1)
 
-    def experts(self, texts: Tensor, image: Tensor, present: Tensor, entries: Tensor, weight: Tensor) -> Tensor:
+    def experts(
+        self,
+        texts: Tensor,
+        image: Tensor,
+        present: Tensor,
+        entries: Tensor,
+        weight: Tensor,
+        detail: Tensor | None = None,
+    ) -> Tensor:
         """[b, 4, d] in the order of EXPERTS, each of unit norm, or zeros for one that the config leaves out."""
-        vbert = self.vbert(texts[:, VBERT], image, present)
+        vbert = self.vbert(texts[:, VBERT], image, present, detail)
         history = self.history(texts[:, FT], entries, weight)
         outputs = torch.stack([vbert, texts[:, LIGHT], texts[:, FT], history], 1)
         return F.normalize(outputs, dim=-1, eps=1e-6) * self.keep[:, None]
@@ -86,15 +107,26 @@ class QueryTower(Tower):
 
 
 class ItemTower(Tower):
-    """Item text, picture and the queries that led to it → unit vector."""
+    """Item text, picture and the queries that led to it → unit vector.
+
+    The picture comes twice: through the shared, frozen adaptor, and as `detail`, one dense layer over the encoder's
+    features that learns with VBert and the fusion what pairs of pictures do not teach (docs/design-notes.md).
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, config.item_tokens)
         self.attention = FtAttItem(config)
+        self.detail = nn.Linear(config.image_dims, config.dims) if config.image_dims else None
+        if self.detail is not None:
+            nn.init.zeros_(self.detail.weight)
 
     def ft_att(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
         return self.attention(ngrams, ids, mask)
 
-    def fuse(self, texts: Tensor, image: Tensor, present: Tensor, entries: Tensor, weight: Tensor) -> Tensor:
-        """texts [b, 3, d], image [b, d], present [b, 1], entries [b, q, d], weight [b, q] → [b, d], unit norm."""
-        return self.dssm(self.experts(texts, image, present, entries, weight))
+    def fuse(
+        self, texts: Tensor, image: Tensor, present: Tensor, entries: Tensor, weight: Tensor, detail: Tensor | None
+    ) -> Tensor:
+        """texts [b, 3, d], image [b, d], present [b, 1], entries [b, q, d], weight [b, q], detail [b, d] → [b, d], unit
+        norm.
+        """
+        return self.dssm(self.experts(texts, image, present, entries, weight, detail))

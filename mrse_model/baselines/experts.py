@@ -74,7 +74,7 @@ class TextTwoTower:
         ngrams = None
         if kind == "dssm_alpha":
             ngrams = NGrams(config)
-            ngrams.table.copy_(torch.from_numpy(table))
+            ngrams.start(table)
         self.query = TextTower(config, config.query_tokens, ngrams)
         self.item = TextTower(config, config.item_tokens, ngrams)
         # Both towers begin alike, as MRSE's do.

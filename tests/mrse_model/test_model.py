@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from mrse_model.config import Config, ModelConfig  # noqa: E402
 from mrse_model.errors import InputError  # noqa: E402
+from mrse_model.experts import TokenAttention  # noqa: E402
 from mrse_model.model import MRSE  # noqa: E402
 from mrse_model.serving import QueryHistory  # noqa: E402
 from mrse_model.texts import train_tokenizer  # noqa: E402
@@ -24,7 +25,9 @@ def small(**changes: object) -> MRSE:
     size = ModelConfig(vocab_size=tokenizer.get_vocab_size(), bert_dims=32, bert_heads=2, ngram_dims=16, image_dims=12)
     torch.manual_seed(0)
     model = MRSE(Config(model=replace(size, **changes)), tokenizer)  # type: ignore[arg-type]
-    model.ngrams.table[4:].normal_()
+    table = np.random.default_rng(0).normal(size=(size.vocab_size, 16)).astype(np.float32)
+    table[:4] = 0
+    model.ngrams.start(table)
     return model.eval()
 
 
@@ -84,8 +87,24 @@ def test_ft_att_of_the_query_is_the_mean_of_its_pieces(model: MRSE) -> None:
     """Paper, traps: token attention is in the item tower only; CLS, SEP and padding have no n-grams."""
     ids = torch.tensor([[2, 5, 9, 3, 0]])
     found = model.query.ft_att(model.ngrams, ids, (ids != 0).long())[0]
-    want = model.ngrams.project(model.ngrams.table[[5, 9]]).mean(0)
+    want = model.ngrams.project(model.ngrams.table.weight[[5, 9]]).mean(0)
     assert torch.allclose(found, want, atol=1e-5)
+
+
+def test_pooling_before_the_layers_is_attention() -> None:
+    """TokenAttention.pooled equals the attention that puts every token through the layers, its gradients too."""
+    torch.manual_seed(0)
+    attention, project = TokenAttention(8), torch.nn.Linear(6, 8)
+    query, tokens, bias = torch.randn(3, 8), torch.randn(3, 5, 6, requires_grad=True), torch.zeros(3, 5)
+    bias[0, 3:] = -1e4
+    gradients = []
+    for found in (
+        attention.pooled(query, tokens, bias, project),
+        attention(query.unsqueeze(1), project(tokens), bias.unsqueeze(1)).squeeze(1),
+    ):
+        gradients.append((found, *torch.autograd.grad(found.square().sum(), [tokens, project.weight])))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_a_checkpoint_gives_the_same_model_back(model: MRSE, tmp_path: Path) -> None:
@@ -98,7 +117,7 @@ def test_a_checkpoint_gives_the_same_model_back(model: MRSE, tmp_path: Path) -> 
 def test_a_checkpoint_that_lacks_a_file_or_does_not_fit_says_so(model: MRSE, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     config = tmp_path / "config.toml"
-    config.write_text(config.read_text().replace("dssm_hidden = 512", "dssm_hidden = 64"))
+    config.write_text(config.read_text().replace("dssm_hidden = 256", "dssm_hidden = 64"))
     with pytest.raises(InputError, match=r"model.safetensors: does not fit its config"):
         MRSE.from_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
