@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
@@ -110,8 +109,9 @@ def trained(data: Data, title: str, features: Path | None, run: Path, config: Co
 
 
 def cpu_seconds(model: MRSE) -> float:
-    """CPU time that the training of a model took, features apart."""
-    return float(model.meta["training"]["seconds"]) * torch.get_num_threads()
+    """CPU time that the training of a model took, reading the data and making the image features apart."""
+    spent = model.meta["training"]["cpu_seconds"]
+    return sum(seconds for part, seconds in spent.items() if part != "data")
 
 
 def judged_pairs(judgments: Judgments) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:

@@ -27,7 +27,7 @@ from mrse_model.model import MRSE
 from mrse_model.stages import Corpus
 
 # Another version of the code that trains is another stage. Read when this module is imported, like that code itself.
-_MODULES = ("arrays", "experts", "fit", "losses", "mining", "model", "stages", "towers")
+_MODULES = ("arrays", "experts", "fit", "losses", "mining", "model", "packing", "processes", "stages", "towers")
 _CODE = hashlib.sha256(b"".join((Path(__file__).parent / f"{m}.py").read_bytes() for m in _MODULES)).hexdigest()
 
 
@@ -93,7 +93,8 @@ class Share:
 def _stage_lines(run: Run, name: str) -> list[str]:
     path = run.folder / "log.jsonl"
     lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
-    return [line for line in lines if json.loads(line)["stage"] == name]
+    whole = (line for line in lines if line.endswith("}\n"))  # a kill may have cut the last one
+    return [line for line in whole if json.loads(line)["stage"] == name]
 
 
 def _link(source: Path, target: Path) -> None:

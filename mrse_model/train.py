@@ -87,7 +87,7 @@ def train(
     console = (console or Console()) if processes.main else Console(quiet=True)
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), _Spent(folder)
     torch.set_num_threads(config.train.threads or torch.get_num_threads())
     writer = _tensorboard(folder) if tensorboard and processes.main else None
     run = Run(folder, config.train, console, writer, processes=processes)
@@ -146,6 +146,8 @@ def train(
 
     processes.main_is_ready()
 
+    spent.on("data")
+
     # The stages.
     torch.manual_seed(config.train.seed)
     model = MRSE(config, tokenizer)
@@ -167,6 +169,7 @@ def train(
                 speed[name] = outcome.examples_per_second
         if name == "ft_att":
             corpus.queries = mine_hard_negatives(model, corpus, console)
+        spent.on(name)
     processes.wait()
     if until or not processes.main:
         return model.cpu().eval()
@@ -181,6 +184,7 @@ def train(
             "split": summary.split,
             "pseudo_queries": summary.pseudo_queries,
             "seconds": round(time.perf_counter() - began, 1),
+            "cpu_seconds": spent.seconds,
             "examples_per_second": {k: round(v) for k, v in speed.items() if v},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "warnings": run.warnings,
@@ -191,6 +195,25 @@ def train(
     _report(folder, model, summary, run)
     console.print(f"trained in {time.perf_counter() - began:.0f} s: {folder}")
     return model.eval()
+
+
+class _Spent:
+    """CPU seconds of each part of a run, kept in its folder: a resumed run does not count what it finds done.
+
+    What a killed run spent on an unfinished stage is lost.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.last = folder / "state" / "cpu_seconds.json", time.process_time()
+        self.seconds: dict[str, float] = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
+
+    def on(self, part: str) -> None:
+        """All since the last call went into this part."""
+        now = time.process_time()
+        self.seconds[part] = max(self.seconds.get(part, 0.0), round(now - self.last, 1))
+        self.last = now
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self.seconds), "utf-8")
 
 
 def fingerprint(inputs: Inputs) -> str:
