@@ -22,14 +22,11 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from tokenizers import Tokenizer
 
 from mrse_model.baselines.bm25 import BM25
-from mrse_model.baselines.experts import TextTwoTower, fasttext_mean
-from mrse_model.baselines.minilm import MiniLM, minilm_folder
-from mrse_model.baselines.two_tower import TrainedTwoTower
+from mrse_model.baselines.compared import TWO_TOWER, baselines
 from mrse_model.config import Config, preset, read_config
-from mrse_model.data.contract import Catalogue, Judgments, read_catalogue, read_judgments
+from mrse_model.data.contract import Judgments, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries
 from mrse_model.data.sample import write_sample
 from mrse_model.data.table import Table
@@ -44,7 +41,6 @@ from mrse_model.model import META, MRSE
 from mrse_model.train import Inputs, train
 
 NDCG = "nDCG@10"
-TWO_TOWER = "plain two-tower"
 HYBRID = "hybrid (MRSE + BM25, linear)"
 # Absolute bars hold for the data they were set on: the fashion catalogue, by the column that is read as the title.
 FASHION = {"title_without_colour": {NDCG: 0.91, "Recall@100": 0.965}, "title": {NDCG: 0.955}}
@@ -114,48 +110,6 @@ def cpu_seconds(model: MRSE) -> float:
     return sum(seconds for part, seconds in spent.items() if part != "data")
 
 
-def judged_pairs(judgments: Judgments) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:
-    """Queries with a positive, their positives, their near misses."""
-    top = min(2, int(judgments.grade.max()))
-    groups = [(q, rows[g >= top], rows[g < top]) for q, rows, g in judgments.groups() if (g >= top).any()]
-    queries, positives, negatives = zip(*groups, strict=True)
-    return list(queries), list(positives), list(negatives)
-
-
-def baselines(
-    catalogue: Catalogue,
-    features: np.ndarray | None,
-    learn: Judgments | None,
-    run: Path,
-    two_tower_seconds: float,
-    seconds: float,
-) -> list[Ranker]:
-    """All of them; those that learn only where there are judgments to learn from."""
-    texts = catalogue_texts(catalogue)
-    tokenizer = Tokenizer.from_file(str(run / "cache" / "tokenizer.json"))
-    table = np.load(run / "cache" / "ngrams.npy")
-    encode = fasttext_mean(tokenizer, table)
-    out: list[Ranker] = [VectorRanker("FastText mean", encode, encode(texts))]
-    if minilm_folder() is not None:
-        minilm = MiniLM()
-        stored = run / "cache" / "minilm.npy"
-        if not stored.exists():
-            np.save(stored, minilm.vectors(texts))
-        out.append(VectorRanker("MiniLM-L6, untrained", minilm.vectors, np.load(stored, mmap_mode="r")))
-    if learn is not None:
-        queries, positives, negatives = judged_pairs(learn)
-        for name, kind in (("single Transformer", "transformer"), ("DSSM-α", "dssm_alpha")):
-            text_tower = TextTwoTower(kind, texts, tokenizer, table)  # type: ignore[arg-type]
-            pairs = text_tower.fit(queries, positives, cpu_seconds=seconds)
-            print(f"{name}: {pairs:,} pairs in {seconds:.0f} s of CPU", flush=True)
-            out.append(VectorRanker(name, text_tower.query_vectors, text_tower.items()))
-        plain = TrainedTwoTower(texts, features)
-        pairs = plain.fit(queries, positives, negatives, cpu_seconds=two_tower_seconds)
-        print(f"{TWO_TOWER}: {pairs:,} pairs in {two_tower_seconds:.0f} s of CPU", flush=True)
-        out.append(VectorRanker(TWO_TOWER, plain.query_vectors, plain.items()))
-    return out
-
-
 def hybrids(vectors: Ranker, bm25: Ranker, learn: Judgments | None) -> list[Ranker]:
     """Reciprocal rank fusion, which has no weight to choose; and the linear mix, its weight chosen on training queries.
 
@@ -196,14 +150,15 @@ def measure_title(
     )
     vectors = VectorRanker("MRSE", model.query_vectors, items.embedding)
     bm25 = BM25(catalogue_texts(catalogue))
-    others = baselines(catalogue, features, learn, run, cpu_seconds(model), seconds)
+    others = baselines(run, catalogue, features, seconds, two_tower_seconds=cpu_seconds(model))
     rankers = [bm25, *others, vectors, *hybrids(vectors, bm25, learn)]
     baseline = TWO_TOWER if learn is not None else bm25.name
     cuts = [k for k in (100, 500) if k <= len(catalogue)]
     folder = run / "evaluation"
     report = evaluate(rankers, queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder)
     print(report.markdown(), flush=True)
-    out = bars(report, title, absolute="title_without_colour" in Table(data.items).schema.names)
+    fashion = "title_without_colour" in Table(data.items).schema.names
+    out = bars(report, title, absolute=fashion, learnt_from_judgments=learn is not None)
     print("unjudged among the top 10: " + ", ".join(f"{r.name} {r.unjudged_at_10:.0%}" for r in report.results))
     if ExampleSummary.load(cache / "examples").validation_searches:
         personal = measure_personal(model, items, personal_searches(cache / "examples" / "validation.parquet"))
@@ -213,11 +168,13 @@ def measure_title(
     return out
 
 
-def bars(report: Report, title: str, absolute: bool) -> list[Bar]:
-    """The bars that a report decides. absolute: the data is the one for which figures were set."""
-    mrse, names = report["MRSE"], [r.name for r in report.results]
+def bars(report: Report, title: str, absolute: bool, learnt_from_judgments: bool) -> list[Bar]:
+    """The bars that a report decides. absolute: the data is the one for which figures were set. What has learnt from
+    pieces of titles alone is held against BM25.
+    """
+    mrse = report["MRSE"]
     out = [Bar(f"{title}:{m}", mrse.value(m), t) for m, t in FASHION.get(title, {}).items()] if absolute else []
-    if TWO_TOWER in names:
+    if learnt_from_judgments:
         out.append(Bar(f"{title}:over_two_tower_low", mrse.against[NDCG].low, 0, strict=True))
         out.append(Bar(f"{title}:hybrid_minus_vectors", report[HYBRID].value(NDCG) - mrse.value(NDCG), 0))
     else:

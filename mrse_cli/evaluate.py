@@ -15,6 +15,7 @@ from mrse_cli.console import console
 from mrse_model.errors import InputError
 
 if TYPE_CHECKING:
+    from mrse_model.evaluation.rankers import Ranker
     from mrse_model.evaluation.report import Report
 
 
@@ -25,9 +26,15 @@ def evaluate(
         Path | None, typer.Option(help="Judgments of queries not trained on; default: the clicks after the split.")
     ] = None,
     title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
+    baselines: Annotated[
+        bool, typer.Option(help="Also FastText, one Transformer, DSSM-α, a plain two-tower, and MiniLM if installed.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(help="CPU seconds that each baseline may train.")] = 240,
     config: Config = None,
 ) -> None:
     """Measure Recall@K, nDCG@10 and Rele@K beside BM25 over the whole catalogue, and what the history adds.
+
+    The baselines learn from the run's own training examples; nothing of them is kept.
 
     Example: mrse evaluate runs/mrse data/sample/items.parquet --judgments data/sample/judgments_val.parquet
     """
@@ -59,7 +66,12 @@ def evaluate(
         queries = pseudo_query_set(catalogue)
     folder = checkpoint / "evaluation" / queries.name.replace(" ", "-")
     led_by = item_queries(cache / "examples", len(catalogue.ids))
-    found = measure(model, catalogue, features, led_by, queries, validation, folder=folder)
+    others: list[Ranker] = []
+    if baselines:
+        from mrse_model.baselines.compared import baselines as trained
+
+        others = trained(checkpoint, catalogue, features, seconds, seconds, say=out.print)
+    found = measure(model, catalogue, features, led_by, queries, validation, others, folder=folder)
     if found.report is not None:
         out.print(_table(found.report))
         out.print(f"intervals, paired tests, TREC run and qrels: {folder}")

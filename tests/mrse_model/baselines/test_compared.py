@@ -1,0 +1,63 @@
+"""What the baselines learn from is what MRSE learnt from, and all of them come out."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("torch")
+
+from mrse_model.baselines.compared import TWO_TOWER, baselines, training_pairs
+from mrse_model.data.contract import read_catalogue
+from mrse_model.data.example_files import EXAMPLE_SCHEMA
+from mrse_model.errors import InputError
+from mrse_model.texts import train_tokenizer
+
+TITLES = ["Red dress", "Blue dress", "Red shoe", "Blue shoe"]
+
+
+def example(query: str, item: int, hard: list[int]) -> dict[str, object]:
+    lists = {"history_items": [], "history_kind": [], "history_age": [], "known": []}
+    return {
+        "query": query, "item": item, "kind": 0, "timestamp": 0, "user_id": "", "search_id": "", "hard": hard, **lists,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's cache, as training leaves it."""
+    cache = tmp_path / "run" / "cache"
+    (cache / "examples").mkdir(parents=True)
+    rows = [example("red dress", 0, [1, 2]), example("red dress", 0, [3]), example("red dress", 2, []),
+            example("blue", 1, [1, 0])]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, EXAMPLE_SCHEMA), cache / "examples" / "train-00000.parquet")
+    tokenizer = train_tokenizer(TITLES, 60)
+    tokenizer.save(str(cache / "tokenizer.json"))
+    np.save(cache / "ngrams.npy", np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size(), 8)).astype("f4"))
+    pq.write_table(pa.table({"item_id": list("abcd"), "title": TITLES}), tmp_path / "items.parquet")
+    return tmp_path / "run"
+
+
+def test_pairs_are_the_run_s_examples_and_no_positive_is_a_near_miss(run: Path) -> None:
+    pairs = training_pairs(run / "cache" / "examples")
+    assert pairs.queries == ["red dress", "blue"]
+    assert [rows.tolist() for rows in pairs.positives] == [[0, 2], [1]]
+    assert [rows.tolist() for rows in pairs.negatives] == [[1, 3], [0]]
+
+
+def test_a_folder_without_examples_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="mrse train"):
+        training_pairs(tmp_path)
+
+
+def test_every_baseline_ranks_the_whole_catalogue(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrse_model.baselines.compared.minilm_folder", lambda: None)
+    said: list[str] = []
+    catalogue = read_catalogue(run.parent / "items.parquet")
+    rankers = baselines(run, catalogue, None, 0.05, 0.05, said.append)
+    assert [r.name for r in rankers] == ["FastText mean", "single Transformer", "DSSM-α", TWO_TOWER]
+    for ranker in rankers:
+        assert sorted(ranker.search(["red dress"], 4).rows[0].tolist()) == [0, 1, 2, 3]
+    assert any("MiniLM is not installed" in line for line in said)
