@@ -49,7 +49,7 @@ class LossConfig:
     margin: float = 0.15
     alpha: float = 1.0
     beta: float = 30.0
-    gamma: float = 2.0  # of the personal term: not in the paper, see losses.personal
+    gamma: float = 0.3  # of the personal term: not in the paper, see losses.personal
     hard_in_softmax: bool = True  # the hard negatives of a batch are negatives of MNSCE, too; the paper has them apart
     log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
 
@@ -78,7 +78,7 @@ class TrainConfig:
     light_bert: StageConfig = field(default_factory=lambda: StageConfig(epochs=2.0, extra_negatives=128))
     ft_att: StageConfig = field(default_factory=lambda: StageConfig(epochs=8.0, batch=1024, extra_negatives=512))
     dssm: StageConfig = field(
-        default_factory=lambda: StageConfig(epochs=20.0, batch=1024, lr=2e-3, extra_negatives=256)
+        default_factory=lambda: StageConfig(epochs=12.0, batch=1024, lr=2e-3, extra_negatives=256)
     )
     modality_dropout: float = 0.1  # an expert's picture or history goes missing
     history_dropout: float = 0.3  # the person is unknown: the query alone must do
