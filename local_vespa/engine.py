@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from .application import Application, Changes, changes
 from .documents import Operation, apply_update
 from .errors import DeployError, DocumentError, StorageFull
 from .schema import Schema
-from .store import Row, Store, is_full
+from .store import Row, Store, is_full, readable
 from .table import Table
 from .values import Fields, decode, encode
 
@@ -36,7 +37,8 @@ class Engine:
     """One data folder. `lock` is held by whoever reads or changes the tables; searches run under it."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = Store(folder)
+        with readable(folder):
+            self.store = Store(folder)
         self.lock = threading.RLock()
         self.application: Application | None = None
         self.tables: dict[str, Table] = {}
@@ -45,26 +47,31 @@ class Engine:
         self._prepared: dict[int, Application] = {}
         self._queue: queue.Queue[tuple[Any, Any] | None] = queue.Queue()
         self._warned = False
-        active = self.store.package()
-        if active is not None:
-            generation, zipped, self.deployed_at = active
-            self.application = Application(zipped, generation)
-            started = time.monotonic()
-            for name in self.application.schemas:
-                self.tables[name] = self._table(self.application.schemas[name])
-            total = sum(t.count for t in self.tables.values())
-            log.info(
-                "%d documents of generation %d are in memory after %.1f s",
-                total,
-                generation,
-                time.monotonic() - started,
-            )
-            self._watch_size()
+        try:
+            with readable(folder):
+                self._load()
+        except BaseException:
+            self.store.close()
+            raise
         self._writer = threading.Thread(target=self._write_forever, name="writer", daemon=True)
         self._writer.start()
         self._closing = threading.Event()
         self._collector = threading.Thread(target=self._collect_forever, name="collector", daemon=True)
         self._collector.start()
+
+    def _load(self) -> None:
+        """Builds every index from the store."""
+        active = self.store.package()
+        if active is None:
+            return
+        generation, zipped, self.deployed_at = active
+        started = time.monotonic()
+        self.application = Application(zipped, generation)
+        for name in self.application.schemas:
+            self.tables[name] = self._table(self.application.schemas[name])
+        total, seconds = sum(t.count for t in self.tables.values()), time.monotonic() - started
+        log.info("%d documents of generation %d are in memory after %.1f s", total, generation, seconds)
+        self._watch_size()
 
     def close(self) -> None:
         """Finishes the writes that wait and closes the store."""
@@ -129,8 +136,8 @@ class Engine:
                 self.store.put(id, name, *encode({k: v for k, v in fields.items() if k not in lost}))
 
     def _table(self, schema: Schema) -> Table:
-        rows = self.store.documents(schema.name)
-        table = Table(schema, ((id, decode(schema, plain, cells)) for id, _, plain, cells in rows))
+        with closing(self.store.documents(schema.name)) as rows:
+            table = Table(schema, ((id, decode(schema, plain, cells)) for id, _, plain, cells in rows))
         for column in table.vectors():
             column.maybe_build_graph()
         return table

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _TABLES = """
@@ -18,7 +19,7 @@ CREATE TABLE IF NOT EXISTS document(
   BLOB NOT NULL); CREATE TABLE IF NOT EXISTS generation(
   id INTEGER PRIMARY KEY AUTOINCREMENT, package BLOB NOT NULL, time REAL NOT NULL, active INTEGER NOT NULL DEFAULT 0);
 """
-FORMAT = 1
+FILE, FORMAT = "local_vespa.sqlite", 1
 KEPT_PACKAGES = 5  # prepared, but never activated
 
 Row = tuple[str, str, bytes, bytes]
@@ -31,12 +32,28 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) in full
 
 
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """A block that reads the store at start. Raises RuntimeError, for people, where what is stored is damaged: the
+    store is the one truth, so nothing can be rebuilt, and nothing is thrown away."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, ValueError, LookupError) as e:
+        code = getattr(e, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise
+        raise RuntimeError(
+            f"{folder / FILE} is damaged ({e}). It is left as it is. Put a copy of the folder back; or save what can "
+            f"be saved: sqlite3 {folder / FILE} .recover; or start with another data folder, deploy and feed again"
+        ) from e
+
+
 class Store:
     """Documents by id, in a folder that no other process may use meanwhile (RuntimeError)."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "local_vespa.sqlite"
+        self.path = folder / FILE
         self._lock = (folder / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +116,7 @@ class Store:
         """Removes all documents of a type in the open transaction."""
         self.writer.execute("DELETE FROM document WHERE schema=?", (schema,))
 
-    def documents(self, schema: str | None = None) -> Iterator[Row]:
+    def documents(self, schema: str | None = None) -> Generator[Row, None, None]:
         """All documents (of a type) in the order in which they were first put."""
         where, values = ("WHERE schema=?", (schema,)) if schema else ("", ())
         yield from self._connect_once(f"SELECT id, schema, fields, cells FROM document {where} ORDER BY seq", values)

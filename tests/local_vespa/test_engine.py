@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import os
+import sqlite3
 import threading
 
 import orjson
@@ -104,6 +105,24 @@ def test_a_restart_rebuilds_everything(engine, tmp_path):
 def test_a_folder_serves_one_engine(engine, tmp_path):
     with pytest.raises(RuntimeError, match="in use by another local_vespa"):
         Engine(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["start", "documents"])
+def test_a_damaged_store_is_said_and_left_as_it_is(engine, tmp_path, where):
+    engine.close()
+    path = tmp_path / "local_vespa.sqlite"
+    if where == "start":
+        path.write_bytes(b"garbage" * 100)
+    else:
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE document SET fields = x'7b'")
+        connection.close()
+    with pytest.raises(RuntimeError, match=r"local_vespa.sqlite is damaged .* feed again"):
+        Engine(tmp_path)
+    if where == "start":
+        assert path.read_bytes() == b"garbage" * 100
+    path.unlink()
+    engine.__init__(tmp_path)  # the folder is free again; a store that is missing begins empty
 
 
 def replaced(path, old, new, more=None):
