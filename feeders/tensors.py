@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-INT8_SCALE = 127  # a unit vector's cells; the exported query_text has the same
+from mrse_model.serving import INT8_SCALE
 
 
 def int8_hex(vectors: np.ndarray) -> list[str]:

@@ -1,15 +1,20 @@
-"""`--config FILE.toml` of every command: one table a command, its keys the command's options; flags win over it."""
+"""`--config FILE.toml` of every command: one table a command, its keys the command's options; flags win over it.
+And the settings of the commands that train.
+"""
 
 from __future__ import annotations
 
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mrse_model.errors import InputError
+
+if TYPE_CHECKING:
+    from mrse_model.config import Config as TrainingConfig
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -47,3 +52,14 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file with a table for this command.", is_eager=True, callback=read_config),
 ]
+
+
+def training_config(preset: str, settings: Path | None, threads: int) -> TrainingConfig:
+    """What `--preset`, `--settings` and `--threads` say together; the later wins. Raises InputError."""
+    from mrse_model.config import overlay, read_config
+    from mrse_model.config import preset as named
+
+    chosen = named(preset)
+    if settings is not None:
+        chosen = read_config(settings, chosen)
+    return overlay(chosen, {"train": {"threads": threads}}) if threads else chosen

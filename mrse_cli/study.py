@@ -11,7 +11,7 @@ import typer
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mrse_cli.config import Config
+from mrse_cli.config import Config, training_config
 from mrse_cli.console import console
 from mrse_model.errors import InputError
 
@@ -45,8 +45,6 @@ def study(
     if name == "list":
         out_console.print(_listed())
         return
-    from mrse_model.config import overlay, read_config
-    from mrse_model.config import preset as named
     from mrse_model.studies.inputs import sample_data
     from mrse_model.studies.registry import find_study
     from mrse_model.studies.runner import run_study
@@ -64,11 +62,7 @@ def study(
         raise InputError("a study needs something to measure on", field="--validation-judgments", fix=fix)
     else:
         data = Data(items, validation_judgments, searches, judgments, features, title)
-    common = named(preset or ("tiny" if items is None else "base"))
-    if settings is not None:
-        common = read_config(settings, common)
-    if threads:
-        common = overlay(common, {"train": {"threads": threads}})
+    common = training_config(preset or ("tiny" if items is None else "base"), settings, threads)
     command = shlex.join(["mrse", *sys.argv[1:]])
     results = run_study(chosen, data, folder, common, share=share, command=command, console=out_console)
     out_console.print(Markdown(results.table()))

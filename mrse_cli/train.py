@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mrse_cli.config import Config
+from mrse_cli.config import Config, training_config
 from mrse_cli.console import console
 
 
@@ -33,19 +33,12 @@ def train(
 
     Example: mrse train data/sample/items.parquet --searches data/sample/searches.parquet --preset tiny
     """
-    from mrse_model.config import overlay, read_config
-    from mrse_model.config import preset as named
     from mrse_model.data.examples import ExampleSettings
     from mrse_model.train import Inputs
     from mrse_model.train import train as run
 
-    chosen = named(preset)
-    if settings is not None:
-        chosen = read_config(settings, chosen)
-    if threads:
-        chosen = overlay(chosen, {"train": {"threads": threads}})
     inputs = Inputs(
         items=items, searches=searches, judgments=judgments, features=features, feature_column=feature_column,
         encoder=encoder, title=title, examples=ExampleSettings(validation_from=validation_from),
     )  # fmt: skip
-    run(inputs, out, chosen, console(), tensorboard)
+    run(inputs, out, training_config(preset, settings, threads), console(), tensorboard)

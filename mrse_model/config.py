@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 import types
 import typing
@@ -173,7 +174,7 @@ def _typed(value: Any, hint: Any, file: str | Path | None, where: str) -> Any:
     raise InputError(f"{value!r} instead of {name}", file=file, field=where)
 
 
-def write_config(config: Config, path: str | Path) -> None:
+def config_toml(config: Config) -> str:
     """The resolved settings as TOML that `read_config` reads back equal."""
     lines: list[str] = []
 
@@ -181,21 +182,21 @@ def write_config(config: Config, path: str | Path) -> None:
         plain = {k: v for k, v in values.items() if not isinstance(v, dict)}
         if prefix:
             lines.append(f"[{prefix}]")
-        lines.extend(f"{key} = {_literal(value)}" for key, value in plain.items())
+        lines.extend(f"{key} = {toml_literal(value)}" for key, value in plain.items())
         lines.append("")
         for key, value in values.items():
             if isinstance(value, dict):
                 table(f"{prefix}.{key}" if prefix else key, value)
 
     table("", asdict(config))
-    Path(path).write_text("\n".join(lines).strip() + "\n", "utf-8")
+    return "\n".join(lines).strip() + "\n"
 
 
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_literal, value)) + "]"
-    return repr(value)
+def write_config(config: Config, path: str | Path) -> None:
+    """`config_toml` to a file."""
+    Path(path).write_text(config_toml(config), "utf-8")
+
+
+def toml_literal(value: Any) -> str:
+    """Strings, numbers, booleans and lists are written alike in JSON and in TOML."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

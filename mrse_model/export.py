@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from mrse_model.errors import InputError
 from mrse_model.manifest import EncoderInfo, Manifest, OnnxFile, Port, TokenizerFile, sha256
 from mrse_model.model import MRSE, TOKENIZER
+from mrse_model.serving import INT8_SCALE
 from mrse_model.texts import CLS, PAD, SEP, UNK
 from mrse_model.towers import EXPERTS
 
 OPSET, IR = 18, 10
-INT8_SCALE = 127  # of a unit vector's cells in variants/int8
 TOLERANCE = 1e-5
 
 
@@ -91,8 +91,7 @@ class QueryExpertsGraph(nn.Module):
         tower = self.model.query
         texts = tower.texts(self.model.ngrams, input_ids, attention_mask)
         experts = tower.all_experts(texts, history_text, history_image, history_weight)
-        others = 1 - torch.eye(len(EXPERTS)).unsqueeze(-1)  # [4, 4, 1]: row e keeps all but e
-        return tuple(tower.dssm(experts * kept) for kept in others)
+        return tuple(tower.without(experts, place) for place in range(len(EXPERTS)))
 
 
 class ItemTowerGraph(nn.Module):

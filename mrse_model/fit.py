@@ -226,7 +226,7 @@ def fit(
 
 
 def _groups(modules: nn.Module) -> list[dict[str, Any]]:
-    """Parameters for the optimiser: word vectors learn EMBEDDING_RATE times as fast and do not decay.
+    """Parameters for the optimiser: embedding tables learn EMBEDDING_RATE times as fast and do not decay.
 
     A word occurs in few batches, and Adam moves it by about the learning rate each time.
     """

@@ -63,15 +63,13 @@ def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float
     found = {}
     for name, tower, experts, has_history in (
         ("query", model.query, model.query.all_experts(*inputs), len(batch) > 0),
-        ("item", model.item, model.item.experts(*stages.item_inputs(rows)), len(led) > 0),
+        ("item", model.item, model.item.experts(*stages.item_inputs(rows), stages.detail(rows)), len(led) > 0),
     ):
         full = tower.dssm(experts)
         moves = {}
         for place, expert in enumerate(EXPERTS):
             if expert != "history" or has_history:
-                kept = experts.clone()
-                kept[:, place] = 0
-                moves[expert] = float((1 - (tower.dssm(kept) * full).sum(-1)).mean())
+                moves[expert] = float((1 - (tower.without(experts, place) * full).sum(-1)).mean())
         total = max(sum(moves.values()), 1e-9)
         found[name] = {expert: move / total for expert, move in moves.items()}
     return found
@@ -84,8 +82,9 @@ def knock_outs(stages: Stages) -> dict[str, tuple[float, float]]:
     queries = model.query.fuse(stages.dev_texts, *stages.no_history(len(dev.tokens)))
 
     def score(picture: bool, led: bool) -> float:
-        texts, image, present, entries, weight, detail = stages.item_inputs(dev.pool)
-        pool = model.item.fuse(texts, image * picture, present * picture, entries, weight * led, detail)
+        texts, image, present, entries, weight = stages.item_inputs(dev.pool)
+        inputs = texts, image * picture, present * picture, entries, weight * led
+        pool = model.item.fuse(*inputs, stages.detail(dev.pool))
         return pool_ndcg(dev, queries, pool)
 
     full = score(True, True)

@@ -22,6 +22,19 @@ from mrse_model.manifest import Manifest
 from mrse_model.texts import item_text, token_matrix
 
 Floats = np.ndarray
+INT8_SCALE = 127  # a unit vector's cells as whole numbers (variants/int8): items by the feeder, queries by query_text
+
+
+def attend(query: Floats, keys: Floats, values: Floats, weight: Floats) -> Floats:
+    """softmax(query · keys) over `values`, each term scaled by `weight`, to unit norm: F(a, R) of the I2I queues
+    (paper, Online system).
+
+    query: [d], keys: [n, d], values: [n, d], weight: [n] ≥ 0. Returns float32 [d].
+    """
+    scores = keys @ query
+    attention = np.exp(scores - scores.max()) * weight
+    mixed = attention @ values / attention.sum()
+    return (mixed / max(float(np.linalg.norm(mixed)), 1e-9)).astype(np.float32)
 
 
 @dataclass(frozen=True)

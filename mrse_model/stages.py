@@ -130,7 +130,8 @@ class Stages:
         assert self.corpus.features is not None
         return self._put(np.nan_to_num(self.corpus.features[rows]))
 
-    def _detail(self, rows: np.ndarray) -> Tensor | None:
+    def detail(self, rows: np.ndarray) -> Tensor | None:
+        """The item tower's own view of these items' pictures [b, d]; None without pictures."""
         return None if self.corpus.features is None else self.model.image_detail(self._features(rows))
 
     def ft_att(self) -> Outcome:
@@ -171,7 +172,7 @@ class Stages:
             present, image = self.has_image[rows].to(self.device), self.images[rows].to(self.device)
             if item.vbert.training:
                 present = present * (torch.rand_like(present) > train.modality_dropout)
-            return item.vbert(item.vbert_text(ids, mask), image, present, self._detail(rows))
+            return item.vbert(item.vbert_text(ids, mask), image, present, self.detail(rows))
 
         parts = {
             "query_text": query.vbert_text, "query_head": query.vbert, "query_images": query.image_history,
@@ -371,7 +372,7 @@ class Stages:
             stale = False
             dev = self.corpus.dev
             blocks = (dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096))
-            pool = torch.cat([item.fuse(*self.item_inputs(rows)) for rows in blocks])
+            pool = torch.cat([item.fuse(*self.item_inputs(rows), self.detail(rows)) for rows in blocks])
             return pool_ndcg(dev, query.fuse(self.dev_texts, *self.no_history(len(dev.tokens))), pool)
 
         examples = self.corpus.examples
@@ -404,8 +405,10 @@ class Stages:
 
     def item_inputs(
         self, rows: np.ndarray, own: np.ndarray | None = None, rng: np.random.Generator | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """What ItemTower.fuse takes for these items. With rng: in training, where pictures and histories go missing.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What ItemTower.fuse takes for these items, but for the detail of their pictures.
+
+        With rng: in training, where pictures and histories go missing.
 
         own: the queries of the first len(own) items' own examples, which must not tell their history what to answer.
         """
@@ -420,19 +423,18 @@ class Stages:
         weight = torch.from_numpy((led >= 0).astype(np.float32))
         found = self.item_texts[rows], self.images[rows] * present, present.float(), self.led_entries[led], weight
         texts, image, present, entries, weight = (x.to(self.device) for x in found)
-        return texts, image, present, entries, weight, self._detail(rows)
+        return texts, image, present, entries, weight
 
     def _fuse_items(self, rows: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Tensor:
         """The items' vectors in training: the BERTs' from the cache, the n-grams' fresh."""
-        model, (texts, image, present, entries, weight, detail) = self.model, self.item_inputs(rows, own, rng)
+        model, (texts, image, present, entries, weight) = self.model, self.item_inputs(rows, own, rng)
         lengths = (self.corpus.item_tokens[rows] != 0).sum(1)
 
         def encode(at: Any) -> Tensor:
             some = rows[at]
             ngrams = by_length(lengths[at], lambda few: model.item.ft_att(model.ngrams, *self._item_tokens(some[few])))
             fresh = torch.cat([texts[at, :FT], ngrams.unsqueeze(1)], 1)
-            seen = detail[at] if detail is not None else None
-            return model.item.fuse(fresh, image[at], present[at], entries[at], weight[at], seen)
+            return model.item.fuse(fresh, image[at], present[at], entries[at], weight[at], self.detail(some))
 
         return self.shared(len(rows), encode)
 

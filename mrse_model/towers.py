@@ -85,6 +85,11 @@ class Tower(nn.Module):
         outputs = torch.stack([vbert, texts[:, LIGHT], texts[:, FT], history], 1)
         return F.normalize(outputs, dim=-1, eps=1e-6) * self.keep[:, None]
 
+    def without(self, experts: Tensor, place: int) -> Tensor:
+        """experts [b, 4, d] → the fused vector [b, d] without the one at `place` of EXPERTS: what it is worth."""
+        kept = 1 - torch.eye(len(EXPERTS), device=experts.device)[place]
+        return self.dssm(experts * kept[:, None])
+
 
 class QueryTower(Tower):
     """Query text and the person's history → unit vector."""

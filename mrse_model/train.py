@@ -22,7 +22,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from mrse_model.arrays import Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
-from mrse_model.config import Config, write_config
+from mrse_model.config import Config, config_toml
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries
 from mrse_model.data.examples import ExampleSettings, write_examples
@@ -144,9 +144,9 @@ def train(
         f"{tokenizer.get_vocab_size():,} pieces, pictures: {encoder.name if encoder else 'none'}"
     )
 
+    if processes.main:
+        spent.on("data")
     processes.main_is_ready()
-
-    spent.on("data")
 
     # The stages.
     torch.manual_seed(config.train.seed)
@@ -169,7 +169,8 @@ def train(
                 speed[name] = outcome.examples_per_second
         if name == "ft_att":
             corpus.queries = mine_hard_negatives(model, corpus, console)
-        spent.on(name)
+        if processes.main:
+            spent.on(name)
     processes.wait()
     if until or not processes.main:
         return model.cpu().eval()
@@ -266,8 +267,7 @@ def image_features(
 def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
     """A run folder belongs to one set of data and settings: what is cached there must not be mixed with another's."""
     path = folder / "run.json"
-    write_config(config, folder / "settings.toml")
-    claim = {"data": fingerprint(inputs), "settings": (folder / "settings.toml").read_text("utf-8"),
+    claim = {"data": fingerprint(inputs), "settings": config_toml(config),
              "inputs": json.loads(json.dumps(asdict(inputs), default=str))}  # fmt: skip
     claim["inputs"] = {
         k: v for k, v in claim["inputs"].items() if k not in ("items", "searches", "judgments", "features")
@@ -278,6 +278,7 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
             file=folder,
             fix="Give another --out, or delete this folder",
         )
+    (folder / "settings.toml").write_text(claim["settings"], "utf-8")
     path.write_text(json.dumps(claim, indent=1), "utf-8")
 
 

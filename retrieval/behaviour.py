@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mrse_model.manifest import Manifest
-from mrse_model.serving import QueryHistory, event_weight
+from mrse_model.serving import QueryHistory, attend, event_weight
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,6 @@ def last_events(events: Sequence[Event], manifest: Manifest, now: float | None =
             best[event.item_id] = (event, float(weight))
     newest = sorted(best.values(), key=lambda pair: (-pair[0].at, pair[0].item_id))
     return newest[: manifest.history_length]
-
-
-def attend(query: np.ndarray, keys: np.ndarray, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """softmax(query · keys) over `values`, each term scaled by `weight`, to unit norm.
-
-    query: [d], keys: [n, d], values: [n, d], weight: [n] ≥ 0. Returns float32 [d].
-    """
-    scores = keys @ query
-    attention = np.exp(scores - scores.max()) * weight
-    mixed = attention @ values / attention.sum()
-    return (mixed / max(float(np.linalg.norm(mixed)), 1e-9)).astype(np.float32)
 
 
 def item_queue(query: np.ndarray, clicked: ClickedItems) -> np.ndarray | None:

@@ -18,8 +18,8 @@ from mrse_model.baselines.minilm import MiniLM, minilm_folder
 from mrse_model.baselines.two_tower import TrainedTwoTower
 from mrse_model.data.contract import Catalogue
 from mrse_model.errors import InputError
+from mrse_model.evaluate import catalogue_texts
 from mrse_model.evaluation.rankers import Ranker, VectorRanker
-from mrse_model.texts import item_text
 
 TWO_TOWER = "plain two-tower"
 
@@ -68,7 +68,7 @@ def baselines(
         NaN rows, or None. seconds: CPU seconds of training of each text baseline; two_tower_seconds: the two-tower's.
     """
     cache = run / "cache"
-    texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
+    texts = catalogue_texts(catalogue)
     pairs = training_pairs(cache / "examples")
     tokenizer = Tokenizer.from_file(str(cache / "tokenizer.json"))
     table = np.load(cache / "ngrams.npy")

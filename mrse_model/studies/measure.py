@@ -211,11 +211,9 @@ def measure_expert(subject: Subject, variant: Variant) -> dict[str, Values]:
 
 @torch.no_grad()
 def _fused(tower: Tower, experts: Tensor, without: int | None) -> Tensor:
-    """experts [n, 4, d], the one at `without` zeroed, → the fused vectors [n, d]."""
-    kept = torch.ones(len(EXPERTS))
-    if without is not None:
-        kept[without] = 0
-    return torch.cat([tower.dssm(some * kept[:, None]) for some in experts.split(4096)])
+    """experts [n, 4, d] → the fused vectors [n, d], without the expert at that place."""
+    blocks = experts.split(4096)
+    return torch.cat([tower.dssm(some) if without is None else tower.without(some, without) for some in blocks])
 
 
 MEASURES: dict[str, Measure] = {"model": measure_model, "vbert": measure_vbert, "expert": measure_expert}

@@ -11,17 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mrse_model.evaluation.rankers import Ranking, search_exact
-from mrse_model.serving import ItemVectors
+from mrse_model.serving import ItemVectors, attend
 
 I2I_WEIGHT, IMAGE_WEIGHT = 0.9, 0.8  # as in the rank profile
-
-
-def attend(query: np.ndarray, keys: np.ndarray, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """softmax(query · keys) over values, each scaled by weight [n]; unit norm. query [d], keys, values [n, d] → [d]."""
-    scores = keys @ query
-    attention = np.exp(scores - scores.max()) * weight
-    mixed = attention @ values / attention.sum()
-    return (mixed / max(float(np.linalg.norm(mixed)), 1e-9)).astype(np.float32)
 
 
 def three_queues(

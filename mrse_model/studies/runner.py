@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mrse_model.config import Config, overlay, write_config
+from mrse_model.config import Config, config_toml, overlay
 from mrse_model.errors import InputError
 from mrse_model.model import META, MRSE
 from mrse_model.share import fingerprint_of
@@ -70,9 +70,7 @@ def run_study(
 def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
     """The folder belongs to one study of one set of data and settings: its rows must be comparable."""
     out.mkdir(parents=True, exist_ok=True)
-    write_config(config, out / ".settings.toml")
-    settings = (out / ".settings.toml").read_text("utf-8")
-    (out / ".settings.toml").unlink()
+    settings = config_toml(config)
     learnt = fingerprint(Inputs(data.items, data.searches, data.judgments, data.features))
     text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation)), settings))
     path = out / "study.toml"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mrse_model.config import toml_literal
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,18 @@ class Study:
     def toml(self, data: Data, fingerprint: str) -> str:
         """The study as TOML: its fields, the data, a table a variant."""
         plain = {k: getattr(self, k) for k in ("name", "question", "source", "reference", "columns", "until", "note")}
-        lines = [f"{key} = {_literal(value)}" for key, value in plain.items()]
-        lines += ["", "[data]", f"fingerprint = {_literal(fingerprint)}", f"title = {_literal(data.title)}"]
+        lines = [f"{key} = {toml_literal(value)}" for key, value in plain.items()]
+        lines += ["", "[data]", f"fingerprint = {toml_literal(fingerprint)}", f"title = {toml_literal(data.title)}"]
         for variant in self.variants:
-            lines += ["", "[[variant]]", f"name = {_literal(variant.name)}", f"run = {_literal(variant.folder)}"]
+            lines += [
+                "",
+                "[[variant]]",
+                f"name = {toml_literal(variant.name)}",
+                f"run = {toml_literal(variant.folder)}",
+            ]
             lines += [f"queries = {variant.queries}"] * (variant.queries < 1)
-            lines += [f"option = {_literal(variant.option)}"] * bool(variant.option)
-            lines += [f"{key} = {_literal(value)}" for key, value in _dotted("settings", variant.settings)]
+            lines += [f"option = {toml_literal(variant.option)}"] * bool(variant.option)
+            lines += [f"{key} = {toml_literal(value)}" for key, value in _dotted("settings", variant.settings)]
         return "\n".join(lines) + "\n"
 
 
@@ -115,8 +121,3 @@ def _dotted(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
             yield from _dotted(f"{prefix}.{key}", value)
         else:
             yield f"{prefix}.{key}", value
-
-
-def _literal(value: Any) -> str:
-    """Strings, numbers, booleans and lists are written alike in JSON and in TOML."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
