@@ -187,7 +187,7 @@ def _field(node: Tree[Token], document: _Document) -> Any:
             assert isinstance(token, Token)
             key = _unquoted(str(token)) if token.type == "STRING" else str(token)
             if isinstance(value, list):
-                value = value[int(key)] if key.isdigit() and int(key) < len(value) else None
+                value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
             elif isinstance(value, dict):
                 value = next((w for k, w in value.items() if str(k) == key), None)
             else:

@@ -273,7 +273,7 @@ def _string(value: Any) -> str:
 def _leading_integer(value: str) -> int:
     digits = value.strip()
     end = 1 if digits[:1] in "+-" else 0
-    while end < len(digits) and digits[end].isdigit():
+    while end < len(digits) and digits[end].isdecimal():
         end += 1
     return int(digits[:end]) if digits[:end].strip("+-") else 0
 

@@ -147,7 +147,7 @@ def named_places(
         found = kind.dimension(name)
         if found is None:
             raise RankingError(f"cannot slice dimension '{name}' of {kind}: it has no such dimension")
-        if isinstance(label, str) and found.size is not None and not (label.isdigit() and int(label) < found.size):
+        if isinstance(label, str) and found.size is not None and not (label.isdecimal() and int(label) < found.size):
             raise RankingError(f"cannot slice {kind} at {name}:{label}")
         if name in taken:
             raise RankingError(f"a slice of {kind} takes the dimension '{name}' twice")

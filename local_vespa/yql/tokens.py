@@ -27,7 +27,7 @@ def tokenize(text: str) -> list[Token]:
             at += 1
         if at > start:
             word = text[start:at]
-            kind = "~" if not word.strip("'") else "number" if word.isdigit() else "word"
+            kind = "~" if not word.strip("'") else "number" if word.isdecimal() else "word"
             tokens.append(Token(kind, word))
             continue
         character = text[at]
