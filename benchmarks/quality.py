@@ -26,26 +26,20 @@ from rich.console import Console
 from mrse_model.baselines.bm25 import BM25
 from mrse_model.baselines.compared import TWO_TOWER, baselines
 from mrse_model.config import Config, preset, read_config
-from mrse_model.data.contract import Judgments, read_catalogue, read_judgments
-from mrse_model.data.example_files import ExampleSummary, item_queries
+from mrse_model.data.contract import read_catalogue, read_judgments
 from mrse_model.data.sample import write_sample
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
-from mrse_model.evaluate import catalogue_texts, measure_personal
-from mrse_model.evaluation.measures import condensed, per_query
-from mrse_model.evaluation.personal import personal_searches
-from mrse_model.evaluation.queries import QuerySet, judged_queries, with_wording_slices
-from mrse_model.evaluation.rankers import LinearFusion, Ranker, Ranking, ReciprocalRankFusion, VectorRanker
-from mrse_model.evaluation.report import Report, evaluate
+from mrse_model.evaluate import MIX, measure
+from mrse_model.evaluation.queries import judged_queries, with_wording_slices
+from mrse_model.evaluation.report import Report
 from mrse_model.model import META, MRSE
 from mrse_model.train import Inputs, train
 
 NDCG = "nDCG@10"
-HYBRID = "hybrid (MRSE + BM25, linear)"
 # Absolute bars hold for the data they were set on: the fashion catalogue, by the column that is read as the title.
 FASHION = {"title_without_colour": {NDCG: 0.91, "Recall@100": 0.965}, "title": {NDCG: 0.955}}
 PERSONAL_LIFT = 0.10
-TUNE_QUERIES = 400
 
 
 @dataclass(frozen=True)
@@ -110,61 +104,30 @@ def cpu_seconds(model: MRSE) -> float:
     return sum(seconds for part, seconds in spent.items() if part != "data")
 
 
-def hybrids(vectors: Ranker, bm25: Ranker, learn: Judgments | None) -> list[Ranker]:
-    """Reciprocal rank fusion, which has no weight to choose; and the linear mix, its weight chosen on training queries.
-
-    Those judgments are a sample, so unjudged hits are left out of what is compared.
-    """
-    out: list[Ranker] = [ReciprocalRankFusion("hybrid (MRSE + BM25, RRF)", (vectors, bm25))]
-    if learn is None:
-        return [*out, LinearFusion(HYBRID, vectors, bm25, weight=0.5)]
-    everything = judged_queries("tune", learn)
-    chosen = np.random.default_rng(0).permutation(len(everything))[:TUNE_QUERIES]
-    few = QuerySet(
-        "tune", [everything.texts[i] for i in chosen], [everything.items[i] for i in chosen],
-        [everything.grades[i] for i in chosen], everything.positive, everything.traffic[chosen],
-    )  # fmt: skip
-
-    def score(ranking: Ranking) -> float:
-        return float(per_query(few, condensed(few, ranking), (10,))[NDCG].mean())
-
-    fusion = LinearFusion.tune(HYBRID, vectors, bm25, few.texts, score)
-    print(f"linear mix: weight of BM25 {fusion.weight} (of {TUNE_QUERIES} training queries)")
-    return [*out, fusion]
-
-
 def measure_title(
     data: Data, title: str, features_file: Path | None, run: Path, config: Config, seconds: float
 ) -> list[Bar]:
     """Trains, measures and prints for one title column; returns its bars."""
     model = trained(data, title, features_file, run, config)
     catalogue = read_catalogue(data.items, title=title)
-    cache = run / "cache"
-    features = np.load(cache / "features.npy", mmap_mode="r") if model.config.model.image_dims else None
-    learn = read_judgments(data.learn, catalogue) if data.learn else None
+    examples = run / "cache" / "examples"
+    features = np.load(run / "cache" / "features.npy", mmap_mode="r") if model.config.model.image_dims else None
     queries = judged_queries(f"{data.judged.stem}, {title}", read_judgments(data.judged, catalogue, unknown="skip"))
     if data.wording:
         queries = with_wording_slices(queries, data.wording)
-    items = model.item_vectors(
-        catalogue.titles, catalogue.categories, features, item_queries(cache / "examples", len(catalogue))
-    )
-    vectors = VectorRanker("MRSE", model.query_vectors, items.embedding)
-    bm25 = BM25(catalogue_texts(catalogue))
     others = baselines(run, catalogue, features, seconds, two_tower_seconds=cpu_seconds(model))
-    rankers = [bm25, *others, vectors, *hybrids(vectors, bm25, learn)]
-    baseline = TWO_TOWER if learn is not None else bm25.name
-    cuts = [k for k in (100, 500) if k <= len(catalogue)]
-    folder = run / "evaluation"
-    report = evaluate(rankers, queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder)
-    print(report.markdown(), flush=True)
+    baseline = TWO_TOWER if data.learn else BM25.name
+    found = measure(model, catalogue, features, examples, queries, others, baseline, folder=run / "evaluation")
+    print(found.report.markdown(), flush=True)
+    print(f"linear mix: weight of BM25 {found.weight}, chosen on {found.tuned_on}")
+    print("unjudged among the top 10: " + ", ".join(f"{r.name} {r.unjudged_at_10:.0%}" for r in found.report.results))
     fashion = "title_without_colour" in Table(data.items).schema.names
-    out = bars(report, title, absolute=fashion, learnt_from_judgments=learn is not None)
-    print("unjudged among the top 10: " + ", ".join(f"{r.name} {r.unjudged_at_10:.0%}" for r in report.results))
-    if ExampleSummary.load(cache / "examples").validation_searches:
-        personal = measure_personal(model, items, personal_searches(cache / "examples" / "validation.parquet"))
-        print(personal.markdown())
-        out.append(Bar(f"{title}:history_lift_recall@20", personal.lift.relative, PERSONAL_LIFT))
-        out.append(Bar(f"{title}:history_lift_low", personal.lift.relative_low, 0, strict=True))
+    out = bars(found.report, title, absolute=fashion, learnt_from_judgments=data.learn is not None)
+    if found.personal is not None:
+        print(found.personal.markdown())
+        lift = found.personal.lift
+        out.append(Bar(f"{title}:history_lift_recall@20", lift.relative, PERSONAL_LIFT))
+        out.append(Bar(f"{title}:history_lift_low", lift.relative_low, 0, strict=True))
     return out
 
 
@@ -176,9 +139,9 @@ def bars(report: Report, title: str, absolute: bool, learnt_from_judgments: bool
     out = [Bar(f"{title}:{m}", mrse.value(m), t) for m, t in FASHION.get(title, {}).items()] if absolute else []
     if learnt_from_judgments:
         out.append(Bar(f"{title}:over_two_tower_low", mrse.against[NDCG].low, 0, strict=True))
-        out.append(Bar(f"{title}:hybrid_minus_vectors", report[HYBRID].value(NDCG) - mrse.value(NDCG), 0))
+        out.append(Bar(f"{title}:hybrid_minus_vectors", report[MIX].value(NDCG) - mrse.value(NDCG), 0))
     else:
-        out.append(Bar(f"{title}:hybrid_minus_bm25", report[HYBRID].value(NDCG) - report["BM25"].value(NDCG), 0))
+        out.append(Bar(f"{title}:hybrid_minus_bm25", report[MIX].value(NDCG) - report["BM25"].value(NDCG), 0))
     return out
 
 

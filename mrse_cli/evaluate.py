@@ -41,7 +41,7 @@ def evaluate(
     import numpy as np
 
     from mrse_model.data.contract import read_catalogue, read_judgments
-    from mrse_model.data.example_files import ExampleSummary, item_queries
+    from mrse_model.data.example_files import ExampleSummary
     from mrse_model.evaluate import measure, pseudo_query_set
     from mrse_model.evaluation.queries import clicked_queries, judged_queries
     from mrse_model.model import META, MRSE
@@ -65,16 +65,15 @@ def evaluate(
         out.print("neither judgments nor searches: the queries are pieces of titles, which says little about people")
         queries = pseudo_query_set(catalogue)
     folder = checkpoint / "evaluation" / queries.name.replace(" ", "-")
-    led_by = item_queries(cache / "examples", len(catalogue.ids))
     others: list[Ranker] = []
     if baselines:
         from mrse_model.baselines.compared import baselines as trained
 
         others = trained(checkpoint, catalogue, features, seconds, seconds, say=out.print)
-    found = measure(model, catalogue, features, led_by, queries, validation, others, folder=folder)
-    if found.report is not None:
-        out.print(_table(found.report))
-        out.print(f"intervals, paired tests, TREC run and qrels: {folder}")
+    found = measure(model, catalogue, features, cache / "examples", queries, others, folder=folder)
+    out.print(_table(found.report))
+    out.print(f"linear hybrid: query(alpha), the share of the words, {found.weight}: chosen on {found.tuned_on}")
+    out.print(f"intervals, paired tests, TREC run and qrels: {folder}")
     if found.personal is not None:
         out.print(Markdown(found.personal.markdown()))
     model.meta["metrics"] = found.metrics()
@@ -90,5 +89,5 @@ def _table(report: Report) -> Table:
         table.add_column(name)
     for result in report.results:
         cells = [f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in (result.measures[name] for name in shown)]
-        table.add_row(result.name.split(" (")[0], *cells)
+        table.add_row(result.name.replace("MRSE + BM25, ", ""), *cells)
     return table

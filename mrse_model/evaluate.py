@@ -1,4 +1,5 @@
-"""A checkpoint, measured: against BM25 on judged or clicked queries, and with and without the person's history.
+"""A checkpoint, measured: against BM25 on judged or clicked queries, mixed with it, and with and without the person's
+history.
 
 `measure` is what `mrse evaluate` and benchmarks/quality.py call; the statistics are mrse_model.evaluation's.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +16,36 @@ import numpy as np
 from mrse_model.arrays import history_weight
 from mrse_model.baselines.bm25 import BM25
 from mrse_model.data.contract import Catalogue
+from mrse_model.data.example_files import ExampleSummary, item_queries, training_pairs
 from mrse_model.data.pseudo_queries import pseudo_queries
+from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.personal import PersonalResult, PersonalSearches, compare_personal, personal_searches
 from mrse_model.evaluation.queries import QuerySet
-from mrse_model.evaluation.rankers import Ranker, ReciprocalRankFusion, VectorRanker
+from mrse_model.evaluation.rankers import LinearFusion, Ranker, Ranking, ReciprocalRankFusion, VectorRanker
 from mrse_model.evaluation.report import Report, evaluate
 from mrse_model.model import MRSE
 from mrse_model.serving import ItemVectors, QueryHistory
 from mrse_model.texts import item_text
 
+MIX = "hybrid (MRSE + BM25, linear)"
+TUNED_ON = 400  # queries
+
 
 @dataclass(frozen=True)
 class Measured:
-    """report: MRSE, BM25 and their hybrid on a query set. personal: None where no search has a history."""
+    """report: MRSE, BM25 and their hybrids on a query set. personal: None where no search has a history.
 
-    report: Report | None
+    weight: the linear hybrid's share of the words (query(alpha)); tuned_on: on what it was chosen.
+    """
+
+    report: Report
     personal: PersonalResult | None
+    weight: float
+    tuned_on: str
 
     def metrics(self) -> dict[str, float]:
         """The figures that go into the checkpoint's meta and the manifest."""
-        found: dict[str, float] = {}
-        if self.report is not None:
-            found |= {name: estimate.mean for name, estimate in self.report["MRSE"].measures.items()}
+        found = {name: estimate.mean for name, estimate in self.report["MRSE"].measures.items()}
         if self.personal is not None:
             found["personal Recall@20"] = self.personal.with_history.mean
             found["personal Recall@20 without history"] = self.personal.without.mean
@@ -50,50 +60,83 @@ def catalogue_texts(catalogue: Catalogue) -> list[str]:
 def pseudo_query_set(catalogue: Catalogue, most: int = 500, seed: int = 101) -> QuerySet:
     """Pieces of titles as queries, for a catalogue without searches and judgments; another seed than training's.
 
-    Relevant are the item and those of the same title.
+    Relevant is every item with all of the query's words in its title and category: what the words alone can say.
     """
     rng = np.random.default_rng(seed)
-    twins: dict[str, list[int]] = {}
-    for row, title in enumerate(catalogue.titles):
-        twins.setdefault(title, []).append(row)
-    relevant: dict[str, list[int]] = {}
+    having: dict[str, list[int]] = {}
+    for row, text in enumerate(catalogue_texts(catalogue)):
+        for word in set(text.lower().split()):
+            having.setdefault(word, []).append(row)
+    relevant: dict[str, np.ndarray] = {}
     for row in rng.permutation(len(catalogue.ids))[:most]:
-        title = catalogue.titles[row]
-        relevant[pseudo_queries(title, catalogue.categories[row], 1, rng)[0]] = twins[title]
-    rows = [np.array(some, np.int32) for some in relevant.values()]
+        query = pseudo_queries(catalogue.titles[row], catalogue.categories[row], 1, rng)[0]
+        both = reduce(np.intersect1d, (np.array(having[word]) for word in query.split()))
+        relevant[query] = both.astype(np.int32)
+    rows = list(relevant.values())
     grades = [np.ones(len(some), np.int16) for some in rows]
     return QuerySet("pseudo-queries", list(relevant), rows, grades, 1, np.ones(len(rows)))
+
+
+def tune_mix(mix: LinearFusion, examples: Path, catalogue: Catalogue) -> tuple[LinearFusion, str]:
+    """The linear hybrid with the share of the words that is best for queries that are not measured; and which they are.
+
+    Training queries with judged near misses, all else left out of their rankings, because relevance logs are samples;
+    where no training query has any, pieces of titles that were not trained on.
+    """
+    pairs = training_pairs(examples)
+    rows = [i for i, near in enumerate(pairs.negatives) if len(near)]
+    if rows:
+        rows = np.random.default_rng(0).permutation(rows)[:TUNED_ON].tolist()
+        judged = [(pairs.positives[i], pairs.negatives[i]) for i in rows]
+        queries = QuerySet(
+            "training queries", [pairs.queries[i] for i in rows], [np.concatenate(both) for both in judged],
+            [np.repeat(np.array([1, 0], np.int16), [len(good), len(near)]) for good, near in judged],
+            1, np.ones(len(rows)),
+        )  # fmt: skip
+    else:
+        queries = pseudo_query_set(catalogue, TUNED_ON)
+
+    def score(ranking: Ranking) -> float:
+        seen = condensed(queries, ranking) if rows else ranking
+        return float(per_query(queries, seen, (10,))["nDCG@10"].mean())
+
+    return mix.tuned(queries.texts, score), f"{len(queries)} {queries.name}"
 
 
 def measure(
     model: MRSE,
     catalogue: Catalogue,
     features: np.ndarray | None,
-    led_by: Sequence[Sequence[str]] | None,
-    queries: QuerySet | None,
-    validation: Path | None,
+    examples: Path,
+    queries: QuerySet,
     others: Sequence[Ranker] = (),
+    baseline: str = BM25.name,
     cuts: Sequence[int] = (100, 500),
     folder: Path | None = None,
 ) -> Measured:
     """Ranks the whole catalogue by exact search.
 
     Args:
-        features: float32 [N, F] with NaN rows, or None. led_by: the queries that led to each item before the split.
-        queries: judged or clicked queries; MRSE, BM25, their RRF hybrid and `others` are compared on them, tested
-            against BM25. validation: examples' validation.parquet, for the personal measure.
+        features: float32 [N, F] with NaN rows, or None. examples: the run's (RUN/cache/examples): the queries that led
+            to each item before the split, the searches after it for the personal measure, the pairs to tune by.
+        queries: judged or clicked queries; MRSE, BM25, their hybrids and `others` are compared on them, tested against
+            `baseline`. folder: for the report, the TREC run and qrels files.
     """
-    items = model.item_vectors(catalogue.titles, catalogue.categories, features, led_by)
-    report = None
-    if queries is not None:
-        cuts = [k for k in cuts if k <= len(catalogue.ids)] or [len(catalogue.ids)]
-        vectors = VectorRanker("MRSE", lambda texts: model.query_vectors(texts), items.embedding)
-        bm25 = BM25(catalogue_texts(catalogue))
-        hybrid = ReciprocalRankFusion("hybrid (MRSE + BM25, RRF)", (vectors, bm25))
-        rankers: list[Ranker] = [bm25, vectors, hybrid, *others]
-        report = evaluate(rankers, queries, catalogue.ids, baseline=bm25.name, cuts=cuts, folder=folder)
-    personal = measure_personal(model, items, personal_searches(validation)) if validation is not None else None
-    return Measured(report, personal)
+    items = model.item_vectors(
+        catalogue.titles, catalogue.categories, features, item_queries(examples, len(catalogue.ids))
+    )
+    cuts = [k for k in cuts if k <= len(catalogue.ids)] or [len(catalogue.ids)]
+    vectors = VectorRanker("MRSE", lambda texts: model.query_vectors(texts), items.embedding)
+    bm25 = BM25(catalogue_texts(catalogue))
+    mix, tuned_on = tune_mix(LinearFusion(MIX, vectors, bm25, weight=0.5), examples, catalogue)
+    fused = ReciprocalRankFusion("hybrid (MRSE + BM25, RRF)", (vectors, bm25))
+    report = evaluate(
+        [bm25, *others, vectors, fused, mix], queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder
+    )
+    personal = None
+    if ExampleSummary.load(examples).validation_searches:
+        personal = measure_personal(model, items, personal_searches(examples / "validation.parquet"))
+    return Measured(report, personal, mix.weight, tuned_on)
 
 
 def measure_personal(model: MRSE, items: ItemVectors, searches: PersonalSearches) -> PersonalResult:

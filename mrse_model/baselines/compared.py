@@ -6,51 +6,20 @@ All see the texts, pictures and training examples of MRSE's own run. FastText an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from mrse_model.baselines.experts import TextTwoTower, fasttext_mean
 from mrse_model.baselines.minilm import MiniLM, minilm_folder
 from mrse_model.baselines.two_tower import TrainedTwoTower
 from mrse_model.data.contract import Catalogue
-from mrse_model.errors import InputError
+from mrse_model.data.example_files import training_pairs
 from mrse_model.evaluate import catalogue_texts
 from mrse_model.evaluation.rankers import Ranker, VectorRanker
 
 TWO_TOWER = "plain two-tower"
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Distinct queries, and the rows of their positives and of their judged near misses."""
-
-    queries: list[str]
-    positives: list[np.ndarray]
-    negatives: list[np.ndarray]
-
-
-def training_pairs(examples: Path) -> Pairs:
-    """The pairs of a run's training examples (RUN/cache/examples): clicked and judged; each pair once."""
-    positives: dict[str, set[int]] = {}
-    negatives: dict[str, set[int]] = {}
-    for shard in sorted(examples.glob("train-*.parquet")):
-        for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "item", "hard"]):
-            columns = (batch.column(name).to_pylist() for name in ("query", "item", "hard"))
-            for query, item, hard in zip(*columns, strict=True):
-                positives.setdefault(query, set()).add(item)
-                negatives.setdefault(query, set()).update(hard)
-    if not positives:
-        raise InputError("no training examples", file=examples, fix="Run: mrse train")
-    near = ([*(rows - positives[query])] for query, rows in negatives.items())
-    return Pairs(
-        list(positives),
-        [np.array(sorted(rows), np.int32) for rows in positives.values()],
-        [np.array(sorted(rows), np.int32) for rows in near],
-    )
 
 
 def baselines(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -86,3 +87,32 @@ def item_queries(folder: str | Path, items: int) -> list[list[str]]:
     for row in pq.read_table(Path(folder) / "item_queries.parquet").to_pylist():
         queries[row["item"]] = row["queries"]
     return queries
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Distinct queries, and the rows of their positives and of their judged near misses."""
+
+    queries: list[str]
+    positives: list[np.ndarray]
+    negatives: list[np.ndarray]
+
+
+def training_pairs(examples: Path) -> Pairs:
+    """The pairs of a run's training examples (RUN/cache/examples): clicked and judged; each pair once."""
+    positives: dict[str, set[int]] = {}
+    negatives: dict[str, set[int]] = {}
+    for shard in sorted(examples.glob("train-*.parquet")):
+        for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "item", "hard"]):
+            columns = (batch.column(name).to_pylist() for name in ("query", "item", "hard"))
+            for query, item, hard in zip(*columns, strict=True):
+                positives.setdefault(query, set()).add(item)
+                negatives.setdefault(query, set()).update(hard)
+    if not positives:
+        raise InputError("no training examples", file=examples, fix="Run: mrse train")
+    near = ([*(rows - positives[query])] for query, rows in negatives.items())
+    return Pairs(
+        list(positives),
+        [np.array(sorted(rows), np.int32) for rows in positives.values()],
+        [np.array(sorted(rows), np.int32) for rows in near],
+    )

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-SHORTEST_SPAN, LONGEST_SPAN = 2, 5  # words
+SPANS = 0.75  # share of the queries that are words in a row; the others are words from all over the title
+LONGEST_SPAN = 4  # words; people ask in few
 KEPT = 0.5  # share of the title's words that word dropout leaves
 WITH_CATEGORY = 0.5  # share of the queries that name the narrowest category
 DESCRIPTION = (
-    "pieces of the item's own title (a span of 2 to 5 words, or half of its words), half of them with its category"
+    "pieces of the item's own title (a span of 1 to 4 words, or half of its words), half of them with its category"
 )
 
 
@@ -24,8 +25,8 @@ def pseudo_queries(title: str, category: list[str], count: int, rng: np.random.G
     words = title.lower().split()
     queries: dict[str, None] = {}
     for _ in range(count):
-        if rng.random() < 0.5:
-            length = min(int(rng.integers(SHORTEST_SPAN, LONGEST_SPAN + 1)), len(words))
+        if rng.random() < SPANS:
+            length = min(int(rng.integers(1, LONGEST_SPAN + 1)), len(words))
             start = int(rng.integers(len(words) - length + 1))
             kept = words[start : start + length]
         else:

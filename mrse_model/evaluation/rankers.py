@@ -6,7 +6,7 @@ Every ranking is deterministic: equal scores are ordered by row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -111,58 +111,85 @@ class ReciprocalRankFusion:
 
 
 @dataclass(frozen=True)
-class LinearFusion:
-    """(1 − weight) · first + weight · second, each scaled per query to [0, 1] over its hits, as Vespa does.
+class Candidates:
+    """What a linear fusion ranks, an entry a query: rows int64 [c], their cosine and their words' score, float32 [c].
 
-    The scaling is `normalize_linear`. A hit of one ranker alone counts 0 for the other. `tune` chooses the weight, on
-    queries that are not evaluated.
+    As in the rank profile hybrid_linear, every candidate has its cosine, whoever found it, and one without a word of
+    the query scores 0 by words.
+    """
+
+    rows: list[NDArray[np.int64]]
+    cosine: list[NDArray[np.float32]]
+    words: list[NDArray[np.float32]]
+
+    def mix(self, weight: float, k: int) -> Ranking:
+        """The k best by (1 − weight) · cosine + weight · words, each scaled to [0, 1] over a query's candidates."""
+        out = _nothing(len(self.rows), k)
+        for i, (rows, cosine, words) in enumerate(zip(self.rows, self.cosine, self.words, strict=True)):
+            total = (1 - weight) * _scaled(cosine) + weight * _scaled(words)
+            order = np.lexsort((rows, -total))[:k]
+            out.rows[i, : len(order)], out.scores[i, : len(order)] = rows[order], total[order]
+        return out
+
+
+def _scaled(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vespa's `normalize_linear`."""
+    low = scores.min(initial=np.inf)
+    return (scores - low) / max(float(scores.max(initial=-np.inf) - low), 1e-9)
+
+
+@dataclass(frozen=True)
+class LinearFusion:
+    """Vectors and words by the weighted sum of their scaled scores over the `depth` best of each: the rank profile
+    hybrid_linear, whose query(alpha) is `weight`.
     """
 
     name: str
-    first: Ranker
-    second: Ranker
+    vectors: VectorRanker
+    words: Ranker
     weight: float
     depth: int = 1000
 
     def search(self, queries: Sequence[str], k: int) -> Ranking:
-        depth = max(k, self.depth)
-        return self.mix(self.first.search(queries, depth), self.second.search(queries, depth), self.weight, k)
+        return self.candidates(queries).mix(self.weight, k)
 
-    @staticmethod
-    def mix(first: Ranking, second: Ranking, weight: float, k: int) -> Ranking:
-        """The fusion of two rankings that are at hand."""
-        parts = []
-        for found, share in ((first, 1 - weight), (second, weight)):
-            real = found.rows >= 0
-            low = np.where(real, found.scores, np.inf).min(1, keepdims=True)
-            high = np.where(real, found.scores, -np.inf).max(1, keepdims=True)
-            with np.errstate(invalid="ignore"):
-                scaled = (found.scores - low) / np.maximum(high - low, 1e-9)
-            parts.append((found.rows, np.where(real, share * scaled, 0).astype(np.float32)))
-        return _sum(parts, k)
+    def candidates(self, queries: Sequence[str]) -> Candidates:
+        """What both sides find."""
+        asked, said = self.vectors.encode(queries), self.words.search(queries, self.depth)
+        near = search_exact(asked, self.vectors.items, self.depth).rows
+        rows, cosine, words = [], [], []
+        for i, vector in enumerate(asked):
+            hits = said.rows[i] >= 0
+            both, place = np.unique(np.concatenate([said.rows[i, hits], near[i]]), return_inverse=True)
+            score = np.zeros(len(both), np.float32)
+            score[place[: hits.sum()]] = said.scores[i, hits]
+            rows.append(both)
+            cosine.append(np.asarray(self.vectors.items[both], dtype=np.float32) @ vector)
+            words.append(score)
+        return Candidates(rows, cosine, words)
 
-    @classmethod
-    def tune(
-        cls,
-        name: str,
-        first: Ranker,
-        second: Ranker,
+    def tuned(
+        self,
         queries: Sequence[str],
         score: Callable[[Ranking], float],
-        *,
-        weights: Sequence[float] = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5),
-        depth: int = 1000,
+        weights: Sequence[float] = (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1),
     ) -> LinearFusion:
-        """The fusion whose weight has the best `score` on these queries; of equals the smallest weight."""
-        one, two = first.search(queries, depth), second.search(queries, depth)
-        scores = [score(cls.mix(one, two, weight, depth)) for weight in weights]
-        return cls(name, first, second, weights[int(np.argmax(scores))], depth)
+        """The same with the weight whose ranking has the best `score` on these queries, which should not be those
+        that are evaluated; of equals the smallest.
+        """
+        found = self.candidates(queries)
+        scores = [score(found.mix(weight, self.depth)) for weight in weights]
+        return replace(self, weight=weights[int(np.argmax(scores))])
+
+
+def _nothing(queries: int, k: int) -> Ranking:
+    return Ranking(np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf, np.float32))
 
 
 def _sum(parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int) -> Ranking:
     """Adds the scores that parts of (rows, scores) [n, *] give to each row, and ranks: → [n, k], ties by row."""
     count = len(parts[0][0])
-    out = Ranking(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
+    out = _nothing(count, k)
     for i in range(count):
         rows = np.concatenate([part[i] for part, _ in parts])
         scores = np.concatenate([part[i] for _, part in parts])[rows >= 0]

@@ -89,7 +89,7 @@ def load_encoder(name: str, size: int | None = None) -> FrozenEncoder:
     """The encoder of that name, frozen, on a GPU if there is one.
 
     Args:
-        name: `efficientnet-lite0` [1280 dims], `efficientnet-lite0-stages` [2064], or `clip:`, `siglip:`, `hf:` and the
+        name: `efficientnet-lite0` [1280 dims], `efficientnet-lite0-stages` [3632], or `clip:`, `siglip:`, `hf:` and the
             name (or folder) of a transformers vision model.
         size: side of the input in pixels; by default 96 for EfficientNet-Lite0, else what the model was trained with.
 

@@ -80,17 +80,29 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
+def statistics(x: Tensor) -> list[Tensor]:
+    """A feature map [b, c, h, w] in three vectors [b, c]: its mean, the mean of its middle half, its spread.
+
+    A product stands in the middle before an empty ground: the mean of all mixes both, and the spread tells how much of
+    the picture a pattern covers.
+    """
+    height, width = x.shape[2:]
+    middle = x[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4]
+    spread = (x.var((2, 3), correction=0) + 1e-6).sqrt()
+    return [x.mean((2, 3)), middle.mean((2, 3)), spread]
+
+
 class EfficientNetLite0(nn.Module):
     """Pixels [batch, 3, S, S], normalised by (x − 127) / 128 → the mean of the last feature map, [batch, 1280].
 
-    With `stages=True` the means of all seven stages' outputs are put before it, [batch, 2064]: the early maps still
-    know colour and texture, which the last one, trained to name objects, has mostly forgotten.
+    With `stages=True` the `statistics` of all seven stages' outputs are put before it, [batch, 3632]: the early maps
+    still know colour and texture, which the last one, trained to name objects, has mostly forgotten (dev/LOG.md).
     """
 
     def __init__(self, *, stages: bool = False) -> None:
         super().__init__()
         self.stages = stages
-        self.dims = HEAD + (sum(stage.width for stage in STAGES) if stages else 0)
+        self.dims = HEAD + (3 * sum(stage.width for stage in STAGES) if stages else 0)
         self._conv_stem, self._bn0 = SameConv2d(3, STEM, 3, 2), _norm(STEM)
         blocks: list[nn.Module] = []
         width = STEM
@@ -106,13 +118,12 @@ class EfficientNetLite0(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         x = F.relu6(self._bn0(self._conv_stem(pixels)))
         last = {sum(stage.repeats for stage in STAGES[: i + 1]) - 1 for i in range(len(STAGES))}
-        means = []
+        found: list[Tensor] = []
         for i, block in enumerate(self._blocks):
             x = block(x)
             if self.stages and i in last:
-                means.append(x.mean((2, 3)))
-        means.append(F.relu6(self._bn1(self._conv_head(x))).mean((2, 3)))
-        return torch.cat(means, 1)
+                found += statistics(x)
+        return torch.cat([*found, F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))], 1)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """ImageNet class scores, [batch, 1000]: what the weights were trained for; by them a test knows them right."""

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from mrse_model.baselines.compared import TWO_TOWER, baselines, training_pairs
+from mrse_model.baselines.compared import TWO_TOWER, baselines
 from mrse_model.data.contract import read_catalogue
-from mrse_model.data.example_files import EXAMPLE_SCHEMA
+from mrse_model.data.example_files import EXAMPLE_SCHEMA, training_pairs
 from mrse_model.errors import InputError
 from mrse_model.texts import train_tokenizer
 

@@ -49,19 +49,33 @@ def test_reciprocal_rank_fusion_adds_one_over_60_plus_rank():
     assert found.scores[0, :3] == pytest.approx([1 / 61 + 1 / 62, 1 / 63 + 1 / 61, 1 / 62], rel=1e-6)
 
 
+def _vectors(scores):
+    """A ranker of one query whose items have these cosines."""
+    items = np.array(scores, np.float32)[:, None]
+    return VectorRanker("vectors", lambda texts: np.ones((len(texts), 1), np.float32), items)
+
+
 def test_linear_fusion_scales_each_side():
-    one, two = Fixed("a", [[4, 7, 9]], [[30, 20, 10]]), Fixed("b", [[9, 4, -1]], [[0.8, 0.4, -np.inf]])
-    found = LinearFusion("f", one, two, weight=0.25).search(["q"], 3)
-    assert found.rows.tolist() == [[4, 7, 9]]
-    assert found.scores[0] == pytest.approx([0.75, 0.375, 0.25])
-    nothing = Fixed("c", [[-1, -1]], [[-np.inf, -np.inf]])
-    assert LinearFusion("f", one, nothing, weight=0.5).search(["q"], 3).rows.tolist() == [[4, 7, 9]]
+    words = Fixed("words", [[2, 1, -1]], [[8.0, 4.0, -np.inf]])
+    found = LinearFusion("f", _vectors([0.9, 0.6, 0.3]), words, weight=0.25).search(["q"], 3)
+    assert found.rows.tolist() == [[0, 1, 2]]
+    assert found.scores[0] == pytest.approx([0.75, 0.75 * 0.5 + 0.25 * 0.5, 0.25])
+    nothing = Fixed("none", [[-1, -1]], [[-np.inf, -np.inf]])
+    assert LinearFusion("f", _vectors([0.1, 0.3, 0.2]), nothing, weight=0.5).search(["q"], 3).rows.tolist() == [
+        [1, 2, 0]
+    ]
+
+
+def test_what_only_the_words_found_has_its_cosine():
+    """As in the rank profile hybrid_linear; the word's hits are all equal, and the cosine orders them."""
+    words = Fixed("words", [[1, 2]], [[5.0, 5.0]])
+    mix = LinearFusion("f", _vectors([0.9, 0.1, 0.2]), words, weight=0.8, depth=2)
+    assert mix.search(["q"], 3).rows.tolist() == [[2, 1, 0]]
 
 
 def test_tuning_takes_the_smallest_of_the_best_weights():
-    one, two = Fixed("a", [[0, 1]], [[1.0, 0.0]]), Fixed("b", [[1, 0]], [[1.0, 0.0]])
-    tuned = LinearFusion.tune(
-        "f", one, two, ["q"], lambda ranking: float(ranking.rows[0, 0] == 1), weights=(0, 0.4, 0.6, 0.9)
-    )
-    assert tuned.weight == 0.6
-    assert LinearFusion.tune("f", one, two, ["q"], lambda ranking: 1.0).weight == 0
+    words = Fixed("words", [[1]], [[1.0]])
+    mix = LinearFusion("f", _vectors([1.0, 0.0]), words, weight=0.5)
+    weights = (0, 0.4, 0.6, 0.9)
+    assert mix.tuned(["q"], lambda ranking: float(ranking.rows[0, 0] == 1), weights).weight == 0.6
+    assert mix.tuned(["q"], lambda ranking: 1.0).weight == 0
