@@ -81,7 +81,7 @@ def tune_mix(mix: LinearFusion, examples: Path, catalogue: Catalogue) -> tuple[L
     """The linear hybrid with the share of the words that is best for queries that are not measured; and which they are.
 
     Training queries with judged near misses, all else left out of their rankings, because relevance logs are samples;
-    where no training query has any, pieces of titles that were not trained on.
+    where no training query has any, pieces of titles that were not trained on, and the words in doubt.
     """
     pairs = training_pairs(examples)
     rows = [i for i, near in enumerate(pairs.negatives) if len(near)]
@@ -96,11 +96,10 @@ def tune_mix(mix: LinearFusion, examples: Path, catalogue: Catalogue) -> tuple[L
     else:
         queries = pseudo_query_set(catalogue, TUNED_ON)
 
-    def score(ranking: Ranking) -> float:
-        seen = condensed(queries, ranking) if rows else ranking
-        return float(per_query(queries, seen, (10,))["nDCG@10"].mean())
+    def score(ranking: Ranking) -> np.ndarray:
+        return per_query(queries, condensed(queries, ranking) if rows else ranking, (10,))["nDCG@10"]
 
-    return mix.tuned(queries.texts, score), f"{len(queries)} {queries.name}"
+    return mix.tuned(queries.texts, score, trust_words=not rows), f"{len(queries)} {queries.name}"
 
 
 def measure(

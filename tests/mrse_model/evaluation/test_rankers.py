@@ -77,5 +77,14 @@ def test_tuning_takes_the_smallest_of_the_best_weights():
     words = Fixed("words", [[1]], [[1.0]])
     mix = LinearFusion("f", _vectors([1.0, 0.0]), words, weight=0.5)
     weights = (0, 0.4, 0.6, 0.9)
-    assert mix.tuned(["q"], lambda ranking: float(ranking.rows[0, 0] == 1), weights).weight == 0.6
-    assert mix.tuned(["q"], lambda ranking: 1.0).weight == 0
+    assert mix.tuned(["q"], lambda ranking: (ranking.rows[:, 0] == 1).astype(float), weights).weight == 0.6
+    assert mix.tuned(["q"], lambda ranking: np.ones(1)).weight == 0
+
+
+def test_words_are_trusted_within_one_standard_error():
+    mix = LinearFusion("f", _vectors([1.0, 0.0]), Fixed("words", [[1]] * 2, [[1.0]] * 2), weight=0.5)
+    scores = iter([[0.9, 0.7], [0.8, 0.6], [0.3, 0.1]])  # means 0.8, 0.7, 0.2; error of the best 0.07
+    found = mix.tuned(["q", "r"], lambda ranking: np.array(next(scores)), (0, 0.5, 1), trust_words=True)
+    assert found.weight == 0
+    scores = iter([[0.9, 0.7], [0.85, 0.65], [0.3, 0.1]])
+    assert mix.tuned(["q", "r"], lambda _: np.array(next(scores)), (0, 0.5, 1), trust_words=True).weight == 0.5
