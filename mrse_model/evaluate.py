@@ -94,7 +94,7 @@ def tune_mix(mix: LinearFusion, examples: Path, catalogue: Catalogue) -> tuple[L
             1, np.ones(len(rows)),
         )  # fmt: skip
     else:
-        queries = pseudo_query_set(catalogue, TUNED_ON)
+        queries = pseudo_query_set(catalogue, TUNED_ON, seed=102)  # not those that may be measured
 
     def score(ranking: Ranking) -> np.ndarray:
         return per_query(queries, condensed(queries, ranking) if rows else ranking, (10,))["nDCG@10"]

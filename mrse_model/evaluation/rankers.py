@@ -151,7 +151,7 @@ class LinearFusion:
     depth: int = 1000
 
     def search(self, queries: Sequence[str], k: int) -> Ranking:
-        return self.candidates(queries).mix(self.weight, k)
+        return replace(self, depth=max(k, self.depth)).candidates(queries).mix(self.weight, k)
 
     def candidates(self, queries: Sequence[str]) -> Candidates:
         """What both sides find."""
