@@ -1,4 +1,4 @@
-"""The queries that led to each item, counted from the search log on disk: the item side's history (paper, H_i).
+"""The queries that led to each item, by clicks or by judgment: the item side's history (paper, H_i), counted on disk.
 
 A temporary SQLite table, because a log may name more (item, query) pairs than fit into memory.
 """
@@ -9,14 +9,20 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrse_model.data.contract import SearchesFile
+from mrse_model.data.contract import SearchesFile, judged_positives
+from mrse_model.data.search_log import query_key
 from mrse_model.manifest import Manifest
 
 
 class LedBy:
-    """Look-up of the most frequent queries of an item, weighted by what they led to (click < cart < order)."""
+    """Look-up of the most frequent queries of an item, weighted by what they led to (click < cart < order).
 
-    def __init__(self, searches: str | Path, manifest: Manifest) -> None:
+    Queries for which the item is a judged positive come after those, as in training (mrse_model/data/search_log.py).
+    """
+
+    def __init__(
+        self, manifest: Manifest, searches: str | Path | None = None, judgments: str | Path | None = None
+    ) -> None:
         self._limit = manifest.item_history_queries
         self._db = sqlite3.connect(
             "", isolation_level=None, check_same_thread=False
@@ -24,16 +30,20 @@ class LedBy:
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("CREATE TABLE led(item TEXT, query TEXT, n REAL, PRIMARY KEY(item, query)) WITHOUT ROWID")
         weights = manifest.event_weights
-        for batch in SearchesFile(searches).batches():
-            self._db.execute("BEGIN")
+        for batch in SearchesFile(searches).batches() if searches else ():
+            rows = []
             for i, query in enumerate(batch.queries):
                 events = (("click", batch.clicked[i]), ("cart", batch.carted[i]), ("order", batch.ordered[i]))
-                rows = [(item, query.strip(), weights.get(kind, 1.0)) for kind, items in events for item in items]
-                if query.strip():
-                    self._db.executemany(
-                        "INSERT INTO led VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", rows
-                    )
-            self._db.execute("COMMIT")
+                rows += [(item, query, weights.get(kind, 1.0)) for kind, items in events for item in items]
+            self._add(rows)
+        for pairs in judged_positives(judgments) if judgments else ():
+            self._add([(item, query, 0.0) for query, item in pairs])
+
+    def _add(self, rows: Sequence[tuple[str, str, float]]) -> None:
+        add = "INSERT INTO led VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+        self._db.execute("BEGIN")
+        self._db.executemany(add, ((item, query_key(query), n) for item, query, n in rows if query_key(query)))
+        self._db.execute("COMMIT")
 
     def queries(self, item_ids: Sequence[str]) -> list[list[str]]:
         """For each item its queries, the most frequent first, as many as the model takes."""

@@ -81,8 +81,11 @@ def demo(
         deploy(app, config_server=url)
 
         features = run / "cache" / "features.parquet"
-        say("feed", f"mrse feed {items} --features {features} --searches {searches} --endpoint {url}")
-        feed(items, app=app, endpoint=url, features=features, searches=searches)
+        say(
+            "feed",
+            f"mrse feed {items} --features {features} --searches {searches} --judgments {judgments} --endpoint {url}",
+        )
+        feed(items, app=app, endpoint=url, features=features, searches=searches, judgments=judgments)
         feed(searches, app=app, endpoint=url, shoppers=True)
 
         say("search", f'mrse query "{EXAMPLE}" --endpoint {url}')

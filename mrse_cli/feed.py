@@ -28,6 +28,7 @@ def feed(
     image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
     pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
+    judgments: Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")] = None,
     update: Annotated[bool, typer.Option("--update", help="FILE holds item_id and fields to assign.")] = False,
     shoppers: Annotated[bool, typer.Option("--shoppers", help="FILE is a search log; feed its people.")] = False,
     columns: Annotated[
@@ -89,7 +90,7 @@ def feed(
                 report = feed_shoppers(vespa, people, journal, via=way, full=full, progress=advance)
             else:
                 model = ExportedModel.load(app / "models", threads=threads)
-                led_by = LedBy(searches, model.manifest) if searches else None
+                led_by = LedBy(model.manifest, searches, judgments) if searches or judgments else None
                 source = ItemSource.open(
                     file,
                     doctype,

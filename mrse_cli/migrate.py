@@ -30,6 +30,7 @@ def migrate(
     image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
     pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
+    judgments: Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")] = None,
     via: Annotated[str, typer.Option(help="pyvespa, or cli: the Go client.")] = "pyvespa",
     state: Annotated[Path | None, typer.Option(help="Journal of what was fed. Default: ITEMS.feed.sqlite.")] = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for each deployment.")] = 120,
@@ -67,7 +68,7 @@ def migrate(
         DocumentType.load(app),
         new,
         pictures_from(items, new, features, image_encoder, pictures),
-        led_by=LedBy(searches, new.manifest) if searches else None,
+        led_by=LedBy(new.manifest, searches, judgments) if searches or judgments else None,
     )
 
     def fill(suffix: str, done: str) -> None:

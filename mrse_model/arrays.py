@@ -175,10 +175,11 @@ DEV_SHARE, MOST_DEV, DEV_POOL = 0.03, 300, 4000
 
 @dataclass
 class Dev:
-    """Held-out queries to choose weights by: tokens int64 [Q, 16], the relevant item rows of each, the item rows
-    searched.
+    """Held-out queries to choose weights by: their rows in Queries, tokens int64 [Q, 16], the relevant item rows of
+    each, the item rows searched.
     """
 
+    rows: np.ndarray
     tokens: np.ndarray
     relevant: list[np.ndarray]
     pool: np.ndarray
@@ -211,5 +212,5 @@ def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: 
     told = [queries.known[row] for row in held] + [queries.hard[row] for row in held]
     pool = np.unique(np.concatenate([*told, rng.permutation(items)[:DEV_POOL]]).astype(np.int64))
     return Examples(out, examples.type["items"].shape[0]), Dev(
-        queries.tokens[held], [queries.known[row] for row in held], pool
+        held, queries.tokens[held], [queries.known[row] for row in held], pool
     )

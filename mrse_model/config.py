@@ -32,6 +32,7 @@ class ModelConfig:
     ngram_min: int = 2
     ngram_max: int = 4
     image_dims: int = 0  # of the frozen encoder's features; 0: no pictures. Training fills it in
+    image_components: int = 1024  # of those features that are learned from, at most
     history_length: int = 20
     item_history_queries: int = 8
     dssm_hidden: int = 256
@@ -41,6 +42,11 @@ class ModelConfig:
     use_category: bool = True
     ngrams: str = "fasttext"  # or "off": the piece table is random, as in the ablation's row without n-grams
 
+    @property
+    def picture_width(self) -> int:
+        """How many numbers of a picture the model learns from."""
+        return min(self.image_components, self.image_dims)
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -49,7 +55,7 @@ class LossConfig:
     temperature: float = 0.1
     margin: float = 0.15
     alpha: float = 1.0
-    beta: float = 30.0
+    beta: float = 10.0  # the paper has 30; here it is best between 0 and 15 (dev/LOG.md)
     gamma: float = 0.3  # of the personal term: not in the paper, see losses.personal
     hard_in_softmax: bool = True  # the hard negatives of a batch are negatives of MNSCE, too; the paper has them apart
     log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
@@ -76,13 +82,13 @@ class TrainConfig:
         default_factory=lambda: StageConfig(epochs=20.0, batch=512, lr=2e-3, extra_negatives=0)
     )
     vbert: StageConfig = field(default_factory=lambda: StageConfig(epochs=2.0, extra_negatives=64))
-    light_bert: StageConfig = field(default_factory=lambda: StageConfig(epochs=2.0, extra_negatives=128))
+    light_bert: StageConfig = field(default_factory=lambda: StageConfig(epochs=1.0, extra_negatives=128))
     ft_att: StageConfig = field(default_factory=lambda: StageConfig(epochs=8.0, batch=1024, extra_negatives=512))
     dssm: StageConfig = field(
-        default_factory=lambda: StageConfig(epochs=12.0, batch=1024, lr=2e-3, extra_negatives=256)
+        default_factory=lambda: StageConfig(epochs=20.0, batch=1024, lr=2e-3, extra_negatives=256)
     )
     modality_dropout: float = 0.1  # an expert's picture or history goes missing
-    history_dropout: float = 0.3  # the person is unknown: the query alone must do
+    history_dropout: float = 0.1  # the person is unknown: the query alone must do
     evaluate_every: int = 200  # steps
     patience: int = 4  # evaluations without a better one before a stage stops
     half_life_days: float = 30.0

@@ -7,7 +7,7 @@ history.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from mrse_model.serving import ItemVectors, QueryHistory
 from mrse_model.texts import item_text
 
 MIX = "hybrid (MRSE + BM25, linear)"
+NEW_ITEMS = "MRSE, items without their queries"
 TUNED_ON = 400  # queries
 
 
@@ -113,7 +114,8 @@ def measure(
     cuts: Sequence[int] = (100, 500),
     folder: Path | None = None,
 ) -> Measured:
-    """Ranks the whole catalogue by exact search.
+    """Ranks the whole catalogue by exact search; where queries are known to lead to items, once more without them: as
+    well as items are found that are new.
 
     Args:
         features: float32 [N, F] with NaN rows, or None. examples: the run's (RUN/cache/examples): the queries that led
@@ -121,17 +123,20 @@ def measure(
         queries: judged or clicked queries; MRSE, BM25, their hybrids and `others` are compared on them, tested against
             `baseline`. folder: for the report, the TREC run and qrels files.
     """
-    items = model.item_vectors(
-        catalogue.titles, catalogue.categories, features, item_queries(examples, len(catalogue.ids))
-    )
+    led = item_queries(examples, len(catalogue.ids))
+    items = model.item_vectors(catalogue.titles, catalogue.categories, features, led)
     cuts = [k for k in cuts if k <= len(catalogue.ids)] or [len(catalogue.ids)]
     vectors = VectorRanker("MRSE", lambda texts: model.query_vectors(texts), items.embedding)
     bm25 = BM25(catalogue_texts(catalogue))
-    mix, tuned_on = tune_mix(LinearFusion(MIX, vectors, bm25, weight=0.5), examples, catalogue)
+    new = vectors
+    if any(led):  # training queries are tuned on as they were new: their own items must not name them
+        without = model.item_vectors(catalogue.titles, catalogue.categories, features)
+        new = VectorRanker(NEW_ITEMS, lambda texts: model.query_vectors(texts), without.embedding)
+    tuned, tuned_on = tune_mix(LinearFusion(MIX, new, bm25, weight=0.5), examples, catalogue)
+    mix = replace(tuned, vectors=vectors)
     fused = ReciprocalRankFusion("hybrid (MRSE + BM25, RRF)", (vectors, bm25))
-    report = evaluate(
-        [bm25, *others, vectors, fused, mix], queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder
-    )
+    rankers = [bm25, *others, *([new] if new is not vectors else []), vectors, fused, mix]
+    report = evaluate(rankers, queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder)
     personal = None
     if ExampleSummary.load(examples).validation_searches:
         personal = measure_personal(model, items, personal_searches(examples / "validation.parquet"))

@@ -65,20 +65,15 @@ class TokenAttention(nn.Module):
         scores = self.query(query) @ self.key(tokens).transpose(1, 2) * self.scale + bias
         return scores.softmax(-1) @ self.value(tokens)
 
-    def pooled(self, query: Tensor, tokens: Tensor, bias: Tensor, project: nn.Linear | None = None) -> Tensor:
+    def pooled(self, query: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
         """The same for one query a row: query [b, d], tokens [b, t, d], bias [b, t] → [b, d].
 
         The layers are applied to the query and to the pooled token, never to each token: with one query both orders are
-        equal (what a bias of `project` adds to the keys is the same for every token, which softmax does not see), and
-        this one costs next to nothing. `project` stands before the key and the value: tokens are then what it takes,
-        [b, t, its input].
+        equal, and this one costs next to nothing.
         """
         asked = self.query(query) @ self.key.weight * self.scale
-        if project is not None:
-            asked = asked @ project.weight
         weight = ((tokens @ asked.unsqueeze(-1)).squeeze(-1) + bias).softmax(-1)
-        found = (weight.unsqueeze(1) @ tokens).squeeze(1)
-        return self.value(found if project is None else project(found))
+        return self.value((weight.unsqueeze(1) @ tokens).squeeze(1))
 
 
 def padding_bias(mask: Tensor) -> Tensor:
@@ -144,34 +139,61 @@ class TextEncoder(nn.Module):
 class Adaptor(nn.Module):
     """Frozen image features to the shared image space: two dense layers (paper §VBert). Output has unit norm.
 
-    `start` measures the features: encoders' channels differ in scale by orders of magnitude, and those that hardly vary
-    would hardly be learned.
+    The layers, and the item tower's own view of a picture, read the first principal components of the standardised
+    features: encoders' channels differ in scale by orders of magnitude and mostly say the same, and the components make
+    a step cheaper. Their spreads stay as they are: brought to the same spread, a model learns the catalogue's pictures
+    by heart (dev/LOG.md). `start` measures them.
     """
 
     mean: Tensor
     scale: Tensor
+    basis: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        width = config.picture_width
         self.register_buffer("mean", torch.zeros(config.image_dims))
         self.register_buffer("scale", torch.ones(config.image_dims))
+        self.register_buffer("basis", torch.eye(config.image_dims, width))
         self.layers = nn.Sequential(
-            nn.Linear(config.image_dims, 4 * config.dims), nn.GELU(), nn.Linear(4 * config.dims, config.dims)
+            nn.Linear(width, 4 * config.dims), nn.GELU(), nn.Linear(4 * config.dims, config.dims)
         )
 
     @torch.no_grad()
     def start(self, features: np.ndarray) -> None:
-        """Takes mean and spread of the catalogue's features, float32 [n, F] without NaN rows."""
-        self.mean.copy_(torch.from_numpy(features.mean(0)))
-        self.scale.copy_(torch.from_numpy(features.std(0) + 1e-3))
+        """Takes mean, spread and principal components of the catalogue's features, float32 [n, F] without NaN rows."""
+        some = torch.from_numpy(features).to(self.mean.device)
+        self.mean.copy_(some.mean(0))
+        self.scale.copy_(some.std(0, unbiased=False) + 1e-3)
+        basis = principal_directions(self.standard(some).cpu(), self.basis.shape[1])
+        self.basis.zero_()
+        self.basis[:, : basis.shape[1]] = basis
 
     def standard(self, features: Tensor) -> Tensor:
         """[b, F] → [b, F] with mean 0 and spread 1 over the catalogue, far values cut off."""
         return ((features - self.mean) / self.scale).clamp(-8, 8)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[b, F] → [b, d], unit norm."""
-        return F.normalize(self.layers(self.standard(features)), dim=-1)
+    def components(self, features: Tensor) -> Tensor:
+        """[b, F] → [b, image_components], the first ones of the largest spread."""
+        return self.standard(features) @ self.basis
+
+    def forward(self, components: Tensor) -> Tensor:
+        """`components` [b, image_components] → [b, d], unit norm."""
+        return F.normalize(self.layers(components), dim=-1)
+
+
+def principal_directions(rows: Tensor, most: int) -> Tensor:
+    """rows [n, F] with mean 0 → orthonormal [F, k ≤ most], those of the largest variance first; as many as there are.
+
+    By the eigenvectors of whichever of the two products is smaller, in double: many channels repeat each other.
+    """
+    wide = rows.shape[1] > rows.shape[0]
+    product = (rows @ rows.T if wide else rows.T @ rows).double()
+    variance, vectors = torch.linalg.eigh(product)
+    variance, vectors = variance.flip(0)[:most], vectors.flip(1)[:, :most]
+    kept = variance > 1e-6 * variance[0]
+    found = vectors[:, kept].float()
+    return rows.T @ (found / variance[kept].sqrt().float()) if wide else found
 
 
 class VBertHead(nn.Module):
@@ -183,7 +205,7 @@ class VBertHead(nn.Module):
     def __init__(self, dims: int) -> None:
         super().__init__()
         self.absent = nn.Parameter(torch.zeros(dims))
-        self.layers = nn.Sequential(nn.Linear(2 * dims, 2 * dims), nn.GELU(), nn.Linear(2 * dims, dims))
+        self.layers = nn.Sequential(Dense(2 * dims, 2 * dims), nn.GELU(), Dense(2 * dims, dims))
 
     def forward(self, text: Tensor, image: Tensor, present: Tensor, detail: Tensor | None = None) -> Tensor:
         """text, image [b, d], present [b, 1] of 0 or 1 → [b, d]. The text passes beside the layers: they learn a
@@ -216,14 +238,18 @@ class NGrams(nn.Module):
         """1 for a piece of the text, 0 for padding, CLS and SEP: they have no n-grams."""
         return mask.float() * (ids != 2).float() * (ids != 3).float()
 
-    def mean(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The text's mean n-gram vector [..., d]: the query tower's FtAtt, and an item's text feature."""
-        return self.projected_mean(self.table(ids), self.weight(ids, mask))
+    def tokens(self, ids: Tensor) -> Tensor:
+        """ids [...] → the pieces' projected vectors [..., d]."""
+        if torch.compiler.is_compiling():
+            return self.project(self.table(ids))
+        distinct, place = torch.unique(ids, return_inverse=True)  # a batch repeats its words: project each once
+        return F.embedding(place, self.project(self.table(distinct)))
 
-    def projected_mean(self, tokens: Tensor, weight: Tensor) -> Tensor:
-        """tokens [..., t, ngram_dims], weight [..., t] → [..., d]; zeros where all weights are 0."""
-        present = (weight.sum(-1, keepdim=True) > 0).float()
-        return self.project(masked_mean(tokens, weight)) * present
+    def mean(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The text's mean n-gram vector [..., d], zeros for one without pieces: the query tower's FtAtt, and an item's
+        text feature.
+        """
+        return masked_mean(self.tokens(ids), self.weight(ids, mask))
 
 
 class FtAttItem(nn.Module):
@@ -240,11 +266,11 @@ class FtAttItem(nn.Module):
 
     def forward(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask [b, t] → [b, d]: the mean plus what attention adds to it."""
-        weight, tokens = ngrams.weight(ids, mask), ngrams.table(ids)
+        weight, tokens = ngrams.weight(ids, mask), ngrams.tokens(ids)
         if self.training:
             weight = weight * (torch.rand_like(weight) >= self.dropout)
-        mean = ngrams.projected_mean(tokens, weight)
-        return mean + self.mix * self.attention.pooled(mean, tokens, (weight - 1) * 1e4, ngrams.project)
+        mean = masked_mean(tokens, weight)
+        return mean + self.mix * self.attention.pooled(mean, tokens, (weight - 1) * 1e4)
 
 
 class HistoryExpert(nn.Module):

@@ -55,7 +55,7 @@ def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float
     batch = stages.examples_with_history(most)
     if len(batch):
         texts = stages.query_texts[batch["query"].astype(np.int64)].to(stages.device)
-        inputs = texts, *stages.histories(batch)
+        inputs = texts, *stages.histories(batch, stages.event_weights(batch))
     else:
         inputs = stages.dev_texts, *stages.no_history(len(stages.dev_texts))
     led = np.flatnonzero((stages.led >= 0).any(1))

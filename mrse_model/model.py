@@ -68,13 +68,13 @@ class MRSE(nn.Module):
         """Frozen image features [b, F], present [b, 1] → [b, d]: unit norm, or zeros where there is no picture."""
         if self.adaptor is None:
             return present * torch.zeros(1, self.config.model.dims, device=features.device)
-        return self.adaptor(features) * present
+        return self.adaptor(self.adaptor.components(features)) * present
 
     def image_detail(self, features: Tensor) -> Tensor | None:
         """Frozen image features [b, F] → [b, d], the item tower's own view of the picture; None without pictures."""
         if self.adaptor is None or self.item.detail is None:
             return None
-        return self.item.detail(self.adaptor.standard(features))
+        return self.item.detail(self.adaptor.components(features))
 
     def text_feature(self, ids: Tensor, mask: Tensor) -> Tensor:
         """An item's behaviour feature: its mean n-gram vector, unit norm. ids, mask [b, t] → [b, d]."""

@@ -38,7 +38,8 @@ class Dense(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.low_precision and self.training):
             return super().forward(x)
-        return F.linear(x.bfloat16(), self.weight.bfloat16(), self.bias.bfloat16()).float()
+        bias = None if self.bias is None else self.bias.bfloat16()
+        return F.linear(x.bfloat16(), self.weight.bfloat16(), bias).float()
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ class StageKeys:
         ]  # fmt: skip
         bert = [size.vocab_size, size.bert_layers, size.bert_heads, size.bert_dims, size.query_tokens, size.item_tokens]
         if name == "adaptor":
-            return fingerprint_of(*always, self.pictures)
+            return fingerprint_of(*always, self.pictures, size.image_components)
         if name == "ft_att":
             return fingerprint_of(*always, self.tokens, self.pairs, loss.log_q, _weights(model, ("ngrams.table",)))
         if name == "light_bert":

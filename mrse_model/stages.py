@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mrse_model.texts import CLS, SEP
 from mrse_model.towers import FT
 
 MEASURED = 20_000  # pictures by which the features' mean and spread are measured
+UNMET = 0.2  # of the items in training have no history, as the new ones of tomorrow
 OTHERS = 2  # other people's clicks for the same words, per example with a history (losses.personal)
 
 
@@ -104,7 +106,9 @@ class Stages:
             dev = self.corpus.dev
             usable = [i for i, r in enumerate(dev.relevant) if has[r[0]] and len(r) > 1]
             asking = np.array([dev.relevant[i][0] for i in usable], np.int64)
-            asked = replace(dev, tokens=dev.tokens[usable], relevant=[dev.relevant[i] for i in usable])
+            asked = replace(
+                dev, rows=dev.rows[usable], tokens=dev.tokens[usable], relevant=[dev.relevant[i] for i in usable]
+            )
 
             def score() -> float:
                 pool = self._adapt(dev.pool) * self.has_image[dev.pool].to(self.device)
@@ -122,17 +126,31 @@ class Stages:
         """Rows of the queries that lead to at least two items with pictures."""
         return np.array([q for q in range(len(known)) if has[known[q]].sum() > 1], np.int64)
 
-    def _adapt(self, rows: np.ndarray) -> Tensor:
-        assert self.model.adaptor is not None and self.corpus.features is not None
-        return self.model.adaptor(self._features(rows))
+    @cached_property
+    def components(self) -> Tensor | None:
+        """What the adaptor and the item tower read of the pictures, [N, image_components]; of no picture, anything.
 
-    def _features(self, rows: np.ndarray) -> Tensor:
-        assert self.corpus.features is not None
-        return self._put(np.nan_to_num(self.corpus.features[rows]))
+        Taken at its first use: by then a resumed run has read back the basis that its weights were trained with.
+        """
+        adaptor, features = self.model.adaptor, self.corpus.features
+        if adaptor is None or features is None:
+            return None
+        out = torch.zeros(self.items, self.config.model.picture_width)
+        with torch.no_grad():
+            for start in range(0, self.items, 4096):
+                rows = slice(start, start + 4096)
+                out[rows] = adaptor.components(self._put(np.nan_to_num(features[rows]))).cpu()
+        return out
+
+    def _adapt(self, rows: np.ndarray) -> Tensor:
+        assert self.model.adaptor is not None and self.components is not None
+        return self.model.adaptor(self.components[rows].to(self.device))
 
     def detail(self, rows: np.ndarray) -> Tensor | None:
         """The item tower's own view of these items' pictures [b, d]; None without pictures."""
-        return None if self.corpus.features is None else self.model.image_detail(self._features(rows))
+        if self.components is None or self.model.item.detail is None:
+            return None
+        return self.model.item.detail(self.components[rows].to(self.device))
 
     def ft_att(self) -> Outcome:
         """FtAtt and the shared n-gram projection: MNSCE. Item text features are computed from it afterwards."""
@@ -182,12 +200,12 @@ class Stages:
             parts["item_detail"] = item.detail
 
         def query_of(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-            past = self.histories(batch, rng)
+            weight = self.event_weights(batch, rng)
 
-            def encode(at: Any) -> Tensor:
-                return query_vector(*self._query_tokens(batch["query"][at]), *(x[at] for x in past))
+            def encode(rows: np.ndarray, weight: np.ndarray) -> Tensor:
+                return query_vector(*self._query_tokens(rows["query"]), *self.histories(rows, weight))
 
-            return self.shared(len(batch), encode)
+            return self.shared(len(batch), lambda at: by_history(encode, batch[at], weight[at]))
 
         def dev_query(ids: Tensor, mask: Tensor) -> Tensor:
             return query_vector(ids, mask, *self.no_history(len(ids)))
@@ -351,20 +369,21 @@ class Stages:
                 stale = False
             blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
             rows = np.where(blank & (batch["weight"].sum(1) > 0), len(self.query_texts) - 1, batch["query"])
-            past = self.histories(batch, rng)
-            frozen = self.query_texts[rows, :FT].to(self.device)
+            asked, weight = batch.copy(), self.event_weights(batch, rng)
+            asked["query"] = rows
 
-            def encode(at: Any) -> Tensor:
-                ngrams = query.ft_att(model.ngrams, *self._query_tokens(rows[at]))
-                return query.fuse(torch.cat([frozen[at], ngrams.unsqueeze(1)], 1), *(x[at] for x in past))
+            def encode(some: np.ndarray, weight: np.ndarray) -> Tensor:
+                ngrams = query.ft_att(model.ngrams, *self._query_tokens(some["query"]))
+                frozen = self.query_texts[some["query"].astype(np.int64), :FT].to(self.device)
+                return query.fuse(torch.cat([frozen, ngrams.unsqueeze(1)], 1), *self.histories(some, weight))
 
-            found = self.shared(len(batch), encode)
+            found = self.shared(len(batch), lambda at: by_history(encode, asked[at], weight[at]))
 
             def vectors(some: np.ndarray) -> Tensor:
                 return self._fuse_items(some, batch["query"], rng)
 
             hybrid = self._losses(batch, rng, stage, found, vectors, True)
-            return self._with_personal(hybrid, batch, rng, found, past[2])
+            return self._with_personal(hybrid, batch, rng, found, weight)
 
         def score() -> float:
             nonlocal stale
@@ -385,11 +404,11 @@ class Stages:
         return outcome
 
     def _with_personal(
-        self, losses: Losses, batch: np.ndarray, rng: np.random.Generator, query: Tensor, weight: Tensor
+        self, losses: Losses, batch: np.ndarray, rng: np.random.Generator, query: Tensor, weight: np.ndarray
     ) -> Losses:
         """Adds gamma · the personal term, over the examples whose history was not dropped."""
         gamma = self.config.loss.gamma
-        rows = np.flatnonzero((weight.sum(1) > 0).cpu().numpy())
+        rows = np.flatnonzero(weight.sum(1) > 0)
         if not gamma or not len(rows):
             return losses
         some, asked = batch[rows], np.repeat(batch["query"][rows], OTHERS)
@@ -416,7 +435,7 @@ class Stages:
         if rng is not None:
             missing = self.config.train.modality_dropout
             present = present * torch.from_numpy(rng.random((len(rows), 1)) > missing)
-            led = np.where(rng.random((len(rows), 1)) < 0.5, -1, led)  # most items of tomorrow have no history yet
+            led = np.where(rng.random((len(rows), 1)) < UNMET, -1, led)
             led = np.where(rng.random(led.shape) < missing, -1, led)
         if own is not None:
             led[: len(own)] = np.where(led[: len(own)] == own[:, None], -1, led[: len(own)])
@@ -471,16 +490,20 @@ class Stages:
             found.append(rows[(rows["items"] >= 0).any(1)][: most // 8])
         return np.concatenate(found)
 
-    def histories(self, batch: np.ndarray, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch's histories; with rng, in training, some persons are unknown."""
-        items = batch["items"]
-        weight = np.where(items >= 0, batch["weight"], 0)
-        if rng is not None:
-            # Unknown persons, and events that go missing: else a history is learned by heart.
-            missing = self.config.train.history_dropout
-            weight = weight * (rng.random((len(batch), 1)) >= missing) * (rng.random(weight.shape) >= missing)
+    def event_weights(self, batch: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """The weights of the batch's events [b, h]; with rng, in training, persons are unknown and events go missing:
+        else a history is learned by heart.
+        """
+        weight = np.where(batch["items"] >= 0, batch["weight"], 0)
+        if rng is None:
+            return weight
+        missing = self.config.train.history_dropout
+        return weight * (rng.random((len(batch), 1)) >= missing) * (rng.random(weight.shape) >= missing)
+
+    def histories(self, batch: np.ndarray, weight: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch's histories with these weights: texts, pictures [b, longest, d], weights [b, longest]."""
         longest = int(np.flatnonzero((weight > 0).any(0)).max(initial=0)) + 1
-        rows = np.maximum(items[:, :longest], 0)
+        rows = np.maximum(batch["items"][:, :longest], 0)
         kept = torch.from_numpy(weight[:, :longest].astype(np.float32))
         some = (kept > 0).float().unsqueeze(-1)
         text, image = self.text_features[rows] * some, self.images[rows] * some
@@ -492,8 +515,13 @@ class Stages:
         return one, one, torch.zeros(n, 1, device=self.device)
 
 
+def by_history(encode: Callable[[np.ndarray, np.ndarray], Tensor], batch: np.ndarray, weight: np.ndarray) -> Tensor:
+    """encode(examples, their events' weights), those with histories of like length together: most have none."""
+    return by_length((weight > 0).sum(1), lambda some: encode(batch[some], weight[some]))
+
+
 def by_length(lengths: np.ndarray, encode: Callable[[np.ndarray], Tensor], parts: int = 4) -> Tensor:
-    """encode(places) of texts of like length together, back in their order: a batch is padded to its longest text, and
+    """encode(places) of rows of like length together, back in their order: a batch is padded to its longest row, and
     titles' lengths differ so much that one batch of all would be half padding."""
     order = np.argsort(lengths, kind="stable")
     found = torch.cat([encode(some) for some in np.array_split(order, min(parts, len(order)))])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mrse_model.config import ModelConfig
 from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, TextEncoder, VBertHead
+from mrse_model.packing import Dense
 
 EXPERTS = ("vbert", "light_bert", "ft_att", "history")
 VBERT, LIGHT, FT = 0, 1, 2  # places in what `texts` returns
@@ -27,11 +28,11 @@ class Dssm(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = len(EXPERTS) * config.dims
-        self.mix, self.norm = nn.Linear(width, config.dssm_hidden), nn.LayerNorm(config.dssm_hidden)
-        self.dense = nn.Linear(config.dssm_hidden, config.dssm_hidden)
-        self.out = nn.Linear(config.dssm_hidden, config.dims)
+        self.mix, self.norm = Dense(width, config.dssm_hidden), nn.LayerNorm(config.dssm_hidden)
+        self.dense = Dense(config.dssm_hidden, config.dssm_hidden)
+        self.out = Dense(config.dssm_hidden, config.dims)
         self.dropout = nn.Dropout(config.dropout)
-        self.beside = nn.Linear(width, config.dims, bias=False)
+        self.beside = Dense(width, config.dims, bias=False)
         nn.init.orthogonal_(self.beside.weight)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -121,7 +122,7 @@ class ItemTower(Tower):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, config.item_tokens)
         self.attention = FtAttItem(config)
-        self.detail = nn.Linear(config.image_dims, config.dims) if config.image_dims else None
+        self.detail = Dense(config.picture_width, config.dims) if config.image_dims else None
         if self.detail is not None:
             nn.init.zeros_(self.detail.weight)
 

@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from mrse_model.arrays import Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
+from mrse_model.arrays import Dev, Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
 from mrse_model.config import Config, config_toml
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries
@@ -134,9 +134,9 @@ def train(
     if not any(len(queries.hard[row]) for row in range(len(queries.hard))):
         console.print("  no judged low grades: hard negatives will be mined")
     examples, dev = split_dev(examples, queries, len(catalogue.ids), config.train.seed, cache / "train.bin")
-    led_by = _led_by(item_queries(examples_folder, len(catalogue.ids)), queries)
+    led = led_by(item_queries(examples_folder, len(catalogue.ids)), queries, dev)
     corpus = Corpus(
-        tokenise_items(catalogue, tokenizer, size), features, led_by, queries, examples, dev,
+        tokenise_items(catalogue, tokenizer, size), features, led, queries, examples, dev,
         _positive_counts(examples, len(catalogue.ids)),
     )  # fmt: skip
     console.print(
@@ -320,8 +320,11 @@ def _cached_table(path: Path, tokenizer: Tokenizer, texts: Sequence[str], config
     return np.load(path)
 
 
-def _led_by(queries_of: list[list[str]], queries: Queries) -> Ragged:
+def led_by(queries_of: list[list[str]], queries: Queries, dev: Dev) -> Ragged:
+    """Each item's queries as rows. Dev queries are left out: they would tell their items that they are relevant."""
     number = {query_key(text): row for row, text in enumerate(queries.texts)}
+    for row in dev.rows:
+        number.pop(query_key(queries.texts[row]), None)
     return Ragged.of([[number[q] for q in some if q in number] for some in queries_of])
 
 

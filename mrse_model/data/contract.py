@@ -267,6 +267,38 @@ class Judgments:
             start = end
 
 
+def positive_grade(highest: int, wanted: int = 2) -> int:
+    """The grade from which on a judged item is a positive: `wanted`, or the highest where no judgment is that high."""
+    return min(wanted, max(highest, 1))
+
+
+def judged_positives(path: str | Path) -> Iterator[list[tuple[str, str]]]:
+    """Yields the (query, item id) pairs of a `judgments` file that are positives, a batch at a time; reads it twice."""
+    table = Table(path)
+    least = positive_grade(max((grade for rows in _judgment_batches(table) for *_, grade in rows), default=0))
+    for rows in _judgment_batches(table):
+        yield [(text, item_id) for _, text, item_id, grade in rows if grade >= least]
+
+
+def _judgment_batches(table: Table) -> Iterator[list[tuple[int, str, str, int]]]:
+    """Checked batches of (row, query, item id, grade)."""
+    for column in ("query", "item_id"):
+        table.require(column, "string")
+    table.require("grade", "integer")
+    for first, batch in table.batches(["query", "item_id", "grade"], 16 * BATCH):
+        texts, ids, grades = (
+            table.texts(batch, "query", first),
+            table.texts(batch, "item_id", first),
+            table.values(batch, "grade", first),
+        )
+        for row, (text, grade) in enumerate(zip(texts, grades, strict=True), start=first):
+            if grade is None or not 0 <= grade < 2**15:
+                raise table.error(f"{grade} is not a grade", row=row, field="grade", fix="Give 0, 1, 2, …")
+            if not text or text.isspace():
+                raise table.error("it is empty", row=row, field="query", fix="Every judgment needs a query")
+        yield list(zip(range(first, first + len(texts)), texts, ids, grades, strict=True))
+
+
 def read_judgments(path: str | Path, catalogue: Catalogue, *, unknown: Literal["error", "skip"] = "error") -> Judgments:
     """Reads and checks a `judgments` file.
 
@@ -274,23 +306,11 @@ def read_judgments(path: str | Path, catalogue: Catalogue, *, unknown: Literal["
     an item that is not in the catalogue: an InputError that names it, or it is left out and counted in `skipped`.
     """
     table = Table(path)
-    for column in ("query", "item_id"):
-        table.require(column, "string")
-    table.require("grade", "integer")
     index: dict[str, int] = {}
     parts: list[np.ndarray] = []  # int64 [4, n]: row, query, item, grade
-    for first, batch in table.batches(["query", "item_id", "grade"], 16 * BATCH):
+    for rows in _judgment_batches(table):
         part: list[tuple[int, int, int, int]] = []
-        columns = (
-            table.texts(batch, "query", first),
-            table.texts(batch, "item_id", first),
-            table.values(batch, "grade", first),
-        )
-        for row, (text, item_id, grade) in enumerate(zip(*columns, strict=True), start=first):
-            if grade is None or not 0 <= grade < 2**15:
-                raise table.error(f"{grade} is not a grade", row=row, field="grade", fix="Give 0, 1, 2, …")
-            if not text or text.isspace():
-                raise table.error("it is empty", row=row, field="query", fix="Every judgment needs a query")
+        for row, text, item_id, grade in rows:
             item = catalogue.row.get(item_id, -1)
             if item < 0 and unknown == "error":
                 problem = f"{item_id!r} is not an item of {catalogue.path}"

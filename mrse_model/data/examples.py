@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrse_model.data.contract import Catalogue, Judgments, SearchesFile
+from mrse_model.data.contract import Catalogue, Judgments, SearchesFile, positive_grade
 from mrse_model.data.example_files import (
     EXAMPLE_SCHEMA,
     ITEM_QUERIES_SCHEMA,
@@ -143,7 +143,7 @@ class _Writer:
             self._read_judgments(judgments)
 
     def _read_judgments(self, judgments: Judgments) -> None:
-        self.positive_grade = grade = min(self.settings.positive_grade, max(int(judgments.grade.max()), 1))
+        self.positive_grade = grade = positive_grade(int(judgments.grade.max()), self.settings.positive_grade)
         for query, items, grades in judgments.groups():
             key = query_key(query)
             self.spelling.setdefault(key, " ".join(query.split()))
@@ -160,6 +160,7 @@ class _Writer:
                 log.load(searches, self.catalogue, self.settings.spam, self.progress)
             split = self._split(log)
             log.count_pairs(until=split)
+            log.add_judged((key, item) for key, judged in self.judged.items() for item in judged.positive)
             self._write_item_queries(log)
             with ShardWriter(self.folder, "train", EXAMPLE_SCHEMA, self.settings.shard_rows) as train:
                 for row in self._judged_examples(log):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -181,15 +181,25 @@ class SearchLog:
         self._db.execute("COMMIT")
         counts.clear()
 
+    def add_judged(self, pairs: Iterable[tuple[str, int]]) -> None:
+        """Adds judged positives (`query_key`, item) to what was clicked, after every click."""
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT INTO pair VALUES (?, ?, 0) ON CONFLICT (query, item) DO NOTHING", pairs)
+        self._db.execute("COMMIT")
+
     def _known_positives(self, key: str) -> tuple[int, ...]:
-        """The items clicked for a query (a `query_key`), most clicked first. Cached for the queries used last."""
+        """The items clicked for a query (a `query_key`) or judged its positives, most clicked first. Cached for the
+        queries used last.
+        """
         rows = self._db.execute(
             "SELECT item FROM pair WHERE query = ? ORDER BY n DESC, item LIMIT ?", (key, MOST_KNOWN)
         )
         return tuple(item for (item,) in rows)
 
     def item_queries(self, limit: int) -> Iterator[tuple[int, list[str]]]:
-        """Yields (item, its `limit` most frequent queries) of every item that was clicked, items ascending."""
+        """Yields (item, its `limit` most frequent queries) of every item that was clicked or judged a positive, items
+        ascending; judged queries come last.
+        """
         current, queries = -1, list[str]()
         for item, query in self._db.execute("SELECT item, query FROM pair ORDER BY item, n DESC, query"):
             if item != current:

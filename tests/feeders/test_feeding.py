@@ -151,8 +151,13 @@ def test_the_queries_that_led_to_an_item_are_encoded_with_it(vespa, package, ite
     }
     pq.write_table(pa.table(rows), log)
     model = ExportedModel.load(package / "models")
-    led_by = LedBy(log, model.manifest)
+    led_by = LedBy(model.manifest, log)
     assert led_by.queries(["i1", "i2", "i3"]) == [["red dress", "summer dress"], ["red dress"], []]
+    judged = tmp_path / "judgments.parquet"
+    pairs = {"query": ["gown", "Red Dress", "gown"], "item_id": ["i2", "i3", "i3"], "grade": [2, 2, 1]}
+    pq.write_table(pa.table(pairs), judged)
+    both = LedBy(model.manifest, log, judged)
+    assert both.queries(["i1", "i2", "i3"]) == [["red dress", "summer dress"], ["red dress", "gown"], ["red dress"]]
     feed_items(Vespa(vespa.url), source_of(items, package, led_by=led_by), tmp_path / "state")
     vectors = model.item_vectors(["red dress 1"], [["women", "dress"]], None, [["red dress", "summer dress"]])
     got = decoded(vespa.documents["id:item:item::i1"]["embedding"]["values"])

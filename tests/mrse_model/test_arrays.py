@@ -10,10 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from mrse_model.arrays import BLOCK, Examples, Queries, Ragged, example_type, history_weight, split_dev
 from mrse_model.config import TrainConfig
 from mrse_model.serving import event_weight
+from mrse_model.stages import by_length
+from mrse_model.train import led_by
 
 
 @pytest.fixture
@@ -61,17 +64,27 @@ def test_dev_queries_are_out_of_training(examples: Examples, tmp_path: Path) -> 
     )  # fmt: skip
     left, dev = split_dev(examples, queries, examples.count, seed=1, out=tmp_path / "train.bin")
     held = {int(relevant[0]) for relevant in dev.relevant}
-    assert len(held) == 15
+    assert len(held) == 15 and held == set(dev.rows.tolist())
     kept = left.read(0, left.count)
     assert held.isdisjoint(kept["query"].tolist())
     assert left.count == examples.count - sum(int(n) % 500 in held for n in range(examples.count))
     assert np.isin(np.concatenate(dev.relevant), dev.pool).all()
 
 
+def test_dev_queries_do_not_tell_items_that_they_are_relevant() -> None:
+    from mrse_model.arrays import Dev
+
+    nothing = Ragged.of([[], [], []])
+    queries = Queries(["Red dress", "mug", "gown"], np.zeros((3, 16), np.int64), nothing, nothing)
+    dev = Dev(np.array([0]), np.zeros((1, 16)), [np.array([1])], np.array([1]))
+    led = led_by([["red dress", "gown"], ["red dress"], ["mug", "never trained on"]], queries, dev)
+    assert [led[item].tolist() for item in range(3)] == [[2], [], [1]]
+
+
 def test_dev_ndcg_by_hand(examples: Examples, tmp_path: Path) -> None:
     from mrse_model.arrays import Dev
 
-    dev = Dev(np.zeros((1, 16)), [np.array([10, 30])], np.array([10, 20, 30]))
+    dev = Dev(np.zeros(1, np.int64), np.zeros((1, 16)), [np.array([10, 30])], np.array([10, 20, 30]))
     ideal = 1 + 1 / np.log2(3)
     assert dev.ndcg(np.array([[0, 1, 2]])) == pytest.approx((1 + 1 / np.log2(4)) / ideal)
     assert dev.ndcg(np.array([[2, 0, 1]])) == pytest.approx(1.0)
@@ -84,3 +97,14 @@ def test_history_weights_are_the_same_in_training_and_in_serving() -> None:
     serving = event_weight(["click", "cart", "order"], ages, cast(Any, manifest))
     assert history_weight(np.array([0, 1, 2]), np.array(ages), train).tolist() == pytest.approx(serving.tolist())
     assert serving.tolist() == pytest.approx([1.0, 1.0, 0.75])
+
+
+def test_rows_of_like_length_are_encoded_together_and_come_back_in_their_order() -> None:
+    lengths, met = np.array([3, 0, 0, 5, 0, 1]), list[list[int]]()
+
+    def encode(some: np.ndarray) -> torch.Tensor:
+        met.append(sorted(lengths[some].tolist()))
+        return torch.from_numpy(some * 10)
+
+    assert by_length(lengths, encode, parts=2).tolist() == [0, 10, 20, 30, 40, 50]
+    assert met == [[0, 0, 0], [1, 3, 5]]

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from mrse_model.config import Config, ModelConfig  # noqa: E402
 from mrse_model.errors import InputError  # noqa: E402
-from mrse_model.experts import TokenAttention  # noqa: E402
+from mrse_model.experts import Adaptor, TokenAttention  # noqa: E402
 from mrse_model.model import MRSE  # noqa: E402
 from mrse_model.serving import QueryHistory  # noqa: E402
 from mrse_model.texts import train_tokenizer  # noqa: E402
@@ -94,17 +94,31 @@ def test_ft_att_of_the_query_is_the_mean_of_its_pieces(model: MRSE) -> None:
 def test_pooling_before_the_layers_is_attention() -> None:
     """TokenAttention.pooled equals the attention that puts every token through the layers, its gradients too."""
     torch.manual_seed(0)
-    attention, project = TokenAttention(8), torch.nn.Linear(6, 8)
-    query, tokens, bias = torch.randn(3, 8), torch.randn(3, 5, 6, requires_grad=True), torch.zeros(3, 5)
+    attention = TokenAttention(8)
+    query, tokens, bias = torch.randn(3, 8), torch.randn(3, 5, 8, requires_grad=True), torch.zeros(3, 5)
     bias[0, 3:] = -1e4
     gradients = []
     for found in (
-        attention.pooled(query, tokens, bias, project),
-        attention(query.unsqueeze(1), project(tokens), bias.unsqueeze(1)).squeeze(1),
+        attention.pooled(query, tokens, bias),
+        attention(query.unsqueeze(1), tokens, bias.unsqueeze(1)).squeeze(1),
     ):
-        gradients.append((found, *torch.autograd.grad(found.square().sum(), [tokens, project.weight])))
+        gradients.append((found, *torch.autograd.grad(found.square().sum(), [tokens])))
     for one, other in zip(*gradients, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_a_picture_is_read_by_its_largest_components() -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(400, 3)).astype(np.float32)
+    features = hidden @ rng.normal(size=(3, 12)).astype(np.float32) + 0.01 * rng.normal(size=(400, 12))
+    features[:, 4] *= 1000  # a channel of another scale counts as much as the others
+    adaptor = Adaptor(ModelConfig(image_dims=12, image_components=5))
+    adaptor.start(features.astype(np.float32))
+    found = adaptor.components(torch.from_numpy(features).float()).numpy()
+    spread = found.std(0)
+    assert found.shape == (400, 5) and (np.diff(spread) <= 1e-4).all()
+    assert np.square(spread[:3]).sum() == pytest.approx(12, rel=0.02)  # three directions hold all of 12 channels
+    assert np.corrcoef(found[:, :3].T)[np.triu_indices(3, 1)] == pytest.approx(0, abs=0.02)
 
 
 def test_a_checkpoint_gives_the_same_model_back(model: MRSE, tmp_path: Path) -> None:

@@ -145,6 +145,15 @@ def test_judged_pairs_are_positives_hard_negatives_and_masks(tmp_path: Path) -> 
     assert all(r["history_items"] == [] and r["timestamp"] == 0 for r in read(out) if r["kind"] == 3)
 
 
+def test_an_item_is_led_to_by_clicks_and_then_by_the_queries_that_it_is_judged_for(tmp_path: Path) -> None:
+    items = catalogue(tmp_path)
+    path = judgments(tmp_path, [("Big mug", "i0", 2), ("mug", "i1", 2), ("mug", "i2", 1)])
+    log = searches(tmp_path, [{"query": "mug", "clicked": ["i0", "i2"]}, {"query": "big mug", "clicked": ["i3"]}])
+    config = ExampleSettings(validation_fraction=0)
+    write_examples(tmp_path / "x", items, searches=log, judgments=read_judgments(path, items), settings=config)
+    assert item_queries(tmp_path / "x", ITEMS)[:4] == [["mug", "big mug"], ["mug"], ["mug"], ["big mug"]]
+
+
 def test_binary_judgments_have_positives_too(tmp_path: Path) -> None:
     items = catalogue(tmp_path)
     judged = read_judgments(judgments(tmp_path, [("mug", "i0", 1), ("mug", "i3", 0)]), items)
