@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,6 +187,16 @@ def read_catalogue(path: str | Path, *, title: str = "title") -> Catalogue:
         titles += batch.titles
         categories += batch.categories
     return Catalogue(items.path, ids, titles, categories, row)
+
+
+def descriptions(path: str | Path) -> Iterator[str]:
+    """Yields the description of every item of a file, in its order; "" where there is none."""
+    table = Table(path)
+    if not table.require("description", "string", optional=True):
+        yield from repeat("", table.rows)
+        return
+    for first, batch in table.batches(["description"], 8 * BATCH):
+        yield from table.texts(batch, "description", first, null="")
 
 
 @dataclass(frozen=True)

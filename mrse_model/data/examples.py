@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrse_model.data.contract import Catalogue, Judgments, SearchesFile, positive_grade
+from mrse_model.data.contract import Catalogue, Judgments, SearchesFile, descriptions, positive_grade
 from mrse_model.data.example_files import (
     EXAMPLE_SCHEMA,
     ITEM_QUERIES_SCHEMA,
@@ -237,9 +237,10 @@ class _Writer:
         same_title: dict[str, list[int]] = {}  # two items of one title cannot be told apart by a piece of it
         for row, title in enumerate(self.catalogue.titles):
             same_title.setdefault(query_key(title), []).append(row)
-        for row, title in enumerate(self.catalogue.titles):
+        described = descriptions(self.catalogue.path)
+        for row, (title, description) in enumerate(zip(self.catalogue.titles, described, strict=True)):
             twins = same_title[query_key(title)]
-            for query in pseudo_queries(title, self.catalogue.categories[row], count, self.rng):
+            for query in pseudo_queries(title, self.catalogue.categories[row], count, self.rng, description):
                 yield self._example(query, row, PSEUDO, [], twins)
 
     def _write_searches(self, log: SearchLog, split: int | None, train: ShardWriter) -> None:

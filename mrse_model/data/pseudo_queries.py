@@ -1,5 +1,6 @@
-"""Queries for a catalogue without a search log: pieces of an item's own title and category.
+"""Queries for a catalogue without a search log: pieces of an item's own title, description and category.
 
+A description says the same in other words: a piece of it, asked for the title, teaches what a title alone cannot.
 A stand-in: it teaches the towers which words belong together, not how people ask. Commands say so when they use it.
 """
 
@@ -12,19 +13,24 @@ LONGEST_SPAN = 4  # words; people ask in few
 KEPT = 0.5  # share of the title's words that word dropout leaves
 WITH_CATEGORY = 0.5  # share of the queries that name the narrowest category
 DESCRIPTION = (
-    "pieces of the item's own title (a span of 1 to 4 words, or half of its words), half of them with its category"
+    "pieces of the item's own title and description (a span of 1 to 4 words, or half of the title's words), half of "
+    "them with its category"
 )
 
 
-def pseudo_queries(title: str, category: list[str], count: int, rng: np.random.Generator) -> list[str]:
-    """At most `count` distinct queries made of a title's words and the narrowest category; at least one.
+def pseudo_queries(
+    title: str, category: list[str], count: int, rng: np.random.Generator, description: str = ""
+) -> list[str]:
+    """At most `count` distinct queries made of a title's words, or every second one of the description's where there
+    is one, and the narrowest category; at least one.
 
     >>> pseudo_queries("Mug", [], 3, np.random.default_rng(0))
     ['mug']
     """
-    words = title.lower().split()
+    named, described = title.lower().split(), description.lower().split()
     queries: dict[str, None] = {}
-    for _ in range(count):
+    for number in range(count):
+        words = described if described and number % 2 else named
         if rng.random() < SPANS:
             length = min(int(rng.integers(1, LONGEST_SPAN + 1)), len(words))
             start = int(rng.integers(len(words) - length + 1))

@@ -191,6 +191,22 @@ def test_a_catalogue_alone_gives_pseudo_queries(tmp_path: Path) -> None:
     assert read(tmp_path / "y") != rows
 
 
+def test_pseudo_queries_are_pieces_of_descriptions_too(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    told = ["Flash drive for students", None, "  "]
+    rows = {"item_id": ["a", "b", "c"], "title": ["USB stick 16", "HDMI cable", "Lamp"], "description": told}
+    pq.write_table(pa.table(rows), path)
+    items = read_catalogue(path)
+    write_examples(tmp_path / "x", items, settings=ExampleSettings(pseudo_queries=20))
+    found: dict[int, set[str]] = {0: set(), 1: set(), 2: set()}
+    for row in read(tmp_path / "x"):
+        found[row["item"]].update(row["query"].split())
+    assert found == {0: {"usb", "stick", "16", "flash", "drive", "for", "students"}, 1: {"hdmi", "cable"}, 2: {"lamp"}}
+    pq.write_table(pa.table(rows | {"description": [1, 2, 3]}), path)
+    with pytest.raises(InputError, match=r"items.parquet, field description"):
+        write_examples(tmp_path / "y", items)
+
+
 def test_shards_hold_what_they_may_and_the_schema(tmp_path: Path) -> None:
     write_examples(tmp_path / "x", catalogue(tmp_path), settings=ExampleSettings(shard_rows=5))
     shards = sorted((tmp_path / "x").glob("train-*.parquet"))
