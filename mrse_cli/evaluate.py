@@ -25,7 +25,9 @@ def evaluate(
     judgments: Annotated[
         Path | None, typer.Option(help="Judgments of queries not trained on; default: the clicks after the split.")
     ] = None,
-    title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
+    title: Annotated[
+        str | None, typer.Option(help="Column of items to read as the title. Default: the one trained with.")
+    ] = None,
     baselines: Annotated[
         bool, typer.Option(help="Also FastText, one Transformer, DSSM-α, a plain two-tower, and MiniLM if installed.")
     ] = False,
@@ -45,10 +47,11 @@ def evaluate(
     from mrse_model.evaluate import measure, pseudo_query_set
     from mrse_model.evaluation.queries import clicked_queries, judged_queries
     from mrse_model.model import META, MRSE
+    from mrse_model.train import title_of
 
     out = console()
     model = MRSE.from_pretrained(checkpoint)
-    catalogue = read_catalogue(items, title=title)
+    catalogue = read_catalogue(items, title=title or title_of(checkpoint))
     cache = checkpoint / "cache"
     summary = ExampleSummary.load(cache / "examples")
     features = np.load(cache / "features.npy", mmap_mode="r") if model.config.model.image_dims else None

@@ -62,6 +62,7 @@ class Inputs:
     examples: ExampleSettings = field(default_factory=ExampleSettings)
 
 
+CLAIM = "run.json"  # in a run's folder: the data and settings that it belongs to
 STAGES = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
 
 
@@ -266,7 +267,7 @@ def image_features(
 
 def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
     """A run folder belongs to one set of data and settings: what is cached there must not be mixed with another's."""
-    path = folder / "run.json"
+    path = folder / CLAIM
     claim = {"data": fingerprint(inputs), "settings": config_toml(config),
              "inputs": json.loads(json.dumps(asdict(inputs), default=str))}  # fmt: skip
     claim["inputs"] = {
@@ -280,6 +281,12 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
         )
     (folder / "settings.toml").write_text(claim["settings"], "utf-8")
     path.write_text(json.dumps(claim, indent=1), "utf-8")
+
+
+def title_of(folder: Path) -> str:
+    """The column of items that a run reads as the title."""
+    path = folder / CLAIM
+    return str(json.loads(path.read_text("utf-8"))["inputs"]["title"]) if path.exists() else "title"
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mrse_model.config import Config, overlay, preset, read_config, write_config
 from mrse_model.errors import InputError
+from mrse_model.train import Inputs, _claim, title_of
 
 
 @pytest.mark.parametrize("name", ["tiny", "base"])
@@ -44,3 +47,11 @@ def test_a_bad_setting_names_the_file_the_key_and_what_is_right(text: str, messa
 
 def test_a_whole_number_is_a_float_too() -> None:
     assert overlay(Config(), {"loss": {"beta": 15}}).loss.beta == 15.0
+
+
+def test_a_run_knows_what_it_reads_as_the_title(tmp_path: Path) -> None:
+    items = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["a"], "name": ["Mug"]}), items)
+    assert title_of(tmp_path) == "title"
+    _claim(tmp_path, Inputs(items, title="name"), Config())
+    assert title_of(tmp_path) == "name"
