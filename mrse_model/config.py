@@ -85,10 +85,10 @@ class TrainConfig:
     light_bert: StageConfig = field(default_factory=lambda: StageConfig(epochs=1.0, extra_negatives=128))
     ft_att: StageConfig = field(default_factory=lambda: StageConfig(epochs=8.0, batch=1024, extra_negatives=512))
     dssm: StageConfig = field(
-        default_factory=lambda: StageConfig(epochs=20.0, batch=1024, lr=2e-3, extra_negatives=256)
+        default_factory=lambda: StageConfig(epochs=10.0, batch=1024, lr=2e-3, extra_negatives=256)
     )
     modality_dropout: float = 0.1  # an expert's picture or history goes missing
-    history_dropout: float = 0.1  # the person is unknown: the query alone must do
+    history_dropout: float = 0.3  # the person is unknown: the query alone must do
     evaluate_every: int = 200  # steps
     patience: int = 4  # evaluations without a better one before a stage stops
     half_life_days: float = 30.0

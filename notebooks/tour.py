@@ -101,7 +101,7 @@ source = ItemSource.open(
     DocumentType.load("vespa_app"),
     model,
     ExtractedFeatures(features.path, model.manifest),
-    led_by=LedBy(sample.searches, model.manifest),
+    led_by=LedBy(model.manifest, sample.searches, sample.judgments),
 )
 fed = feed_items(vespa, source, work / "items.sqlite")
 people = feed_shoppers(vespa, ShopperSource(sample.searches), work / "people.sqlite")
