@@ -6,6 +6,7 @@ images and both BERTs; then all of that is frozen and computed once a text, and 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -127,30 +128,36 @@ class Stages:
         return np.array([q for q in range(len(known)) if has[known[q]].sum() > 1], np.int64)
 
     @cached_property
-    def components(self) -> Tensor | None:
-        """What the adaptor and the item tower read of the pictures, [N, image_components]; of no picture, anything.
+    def components(self) -> np.ndarray | None:
+        """What the adaptor and the item tower read of the pictures, float32 [N, image_components]; without one, any.
 
-        Taken at its first use: by then a resumed run has read back the basis that its weights were trained with.
+        Taken at its first use: by then a resumed run has read back the basis that its weights were trained with. In a
+        nameless file: a catalogue's pictures may not fit into memory.
         """
         adaptor, features = self.model.adaptor, self.corpus.features
         if adaptor is None or features is None:
             return None
-        out = torch.zeros(self.items, self.config.model.picture_width)
+        with tempfile.TemporaryFile(dir=self.run.folder) as file:
+            out = np.memmap(file, np.float32, "w+", shape=(self.items, self.config.model.picture_width))
         with torch.no_grad():
             for start in range(0, self.items, 4096):
                 rows = slice(start, start + 4096)
-                out[rows] = adaptor.components(self._put(np.nan_to_num(features[rows]))).cpu()
+                out[rows] = adaptor.components(self._put(np.nan_to_num(features[rows]))).cpu().numpy()
         return out
 
+    def _components(self, rows: np.ndarray) -> Tensor:
+        assert self.components is not None
+        return self._put(np.asarray(self.components[rows]))
+
     def _adapt(self, rows: np.ndarray) -> Tensor:
-        assert self.model.adaptor is not None and self.components is not None
-        return self.model.adaptor(self.components[rows].to(self.device))
+        assert self.model.adaptor is not None
+        return self.model.adaptor(self._components(rows))
 
     def detail(self, rows: np.ndarray) -> Tensor | None:
         """The item tower's own view of these items' pictures [b, d]; None without pictures."""
         if self.components is None or self.model.item.detail is None:
             return None
-        return self.model.item.detail(self.components[rows].to(self.device))
+        return self.model.item.detail(self._components(rows))
 
     def ft_att(self) -> Outcome:
         """FtAtt and the shared n-gram projection: MNSCE. Item text features are computed from it afterwards."""
