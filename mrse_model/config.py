@@ -71,6 +71,7 @@ class StageConfig:
     extra_negatives: int = 256
     min_steps: int = 200  # a small catalogue is seen in more epochs
     max_steps: int = 0  # 0: as many as the epochs give
+    average: float = 0.0  # decay of the running mean of the weights that is kept instead of the last; 0: none
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class TrainConfig:
     light_bert: StageConfig = field(default_factory=lambda: StageConfig(epochs=1.0, extra_negatives=128))
     ft_att: StageConfig = field(default_factory=lambda: StageConfig(epochs=8.0, batch=1024, extra_negatives=512))
     dssm: StageConfig = field(
-        default_factory=lambda: StageConfig(epochs=10.0, batch=1024, lr=2e-3, extra_negatives=256)
+        default_factory=lambda: StageConfig(epochs=10.0, batch=1024, lr=2e-3, extra_negatives=256, average=0.997)
     )
     modality_dropout: float = 0.1  # an expert's picture or history goes missing
     history_dropout: float = 0.3  # the person is unknown: the query alone must do
@@ -119,7 +120,7 @@ def preset(name: str) -> Config:
                 vbert=stage,
                 light_bert=stage,
                 ft_att=replace(stage, epochs=3.0),
-                dssm=replace(stage, epochs=5.0, batch=256, extra_negatives=512),
+                dssm=replace(stage, epochs=5.0, batch=256, extra_negatives=512, average=0.99),
             ),
         )
     raise InputError(f"no preset {name!r}", field="preset", fix="One of: tiny, base")

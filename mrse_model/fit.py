@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,40 @@ def learning_rate(step: int, steps: int, top: float) -> float:
     return top * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))))
 
 
+class Average:
+    """The running mean of a module's weights over the last 1 / (1 - decay) steps: what the last batches happened to be
+    does not show in it (Izmailov et al. 2018). decay 0: the weights themselves.
+    """
+
+    def __init__(self, modules: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._weights = [p for p in modules.parameters() if p.requires_grad] if decay else []
+        self.values = [p.detach().clone() for p in self._weights]
+
+    @torch.no_grad()
+    def add(self, step: int) -> None:
+        """Takes in the weights after this step; the first ones count more, or the start would stay in the mean."""
+        if self._weights:
+            decay = min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.values, [p.detach() for p in self._weights], 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within the block the modules' weights are the mean."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for weight, mean in zip(self._weights, self.values, strict=True):
+            kept = weight.clone()
+            weight.copy_(mean)
+            mean.copy_(kept)
+
+
 def fit(
     run: Run,
     name: str,
@@ -122,7 +157,7 @@ def fit(
     losses: Callable[[Any, np.random.Generator], Losses],
     score: Callable[[], float],
 ) -> Outcome:
-    """Trains `modules` and leaves the best weights in them.
+    """Trains `modules` and leaves the best weights in them; of their running mean, where the stage has one.
 
     Args:
         batches: (epoch, skip) → that epoch's batches from number `skip` on, the same ones at every call.
@@ -143,6 +178,7 @@ def fit(
     for module in modules.modules():
         if isinstance(module, Dense):
             module.low_precision = low_precision and on_cpu
+    average = Average(modules, stage.average)
     step, best, best_weights, stale, began, seen = 0, -1.0, None, 0, time.perf_counter(), 0
     processes.wait()  # the main process may have just put the file there
     if path.is_file():
@@ -153,22 +189,28 @@ def fit(
             return Outcome(state["best"], state["step"], state["examples_per_second"])
         modules.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
+        average.values = state["average"]
         step, best, best_weights, stale = state["step"], state["best"], state["best_weights"], state["stale"]
         run.console.print(f"  {name}: goes on at step {step} of {total}")
     run.forget(name, step if path.is_file() else -1)
 
-    def measure(values: dict[str, float]) -> None:
-        nonlocal best, best_weights, stale
+    def look() -> float:
         modules.eval()
         with torch.no_grad():
-            now = processes.agreed(score())
+            return processes.agreed(score())
+
+    def measure(values: dict[str, float]) -> None:
+        nonlocal best, best_weights, stale
+        with average.in_place():
+            now = look()
         run.log(name, step, score=now, **values)
         speed = f", {rate():.0f} examples/s" if seen else ""
         shown = " ".join(f"{k} {v:.4f}" for k, v in values.items())
         run.console.print(f"  {name} step {step}/{total} dev {now:.4f} {shown}{speed}")
         if now > best:
             best, stale = now, 0
-            best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
+            with average.in_place():
+                best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
         else:
             stale += 1
 
@@ -182,13 +224,16 @@ def fit(
         if done:
             state |= {"examples_per_second": rate()}
         else:
-            state |= {"weights": modules.state_dict(), "optimizer": optimizer.state_dict()}
+            state |= {"weights": modules.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
         part = path.with_suffix(".part")
         torch.save(state, part)
         part.replace(path)
 
     if step == 0:
         measure({})
+    elif stage.average:  # what a look leaves behind (vectors that stages cache) was made of the average
+        with average.in_place():
+            look()
     sums: dict[str, Tensor] = {}  # since the last look; a checkpoint is written at a look, so it need not hold them
     for batch in _from_step(batches, steps_per_epoch, step, total):
         seed = [train.seed, *name.encode(), step]
@@ -204,6 +249,7 @@ def fit(
         processes.sum_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        average.add(step)
         step, seen = step + 1, seen + len(batch)
         for key, value in values.items():
             sums[key] = sums.get(key, 0.0) + value.detach().double()

@@ -137,3 +137,22 @@ def test_patience_counts_over_a_stop(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the loss is nan.*Lower it"):
         line_fit(tmp_path, TrainConfig(evaluate_every=2), StageConfig(max_steps=9), rate=float("nan"))
+
+
+def test_the_running_mean_of_the_weights_is_kept(tmp_path: Path) -> None:
+    """One weight that jumps between 0 and 2 ends as their mean, about 1, and what is looked at is that mean."""
+    module, looks = nn.Linear(1, 1, bias=False), list[float]()
+
+    def losses(batch: list[int], rng: np.random.Generator) -> Losses:
+        with torch.no_grad():
+            module.weight.fill_(2.0 * (batch[0] % 2))
+        return {"loss": module.weight.sum() * 0}
+
+    def score() -> float:
+        looks.append(module.weight.item())
+        return float(len(looks))
+
+    run = Run(tmp_path, TrainConfig(evaluate_every=100, bf16="off"), Console(quiet=True))
+    stage = StageConfig(batch=1, max_steps=400, min_steps=400, average=0.99)
+    fit(run, "stage", stage, module, lambda epoch, skip: ([n] for n in range(skip, 400)), 400, losses, score)
+    assert module.weight.item() == looks[-1] == pytest.approx(1.0, abs=0.02)
