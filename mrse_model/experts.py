@@ -141,8 +141,8 @@ class Adaptor(nn.Module):
 
     The layers, and the item tower's own view of a picture, read the first principal components of the standardised
     features: encoders' channels differ in scale by orders of magnitude and mostly say the same, and the components make
-    a step cheaper. Their spreads stay as they are: brought to the same spread, a model learns the catalogue's pictures
-    by heart (dev/LOG.md). `start` measures them.
+    a step cheaper. Their spreads stay as they are: brought to the same spread, the adaptor forgets more of the colour
+    (dev/LOG.md). `start` measures them.
     """
 
     mean: Tensor

@@ -175,8 +175,9 @@ class LinearFusion:
         weights: Sequence[float] = (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1),
         trust_words: bool = False,
     ) -> LinearFusion:
-        """The same with the weight whose ranking has the best mean `score` (of each query, [n]) on these queries, which
-        should not be those that are evaluated; of equals the smallest.
+        """The same with the smallest weight whose ranking has the best mean `score` (of each query, [n]) on these
+        queries, or lies behind it by no more than the standard error of the difference: words must help to count. The
+        queries should not be those that are evaluated.
 
         trust_words: instead the largest within one standard error of the best (Breiman et al. 1984): for queries that
         are no person's, where a small lead of the vectors says little.
@@ -185,10 +186,12 @@ class LinearFusion:
         scores = np.array([score(found.mix(weight, self.depth)) for weight in weights])
         means = scores.mean(1)
         best = int(np.argmax(means))
+        behind, root = scores[best] - scores, len(scores[best]) ** 0.5
         if trust_words:
-            error = scores[best].std() / len(scores[best]) ** 0.5
-            best = int(np.flatnonzero(means >= means[best] - error)[-1])
-        return replace(self, weight=weights[best])
+            chosen = np.flatnonzero(behind.mean(1) <= scores[best].std() / root)[-1]
+        else:
+            chosen = np.flatnonzero(behind.mean(1) <= behind.std(1) / root)[0]
+        return replace(self, weight=weights[int(chosen)])
 
 
 def _nothing(queries: int, k: int) -> Ranking:

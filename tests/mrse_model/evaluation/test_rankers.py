@@ -81,6 +81,14 @@ def test_tuning_takes_the_smallest_of_the_best_weights():
     assert mix.tuned(["q"], lambda ranking: np.ones(1)).weight == 0
 
 
+def test_words_must_help_by_more_than_the_error_of_the_difference():
+    mix = LinearFusion("f", _vectors([1.0, 0.0]), Fixed("words", [[1]] * 2, [[1.0]] * 2), weight=0.5)
+    scores = iter([[0.5, 0.5], [0.7, 0.4], [0.3, 0.1]])  # the second leads by 0.05, with an error of 0.11
+    assert mix.tuned(["q", "r"], lambda _: np.array(next(scores)), (0, 0.5, 1)).weight == 0
+    scores = iter([[0.5, 0.5], [0.6, 0.55], [0.3, 0.1]])  # by 0.075, with an error of 0.02
+    assert mix.tuned(["q", "r"], lambda _: np.array(next(scores)), (0, 0.5, 1)).weight == 0.5
+
+
 def test_words_are_trusted_within_one_standard_error():
     mix = LinearFusion("f", _vectors([1.0, 0.0]), Fixed("words", [[1]] * 2, [[1.0]] * 2), weight=0.5)
     scores = iter([[0.9, 0.7], [0.8, 0.6], [0.3, 0.1]])  # means 0.8, 0.7, 0.2; error of the best 0.07
