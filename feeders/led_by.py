@@ -42,7 +42,7 @@ class LedBy:
     def _add(self, rows: Sequence[tuple[str, str, float]]) -> None:
         add = "INSERT INTO led VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
         self._db.execute("BEGIN")
-        self._db.executemany(add, ((item, query_key(query), n) for item, query, n in rows if query_key(query)))
+        self._db.executemany(add, ((item, key, n) for item, query, n in rows if (key := query_key(query))))
         self._db.execute("COMMIT")
 
     def queries(self, item_ids: Sequence[str]) -> list[list[str]]:

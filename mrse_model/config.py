@@ -40,7 +40,7 @@ class ModelConfig:
     experts: tuple[str, ...] = ("vbert", "light_bert", "ft_att", "history")  # an absent one is zeros (ablation)
     use_images: bool = True
     use_category: bool = True
-    ngrams: str = "fasttext"  # or "off": the piece table is random, as in the ablation's row without n-grams
+    ngrams: str = "fasttext"  # or "off": the piece table is random, as in the ablation's last row
 
     @property
     def picture_width(self) -> int:

@@ -106,9 +106,10 @@ class ItemTowerGraph(nn.Module):
         history_ids: Tensor, history_mask: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         model = self.model
-        image = model.image_embedding(image_feature, image_present)
+        components = model.components(image_feature)
+        image = model.image_embedding(components, image_present)
         embedding = model.item_embedding(
-            input_ids, attention_mask, image_feature, image, image_present, history_ids, history_mask
+            input_ids, attention_mask, components, image, image_present, history_ids, history_mask
         )
         return embedding, image, model.text_feature(input_ids, attention_mask)
 

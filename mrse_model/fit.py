@@ -203,16 +203,13 @@ def fit(
         nonlocal best, best_weights, stale
         with average.in_place():
             now = look()
+            if now > best:
+                best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
         run.log(name, step, score=now, **values)
         speed = f", {rate():.0f} examples/s" if seen else ""
         shown = " ".join(f"{k} {v:.4f}" for k, v in values.items())
         run.console.print(f"  {name} step {step}/{total} dev {now:.4f} {shown}{speed}")
-        if now > best:
-            best, stale = now, 0
-            with average.in_place():
-                best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
-        else:
-            stale += 1
+        best, stale = (now, 0) if now > best else (best, stale + 1)
 
     def rate() -> float:
         return seen / max(1e-9, time.perf_counter() - began)

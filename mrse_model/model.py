@@ -64,17 +64,21 @@ class MRSE(nn.Module):
         texts = self.query.texts(self.ngrams, ids, mask)
         return self.query.fuse(texts, history_text, history_image, history_weight)
 
-    def image_embedding(self, features: Tensor, present: Tensor) -> Tensor:
-        """Frozen image features [b, F], present [b, 1] → [b, d]: unit norm, or zeros where there is no picture."""
-        if self.adaptor is None:
-            return present * torch.zeros(1, self.config.model.dims, device=features.device)
-        return self.adaptor(self.adaptor.components(features)) * present
+    def components(self, features: Tensor) -> Tensor:
+        """Frozen image features [b, F] → what the model reads of a picture [b, image_components]; without pictures they
+        pass.
+        """
+        return features if self.adaptor is None else self.adaptor.components(features)
 
-    def image_detail(self, features: Tensor) -> Tensor | None:
-        """Frozen image features [b, F] → [b, d], the item tower's own view of the picture; None without pictures."""
-        if self.adaptor is None or self.item.detail is None:
-            return None
-        return self.item.detail(self.adaptor.components(features))
+    def image_embedding(self, components: Tensor, present: Tensor) -> Tensor:
+        """A picture's `components`, present [b, 1] → [b, d]: unit norm, or zeros where there is no picture."""
+        if self.adaptor is None:
+            return present * torch.zeros(1, self.config.model.dims, device=components.device)
+        return self.adaptor(components) * present
+
+    def image_detail(self, components: Tensor) -> Tensor | None:
+        """A picture's `components` → [b, d], the item tower's own view of it; None without pictures."""
+        return None if self.item.detail is None else self.item.detail(components)
 
     def text_feature(self, ids: Tensor, mask: Tensor) -> Tensor:
         """An item's behaviour feature: its mean n-gram vector, unit norm. ids, mask [b, t] → [b, d]."""
@@ -89,18 +93,18 @@ class MRSE(nn.Module):
         self,
         ids: Tensor,
         mask: Tensor,
-        features: Tensor,
+        components: Tensor,
         image: Tensor,
         present: Tensor,
         history_ids: Tensor,
         history_mask: Tensor,
     ) -> Tensor:
-        """ids, mask [b, t ≤ 64]; features [b, F], image [b, d] (image_embedding's), present [b, 1]; history_* [b, 8,
-        16] → [b, d].
+        """ids, mask [b, t ≤ 64]; a picture's components, image [b, d] (image_embedding's), present [b, 1]; history_*
+        [b, 8, 16] → [b, d].
         """
         texts = self.item.texts(self.ngrams, ids, mask)
         led = self.led_by(history_ids, history_mask)
-        return self.item.fuse(texts, image, present, *led, self.image_detail(features))
+        return self.item.fuse(texts, image, present, *led, self.image_detail(components))
 
     # ---- numpy in, numpy out: the same signatures as mrse_model.serving.ExportedModel
 
@@ -147,7 +151,7 @@ class MRSE(nn.Module):
             if image_features is not None and size.image_dims:
                 raw = image_features[rows]
             present = torch.from_numpy((~np.isnan(raw[:, :1])).astype(np.float32))
-            seen = torch.from_numpy(np.nan_to_num(raw))
+            seen = self.components(torch.from_numpy(np.nan_to_num(raw)))
             image = self.image_embedding(seen, present)
             led = queries[rows] if queries is not None else [()] * len(some)
             led_ids, led_mask = map(

@@ -155,9 +155,7 @@ class Stages:
 
     def detail(self, rows: np.ndarray) -> Tensor | None:
         """The item tower's own view of these items' pictures [b, d]; None without pictures."""
-        if self.components is None or self.model.item.detail is None:
-            return None
-        return self.model.item.detail(self._components(rows))
+        return None if self.components is None else self.model.image_detail(self._components(rows))
 
     def ft_att(self) -> Outcome:
         """FtAtt and the shared n-gram projection: MNSCE. Item text features are computed from it afterwards."""
