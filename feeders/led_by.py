@@ -6,12 +6,31 @@ A temporary SQLite table, because a log may name more (item, query) pairs than f
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mrse_model.data.contract import SearchesFile, judged_positives
 from mrse_model.data.search_log import query_key
 from mrse_model.manifest import Manifest
+
+
+def led_by(
+    manifest: Manifest, searches: str | Path | None, judgments: str | Path | None, warn: Callable[[str], object]
+) -> LedBy | None:
+    """The look-up for this model, None without either file. Warns of what the model was trained with and is not given:
+    the items then get the vectors of new ones, which rank worse (docs/quality.md).
+    """
+    seen = manifest.training.get("examples", {})
+    clicks, judged = sum(seen.get(kind, 0) for kind in manifest.event_weights), seen.get("judged", 0)
+    for option, file, count, what in (
+        ("--searches", searches, clicks, "clicks"),
+        ("--judgments", judgments, judged, "judgments"),
+    ):
+        if count and not file:
+            warn(
+                f"without {option}: the model was trained with {count:,} {what}, and finds items better that have them"
+            )
+    return LedBy(manifest, searches, judgments) if searches or judgments else None
 
 
 class LedBy:

@@ -57,7 +57,7 @@ def feed(
     """
     from feeders.feed import feed_items, feed_shoppers, feed_updates
     from feeders.items import ItemSource
-    from feeders.led_by import LedBy
+    from feeders.led_by import led_by
     from feeders.schema import DocumentType
     from feeders.shoppers import ShopperSource
     from feeders.updates import UpdateSource
@@ -90,13 +90,12 @@ def feed(
                 report = feed_shoppers(vespa, people, journal, via=way, full=full, progress=advance)
             else:
                 model = ExportedModel.load(app / "models", threads=threads)
-                led_by = LedBy(model.manifest, searches, judgments) if searches or judgments else None
                 source = ItemSource.open(
                     file,
                     doctype,
                     model,
                     pictures_from(file, model, features, image_encoder, pictures),
-                    led_by=led_by,
+                    led_by=led_by(model.manifest, searches, judgments, warn=out.print),
                     columns=columns.split(",") if columns is not None else None,
                     title=title,
                     check_pictures=check_pictures,

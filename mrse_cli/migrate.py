@@ -49,7 +49,7 @@ def migrate(
     from feeders.deployed import check_deployed, count, indexed
     from feeders.feed import backfill
     from feeders.items import ItemSource
-    from feeders.led_by import LedBy
+    from feeders.led_by import led_by
     from feeders.migration import EXPORTED, SUFFIX, double_package, plain_package
     from feeders.schema import DocumentType
     from mrse_model.serving import ExportedModel
@@ -68,7 +68,7 @@ def migrate(
         DocumentType.load(app),
         new,
         pictures_from(items, new, features, image_encoder, pictures),
-        led_by=LedBy(new.manifest, searches, judgments) if searches or judgments else None,
+        led_by=led_by(new.manifest, searches, judgments, warn=out.print),
     )
 
     def fill(suffix: str, done: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from vespa.application import Vespa
 
 from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
 from feeders.items import ItemSource
-from feeders.led_by import LedBy
+from feeders.led_by import LedBy, led_by
 from feeders.pictures import ExtractedFeatures, NoPictures
 from feeders.schema import DocumentType
 from feeders.shoppers import ShopperSource
@@ -151,14 +152,14 @@ def test_the_queries_that_led_to_an_item_are_encoded_with_it(vespa, package, ite
     }
     pq.write_table(pa.table(rows), log)
     model = ExportedModel.load(package / "models")
-    led_by = LedBy(model.manifest, log)
-    assert led_by.queries(["i1", "i2", "i3"]) == [["red dress", "summer dress"], ["red dress"], []]
+    clicked = LedBy(model.manifest, log)
+    assert clicked.queries(["i1", "i2", "i3"]) == [["red dress", "summer dress"], ["red dress"], []]
     judged = tmp_path / "judgments.parquet"
     pairs = {"query": ["gown", "Red Dress", "gown"], "item_id": ["i2", "i3", "i3"], "grade": [2, 2, 1]}
     pq.write_table(pa.table(pairs), judged)
     both = LedBy(model.manifest, log, judged)
     assert both.queries(["i1", "i2", "i3"]) == [["red dress", "summer dress"], ["red dress", "gown"], ["red dress"]]
-    feed_items(Vespa(vespa.url), source_of(items, package, led_by=led_by), tmp_path / "state")
+    feed_items(Vespa(vespa.url), source_of(items, package, led_by=clicked), tmp_path / "state")
     vectors = model.item_vectors(["red dress 1"], [["women", "dress"]], None, [["red dress", "summer dress"]])
     got = decoded(vespa.documents["id:item:item::i1"]["embedding"]["values"])
     np.testing.assert_allclose(got, vectors.embedding[0], atol=2**-8)
@@ -168,6 +169,23 @@ def test_the_queries_that_led_to_an_item_are_encoded_with_it(vespa, package, ite
     shopper = vespa.documents["id:item:shopper::u1"]
     assert shopper["clicks"] == {"cells": {"i1": 200, "i2": 200}} and shopper["orders"] == {"cells": {"i2": 200}}
     assert feed_shoppers(Vespa(vespa.url), ShopperSource(log), tmp_path / "people").unchanged == 2
+
+
+def test_what_the_model_was_trained_with_and_the_feed_lacks_is_told(package, tmp_path) -> None:
+    manifest = ExportedModel.load(package / "models").manifest
+    trained = replace(manifest, training={"examples": {"click": 1200, "order": 300, "judged": 70, "pseudo-query": 9}})
+    said: list[str] = []
+    assert led_by(trained, None, None, said.append) is None
+    assert [line.split(":")[0] for line in said] == ["without --searches", "without --judgments"]
+    assert "1,500 clicks" in said[0] and "70 judgments" in said[1]
+    judged = tmp_path / "judgments.parquet"
+    pq.write_table(pa.table({"query": ["gown"], "item_id": ["i2"], "grade": [2]}), judged)
+    said.clear()
+    found = led_by(trained, None, judged, said.append)
+    assert found and found.queries(["i2"]) == [["gown"]] and len(said) == 1
+    said.clear()
+    assert led_by(replace(manifest, training={"examples": {"pseudo-query": 9}}), None, None, said.append) is None
+    assert not said
 
 
 def test_updates_assign_and_leave_nulls_alone(vespa, package, tmp_path) -> None:
