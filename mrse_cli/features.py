@@ -17,9 +17,9 @@ def features(
     encoder: Annotated[
         str,
         typer.Option(
-            help="efficientnet-lite0, efficientnet-lite0-stages, or clip:, siglip:, hf: and a name or folder."
+            help="efficientnet-lite0, efficientnet-lite0-colours, or clip:, siglip:, hf: and a name or folder."
         ),
-    ] = "efficientnet-lite0-stages",
+    ] = "efficientnet-lite0-colours",
     size: Annotated[int | None, typer.Option(help="Pixels of a side. Default: the encoder's own.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
     threads: Annotated[int | None, typer.Option(help="Threads. Default: all cores.")] = None,

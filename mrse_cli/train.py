@@ -19,7 +19,7 @@ def train(
     features: Annotated[Path | None, typer.Option(help="Parquet file of image features (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
     encoder: Annotated[str, typer.Option(help="Image encoder, where there are no --features.")] = (
-        "efficientnet-lite0-stages"
+        "efficientnet-lite0-colours"
     ),
     title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
     preset: Annotated[str, typer.Option(help="Sizes: base (the paper's) or tiny.")] = "base",

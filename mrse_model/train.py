@@ -56,7 +56,7 @@ class Inputs:
     judgments: Path | None = None
     features: Path | None = None
     feature_column: str = "feature"
-    encoder: str = "efficientnet-lite0-stages"
+    encoder: str = "efficientnet-lite0-colours"
     image_size: int | None = None
     title: str = "title"
     examples: ExampleSettings = field(default_factory=ExampleSettings)

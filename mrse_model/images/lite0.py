@@ -39,6 +39,7 @@ STAGES = (
     Stage(1, 3, 1, 6, 320),
 )
 STEM, HEAD, CLASSES = 32, 1280, 1000
+MEAN, STD = 127.0, 128.0  # of a byte: pixels are (byte - MEAN) / STD
 BATCH_NORM_EPS = 1e-3
 
 
@@ -80,20 +81,24 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
+def middle(x: Tensor) -> Tensor:
+    """The middle half of [..., h, w], a view."""
+    height, width = x.shape[-2:]
+    return x[..., height // 4 : height - height // 4, width // 4 : width - width // 4]
+
+
 def statistics(x: Tensor) -> list[Tensor]:
     """A feature map [b, c, h, w] in three vectors [b, c]: its mean, the mean of its middle half, its spread.
 
     A product stands in the middle before an empty ground: the mean of all mixes both, and the spread tells how much of
     the picture a pattern covers.
     """
-    height, width = x.shape[2:]
-    middle = x[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4]
     spread = (x.var((2, 3), correction=0) + 1e-6).sqrt()
-    return [x.mean((2, 3)), middle.mean((2, 3)), spread]
+    return [x.mean((2, 3)), middle(x).mean((2, 3)), spread]
 
 
 class EfficientNetLite0(nn.Module):
-    """Pixels [batch, 3, S, S], normalised by (x − 127) / 128 → the mean of the last feature map, [batch, 1280].
+    """Pixels [batch, 3, S, S], normalised by MEAN and STD → the mean of the last feature map, [batch, 1280].
 
     With `stages=True` the `statistics` of all seven stages' outputs are put before it, [batch, 3632]: the early maps
     still know colour and texture, which the last one, trained to name objects, has mostly forgotten (dev/LOG.md).

@@ -56,7 +56,7 @@ def test_transformers_models_by_name(kind, dims, tmp_path, picture):
     np.testing.assert_allclose(features[:1], output.pooler_output.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite0-stages", "clip"])
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite0-colours", "clip"])
 def test_onnx_without_torch_gives_the_same_features(name, tmp_path, picture):
     if name == "clip":
         tiny("clip", tmp_path)
