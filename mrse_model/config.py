@@ -52,7 +52,8 @@ class ModelConfig:
 class LossConfig:
     """Hybrid = alpha · MNSCE + beta · HNST (paper §Losses)."""
 
-    temperature: float = 0.1
+    temperature: float = 0.06  # the paper has 0.1; lower finds more here (dev/LOG.md)
+    soft_temperature: float = 0.1  # where a negative may be as right: pairs of pictures, the personal term
     margin: float = 0.15
     alpha: float = 1.0
     beta: float = 10.0  # the paper has 30; here it is best between 0 and 15 (dev/LOG.md)

@@ -137,15 +137,18 @@ class StageKeys:
         size, loss, train = model.config.model, model.config.loss, model.config.train
         always = [
             _CODE, name, getattr(train, name), train.seed, train.evaluate_every, train.patience, train.bf16,
-            size.dims, size.dropout, loss.temperature, self.asked,
+            size.dims, size.dropout, self.asked,
         ]  # fmt: skip
+        sharp, soft = loss.temperature, loss.soft_temperature
         bert = [size.vocab_size, size.bert_layers, size.bert_heads, size.bert_dims, size.query_tokens, size.item_tokens]
         if name == "adaptor":
-            return fingerprint_of(*always, self.pictures, size.image_components)
+            return fingerprint_of(*always, soft, self.pictures, size.image_components)
         if name == "ft_att":
-            return fingerprint_of(*always, self.tokens, self.pairs, loss.log_q, _weights(model, ("ngrams.table",)))
+            return fingerprint_of(
+                *always, sharp, self.tokens, self.pairs, loss.log_q, _weights(model, ("ngrams.table",))
+            )
         if name == "light_bert":
-            return fingerprint_of(*always, self.tokens, self.pairs, loss.log_q, *bert)
+            return fingerprint_of(*always, sharp, self.tokens, self.pairs, loss.log_q, *bert)
         if name == "vbert":
             # The query's picture is asked for by its n-grams; without histories there is no such picture.
             past = _weights(model, ("ngrams.",)) if train.history_dropout < 1 else ""

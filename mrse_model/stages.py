@@ -102,7 +102,7 @@ class Stages:
                 both = np.concatenate([first, second])
                 one, other = self.shared(len(both), lambda at: self._adapt(both[at])).split(len(first))
                 same = self._put(queries[:, None] == queries[None, :])
-                return {"loss": mnsce(one, other, None, same, self.config.loss.temperature).mean()}
+                return {"loss": mnsce(one, other, None, same, self.config.loss.soft_temperature).mean()}
 
             dev = self.corpus.dev
             usable = [i for i, r in enumerate(dev.relevant) if has[r[0]] and len(r) > 1]
@@ -422,7 +422,7 @@ class Stages:
         both = np.concatenate([some["item"], np.maximum(others, 0).ravel()]).astype(np.int64)
         items = self._fuse_items(both, np.concatenate([some["query"], asked]), rng)
         apart = items[len(rows) :].view(len(rows), OTHERS, -1)
-        value = personal(query[rows], items[: len(rows)], apart, has, self.config.loss.temperature).mean()
+        value = personal(query[rows], items[: len(rows)], apart, has, self.config.loss.soft_temperature).mean()
         return losses | {"loss": losses["loss"] + gamma * value, "personal": value}
 
     # ---- batches

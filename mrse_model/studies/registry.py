@@ -34,7 +34,8 @@ def _events(name: str, click: float, cart: float, order: float, half_life: float
 _PIECES = ["vbert", "light_bert"]  # the experts that read no n-grams
 _IMAGE = {"use_images": True}
 _FULL = "+ history"
-_PAPER = {"hard_in_softmax": False}  # the paper keeps the two terms' negatives apart, and so do studies of the terms
+# The paper's softmax, in which the two terms' negatives are apart: so weights of the terms mean what they mean there.
+_PAPER = {"hard_in_softmax": False, "temperature": 0.1}
 _BETA = tuple(Variant(f"β {beta:g}", {"loss": {"beta": beta, **_PAPER}}, x=beta) for beta in BETAS)
 
 _STUDIES = (
