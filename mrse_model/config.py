@@ -57,7 +57,7 @@ class LossConfig:
     margin: float = 0.15
     alpha: float = 1.0
     beta: float = 10.0  # the paper has 30; here it is best between 0 and 15 (dev/LOG.md)
-    gamma: float = 0.3  # of the personal term: not in the paper, see losses.personal
+    gamma: float = 0.1  # of the personal term: not in the paper, see losses.personal; more learns persons by heart
     hard_in_softmax: bool = True  # the hard negatives of a batch are negatives of MNSCE, too; the paper has them apart
     log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
 
