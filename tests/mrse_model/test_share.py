@@ -86,6 +86,17 @@ def test_another_beta_trains_vbert_and_what_follows(place: Place) -> None:
     assert not torch.equal(first.query.vbert.layers[0].weight, other.query.vbert.layers[0].weight)
 
 
+def test_each_temperature_trains_its_own_stages(place: Place) -> None:
+    before, first = place.kept(), MRSE.from_pretrained(place.folder / "first")
+    place.train("sharp", until="vbert", loss={"temperature": 0.2})
+    assert place.kept() - before == {"ft_att": 1, "vbert": 1}
+    before = place.kept()
+    soft = place.train("soft", loss={"soft_temperature": 0.2})
+    assert place.kept() - before == {"adaptor": 1, "vbert": 1, "dssm": 1}
+    assert first.adaptor and soft.adaptor
+    assert not torch.equal(first.adaptor.layers[0].weight, soft.adaptor.layers[0].weight)
+
+
 def test_an_expert_left_out_trains_the_fusion_alone(place: Place) -> None:
     before = place.kept()
     place.train("without", model={"experts": ["vbert", "ft_att", "history"]})
