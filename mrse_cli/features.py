@@ -9,6 +9,7 @@ import typer
 
 from mrse_cli.config import Config
 from mrse_cli.console import console
+from mrse_model.images import DEFAULT_ENCODER
 
 
 def features(
@@ -19,7 +20,7 @@ def features(
         typer.Option(
             help="efficientnet-lite0, efficientnet-lite0-colours, or clip:, siglip:, hf: and a name or folder."
         ),
-    ] = "efficientnet-lite0-colours",
+    ] = DEFAULT_ENCODER,
     size: Annotated[int | None, typer.Option(help="Pixels of a side. Default: the encoder's own.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
     threads: Annotated[int | None, typer.Option(help="Threads. Default: all cores.")] = None,

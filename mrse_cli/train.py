@@ -9,6 +9,7 @@ import typer
 
 from mrse_cli.config import Config, training_config
 from mrse_cli.console import console
+from mrse_model.images import DEFAULT_ENCODER
 
 
 def train(
@@ -18,9 +19,7 @@ def train(
     judgments: Annotated[Path | None, typer.Option(help="Parquet file of judgments; low grades are hard.")] = None,
     features: Annotated[Path | None, typer.Option(help="Parquet file of image features (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
-    encoder: Annotated[str, typer.Option(help="Image encoder, where there are no --features.")] = (
-        "efficientnet-lite0-colours"
-    ),
+    encoder: Annotated[str, typer.Option(help="Image encoder, where there are no --features.")] = DEFAULT_ENCODER,
     title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
     preset: Annotated[str, typer.Option(help="Sizes: base (the paper's) or tiny.")] = "base",
     settings: Annotated[Path | None, typer.Option(help="TOML file of model, loss and train settings.")] = None,

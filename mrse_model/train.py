@@ -30,6 +30,7 @@ from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 from mrse_model.fit import Run
 from mrse_model.health import check_training
+from mrse_model.images import DEFAULT_ENCODER
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
 from mrse_model.images.features import FeatureFile
@@ -56,7 +57,7 @@ class Inputs:
     judgments: Path | None = None
     features: Path | None = None
     feature_column: str = "feature"
-    encoder: str = "efficientnet-lite0-colours"
+    encoder: str = DEFAULT_ENCODER
     image_size: int | None = None
     title: str = "title"
     examples: ExampleSettings = field(default_factory=ExampleSettings)

@@ -27,7 +27,7 @@ class Colours(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = (pixels[:, :, ::2, ::2] * STD + MEAN).clamp(0, 255) / 255
-        product = _or(_one(x.amin(1) < GROUND / 255), torch.ones_like(x[:, 0]))
+        product = _or((x.amin(1) < GROUND / 255).float(), torch.ones_like(x[:, 0]))
         half = torch.zeros_like(product)
         middle(half).fill_(1)
         x = x.flatten(2)
@@ -44,13 +44,9 @@ class Colours(nn.Module):
         return torch.cat(out, 1)
 
 
-def _one(condition: Tensor) -> Tensor:
-    return condition.to(torch.float32)
-
-
 def _or(mask: Tensor, otherwise: Tensor) -> Tensor:
     """mask [b, h, w] of 0 and 1, or `otherwise` for the pictures in which next to nothing is 1."""
-    enough = _one(mask.mean((1, 2), keepdim=True) >= LEAST)
+    enough = (mask.mean((1, 2), keepdim=True) >= LEAST).float()
     return mask * enough + otherwise * (1 - enough)
 
 
