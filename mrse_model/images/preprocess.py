@@ -19,6 +19,7 @@ from mrse_model.data.images import decode_image
 from mrse_model.errors import InputError
 
 METADATA_KEY = "preprocessing"
+MEAN, STD = 127.0, 128.0  # as EfficientNet-Lite0 was trained
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -36,8 +37,8 @@ class Preprocessing:
     """
 
     size: int
-    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
-    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    mean: tuple[float, float, float] = (MEAN,) * 3
+    std: tuple[float, float, float] = (STD,) * 3
     fit: Literal["squash", "crop"] = "squash"
     shortest: int = 0
     resample: Literal["bilinear", "bicubic"] = "bicubic"
