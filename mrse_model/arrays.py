@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import KINDS, PSEUDO
+from mrse_model.data.search_log import MOST_SKIPPED
 from mrse_model.texts import item_text, token_matrix
 
 BLOCK = 4096  # examples read together
@@ -26,9 +28,12 @@ GROUP = 64  # blocks shuffled together: 44 MB with 20 events of history each
 
 
 def example_type(history: int) -> np.dtype:
-    """One training example: query and item rows, kind, the history's items (-1: none) and their weights."""
+    """One training example: query and item rows, kind, the history's items (-1: none) and their weights, what was
+    shown and skipped over (-1: none).
+    """
+    one = [("query", "i4"), ("item", "i4"), ("kind", "i1")]
     return np.dtype(
-        [("query", "i4"), ("item", "i4"), ("kind", "i1"), ("items", "i4", (history,)), ("weight", "f4", (history,))]
+        [*one, ("items", "i4", (history,)), ("weight", "f4", (history,)), ("skipped", "i4", (MOST_SKIPPED,))]
     )
 
 
@@ -124,6 +129,14 @@ def history_weight(kind: np.ndarray, age_seconds: np.ndarray, train: TrainConfig
     return base * 0.5 ** (np.maximum(age_seconds, 0) / (86400 * train.half_life_days))
 
 
+def _places(lists: pa.ListArray, length: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Where the values of the lists go in an array [n, length], row and column, and which of them do (bool)."""
+    sizes = lists.value_lengths().fill_null(0).to_numpy()
+    place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = place < length
+    return (np.repeat(np.arange(len(sizes)), sizes)[kept], place[kept]), kept
+
+
 def build_examples(
     shards: Sequence[Path], out: Path, tokenizer: Tokenizer, size: ModelConfig, train: TrainConfig
 ) -> tuple[Examples, Queries]:
@@ -150,13 +163,13 @@ def build_examples(
                     if not known[query] or records["kind"][i] == PSEUDO:  # else every example of a query has the same
                         known[query].update(rows["known"][i].as_py() or ())
                     known[query].add(item)
-                sizes = rows["history_items"].value_lengths().fill_null(0).to_numpy()
-                place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-                kept = place < length
-                at = np.repeat(np.arange(len(sizes)), sizes)[kept], place[kept]
+                at, kept = _places(rows["history_items"], length)
                 items, kinds, ages = (rows[f"history_{n}"].flatten().to_numpy()[kept] for n in ("items", "kind", "age"))
                 records["items"] = -1
                 records["items"][at], records["weight"][at] = items, history_weight(kinds, ages, train)
+                at, kept = _places(rows["skipped"], MOST_SKIPPED)
+                records["skipped"] = -1
+                records["skipped"][at] = rows["skipped"].flatten().to_numpy()[kept]
                 file.write(records.tobytes())
     if not there:
         part.replace(out)

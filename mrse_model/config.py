@@ -53,11 +53,10 @@ class LossConfig:
     """Hybrid = alpha · MNSCE + beta · HNST (paper §Losses)."""
 
     temperature: float = 0.06  # the paper has 0.1; lower finds more here (dev/LOG.md)
-    soft_temperature: float = 0.1  # where a negative may be as right: pairs of pictures, the personal term
+    adaptor_temperature: float = 0.1  # of the adaptor's pairs of pictures, where a negative may be as right
     margin: float = 0.15
     alpha: float = 1.0
     beta: float = 10.0  # the paper has 30; here it is best between 0 and 15 (dev/LOG.md)
-    gamma: float = 0.1  # of the personal term: not in the paper, see losses.personal; more learns persons by heart
     hard_in_softmax: bool = True  # the hard negatives of a batch are negatives of MNSCE, too; the paper has them apart
     log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
 

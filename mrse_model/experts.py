@@ -3,8 +3,8 @@
 Every expert maps to `dims` (128) numbers. Notable:
 - pre-norm BERT blocks, so that two layers learn at a high rate without warm-up tricks;
 - masks are floats or ints, never bools: Vespa's ONNX takes no bool input (TensorConverter.java);
-- the n-gram table is frozen and its projection is shared by the towers, so an item's text feature means the same to
-both.
+- the n-gram table is frozen and its projection is shared by the towers, so a text's mean n-gram vector means the same
+  to both.
 
 b = batch, t = tokens, h = history length, d = dims.
 """
@@ -246,8 +246,8 @@ class NGrams(nn.Module):
         return F.embedding(place, self.project(self.table(distinct)))
 
     def mean(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The text's mean n-gram vector [..., d], zeros for one without pieces: the query tower's FtAtt, and an item's
-        text feature.
+        """The text's mean n-gram vector [..., d], zeros for one without pieces: the query tower's FtAtt, and what an
+        item's history holds of a query that led to it.
         """
         return masked_mean(self.tokens(ids), self.weight(ids, mask))
 
@@ -290,6 +290,36 @@ class HistoryExpert(nn.Module):
         bias = torch.log(weight.clamp_min(1e-6))  # an entry counts in proportion to its weight
         present = (weight.sum(-1, keepdim=True) > 0).float()
         return self.attention.pooled(text, entries, bias) * present + self.empty * (1 - present)
+
+
+class Taste(nn.Module):
+    """What a person's clicks say whatever is asked: the mean of their texts and of their pictures, mapped linearly to
+    the items' space. Not in the paper; no gradient trains it: a ridge regression finds the map when the fusion is done
+    (mrse_model.taste). Zeros until then, and for an empty history. Every event counts alike, whatever its kind and age:
+    a taste changes slowly, and few events tell it.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(config.dims, 2 * config.dims))
+        self.register_buffer("bias", torch.zeros(config.dims))
+
+    @staticmethod
+    def means(texts: Tensor, images: Tensor, weight: Tensor) -> Tensor:
+        """texts, images [b, h, d], weight [b, h], 0 where there is no entry → [b, 2 d]. An entry without a picture (a
+        zero row) counts for its text alone.
+        """
+        there = (weight > 0).float()
+        pictured = (images.square().sum(-1) > 0).float() * there
+        return torch.cat([masked_mean(texts, there), masked_mean(images, pictured)], -1)
+
+    def forward(self, texts: Tensor, images: Tensor, weight: Tensor) -> Tensor:
+        """The same inputs → [b, d], to be added to the fused vector."""
+        present = (weight.sum(-1, keepdim=True) > 0).float()
+        return F.linear(self.means(texts, images, weight), self.weight, self.bias) * present
 
 
 class ImageHistory(nn.Module):

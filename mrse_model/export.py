@@ -108,10 +108,10 @@ class ItemTowerGraph(nn.Module):
         model = self.model
         components = model.components(image_feature)
         image = model.image_embedding(components, image_present)
-        embedding = model.item_embedding(
+        embedding, text_feature = model.item_embeddings(
             input_ids, attention_mask, components, image, image_present, history_ids, history_mask
         )
-        return embedding, image, model.text_feature(input_ids, attention_mask)
+        return embedding, image, text_feature
 
 
 def export(model: MRSE, folder: str | Path) -> Manifest:

@@ -73,24 +73,6 @@ def hnst(query: Tensor, item: Tensor, hard: Tensor, has_hard: Tensor, margin: fl
     return gap.clamp_min(0) * has_hard
 
 
-def personal(query: Tensor, item: Tensor, others: Tensor, has: Tensor, temperature: float = 0.1) -> Tensor:
-    """What a person clicked against what others clicked for the same words: cross-entropy, [b]; 0 where a row has none.
-
-    MNSCE must not push the known positives of a query away, so by itself it never learns whom of them a history points
-    to. Here they are the negatives, and only for queries with a history: over all people the pushes cancel but for
-    what the history tells. (Not in the paper.)
-
-    query, item: [b, d]; others: [b, k, d], other positives of the query; has: [b, k] of 0 or 1.
-
-    >>> q = torch.eye(2)
-    >>> personal(q, q, q.flip(0).unsqueeze(1), torch.tensor([[1.0], [0.0]]), temperature=1.0).abs()
-    tensor([0.3133, 0.0000])
-    """
-    scores = products(query.unsqueeze(1), torch.cat([item.unsqueeze(1), others], 1)).squeeze(1) / temperature
-    scores[:, 1:] = scores[:, 1:] + (1 - has) * HIDDEN
-    return F.cross_entropy(scores, torch.zeros(len(query), dtype=torch.long, device=query.device), reduction="none")
-
-
 def log_q(counts: Tensor, total: float, catalogue: int, batch: int, extra: int) -> Tensor:
     """log of the chance that one of the batch + extra columns is this item, under mixed sampling (Yang et al. 2020,
     eq. 5).

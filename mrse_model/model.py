@@ -80,16 +80,11 @@ class MRSE(nn.Module):
         """A picture's `components` → [b, d], the item tower's own view of it; None without pictures."""
         return None if self.item.detail is None else self.item.detail(components)
 
-    def text_feature(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """An item's behaviour feature: its mean n-gram vector, unit norm. ids, mask [b, t] → [b, d]."""
+    def mean_ngrams(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The mean n-gram vector of texts, unit norm. ids, mask [..., t] → [..., d]."""
         return F.normalize(self.ngrams.mean(ids, mask), dim=-1, eps=1e-6)
 
-    def led_by(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The queries that led to an item, ids and mask [b, q, t] → entries [b, q, d] and their weight [b, q]."""
-        entries = F.normalize(self.ngrams.mean(ids, mask), dim=-1, eps=1e-6)
-        return entries, (mask.sum(-1) > 0).float()
-
-    def item_embedding(
+    def item_embeddings(
         self,
         ids: Tensor,
         mask: Tensor,
@@ -98,13 +93,17 @@ class MRSE(nn.Module):
         present: Tensor,
         history_ids: Tensor,
         history_mask: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """ids, mask [b, t ≤ 64]; a picture's components, image [b, d] (image_embedding's), present [b, 1]; history_*
-        [b, 8, 16] → [b, d].
+        [b, 8, 16], the queries that led to the item → its vector [b, d], and its text feature [b, d], which a person's
+        history reads: its vector without those queries, the same on its first day and later.
         """
-        texts = self.item.texts(self.ngrams, ids, mask)
-        led = self.led_by(history_ids, history_mask)
-        return self.item.fuse(texts, image, present, *led, self.image_detail(components))
+        texts, detail = self.item.texts(self.ngrams, ids, mask), self.image_detail(components)
+        entries, led = self.mean_ngrams(history_ids, history_mask), (history_mask.sum(-1) > 0).float()
+        with_queries, alone = (
+            self.item.fuse(texts, image, present, entries, weight, detail) for weight in (led, torch.zeros_like(led))
+        )
+        return with_queries, alone
 
     # ---- numpy in, numpy out: the same signatures as mrse_model.serving.ExportedModel
 
@@ -157,9 +156,9 @@ class MRSE(nn.Module):
             led_ids, led_mask = map(
                 torch.from_numpy, led_by_tokens(self.tokenizer, led, size.item_history_queries, size.query_tokens)
             )
-            out.embedding[rows] = self.item_embedding(ids, mask, seen, image, present, led_ids, led_mask).numpy()
+            found = self.item_embeddings(ids, mask, seen, image, present, led_ids, led_mask)
+            out.embedding[rows], out.text_feature[rows] = (vectors.numpy() for vectors in found)
             out.image_embedding[rows] = np.where(present.numpy() > 0, image.numpy(), np.nan)
-            out.text_feature[rows] = self.text_feature(ids, mask).numpy()
         return out
 
     # ---- checkpoint

@@ -139,7 +139,7 @@ class StageKeys:
             _CODE, name, getattr(train, name), train.seed, train.evaluate_every, train.patience, train.bf16,
             size.dims, size.dropout, self.asked,
         ]  # fmt: skip
-        sharp, soft = loss.temperature, loss.soft_temperature
+        sharp, soft = loss.temperature, loss.adaptor_temperature
         bert = [size.vocab_size, size.bert_layers, size.bert_heads, size.bert_dims, size.query_tokens, size.item_tokens]
         if name == "adaptor":
             return fingerprint_of(*always, soft, self.pictures, size.image_components)

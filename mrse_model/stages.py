@@ -1,7 +1,7 @@
 """The stages of training (Jiang et al. 2024, §Methodology and §Losses): adaptor, the three experts, fusion.
 
-Order: FtAtt first, because an item's text feature (the history's entries) comes from its projection; then the adaptor's
-images and both BERTs; then all of that is frozen and computed once a text, and the fusion trains on cached vectors.
+Order: FtAtt first, because what histories read of texts in stage 1 comes from its projection; then the adaptor's images
+and both BERTs; then all of that is frozen and computed once a text, and the fusion trains on cached vectors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from mrse_model.arrays import Dev, Examples, Queries, Ragged
 from mrse_model.config import StageConfig
 from mrse_model.fit import Losses, Outcome, Run, fit
-from mrse_model.losses import hnst, log_q, mnsce, personal
+from mrse_model.losses import hnst, log_q, mnsce
 from mrse_model.model import MRSE
 from mrse_model.texts import CLS, SEP
 from mrse_model.towers import FT
 
 MEASURED = 20_000  # pictures by which the features' mean and spread are measured
 UNMET = 0.2  # of the items in training have no history, as the new ones of tomorrow
-OTHERS = 2  # other people's clicks for the same words, per example with a history (losses.personal)
 
 
 @dataclass
@@ -52,8 +51,9 @@ class Stages:
 
     The model moves to the processes' device. What is cached stays in main memory, and a step's rows of it move.
 
-    images [N, d] with zero rows, has_image [N, 1]; text_features [N, d]; led_entries [Q + 1, d]; item_texts [N, 3, d],
-    query_texts [Q + 1, 3, d]. The last of the queries is the blank one.
+    images [N, d] with zero rows, has_image [N, 1]; text_features [N, d], what a history reads of an item: in stage 1
+    its mean n-gram vector, then its vector without the queries that led to it; led_entries [Q + 1, d]; item_texts
+    [N, 3, d], query_texts [Q + 1, 3, d]. The last of the queries is the blank one.
     """
 
     def __init__(self, run: Run, model: MRSE, corpus: Corpus) -> None:
@@ -102,7 +102,7 @@ class Stages:
                 both = np.concatenate([first, second])
                 one, other = self.shared(len(both), lambda at: self._adapt(both[at])).split(len(first))
                 same = self._put(queries[:, None] == queries[None, :])
-                return {"loss": mnsce(one, other, None, same, self.config.loss.soft_temperature).mean()}
+                return {"loss": mnsce(one, other, None, same, self.config.loss.adaptor_temperature).mean()}
 
             dev = self.corpus.dev
             usable = [i for i, r in enumerate(dev.relevant) if has[r[0]] and len(r) > 1]
@@ -158,7 +158,7 @@ class Stages:
         return None if self.components is None else self.model.image_detail(self._components(rows))
 
     def ft_att(self) -> Outcome:
-        """FtAtt and the shared n-gram projection: MNSCE. Item text features are computed from it afterwards."""
+        """FtAtt and the shared n-gram projection: MNSCE. What histories read of items is then computed from it."""
         model = self.model
         outcome = self._text_expert(
             "ft_att",
@@ -333,15 +333,19 @@ class Stages:
 
     @torch.no_grad()
     def refresh_ngrams(self) -> None:
-        """Computes again what is cached of the n-grams, which go on learning in stage 2: the items' text features and
-        the queries that led to items (entries of histories), and the FtAtt of what is cached for the fusion.
+        """Computes again what is cached of the n-grams, which go on learning in stage 2: what histories read of the
+        items and of the queries that led to them, and the FtAtt of what is cached for the fusion.
         """
         model = self.model
         model.eval()
         for rows, ids, mask in self._item_blocks():
-            self.text_features[rows] = model.text_feature(ids, mask).cpu()
             if len(self.item_texts):
                 self.item_texts[rows, FT] = model.item.ft_att(model.ngrams, ids, mask).cpu()
+                texts, image, present, entries, weight = self.item_inputs(rows)
+                alone = texts, image, present, entries, torch.zeros_like(weight)
+                self.text_features[rows] = model.item.fuse(*alone, self.detail(rows)).cpu()
+            else:
+                self.text_features[rows] = model.mean_ngrams(ids, mask).cpu()
         for rows in self._query_blocks():
             found = model.query.ft_att(model.ngrams, *self._query_tokens(rows)).cpu()
             self.led_entries[rows] = F.normalize(found, dim=-1, eps=1e-6)
@@ -387,8 +391,7 @@ class Stages:
             def vectors(some: np.ndarray) -> Tensor:
                 return self._fuse_items(some, batch["query"], rng)
 
-            hybrid = self._losses(batch, rng, stage, found, vectors, True)
-            return self._with_personal(hybrid, batch, rng, found, weight)
+            return self._losses(batch, rng, stage, found, vectors, True)
 
         def score() -> float:
             nonlocal stale
@@ -408,22 +411,11 @@ class Stages:
         self.refresh_ngrams()
         return outcome
 
-    def _with_personal(
-        self, losses: Losses, batch: np.ndarray, rng: np.random.Generator, query: Tensor, weight: np.ndarray
-    ) -> Losses:
-        """Adds gamma · the personal term, over the examples whose history was not dropped."""
-        gamma = self.config.loss.gamma
-        rows = np.flatnonzero(weight.sum(1) > 0)
-        if not gamma or not len(rows):
-            return losses
-        some, asked = batch[rows], np.repeat(batch["query"][rows], OTHERS)
-        others = self.corpus.queries.known.sample(asked, rng).reshape(len(rows), OTHERS)
-        has = self._put(((others >= 0) & (others != some["item"][:, None])).astype(np.float32))
-        both = np.concatenate([some["item"], np.maximum(others, 0).ravel()]).astype(np.int64)
-        items = self._fuse_items(both, np.concatenate([some["query"], asked]), rng)
-        apart = items[len(rows) :].view(len(rows), OTHERS, -1)
-        value = personal(query[rows], items[: len(rows)], apart, has, self.config.loss.soft_temperature).mean()
-        return losses | {"loss": losses["loss"] + gamma * value, "personal": value}
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """The vectors of all items [N, d], on the CPU, after the fusion."""
+        blocks = (np.arange(start, min(start + 4096, self.items)) for start in range(0, self.items, 4096))
+        return torch.cat([self.model.item.fuse(*self.item_inputs(rows), self.detail(rows)).cpu() for rows in blocks])
 
     # ---- batches
 

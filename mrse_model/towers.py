@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrse_model.config import ModelConfig
-from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, TextEncoder, VBertHead
+from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, Taste, TextEncoder, VBertHead
 from mrse_model.packing import Dense
 
 EXPERTS = ("vbert", "light_bert", "ft_att", "history")
 VBERT, LIGHT, FT = 0, 1, 2  # places in what `texts` returns
+HISTORY = EXPERTS.index("history")
 
 
 class Dssm(nn.Module):
@@ -38,10 +39,14 @@ class Dssm(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, experts: Tensor) -> Tensor:
-        """experts [b, 4, d], each of unit norm or zero → [b, d] of unit norm."""
-        experts = experts.flatten(1)
+        """experts [b, 4, d], each of unit norm or zero → [b, d] of unit norm. What else stands after the four (the
+        query tower's taste) is added to the fused vector.
+        """
+        beside = experts[:, len(EXPERTS) :].sum(1)
+        experts = experts[:, : len(EXPERTS)].flatten(1)
         k = self.norm(self.mix(experts))
-        return F.normalize(self.beside(experts) + self.out(self.dropout(F.gelu(self.dense(k)))), dim=-1)
+        fused = F.normalize(self.beside(experts) + self.out(self.dropout(F.gelu(self.dense(k)))), dim=-1)
+        return F.normalize(fused + beside, dim=-1)
 
 
 class Tower(nn.Module):
@@ -87,8 +92,13 @@ class Tower(nn.Module):
         return F.normalize(outputs, dim=-1, eps=1e-6) * self.keep[:, None]
 
     def without(self, experts: Tensor, place: int) -> Tensor:
-        """experts [b, 4, d] → the fused vector [b, d] without the one at `place` of EXPERTS: what it is worth."""
-        kept = 1 - torch.eye(len(EXPERTS), device=experts.device)[place]
+        """experts → the fused vector [b, d] without the one at `place` of EXPERTS: what it is worth. Without the
+        history there is no taste either.
+        """
+        kept = torch.ones(experts.shape[1], device=experts.device)
+        kept[place] = 0
+        if place == HISTORY:
+            kept[len(EXPERTS) :] = 0
         return self.dssm(experts * kept[:, None])
 
 
@@ -98,14 +108,19 @@ class QueryTower(Tower):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, config.query_tokens)
         self.image_history = ImageHistory(config)
+        self.taste = Taste(config)
 
     def ft_att(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
         return ngrams.mean(ids, mask)
 
     def all_experts(self, texts: Tensor, history_text: Tensor, history_image: Tensor, weight: Tensor) -> Tensor:
-        """texts [b, 3, d], history_text, history_image [b, h, d], weight [b, h] → [b, 4, d]."""
+        """texts [b, 3, d], history_text, history_image [b, h, d], weight [b, h] → [b, 5, d]: the four experts and the
+        taste.
+        """
         image, present = self.image_history(texts[:, FT], history_image, history_text, weight)
-        return self.experts(texts, image, present, history_text, weight)
+        experts = self.experts(texts, image, present, history_text, weight)
+        taste = self.taste(history_text, history_image, weight) * self.keep[HISTORY]
+        return torch.cat([experts, taste.unsqueeze(1)], 1)
 
     def fuse(self, texts: Tensor, history_text: Tensor, history_image: Tensor, weight: Tensor) -> Tensor:
         """The same inputs → [b, d], unit norm."""

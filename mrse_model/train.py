@@ -41,6 +41,7 @@ from mrse_model.ngrams import piece_vectors, random_vectors
 from mrse_model.processes import Processes
 from mrse_model.share import Share, StageKeys
 from mrse_model.stages import Corpus, Stages
+from mrse_model.taste import fit_taste
 from mrse_model.texts import item_text, train_tokenizer
 
 
@@ -64,6 +65,7 @@ class Inputs:
 
 
 CLAIM = "run.json"  # in a run's folder: the data and settings that it belongs to
+FORMAT = 2  # of what is cached there: another version of this code would misread it
 STAGES = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
 
 
@@ -176,6 +178,9 @@ def train(
     processes.wait()
     if until or not processes.main:
         return model.cpu().eval()
+    console.print("taste", style="bold")
+    fit_taste(stages)
+    spent.on("taste")
     check_training(run, stages, summary)
 
     model.meta = {
@@ -269,14 +274,14 @@ def image_features(
 def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
     """A run folder belongs to one set of data and settings: what is cached there must not be mixed with another's."""
     path = folder / CLAIM
-    claim = {"data": fingerprint(inputs), "settings": config_toml(config),
+    claim = {"format": FORMAT, "data": fingerprint(inputs), "settings": config_toml(config),
              "inputs": json.loads(json.dumps(asdict(inputs), default=str))}  # fmt: skip
     claim["inputs"] = {
         k: v for k, v in claim["inputs"].items() if k not in ("items", "searches", "judgments", "features")
     }
     if path.exists() and json.loads(path.read_text("utf-8")) != claim:
         raise InputError(
-            "this run was begun with other data or settings",
+            "this run was begun with other data or settings, or by another version",
             file=folder,
             fix="Give another --out, or delete this folder",
         )

@@ -22,7 +22,7 @@ EXAMPLE_SCHEMA = pa.schema(
     {"query": pa.string(), "item": pa.int32(), "kind": pa.int8(), "timestamp": pa.int64()}
     | {"user_id": pa.string(), "search_id": pa.string()}
     | HISTORY
-    | {"hard": ITEMS, "known": ITEMS}
+    | {"hard": ITEMS, "known": ITEMS, "skipped": ITEMS}
 )
 VALIDATION_SCHEMA = pa.schema(
     {"query": pa.string(), "items": ITEMS, "kinds": pa.list_(pa.int8()), "timestamp": pa.int64()}

@@ -220,6 +220,7 @@ class _Writer:
             "history_age": [],
             "hard": hard,
             "known": _without(known, item)[:MOST_KNOWN],
+            "skipped": [],
         }
 
     def _judged_examples(self, log: SearchLog) -> Iterator[dict[str, object]]:
@@ -264,7 +265,7 @@ class _Writer:
             history = self._history(histories, search, [item])
             self.empty += not history["history_items"]
             who = {"timestamp": search.time, "user_id": search.user_id, "search_id": search.search_id}
-            yield self._example(search.query, item, kind, *masks) | who | history
+            yield self._example(search.query, item, kind, *masks) | who | history | {"skipped": search.skipped}
 
     def _validation_row(self, search: Search, histories: Histories) -> dict[str, object]:
         history = self._history(histories, search, search.items)

@@ -20,6 +20,7 @@ from mrse_model.data.contract import Catalogue, SearchesFile
 
 CACHE_KIB = 16 * 1024
 PAIRS_IN_MEMORY = 50_000  # counts gathered before they are added to the file
+MOST_SKIPPED = 20  # shown and left alone in one search, the first ones
 MOST_KNOWN = 256  # known positives of one query that are passed on
 CLICK, CART, ORDER = 0, 1, 2
 
@@ -43,7 +44,10 @@ class SpamRule:
 
 
 class Search(NamedTuple):
-    """A search with a click, cart or order of a known item; `kinds[i]` is the strongest event of `items[i]`."""
+    """A search with a click, cart or order of a known item; `kinds[i]` is the strongest event of `items[i]`.
+
+    skipped: what was shown and left alone, in the order shown.
+    """
 
     search_id: str
     user_id: str
@@ -51,6 +55,7 @@ class Search(NamedTuple):
     query: str
     items: list[int]
     kinds: list[int]
+    skipped: list[int]
 
 
 def query_key(query: str) -> str:
@@ -79,7 +84,7 @@ class SearchLog:
             PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;
             PRAGMA cache_size = -{CACHE_KIB};
             CREATE TABLE search (row INTEGER PRIMARY KEY, search_id TEXT, user_id TEXT, time INTEGER, query TEXT,
-                                 shown INTEGER, clicked INTEGER, items BLOB, kinds BLOB);
+                                 shown INTEGER, clicked INTEGER, items BLOB, kinds BLOB, skipped BLOB);
             CREATE TABLE pair (query TEXT, item INTEGER, n INTEGER, PRIMARY KEY (query, item)) WITHOUT ROWID;
             CREATE TABLE spam (user_id TEXT PRIMARY KEY) WITHOUT ROWID;
             """
@@ -112,10 +117,13 @@ class SearchLog:
                             kinds[item] = max(kind, kinds.get(item, kind))
                 items = np.fromiter(kinds.keys(), np.int32, len(kinds)).tobytes()
                 strongest = np.fromiter(kinds.values(), np.int8, len(kinds)).tobytes()
-                shown, clicked = len(batch.shown[i]), len(set(batch.clicked[i]))
+                shown = dict.fromkeys(catalogue.row[item] for item in batch.shown[i] if item in catalogue.row)
+                left = [row for row in shown if row not in kinds][:MOST_SKIPPED]
+                skipped = np.array(left, np.int32).tobytes()
+                counts = len(batch.shown[i]), len(set(batch.clicked[i]))
                 head = (batch.first_row + i, batch.search_ids[i], batch.user_ids[i], int(batch.timestamps[i]), query)
-                rows.append((*head, shown, clicked, items, strongest))
-            self._db.executemany("INSERT INTO search VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                rows.append((*head, *counts, items, strongest, skipped))
+            self._db.executemany("INSERT INTO search VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             progress("reading searches", batch.first_row + len(batch), searches.rows)
         self._db.execute("COMMIT")
         self._remove_spam(rule)
@@ -158,11 +166,11 @@ class SearchLog:
         """Yields the searches by time, then by row of the file; with `until` only strictly earlier ones."""
         where = "" if until is None else f"WHERE time < {int(until)}"
         rows = self._db.execute(
-            f"SELECT search_id, user_id, time, query, items, kinds FROM search {where} ORDER BY time, row"
+            f"SELECT search_id, user_id, time, query, items, kinds, skipped FROM search {where} ORDER BY time, row"
         )
-        for search_id, user_id, time, query, items, kinds in rows:
-            item_rows, strongest = np.frombuffer(items, np.int32).tolist(), np.frombuffer(kinds, np.int8).tolist()
-            yield Search(search_id, user_id, time, query, item_rows, strongest)
+        for search_id, user_id, time, query, items, kinds, skipped in rows:
+            some, left = np.frombuffer(items, np.int32).tolist(), np.frombuffer(skipped, np.int32).tolist()
+            yield Search(search_id, user_id, time, query, some, np.frombuffer(kinds, np.int8).tolist(), left)
 
     def count_pairs(self, until: int | None) -> None:
         """Counts clicks by query and item strictly before `until`, for `known_positives` and `item_queries`."""

@@ -23,7 +23,7 @@ def test_base_has_the_paper_s_sizes() -> None:
     size, loss = Config().model, Config().loss
     assert (size.dims, size.vocab_size, size.query_tokens, size.item_tokens) == (128, 30_000, 16, 64)
     assert (size.bert_layers, size.bert_dims, size.ngram_dims, size.history_length) == (2, 128, 256, 20)
-    assert (loss.temperature, loss.soft_temperature, loss.margin, loss.alpha, loss.beta) == (0.06, 0.1, 0.15, 1, 10)
+    assert (loss.temperature, loss.adaptor_temperature, loss.margin, loss.alpha, loss.beta) == (0.06, 0.1, 0.15, 1, 10)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_each_temperature_trains_its_own_stages(place: Place) -> None:
     place.train("sharp", until="vbert", loss={"temperature": 0.2})
     assert place.kept() - before == {"ft_att": 1, "vbert": 1}
     before = place.kept()
-    soft = place.train("soft", loss={"soft_temperature": 0.2})
+    soft = place.train("soft", loss={"adaptor_temperature": 0.2})
     assert place.kept() - before == {"adaptor": 1, "vbert": 1, "dssm": 1}
     assert first.adaptor and soft.adaptor
     assert not torch.equal(first.adaptor.layers[0].weight, soft.adaptor.layers[0].weight)

@@ -121,6 +121,15 @@ def test_one_item_of_one_search_is_one_example_of_the_strongest_kind(tmp_path: P
     assert (summary.split, summary.empty_history_share) == (None, 1.0)
 
 
+def test_what_was_shown_and_skipped_goes_with_each_click_of_its_search(tmp_path: Path) -> None:
+    row = {"shown": ["i5", "gone", "i1", "i2", "i5", "i3"], "clicked": ["i2"], "ordered": ["i3"]}
+    judged = read_judgments(judgments(tmp_path, [("q", "i7", 2)]), catalogue(tmp_path))
+    config = ExampleSettings(validation_fraction=0)
+    out = tmp_path / "x"
+    write_examples(out, catalogue(tmp_path), searches=searches(tmp_path, [row]), judgments=judged, settings=config)
+    assert [(r["item"], r["skipped"]) for r in read(out)] == [(7, []), (2, [5, 1]), (3, [5, 1])]
+
+
 def judgments(folder: Path, rows: list[tuple[str, str, int]]) -> Path:
     query, item, grade = zip(*rows, strict=True)
     pq.write_table(pa.table({"query": query, "item_id": item, "grade": grade}), folder / "judgments.parquet")

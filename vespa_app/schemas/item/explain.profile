@@ -66,7 +66,7 @@ rank-profile explain inherits query_tower {
   function input_history() { # what the person brings: 0.08; 0 for a stranger
     expression: similarity - sum(rename(reduce(onnx(tower_without_history).embedding, sum, d0), d1, x) * attribute(embedding))
   }
-  function input_history_text() { # what the words of the clicked items bring: 0.03
+  function input_history_text() { # what the clicked items themselves bring: 0.03
     expression: similarity - sum(rename(reduce(onnx(tower_without_history_text).embedding, sum, d0), d1, x) * attribute(embedding))
   }
   function input_history_image() { # what the pictures of the clicked items bring: 0.05
@@ -103,7 +103,7 @@ rank-profile explain inherits query_tower {
   function history_total() { # 3.2
     expression: sum(query(history_weight))
   }
-  function likeness_text() { # weighted mean cosine of word features: 0.64; 0 for a stranger
+  function likeness_text() { # weighted mean cosine of the items themselves: 0.64; 0 for a stranger
     expression: if (history_total > 0, sum(rename(reduce(query(history_weight) * query(history_text), sum, d0, d1), d2, x) * attribute(text_feature)) / history_total, 0)
   }
   function likeness_image() { # weighted mean cosine of pictures: 0.58; 0 for a stranger or an item without a picture

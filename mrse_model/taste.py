@@ -1,0 +1,139 @@
+"""The query tower's taste (mrse_model.experts.Taste), found when the fusion is done: what a person's clicks say
+whatever is asked. Not in the paper.
+
+The history expert reads a history in the light of the query; it has many weights for few clicks a person and learns a
+good part of its persons by heart. What it leaves is found here by a ridge regression in closed form: from the mean text
+and the mean picture of a history to the clicked item's vector less the mean vector of what was shown beside it and
+skipped. In that difference the query hardly shows, only the choice. Two sums over the examples are all that it keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrse_model.experts import Taste
+from mrse_model.stages import Stages
+
+BLOCK = 1024  # examples read together
+LATE, MOST_LATE = 0.1, 5000  # the last clicks, by which the strength is chosen: this share of them, at most so many
+LEAST = 100  # late clicks; with fewer there is nothing to choose by, and no taste
+RIDGES, SCALES = (10.0, 30.0, 100.0), (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+CUT, POOL = 20, 50_000  # the clicked item has to be among the first CUT of at most POOL others
+
+
+class _Regression:
+    """Ridge regression from x [n, p] to y [n, d], in double precision; x and y come in blocks and are not kept."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.xx = torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64)
+        self.xy = torch.zeros(inputs + 1, outputs, dtype=torch.float64)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """A block of examples."""
+        x = torch.cat([x, torch.ones(len(x), 1)], 1).double()
+        self.xx += x.T @ x
+        self.xy += x.T @ y.double()
+
+    def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
+        """The map [d, p] and its bias [d], which the ridge does not hold down."""
+        penalty = torch.full((len(self.xx),), ridge, dtype=torch.float64)
+        penalty[-1] = 1e-3
+        found = torch.linalg.solve(self.xx + torch.diag(penalty), self.xy).float()
+        return found[:-1].T.contiguous(), found[-1]
+
+
+@torch.no_grad()
+def fit_taste(stages: Stages) -> None:
+    """Finds the taste and puts it into the query tower of `stages.model`, whose fusion is trained. No taste where too
+    few clicks have a history, or where none helps.
+
+    Ridge and strength are chosen by the recall of the last clicks with what the earlier ones taught. They are asked for
+    without the history experts, which know these clicks from training.
+    """
+    query, run = stages.model.query, stages.run
+    total = sum(len(rows) for rows in _clicks(stages))
+    late = min(int(total * LATE), MOST_LATE)
+    if late < LEAST or "history" not in stages.config.model.experts:
+        run.console.print(f"  {total:,} clicks with a history to compare by: no taste")
+        return
+    vectors = stages.item_vectors()
+    regression = _Regression(2 * vectors.shape[1], vectors.shape[1])
+    held: list[tuple[np.ndarray, Tensor, Tensor]] = []
+    for seen, rows in _numbered(_clicks(stages)):
+        x, y = _means(stages, rows), _choice(rows, vectors)
+        early = min(max(0, total - late - seen), len(rows))
+        regression.add(x[:early], y[:early])
+        if early < len(rows):
+            held.append((rows[early:], x[early:], y[early:]))
+    rows = np.concatenate([some for some, _, _ in held])
+    x, y = (torch.cat(parts) for parts in ([x for _, x, _ in held], [y for _, _, y in held]))
+
+    pool = np.random.default_rng(stages.config.train.seed).permutation(len(vectors))[:POOL]
+    asked, wanted, others = _asked(stages, rows), vectors[rows["item"].astype(np.int64)], vectors[pool]
+
+    def recall(ridge: float, scale: float) -> float:
+        weight, bias = regression.solve(ridge)
+        return _recall(F.normalize(asked + scale * F.linear(x, weight, bias), dim=-1), wanted, others)
+
+    found = {(ridge, scale): recall(ridge, scale) for ridge in RIDGES for scale in SCALES}
+    ridge, scale = max(found, key=lambda key: found[key])  # of equals the first: the weakest
+    regression.add(x, y)
+    weight, bias = regression.solve(ridge)
+    query.taste.weight.copy_(scale * weight)
+    query.taste.bias.copy_(scale * bias)
+    without, best = found[ridge, 0.0], found[ridge, scale]
+    run.log("taste", total, ridge=ridge, scale=scale, without=without, recall=best)
+    run.console.print(
+        f"  {total:,} clicks with a history; Recall@{CUT} of the last {late:,}: {without:.4f} without a taste, "
+        f"{best:.4f} with it (ridge {ridge:g}, scale {scale:g})"
+    )
+
+
+def _clicks(stages: Stages) -> Iterator[np.ndarray]:
+    """The examples whose person has a history and skipped something, in time order."""
+    examples = stages.corpus.examples
+    for start in range(0, examples.count, BLOCK):
+        rows = examples.read(start, BLOCK)
+        yield rows[(rows["items"] >= 0).any(1) & (rows["skipped"] >= 0).any(1)]
+
+
+def _numbered(blocks: Iterator[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    """Each block that is not empty, after the number of examples before it."""
+    seen = 0
+    for rows in blocks:
+        if len(rows):
+            yield seen, rows
+        seen += len(rows)
+
+
+def _means(stages: Stages, rows: np.ndarray) -> Tensor:
+    """What the taste reads of these examples' histories [n, 2 d]."""
+    return Taste.means(*stages.histories(rows, stages.event_weights(rows))).cpu()
+
+
+def _choice(rows: np.ndarray, vectors: Tensor) -> Tensor:
+    """The clicked item's vector less the mean of what was skipped [n, d]."""
+    skipped = torch.from_numpy(rows["skipped"].astype(np.int64))
+    there = (skipped >= 0).float()
+    mean = torch.einsum("ns,nsd->nd", there, vectors[skipped.clamp_min(0)]) / there.sum(1, keepdim=True)
+    return vectors[rows["item"].astype(np.int64)] - mean
+
+
+def _asked(stages: Stages, rows: np.ndarray) -> Tensor:
+    """The examples' queries without their persons [n, d]."""
+    texts = stages.query_texts[rows["query"].astype(np.int64)].to(stages.device)
+    return stages.model.query.fuse(texts, *stages.no_history(len(rows))).cpu()
+
+
+def _recall(queries: Tensor, wanted: Tensor, others: Tensor) -> float:
+    """Share of the queries [n, d] that fewer than CUT of others [m, d] are nearer to than the wanted item [n, d]."""
+    hits = [
+        ((some @ others.T) > (some * item).sum(1, keepdim=True) + 1e-6).sum(1) < CUT
+        for some, item in zip(queries.split(512), wanted.split(512), strict=True)
+    ]
+    return float(torch.cat(hits).float().mean())

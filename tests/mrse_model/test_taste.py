@@ -1,0 +1,122 @@
+"""The taste: ridge regression in blocks, and a planted preference that it finds and that helps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402
+from rich.console import Console  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from mrse_model.arrays import Examples, example_type  # noqa: E402
+from mrse_model.config import Config, ModelConfig, TrainConfig  # noqa: E402
+from mrse_model.experts import Taste  # noqa: E402
+from mrse_model.fit import Run  # noqa: E402
+from mrse_model.taste import _choice, _recall, _Regression, fit_taste  # noqa: E402
+
+DIMS, TYPES, ITEMS, HISTORY = 16, 4, 800, 5
+
+
+def test_the_ridge_in_blocks_is_the_ridge_at_once() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 2)) + 5
+    regression = _Regression(3, 2)
+    for rows in np.array_split(np.arange(50), 4):
+        regression.add(torch.tensor(x[rows]), torch.tensor(y[rows]))
+    weight, bias = regression.solve(7.0)
+    centred = x - x.mean(0)
+    want = np.linalg.solve(centred.T @ centred + 7 * np.eye(3), centred.T @ y)
+    assert weight.numpy() == pytest.approx(want.T, abs=1e-3)
+    assert bias.numpy() == pytest.approx(y.mean(0) - x.mean(0) @ want, abs=1e-3)
+
+
+def test_a_choice_is_the_clicked_item_less_the_mean_of_the_skipped() -> None:
+    rows = np.zeros(1, example_type(HISTORY))
+    rows["item"], rows["skipped"] = 3, -1
+    rows["skipped"][0, :2] = 0, 2
+    vectors = torch.arange(4.0).unsqueeze(1).expand(4, 2)
+    assert _choice(rows, vectors).tolist() == [[2, 2]]
+
+
+def test_recall_counts_items_that_fewer_than_twenty_beat() -> None:
+    others = torch.linspace(0, 0.95, 20).unsqueeze(1)  # 20 values, 0.05 apart
+    assert _recall(torch.ones(3, 1), torch.tensor([[-1.0], [0.01], [1.0]]), others) == pytest.approx(2 / 3)
+
+
+def test_means_read_entries_and_pictures_that_are_there() -> None:
+    texts = torch.tensor([[[1.0, 0], [0, 1], [9, 9]]])
+    images = torch.tensor([[[0.0, 0], [0, 2], [9, 9]]])
+    assert Taste.means(texts, images, torch.tensor([[0.2, 3.0, 0]])).tolist() == [[0.5, 0.5, 0, 2]]
+    assert Taste.means(texts, images, torch.zeros(1, 3)).tolist() == [[0, 0, 0, 0]]
+
+
+def shop(folder: Path, clicks: int, taste: float) -> tuple[Any, Tensor]:
+    """What fit_taste reads of the stages: items of four types in two styles, persons who click their style `taste`
+    times as often. The second value: each item's style, 1 or -1.
+    """
+    rng = np.random.default_rng(0)
+    style = rng.choice([-1.0, 1.0], ITEMS)
+    kind = rng.integers(TYPES, size=ITEMS)
+    types, direction = np.eye(TYPES, DIMS), np.eye(DIMS)[-1]
+    vectors = types[kind] + 0.3 * style[:, None] * direction + 0.2 * rng.normal(size=(ITEMS, DIMS))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    texts = style[:, None] * np.eye(DIMS)[0] + rng.normal(size=(ITEMS, DIMS))
+    rows = np.zeros(clicks, example_type(HISTORY))
+    rows["items"], rows["skipped"], rows["weight"] = -1, -1, 1
+    for row in rows:
+        mine = rng.choice([-1.0, 1.0])
+        row["items"] = rng.choice(ITEMS, HISTORY, p=(like := np.where(style == mine, taste, 1)) / like.sum())
+        row["query"] = rng.integers(TYPES)
+        shown = rng.choice(np.flatnonzero(kind == row["query"]), 8, replace=False)
+        row["item"] = chosen = rng.choice(shown, p=(like := np.where(style[shown] == mine, taste, 1)) / like.sum())
+        row["skipped"][:7] = shown[shown != chosen]
+    rows.tofile(folder / "train.bin")
+    text_features, config = torch.tensor(texts, dtype=torch.float32), Config(model=ModelConfig(dims=DIMS))
+    query = SimpleNamespace(taste=Taste(config.model), fuse=lambda texts, *history: F.normalize(texts[:, 0], dim=-1))
+
+    def histories(some: np.ndarray, weight: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        entries = text_features[some["items"].astype(np.int64)]
+        return entries, torch.zeros_like(entries), torch.tensor(weight.copy())
+
+    stages = SimpleNamespace(
+        model=SimpleNamespace(query=query), config=config, device=torch.device("cpu"), histories=histories,
+        run=Run(folder, TrainConfig(), Console(quiet=True)),
+        corpus=SimpleNamespace(examples=Examples(folder / "train.bin", HISTORY)),
+        query_texts=torch.tensor(types, dtype=torch.float32).unsqueeze(1), event_weights=lambda some: some["weight"],
+        no_history=lambda n: (), item_vectors=lambda: torch.tensor(vectors, dtype=torch.float32),
+    )  # fmt: skip
+    return stages, torch.tensor(style, dtype=torch.float32)
+
+
+def test_a_planted_preference_is_found(tmp_path: Path) -> None:
+    stages, style = shop(tmp_path, clicks=3000, taste=6.0)
+    fit_taste(cast(Any, stages))
+    (row,) = [line for line in (tmp_path / "log.jsonl").read_text().splitlines() if '"taste"' in line]
+    found = json.loads(row)
+    assert found["scale"] > 0 and found["recall"] > found["without"] + 0.05
+    # Someone who clicked one style is moved towards the items of that style.
+    liked = np.zeros(1, example_type(HISTORY))
+    liked["items"] = np.flatnonzero(style.numpy() > 0)[:HISTORY]
+    liked["weight"] = 1
+    moved = stages.model.query.taste(*stages.histories(liked, liked["weight"]))[0]
+    assert moved[-1] > 0.1 and moved[-1] > moved[:-1].abs().max()
+
+
+def test_without_enough_clicks_there_is_no_taste(tmp_path: Path) -> None:
+    stages, _ = shop(tmp_path, clicks=900, taste=6.0)
+    fit_taste(cast(Any, stages))
+    assert not stages.model.query.taste.weight.any() and not stages.model.query.taste.bias.any()
+
+
+def test_where_persons_click_at_random_next_to_nothing_is_found(tmp_path: Path) -> None:
+    stages, _ = shop(tmp_path, clicks=3000, taste=1.0)
+    fit_taste(cast(Any, stages))
+    assert stages.model.query.taste.weight.abs().max() < 0.1
