@@ -24,7 +24,7 @@ from mrse_model.data.search_log import MOST_SKIPPED
 from mrse_model.texts import item_text, token_matrix
 
 BLOCK = 4096  # examples read together
-GROUP = 64  # blocks shuffled together: 44 MB with 20 events of history each
+GROUP = 64  # blocks shuffled together: 65 MB with 20 events of history each
 
 
 def example_type(history: int) -> np.dtype:

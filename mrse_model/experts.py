@@ -293,10 +293,10 @@ class HistoryExpert(nn.Module):
 
 
 class Taste(nn.Module):
-    """What a person's clicks say whatever is asked: the mean of their texts and of their pictures, mapped linearly to
-    the items' space. Not in the paper; no gradient trains it: a ridge regression finds the map when the fusion is done
-    (mrse_model.taste). Zeros until then, and for an empty history. Every event counts alike, whatever its kind and age:
-    a taste changes slowly, and few events tell it.
+    """What a person's clicks say whatever is asked: the mean of the clicked items' text features and of their pictures,
+    mapped linearly to the items' space. Not in the paper; no gradient trains it: a ridge regression finds the map when
+    the fusion is done (mrse_model.taste). Zeros until then, and for an empty history. Every event counts alike,
+    whatever its kind and age: a taste changes slowly, and few events tell it.
     """
 
     weight: Tensor
@@ -317,7 +317,7 @@ class Taste(nn.Module):
         return torch.cat([masked_mean(texts, there), masked_mean(images, pictured)], -1)
 
     def forward(self, texts: Tensor, images: Tensor, weight: Tensor) -> Tensor:
-        """The same inputs → [b, d], to be added to the fused vector."""
+        """The same inputs → [b, d], which is added to the fused vector."""
         present = (weight.sum(-1, keepdim=True) > 0).float()
         return F.linear(self.means(texts, images, weight), self.weight, self.bias) * present
 
