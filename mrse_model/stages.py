@@ -167,7 +167,7 @@ class Stages:
             lambda ids, mask: model.query.ft_att(model.ngrams, ids, mask),
             lambda ids, mask, rows: model.item.ft_att(model.ngrams, ids, mask),
         )
-        self.refresh_ngrams()
+        self.refresh_cached()
         return outcome
 
     def light_bert(self) -> Outcome:
@@ -332,9 +332,9 @@ class Stages:
         self.led = led
 
     @torch.no_grad()
-    def refresh_ngrams(self) -> None:
-        """Computes again what is cached of the n-grams, which go on learning in stage 2: what histories read of the
-        items and of the queries that led to them, and the FtAtt of what is cached for the fusion.
+    def refresh_cached(self) -> None:
+        """Computes again what is cached and changes in stage 2: what histories read of the items and of the queries
+        that led to them, and the FtAtt of the texts that the fusion reads.
         """
         model = self.model
         model.eval()
@@ -373,7 +373,7 @@ class Stages:
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
             nonlocal stale
             if stale:
-                self.refresh_ngrams()
+                self.refresh_cached()
                 parts.train()
                 stale = False
             blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
@@ -395,7 +395,7 @@ class Stages:
 
         def score() -> float:
             nonlocal stale
-            self.refresh_ngrams()
+            self.refresh_cached()
             stale = False
             dev = self.corpus.dev
             blocks = (dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096))
@@ -408,7 +408,7 @@ class Stages:
             lambda epoch, skip: examples.batches(stage.batch, train.seed + 1, epoch, skip),
             examples.steps(stage.batch), losses, score,
         )  # fmt: skip
-        self.refresh_ngrams()
+        self.refresh_cached()
         return outcome
 
     @torch.no_grad()

@@ -42,11 +42,11 @@ class Dssm(nn.Module):
         """experts [b, 4, d], each of unit norm or zero → [b, d] of unit norm. What else stands after the four (the
         query tower's taste) is added to the fused vector.
         """
-        beside = experts[:, len(EXPERTS) :].sum(1)
+        added = experts[:, len(EXPERTS) :].sum(1)
         experts = experts[:, : len(EXPERTS)].flatten(1)
         k = self.norm(self.mix(experts))
         fused = F.normalize(self.beside(experts) + self.out(self.dropout(F.gelu(self.dense(k)))), dim=-1)
-        return F.normalize(fused + beside, dim=-1)
+        return F.normalize(fused + added, dim=-1)
 
 
 class Tower(nn.Module):

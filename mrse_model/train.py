@@ -109,7 +109,7 @@ def train(
     with shared.kept(*pictures), shared.kept(cache / "features.parquet", *pictures[1:]):
         features, encoder = image_features(inputs, catalogue, cache, config, console)
     examples_folder = cache / "examples"
-    with shared.kept(examples_folder, data, inputs.title, inputs.examples):
+    with shared.kept(examples_folder, FORMAT, data, inputs.title, inputs.examples):
         if not examples_folder.exists():
             judgments = read_judgments(inputs.judgments, catalogue) if inputs.judgments else None
             searches = SearchesFile(inputs.searches) if inputs.searches else None

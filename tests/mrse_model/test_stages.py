@@ -55,7 +55,7 @@ def stages(tmp_path: Path) -> Stages:
     with torch.no_grad():
         stages.images[rows] = stages._adapt(rows) * stages.has_image
     stages.freeze_texts()
-    stages.refresh_ngrams()
+    stages.refresh_cached()
     return stages
 
 
