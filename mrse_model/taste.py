@@ -22,7 +22,7 @@ from mrse_model.stages import Stages
 BLOCK = 1024  # examples read together
 LATE, MOST_LATE = 0.1, 5000  # the last clicks, by which the strength is chosen: this share of them, at most so many
 LEAST = 100  # late clicks; with fewer there is nothing to choose by, and no taste
-RIDGES, SCALES = (10.0, 30.0, 100.0), (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+RIDGES, SCALES = (10.0, 30.0, 100.0), (1.0, 2.0, 3.0, 4.0, 6.0)
 CUT, POOL = 20, 50_000  # the clicked item has to be among the first CUT of at most POOL others
 
 
@@ -64,10 +64,11 @@ def fit_taste(stages: Stages) -> None:
     vectors = stages.item_vectors()
     regression = _Regression(2 * vectors.shape[1], vectors.shape[1])
     held: list[tuple[np.ndarray, Tensor, Tensor]] = []
-    for seen, rows in _numbered(_clicks(stages)):
-        x, y = _means(stages, rows), _choice(rows, vectors)
-        early = min(max(0, total - late - seen), len(rows))
+    left = total - late  # to learn from before the late ones
+    for rows in _clicks(stages):
+        x, y, early = _means(stages, rows), _choice(rows, vectors), min(left, len(rows))
         regression.add(x[:early], y[:early])
+        left -= early
         if early < len(rows):
             held.append((rows[early:], x[early:], y[early:]))
     rows = np.concatenate([some for some, _, _ in held])
@@ -76,17 +77,18 @@ def fit_taste(stages: Stages) -> None:
     pool = np.random.default_rng(stages.config.train.seed).permutation(len(vectors))[:POOL]
     asked, wanted, others = _asked(stages, rows), vectors[rows["item"].astype(np.int64)], vectors[pool]
 
-    def recall(ridge: float, scale: float) -> float:
-        weight, bias = regression.solve(ridge)
-        return _recall(F.normalize(asked + scale * F.linear(x, weight, bias), dim=-1), wanted, others)
-
-    found = {(ridge, scale): recall(ridge, scale) for ridge in RIDGES for scale in SCALES}
-    ridge, scale = max(found, key=lambda key: found[key])  # of equals the first: the weakest
+    without = _recall(asked, wanted, others)
+    found = {(RIDGES[0], 0.0): without}
+    for ridge in RIDGES:
+        shift = F.linear(x, *regression.solve(ridge))
+        for scale in SCALES:
+            found[ridge, scale] = _recall(F.normalize(asked + scale * shift, dim=-1), wanted, others)
+    ridge, scale = max(found, key=lambda key: found[key])  # of equals the first: none at all before any
     regression.add(x, y)
     weight, bias = regression.solve(ridge)
     query.taste.weight.copy_(scale * weight)
     query.taste.bias.copy_(scale * bias)
-    without, best = found[ridge, 0.0], found[ridge, scale]
+    best = found[ridge, scale]
     run.log("taste", total, ridge=ridge, scale=scale, without=without, recall=best)
     run.console.print(
         f"  {total:,} clicks with a history; Recall@{CUT} of the last {late:,}: {without:.4f} without a taste, "
@@ -95,20 +97,13 @@ def fit_taste(stages: Stages) -> None:
 
 
 def _clicks(stages: Stages) -> Iterator[np.ndarray]:
-    """The examples whose person has a history and skipped something, in time order."""
+    """Blocks of the examples whose person has a history and skipped something, in time order; none is empty."""
     examples = stages.corpus.examples
     for start in range(0, examples.count, BLOCK):
         rows = examples.read(start, BLOCK)
-        yield rows[(rows["items"] >= 0).any(1) & (rows["skipped"] >= 0).any(1)]
-
-
-def _numbered(blocks: Iterator[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-    """Each block that is not empty, after the number of examples before it."""
-    seen = 0
-    for rows in blocks:
+        rows = rows[(rows["items"] >= 0).any(1) & (rows["skipped"] >= 0).any(1)]
         if len(rows):
-            yield seen, rows
-        seen += len(rows)
+            yield rows
 
 
 def _means(stages: Stages, rows: np.ndarray) -> Tensor:
