@@ -181,7 +181,15 @@ class MRSE(nn.Module):
         for name in (WEIGHTS, CONFIG, TOKENIZER, META):
             if not (folder / name).is_file():
                 raise InputError("the checkpoint lacks this file", file=folder / name, fix="Run: mrse train")
-        config = read_config(folder / CONFIG)
+        try:
+            config = read_config(folder / CONFIG)
+        except InputError as error:
+            raise InputError(
+                f"{error.problem}: another version of mrse wrote this checkpoint, or it was changed since",
+                file=error.file,
+                field=error.field,
+                fix="Run: mrse train, or use the version that wrote it",
+            ) from None
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         try:
             model = cls(config, tokenizer, json.loads((folder / META).read_text("utf-8")))

@@ -137,6 +137,9 @@ def test_a_checkpoint_that_lacks_a_file_or_does_not_fit_says_so(model: MRSE, tmp
     config.write_text(config.read_text().replace("dssm_hidden = 256", "dssm_hidden = 64"))
     with pytest.raises(InputError, match=r"model.safetensors: does not fit its config"):
         MRSE.from_pretrained(tmp_path)
+    config.write_text("[loss]\nsoft_temperature = 0.1\n")  # as an older version called it
+    with pytest.raises(InputError, match=r"config.toml, field loss.soft_temperature: .* another version .* mrse train"):
+        MRSE.from_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(InputError, match="the checkpoint lacks this file"):
         MRSE.from_pretrained(tmp_path)
