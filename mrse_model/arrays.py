@@ -1,4 +1,4 @@
-"""What training reads, cached on disk: token ids of items and queries, and the examples as fixed-size records.
+"""What training reads: token ids of items and queries, and the examples as fixed-size records on disk.
 
 Only the item and query tables are held in memory. Examples stay on disk and are read in shuffled blocks, so memory
 does not grow with the number of events; the order is a function of (seed, epoch), so that a resumed run sees what it
@@ -7,6 +7,7 @@ would have seen.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from tokenizers import Tokenizer
 from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import KINDS, PSEUDO
-from mrse_model.data.search_log import MOST_SKIPPED
+from mrse_model.data.search_log import MOST_SKIPPED, query_key
+from mrse_model.errors import InputError
 from mrse_model.texts import item_text, token_matrix
 
 BLOCK = 4096  # examples read together
@@ -68,7 +70,10 @@ class Ragged:
 
 @dataclass
 class Queries:
-    """The distinct query texts, and what is known of each: its positives and its judged low grades."""
+    """The distinct queries, and what is known of each: its positives and its judged low grades.
+
+    texts: as each is spelt first; case and white space make no other query (query_key).
+    """
 
     texts: list[str]
     tokens: np.ndarray  # int64 [Q, 16], padded with 0
@@ -123,6 +128,18 @@ def tokenise_items(catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig
     return out
 
 
+def twins(*columns: np.ndarray) -> np.ndarray:
+    """For each row the first one that is the same in all of the arrays [n, …]: int64 [n]. Rows of NaN are the same."""
+    first: dict[bytes, int] = {}
+    found = np.zeros(len(columns[0]), np.int64)
+    for row in range(len(found)):
+        digest = hashlib.blake2b(digest_size=16)
+        for column in columns:
+            digest.update(column[row].tobytes())
+        found[row] = first.setdefault(digest.digest(), row)
+    return found
+
+
 def history_weight(kind: np.ndarray, age_seconds: np.ndarray, train: TrainConfig) -> np.ndarray:
     """Event weight × 0.5^(age / half-life), as mrse_model.serving.event_weight does when serving."""
     base = np.array([train.event_weights.get(name, 1.0) for name in KINDS], np.float32)[kind]
@@ -146,8 +163,10 @@ def build_examples(
     Memory grows with the distinct queries and their judged items, not with the events.
     """
     number: dict[str, int] = {}
+    texts: list[str] = []
     known: list[set[int]] = []
     hard: list[set[int]] = []
+    complete: list[bool] = []  # all that is known of the query was read: each of its examples but a pseudo-query has it
     length = size.history_length
     there, part = out.exists(), out.with_suffix(".part")
     with open(os.devnull if there else part, "wb") as file:
@@ -156,12 +175,16 @@ def build_examples(
                 records = np.zeros(rows.num_rows, example_type(length))
                 records["item"], records["kind"] = rows["item"].to_numpy(), rows["kind"].to_numpy()
                 for i, (text, item) in enumerate(zip(rows["query"].to_pylist(), rows["item"].to_pylist(), strict=True)):
-                    query = records["query"][i] = number.setdefault(text, len(number))
-                    if query == len(known):
+                    query = records["query"][i] = number.setdefault(query_key(text), len(number))
+                    if query == len(texts):
+                        texts.append(text)
                         known.append(set())
-                        hard.append(set(rows["hard"][i].as_py() or ()))
-                    if not known[query] or records["kind"][i] == PSEUDO:  # else every example of a query has the same
+                        hard.append(set())
+                        complete.append(False)
+                    if not complete[query]:
                         known[query].update(rows["known"][i].as_py() or ())
+                        hard[query].update(rows["hard"][i].as_py() or ())
+                        complete[query] = records["kind"][i] != PSEUDO
                     known[query].add(item)
                 at, kept = _places(rows["history_items"], length)
                 items, kinds, ages = (rows[f"history_{n}"].flatten().to_numpy()[kept] for n in ("items", "kind", "age"))
@@ -173,7 +196,6 @@ def build_examples(
                 file.write(records.tobytes())
     if not there:
         part.replace(out)
-    texts = list(number)
     tokens = np.zeros((len(texts), size.query_tokens), np.int64)
     for start in range(0, len(texts), 8192):
         some, _ = token_matrix(tokenizer, texts[start : start + 8192], size.query_tokens)
@@ -210,8 +232,12 @@ class Dev:
 def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: Path) -> tuple[Examples, Dev]:
     """Holds 3 % of the queries (300 at most) out of training. The rest of the examples go to `out`, unless it is there.
 
-    The pool holds what is known of these queries, good and bad, and up to 4,000 items at random.
+    The pool holds what is known of these queries, good and bad, and up to 4,000 items at random. Raises InputError
+    where there is one query alone.
     """
+    if len(queries.texts) < 2:
+        fix = "Give searches or judgments of several queries"
+        raise InputError("all examples are of one query, and one is held out of training", field="query", fix=fix)
     rng = np.random.default_rng([seed, 99])
     count = min(MOST_DEV, max(1, round(DEV_SHARE * len(queries.texts))))
     held = np.sort(rng.permutation(len(queries.texts))[:count])

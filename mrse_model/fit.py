@@ -31,15 +31,17 @@ Losses = dict[str, Tensor]  # "loss" and whatever else is worth a line in the lo
 
 @dataclass
 class Run:
-    """A training run's folder: log.jsonl (one line a measurement), state/ (one file a stage), warnings for the
-    report. Only the main process writes.
+    """A training run's folder: log.jsonl (one line a measurement), state/ (one file a stage), and what looks wrong.
+    Only the main process writes.
+
+    signatures: the failure signatures that show at the moment, by name, each with its warning (mrse_model.health).
     """
 
     folder: Path
     train: TrainConfig
     console: Console
     writer: Any = None  # a tensorboard SummaryWriter, when asked for
-    warnings: list[str] = field(default_factory=list)
+    signatures: dict[str, str] = field(default_factory=dict)
     processes: Processes = field(default_factory=Processes)
 
     def __post_init__(self) -> None:
@@ -75,20 +77,35 @@ class Run:
         part.write_text("".join(kept), "utf-8")
         part.replace(path)
 
-    def warn(self, message: str) -> None:
-        """Says what looks wrong with the training, now and in the run's report."""
-        if message not in self.warnings:
-            self.warnings.append(message)
+    def rows(self, stage: str) -> list[dict[str, Any]]:
+        """The lines of log.jsonl about this stage."""
+        path = self.folder / "log.jsonl"
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        return [row for row in map(json.loads, lines) if row["stage"] == stage]
+
+    def warn(self, signature: str, message: str | None) -> None:
+        """Says what looks wrong with the training when it begins to; what still does is in the run's report. None: all
+        is well.
+        """
+        before = self.signatures.pop(signature, None)
+        if message is not None:
+            self.signatures[signature] = message
+        if message is not None and before is None:
             self.console.print(f"warning: {message}", style="yellow")
+        elif message is None and before is not None:
+            self.console.print(f"no longer: {before}")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage: its best dev score, the steps it took, its examples a second since it last started."""
+    """What became of a stage: its best dev score, the steps it took, its examples a second since it last started, and
+    the CPU seconds of all its steps, those before a kill included.
+    """
 
     score: float
     steps: int
     examples_per_second: float
+    cpu_seconds: float
 
 
 def uses_bf16(setting: str, device: torch.device) -> bool:
@@ -156,6 +173,7 @@ def fit(
     steps_per_epoch: int,
     losses: Callable[[Any, np.random.Generator], Losses],
     score: Callable[[], float],
+    watch: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Trains `modules` and leaves the best weights in them; of their running mean, where the stage has one.
 
@@ -164,6 +182,7 @@ def fit(
         losses: a batch and a generator → {"loss": scalar, …}; called in training mode under the step's seed.
         score: the dev score, higher is better; called in evaluation mode before step 0 and every `evaluate_every`
             steps.
+        watch: called by the main process after each later score, to warn of what looks wrong.
 
     A finished stage is not trained again: its weights are read back from state/.
     """
@@ -180,17 +199,19 @@ def fit(
             module.low_precision = low_precision and on_cpu
     average = Average(modules, stage.average)
     step, best, best_weights, stale, began, seen = 0, -1.0, None, 0, time.perf_counter(), 0
+    cpu_began = time.process_time()
     processes.wait()  # the main process may have just put the file there
     if path.is_file():
         state = torch.load(path, map_location=processes.device, weights_only=True)
         if state["done"]:
             modules.load_state_dict(state["best_weights"])
             run.console.print(f"  {name}: already trained, {state['best']:.4f}")
-            return Outcome(state["best"], state["step"], state["examples_per_second"])
+            return Outcome(state["best"], state["step"], state["examples_per_second"], state["cpu_seconds"])
         modules.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         average.values = state["average"]
         step, best, best_weights, stale = state["step"], state["best"], state["best_weights"], state["stale"]
+        cpu_began -= state["cpu_seconds"]
         run.console.print(f"  {name}: goes on at step {step} of {total}")
     run.forget(name, step if path.is_file() else -1)
 
@@ -205,11 +226,16 @@ def fit(
             now = look()
             if now > best:
                 best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
-        run.log(name, step, score=now, **values)
-        speed = f", {rate():.0f} examples/s" if seen else ""
-        shown = " ".join(f"{k} {v:.4f}" for k, v in values.items())
-        run.console.print(f"  {name} step {step}/{total} dev {now:.4f} {shown}{speed}")
+            run.log(name, step, score=now, **values)
+            speed = f", {rate():.0f} examples/s" if seen else ""
+            shown = " ".join(f"{k} {v:.4f}" for k, v in values.items())
+            run.console.print(f"  {name} step {step}/{total} dev {now:.4f} {shown}{speed}")
+            if seen and processes.main:
+                watch()
         best, stale = (now, 0) if now > best else (best, stale + 1)
+
+    def cpu_seconds() -> float:
+        return round(time.process_time() - cpu_began, 1)
 
     def rate() -> float:
         return seen / max(1e-9, time.perf_counter() - began)
@@ -218,6 +244,7 @@ def fit(
         if not processes.main:
             return
         state = {"done": done, "step": step, "best": best, "best_weights": best_weights, "stale": stale}
+        state |= {"cpu_seconds": cpu_seconds()}
         if done:
             state |= {"examples_per_second": rate()}
         else:
@@ -265,7 +292,7 @@ def fit(
     modules.eval()
     run.log(name, step, best=best, examples_per_second=rate())
     save(done=True)
-    return Outcome(best, step, rate())
+    return Outcome(best, step, rate(), cpu_seconds())
 
 
 def _groups(modules: nn.Module) -> list[dict[str, Any]]:

@@ -1,46 +1,73 @@
-"""The failure signatures of MRSE, looked for after training and written into the run's report (paper §Experiments).
+"""The failure signatures of MRSE, looked for while it trains and written into the run's report (paper §Experiments).
 
-An expert whose share of the fused vector collapses, a history that is empty for most queries, a triplet term that is
-always 0 or dominates, a modality whose knock-out changes nothing.
+A history that is empty for most queries, a triplet term that is always 0 or dominates, an expert whose share of the
+fused vector collapses, a modality whose knock-out changes nothing. Each is said when it first shows; the report has
+those that show in the end.
 """
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import torch
+from torch import Tensor
 
 from mrse_model.data.example_files import ExampleSummary
 from mrse_model.fit import Run
 from mrse_model.stages import Stages, pool_ndcg
 from mrse_model.towers import EXPERTS
 
-SHARE_COLLAPSED, NOTHING_CHANGED, EMPTY, DOMINATES = 0.02, 0.002, 0.7, 0.95
+SHARE_COLLAPSED, NOTHING_CHANGED, EMPTY, DOMINATES = 0.02, 0.002, 0.5, 0.95
+TRIPLET = ("vbert", "dssm")  # the stages of the hybrid loss
+CUT = 10  # a clicked item is found among so many
+
+
+def check_histories(run: Run, summary: ExampleSummary) -> None:
+    """Whether most examples from clicks know nothing of their person."""
+    share, message = summary.empty_history_share, None
+    if share is not None and share > EMPTY:
+        message = f"history is empty for {share:.0%} of the clicks: it can hardly be learned"
+    run.warn("empty history", message)
+
+
+def check_triplet(run: Run, stage: str) -> None:
+    """Whether the stage's triplet term was 0 at every look, or is nearly all of the loss at the last one."""
+    rows, message = [row for row in run.rows(stage) if "hnst" in row], None
+    if rows and all(row["hnst"] == 0 for row in rows):
+        message = f"{stage}: the triplet term is always 0: the hard negatives are not hard, or there are none"
+    elif rows and rows[-1]["hnst_share"] > DOMINATES:
+        message = f"{stage}: the triplet term is {rows[-1]['hnst_share']:.0%} of the loss: lower loss.beta"
+    run.warn(f"{stage} triplet", message)
+
+
+def check_fusion(run: Run, stages: Stages) -> None:
+    """Whether an expert has collapsed, or a modality changes nothing, as the fusion is now."""
+    for tower, share in expert_shares(stages).items():
+        for expert, value in share.items():
+            message = None
+            if expert in stages.config.model.experts and value < SHARE_COLLAPSED:
+                message = f"{tower} tower: {expert} has {value:.1%} of the fused vector: it has collapsed"
+            run.warn(f"{tower} {expert}", message)
+    for modality, (full, without) in knock_outs(stages).items():
+        message = None
+        if full - without < NOTHING_CHANGED:
+            message = f"without {modality} the score is {without:.4f} instead of {full:.4f}: it changes nothing"
+        run.warn(f"without {modality}", message)
+
+
+def check_stage(run: Run, stages: Stages, stage: str) -> None:
+    """What can be seen of this stage while it trains."""
+    if stage in TRIPLET:
+        check_triplet(run, stage)
+    if stage == "dssm":
+        check_fusion(run, stages)
 
 
 def check_training(run: Run, stages: Stages, summary: ExampleSummary) -> None:
-    """Warns of each signature through `run.warn`."""
-    if summary.empty_history_share is not None and summary.empty_history_share > EMPTY:
-        run.warn(f"history is empty for {summary.empty_history_share:.0%} of the clicks: it can hardly be learned")
-    for stage, term in (("vbert", "hnst"), ("dssm", "hnst")):
-        rows = [row for row in _log(run) if row["stage"] == stage and term in row]
-        if rows and rows[-1][term] == 0:
-            run.warn(f"{stage}: the triplet term is always 0: the hard negatives are not hard, or there are none")
-        if rows and rows[-1]["hnst_share"] > DOMINATES:
-            run.warn(f"{stage}: the triplet term is {rows[-1]['hnst_share']:.0%} of the loss: lower loss.beta")
-    for tower, share in expert_shares(stages).items():
-        for expert, value in share.items():
-            if expert in stages.config.model.experts and value < SHARE_COLLAPSED:
-                run.warn(f"{tower} tower: {expert} has {value:.1%} of the fused vector: it has collapsed")
-    for modality, (full, without) in knock_outs(stages).items():
-        if full - without < NOTHING_CHANGED:
-            run.warn(f"without {modality} the dev nDCG@10 is {without:.4f} instead of {full:.4f}: it changes nothing")
-
-
-def _log(run: Run) -> list[dict]:
-    path = run.folder / "log.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    """All of them, at the end of a training, part of which may have been another call's."""
+    check_histories(run, summary)
+    for stage in TRIPLET:
+        check_triplet(run, stage)
+    check_fusion(run, stages)
 
 
 @torch.no_grad()
@@ -76,21 +103,37 @@ def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float
 
 
 @torch.no_grad()
-def knock_outs(stages: Stages) -> dict[str, tuple[float, float]]:
-    """Modality → dev nDCG@10 with everything and without it. Only modalities that the data has."""
-    dev, model = stages.corpus.dev, stages.model
+def knock_outs(stages: Stages, most: int = 1000) -> dict[str, tuple[float, float]]:
+    """Modality → the score with everything and without it. Only modalities that the data has and an expert reads.
+
+    The score is the dev nDCG@10; for a person's history the share of `most` training clicks whose item is among the
+    first 10 of the dev pool.
+    """
+    dev, model, experts = stages.corpus.dev, stages.model, stages.config.model.experts
     queries = model.query.fuse(stages.dev_texts, *stages.no_history(len(dev.tokens)))
 
-    def score(picture: bool, led: bool) -> float:
-        texts, image, present, entries, weight = stages.item_inputs(dev.pool)
-        inputs = texts, image * picture, present * picture, entries, weight * led
-        pool = model.item.fuse(*inputs, stages.detail(dev.pool))
-        return pool_ndcg(dev, queries, pool)
+    def items(rows: np.ndarray, words: float = 1, picture: float = 1, led: float = 1) -> Tensor:
+        texts, image, present, entries, weight = stages.item_inputs(rows)
+        inputs = texts * words, image * picture, present * picture, entries, weight * led
+        return model.item.fuse(*inputs, stages.detail(rows))
 
-    full = score(True, True)
-    found = {}
-    if bool(stages.has_image.any()):
-        found["pictures"] = (full, score(False, True))
-    if len(stages.corpus.led_by.values):
-        found["the queries that led to an item"] = (full, score(True, False))
+    full = pool_ndcg(dev, queries, items(dev.pool))
+    found = {"words": (full, pool_ndcg(dev, queries, items(dev.pool, words=0)))}
+    if bool(stages.has_image.any()) and "vbert" in experts:
+        found["pictures"] = (full, pool_ndcg(dev, queries, items(dev.pool, picture=0)))
+    if len(stages.corpus.led_by.values) and "history" in experts:
+        found["the queries that led to an item"] = (full, pool_ndcg(dev, queries, items(dev.pool, led=0)))
+    batch = stages.examples_with_history(most)
+    if len(batch) and "history" in experts:
+        texts = stages.query_texts[batch["query"].astype(np.int64)].to(stages.device)
+        # Without the queries that led to it: one of them is the example's own, and finds it whoever asks.
+        pool, clicked = items(dev.pool, led=0), items(batch["item"].astype(np.int64), led=0)
+
+        def among_first(weight: np.ndarray) -> float:
+            asked = model.query.fuse(texts, *stages.histories(batch, weight))
+            better = asked @ pool.T > (asked * clicked).sum(1, keepdim=True) + 1e-6
+            return float((better.sum(1) < CUT).float().mean())
+
+        weight = stages.event_weights(batch)
+        found["a person's history"] = (among_first(weight), among_first(np.zeros_like(weight)))
     return found

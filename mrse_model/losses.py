@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HIDDEN = -1e4  # added to the score of a pair that is no negative
+HIDDEN = -1e4  # the score of a pair that is no negative
 
 
 def products(rows: Tensor, columns: Tensor) -> Tensor:

@@ -48,5 +48,5 @@ def mine_hard_negatives(model: MRSE, corpus: Corpus, console: Console, block: in
             best = float((items[known] @ vector).max())
             kept = [int(i) for i, s in zip(near, score, strict=True) if s < MARGIN * best and i not in known][:KEPT]
             hard[row], mined = kept, mined + bool(kept)
-    console.print(f"  hard negatives mined for {mined:,} of {len(queries.texts):,} queries that have no judged ones")
+    console.print(f"  hard negatives mined for {mined:,} of {len(empty):,} queries that have no judged ones")
     return replace(queries, hard=Ragged.of(hard))

@@ -164,14 +164,15 @@ class MRSE(nn.Module):
     # ---- checkpoint
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes the checkpoint; every file appears whole or not at all."""
+        """Writes the checkpoint; weights and meta.json appear whole or not at all, meta.json last."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / (WEIGHTS + ".part"))
         (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)
         write_config(self.config, folder / CONFIG)
         self.tokenizer.save(str(folder / TOKENIZER))
-        (folder / META).write_text(json.dumps(self.meta, indent=1, default=str) + "\n", "utf-8")
+        (folder / (META + ".part")).write_text(json.dumps(self.meta, indent=1, default=str) + "\n", "utf-8")
+        (folder / (META + ".part")).replace(folder / META)
         return folder
 
     @classmethod

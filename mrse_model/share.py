@@ -120,7 +120,7 @@ class StageKeys:
     def __init__(self, corpus: Corpus, counted: int = 65536) -> None:
         self.corpus = corpus
         queries, dev = corpus.queries, corpus.dev
-        self.asked = fingerprint_of(queries.known, Ragged.of([list(r) for r in dev.relevant]), dev.pool)
+        self.asked = fingerprint_of(queries.known, dev.rows, Ragged.of([list(r) for r in dev.relevant]), dev.pool)
         self.tokens = fingerprint_of(corpus.item_tokens, queries.tokens, dev.tokens)
         self.pictures = fingerprint_of(corpus.features if corpus.features is not None else None)
         pairs, histories = hashlib.sha256(), hashlib.sha256()

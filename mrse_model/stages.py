@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrse_model.arrays import Dev, Examples, Queries, Ragged
+from mrse_model.arrays import Dev, Examples, Queries, Ragged, twins
 from mrse_model.config import StageConfig
 from mrse_model.fit import Losses, Outcome, Run, fit
 from mrse_model.losses import hnst, log_q, mnsce
@@ -54,6 +54,11 @@ class Stages:
     images [N, d] with zero rows, has_image [N, 1]; text_features [N, d], what a history reads of an item: in stage 1
     its mean n-gram vector, then its vector without the queries that led to it; led_entries [Q + 1, d]; item_texts
     [N, 3, d], query_texts [Q + 1, 3, d]. The last of the queries is the blank one.
+
+    same_text, same_picture, same_item [N]: the first item of the same text, of the same picture, of both. Which of
+    them was clicked is no reason to push the others away.
+
+    watch: called with the name of a stage after each look at its dev score (mrse_model.health).
     """
 
     def __init__(self, run: Run, model: MRSE, corpus: Corpus) -> None:
@@ -71,7 +76,12 @@ class Stages:
         self.query_tokens = np.concatenate([corpus.queries.tokens, blank])
         self.led_entries = torch.zeros(len(self.query_tokens), self.config.model.dims)
         self.led = np.zeros((0, 0), np.int32)
+        self.watch: Callable[[str], None] = lambda stage: None
         self.log_q_counts = torch.from_numpy(corpus.counts.astype(np.float32))
+        self.same_text = self.same_item = self.same_picture = twins(corpus.item_tokens)
+        if corpus.features is not None:
+            self.same_picture = twins(corpus.features)
+            self.same_item = twins(self.same_text, self.same_picture)
 
     # ---- stage 1
 
@@ -86,7 +96,8 @@ class Stages:
         known, has = self.corpus.queries.known, self.has_image.numpy()[:, 0] > 0
         pairs = self._image_pairs(known, has)
         if len(pairs) < stage.batch // 4:
-            self.run.warn("too few items share a query to train the image adaptor: the pictures' projection is random")
+            message = "too few items share a query to train the image adaptor: the pictures' projection is random"
+            self.run.warn("adaptor", message)
         else:
             steps = max(1, 4 * len(pairs) // stage.batch)  # a query has several pairs; draw four of it an epoch
 
@@ -101,19 +112,22 @@ class Stages:
                 queries, first, second = queries[keep], first[keep], second[keep]
                 both = np.concatenate([first, second])
                 one, other = self.shared(len(both), lambda at: self._adapt(both[at])).split(len(first))
-                same = self._put(queries[:, None] == queries[None, :])
-                return {"loss": mnsce(one, other, None, same, self.config.loss.adaptor_temperature).mean()}
+                mask = self._put(not_negatives(queries, second, known, self.same_picture))
+                return {"loss": mnsce(one, other, None, mask, self.config.loss.adaptor_temperature).mean()}
 
+            # One picture of each dev query asks for the others, itself left out of what it finds.
             dev = self.corpus.dev
-            usable = [i for i, r in enumerate(dev.relevant) if has[r[0]] and len(r) > 1]
-            asking = np.array([dev.relevant[i][0] for i in usable], np.int64)
+            pictured = [relevant[has[relevant]] for relevant in dev.relevant]
+            usable = [i for i, relevant in enumerate(pictured) if len(relevant) > 1]
+            asking = np.array([pictured[i][0] for i in usable], np.int64)
             asked = replace(
-                dev, rows=dev.rows[usable], tokens=dev.tokens[usable], relevant=[dev.relevant[i] for i in usable]
+                dev, rows=dev.rows[usable], tokens=dev.tokens[usable], relevant=[pictured[i][1:] for i in usable]
             )
 
             def score() -> float:
                 pool = self._adapt(dev.pool) * self.has_image[dev.pool].to(self.device)
-                return pool_ndcg(asked, self._adapt(asking), pool) if usable else 0.0
+                own = torch.from_numpy(np.searchsorted(dev.pool, asking)).to(self.device)
+                return pool_ndcg(asked, self._adapt(asking), pool, without=own) if usable else 0.0
 
             outcome = fit(self.run, "adaptor", stage, model.adaptor, batches, steps, losses, score)
         with torch.no_grad():
@@ -124,8 +138,9 @@ class Stages:
         return outcome if len(pairs) >= stage.batch // 4 else None
 
     def _image_pairs(self, known: Ragged, has: np.ndarray) -> np.ndarray:
-        """Rows of the queries that lead to at least two items with pictures."""
-        return np.array([q for q in range(len(known)) if has[known[q]].sum() > 1], np.int64)
+        """Rows of the queries to train on that lead to at least two items with pictures."""
+        held = set(self.corpus.dev.rows.tolist())
+        return np.array([q for q in range(len(known)) if q not in held and has[known[q]].sum() > 1], np.int64)
 
     @cached_property
     def components(self) -> np.ndarray | None:
@@ -252,7 +267,8 @@ class Stages:
             return self.shared(len(rows), lambda at: encode(rows[at]))
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
-            return self._losses(batch, rng, stage, F.normalize(query_of(batch, rng), dim=-1), vectors, hybrid)
+            same = self.same_item if hybrid else self.same_text
+            return self._losses(batch, rng, stage, F.normalize(query_of(batch, rng), dim=-1), vectors, same, hybrid)
 
         def score() -> float:
             dev = self.corpus.dev
@@ -265,6 +281,7 @@ class Stages:
         return fit(
             self.run, name, stage, modules,
             lambda epoch, skip: examples.batches(stage.batch, seed, epoch, skip), steps, losses, score,
+            lambda: self.watch(name),
         )  # fmt: skip
 
     def _losses(
@@ -274,6 +291,7 @@ class Stages:
         stage: StageConfig,
         query: Tensor,
         vectors: Callable[[np.ndarray], Tensor],
+        same: np.ndarray,
         hybrid: bool,
     ) -> Losses:
         """MNSCE, and with `hybrid` alpha · MNSCE + beta · HNST (paper §Losses). One forward for all items of the
@@ -282,7 +300,10 @@ class Stages:
         settings, known = self.config.loss, self.corpus.queries.known
         extra = rng.integers(self.items, size=stage.extra_negatives)
         positive = batch["item"].astype(np.int64)
-        hard = self.corpus.queries.hard.sample(batch["query"], rng) if hybrid and settings.beta else None
+        hard = None
+        if hybrid and settings.beta:
+            hard = self.corpus.queries.hard.sample(batch["query"], rng)
+            hard = np.where(same[hard] == same[positive], -1, hard)  # not to be told from it: no margin can be kept
         rows = [positive, extra] + ([np.maximum(hard, 0)] if hard is not None else [])
         found = vectors(np.concatenate(rows)).split([len(r) for r in rows])
         total = torch.zeros((), device=self.device)
@@ -292,7 +313,7 @@ class Stages:
             # which needs to know how often an item is drawn.
             drawn = len(rows) if settings.hard_in_softmax and not settings.log_q else 2
             columns = np.concatenate(rows[:drawn])
-            mask = not_negatives(batch["query"], columns, known)
+            mask = not_negatives(batch["query"], columns, known, same)
             if hard is not None and drawn == len(rows):
                 mask[:, len(positive) + len(extra) :] |= hard < 0  # none: the row stands for item 0
             correction = None
@@ -376,10 +397,9 @@ class Stages:
                 self.refresh_cached()
                 parts.train()
                 stale = False
-            blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
-            rows = np.where(blank & (batch["weight"].sum(1) > 0), len(self.query_texts) - 1, batch["query"])
             asked, weight = batch.copy(), self.event_weights(batch, rng)
-            asked["query"] = rows
+            blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
+            asked["query"][blank & (weight.sum(1) > 0)] = len(self.query_texts) - 1
 
             def encode(some: np.ndarray, weight: np.ndarray) -> Tensor:
                 ngrams = query.ft_att(model.ngrams, *self._query_tokens(some["query"]))
@@ -391,7 +411,7 @@ class Stages:
             def vectors(some: np.ndarray) -> Tensor:
                 return self._fuse_items(some, batch["query"], rng)
 
-            return self._losses(batch, rng, stage, found, vectors, True)
+            return self._losses(batch, rng, stage, found, vectors, self.same_item, True)
 
         def score() -> float:
             nonlocal stale
@@ -406,7 +426,7 @@ class Stages:
         outcome = fit(
             self.run, "dssm", stage, parts,
             lambda epoch, skip: examples.batches(stage.batch, train.seed + 1, epoch, skip),
-            examples.steps(stage.batch), losses, score,
+            examples.steps(stage.batch), losses, score, lambda: self.watch("dssm"),
         )  # fmt: skip
         self.refresh_cached()
         return outcome
@@ -525,22 +545,29 @@ def by_length(lengths: np.ndarray, encode: Callable[[np.ndarray], Tensor], parts
     return found[torch.from_numpy(np.argsort(order)).to(found.device)]
 
 
-def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10) -> float:
-    """nDCG@k of the dev queries [Q, d] over the pool [P, d]."""
-    return dev.ndcg((queries @ pool.T).topk(min(k, len(pool)), dim=1).indices.cpu().numpy())
-
-
-def not_negatives(queries: np.ndarray, items: np.ndarray, known: Ragged) -> np.ndarray:
-    """Which columns are no negatives of which query: the query's known positives, wherever they stand. bool [b,
-    columns].
-
-    A batch's own positive is known too, so the same item under the same query again is hidden as well.
+def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10, without: Tensor | None = None) -> float:
+    """nDCG@k of the dev queries [Q, d] over the pool [P, d]. without: a place in the pool for each query, int64 [Q],
+    that it cannot find.
     """
+    scores = queries @ pool.T
+    if without is not None:
+        scores.scatter_(1, without.unsqueeze(1), -torch.inf)
+    return dev.ndcg(scores.topk(min(k, len(pool)), dim=1).indices.cpu().numpy())
+
+
+def not_negatives(queries: np.ndarray, items: np.ndarray, known: Ragged, same: np.ndarray) -> np.ndarray:
+    """Which columns are no negatives of which query: the query's known positives and what is the same as one of them,
+    wherever they stand. bool [b, columns].
+
+    same: for each item of the catalogue the first that cannot be told from it (arrays.twins). A batch's own positive is
+    known too, so the same item under the same query again is hidden as well.
+    """
+    items = same[items]
     order = np.argsort(items, kind="stable")
     ordered = items[order]
     out = np.zeros((len(queries), len(items)), bool)
     for row, query in enumerate(queries):
-        positives = known[int(query)]
+        positives = same[known[int(query)]]
         left, right = np.searchsorted(ordered, positives, "left"), np.searchsorted(ordered, positives, "right")
         for low, high in zip(left[right > left], right[right > left], strict=True):
             out[row, order[low:high]] = True

@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,21 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from mrse_model.arrays import Dev, Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
-from mrse_model.config import Config, config_toml
+from mrse_model.config import Config, ModelConfig, config_toml
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries
 from mrse_model.data.examples import ExampleSettings, write_examples
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 from mrse_model.fit import Run
-from mrse_model.health import check_training
+from mrse_model.health import check_histories, check_stage, check_training
 from mrse_model.images import DEFAULT_ENCODER
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
 from mrse_model.images.features import FeatureFile
 from mrse_model.manifest import EncoderInfo
 from mrse_model.mining import mine_hard_negatives
-from mrse_model.model import MRSE
+from mrse_model.model import META, MRSE
 from mrse_model.ngrams import piece_vectors, random_vectors
 from mrse_model.processes import Processes
 from mrse_model.share import Share, StageKeys
@@ -65,7 +66,7 @@ class Inputs:
 
 
 CLAIM = "run.json"  # in a run's folder: the data and settings that it belongs to
-FORMAT = 2  # of what is cached there: another version of this code would misread it
+FORMAT = 3  # of what is cached there: another version of this code would misread it
 STAGES = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
 
 
@@ -80,7 +81,8 @@ def train(
 ) -> MRSE:
     """Trains MRSE and writes its checkpoint into `folder`. Returns the model.
 
-    Started by `accelerate launch`, several processes train together (mrse_model.processes).
+    A finished run is read, not trained again. Started by `accelerate launch`, several processes train together
+    (mrse_model.processes).
 
     share: a folder where runs keep what others need not make again (mrse_model.share). until: the stage to stop after;
     the model is then returned without a checkpoint.
@@ -102,6 +104,10 @@ def train(
     catalogue = read_catalogue(inputs.items, title=inputs.title)
     if processes.main:
         _claim(folder, inputs, config)
+    if (folder / META).is_file() and until is None:  # the last thing that a training writes
+        console.print(f"already trained: {folder}")
+        processes.main_is_ready()
+        return MRSE.from_pretrained(folder)
     share = share if processes.main else None
     shared, data = Share(share), fingerprint(inputs)
     seen = fingerprint(replace(inputs, searches=None, judgments=None))
@@ -117,6 +123,9 @@ def train(
     summary = ExampleSummary.load(examples_folder)
     for line in summary.lines():
         console.print(f"  {line}")
+    check_histories(run, summary)
+    if processes.main:
+        spent.on("data")
     shards = sorted(examples_folder.glob("train-*.parquet"))
 
     # What is frozen: the tokenizer, the n-gram table, token ids, example records.
@@ -139,17 +148,18 @@ def train(
         console.print("  no judged low grades: hard negatives will be mined")
     examples, dev = split_dev(examples, queries, len(catalogue.ids), config.train.seed, cache / "train.bin")
     led = led_by(item_queries(examples_folder, len(catalogue.ids)), queries, dev)
-    corpus = Corpus(
-        tokenise_items(catalogue, tokenizer, size), features, led, queries, examples, dev,
-        _positive_counts(examples, len(catalogue.ids)),
-    )  # fmt: skip
+    lengths = (size.item_tokens, size.use_category)
+    with shared.kept(cache / "item_tokens.npy", texts, tokenizer.to_str(), lengths):
+        item_tokens = _cached_tokens(cache / "item_tokens.npy", catalogue, tokenizer, size)
+    counts = _positive_counts(examples, len(catalogue.ids))
+    corpus = Corpus(item_tokens, features, led, queries, examples, dev, counts)
     console.print(
         f"  {len(catalogue.ids):,} items, {len(queries.texts):,} distinct queries, {examples.count:,} examples, "
         f"{tokenizer.get_vocab_size():,} pieces, pictures: {encoder.name if encoder else 'none'}"
     )
 
     if processes.main:
-        spent.on("data")
+        spent.on("frozen")
     processes.main_is_ready()
 
     # The stages.
@@ -157,6 +167,7 @@ def train(
     model = MRSE(config, tokenizer)
     model.ngrams.start(table)
     stages = Stages(run, model, corpus)
+    stages.watch = partial(check_stage, run, stages)
     keys = StageKeys(corpus) if share is not None else None
     speed: dict[str, float] = {}
     for name in STAGES[: STAGES.index(until) + 1] if until else STAGES:
@@ -174,11 +185,12 @@ def train(
         if name == "ft_att":
             corpus.queries = mine_hard_negatives(model, corpus, console)
         if processes.main:
-            spent.on(name)
+            spent.on(name, outcome.cpu_seconds if outcome is not None else 0.0)
     processes.wait()
     if until or not processes.main:
         return model.cpu().eval()
     console.print("taste", style="bold")
+    run.forget("taste", -1)
     fit_taste(stages)
     spent.on("taste")
     check_training(run, stages, summary)
@@ -195,30 +207,29 @@ def train(
             "cpu_seconds": spent.seconds,
             "examples_per_second": {k: round(v) for k, v in speed.items() if v},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "warnings": run.warnings,
+            "warnings": list(run.signatures.values()),
         },
         "metrics": {},
     }
+    _report(folder, model, summary)
     model.cpu().save_pretrained(folder)
-    _report(folder, model, summary, run)
+    if writer is not None:
+        writer.close()
     console.print(f"trained in {time.perf_counter() - began:.0f} s: {folder}")
     return model.eval()
 
 
 class _Spent:
-    """CPU seconds of each part of a run, kept in its folder: a resumed run does not count what it finds done.
-
-    What a killed run spent on an unfinished stage is lost.
-    """
+    """CPU seconds of each part of a run, kept in its folder: a resumed run does not count what it finds done."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.last = folder / "state" / "cpu_seconds.json", time.process_time()
         self.seconds: dict[str, float] = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
 
-    def on(self, part: str) -> None:
-        """All since the last call went into this part."""
+    def on(self, part: str, at_least: float = 0.0) -> None:
+        """All since the last call went into this part; at_least: what its steps took, in whichever run they were."""
         now = time.process_time()
-        self.seconds[part] = max(self.seconds.get(part, 0.0), round(now - self.last, 1))
+        self.seconds[part] = max(self.seconds.get(part, 0.0), round(now - self.last, 1), at_least)
         self.last = now
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.seconds), "utf-8")
@@ -333,6 +344,14 @@ def _cached_table(path: Path, tokenizer: Tokenizer, texts: Sequence[str], config
     return np.load(path)
 
 
+def _cached_tokens(path: Path, catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:
+    if not path.exists():
+        part = path.with_suffix(".part.npy")
+        np.save(part, tokenise_items(catalogue, tokenizer, size))
+        part.replace(path)
+    return np.load(path)
+
+
 def led_by(queries_of: list[list[str]], queries: Queries, dev: Dev) -> Ragged:
     """Each item's queries as rows. Dev queries are left out: they would tell their items that they are relevant."""
     number = {query_key(text): row for row, text in enumerate(queries.texts)}
@@ -348,9 +367,9 @@ def _positive_counts(examples: Examples, items: int) -> np.ndarray:
     return counts
 
 
-def _report(folder: Path, model: MRSE, summary: ExampleSummary, run: Run) -> None:
+def _report(folder: Path, model: MRSE, summary: ExampleSummary) -> None:
     training = model.meta["training"]
     lines = ["# Training report", "", *(f"- {line}" for line in summary.lines()), ""]
     lines += [f"- {name}: {rate} examples/s" for name, rate in training["examples_per_second"].items()]
-    lines += ["", "## Warnings", "", *(f"- {w}" for w in run.warnings or ["none"]), ""]
+    lines += ["", "## Warnings", "", *(f"- {w}" for w in training["warnings"] or ["none"]), ""]
     (folder / "report.md").write_text("\n".join(lines), "utf-8")

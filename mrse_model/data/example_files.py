@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 
 KINDS = ("click", "cart", "order", "judged", "pseudo-query")
@@ -99,20 +100,25 @@ class Pairs:
 
 
 def training_pairs(examples: Path) -> Pairs:
-    """The pairs of a run's training examples (RUN/cache/examples): clicked and judged; each pair once."""
+    """The pairs of a run's training examples (RUN/cache/examples): clicked and judged; each pair once, each query as it
+    is spelt first.
+    """
+    spelling: dict[str, str] = {}
     positives: dict[str, set[int]] = {}
     negatives: dict[str, set[int]] = {}
     for shard in sorted(examples.glob("train-*.parquet")):
         for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "item", "hard"]):
             columns = (batch.column(name).to_pylist() for name in ("query", "item", "hard"))
             for query, item, hard in zip(*columns, strict=True):
-                positives.setdefault(query, set()).add(item)
-                negatives.setdefault(query, set()).update(hard)
+                key = query_key(query)
+                spelling.setdefault(key, query)
+                positives.setdefault(key, set()).add(item)
+                negatives.setdefault(key, set()).update(hard)
     if not positives:
         raise InputError("no training examples", file=examples, fix="Run: mrse train")
-    near = ([*(rows - positives[query])] for query, rows in negatives.items())
+    near = ([*(rows - positives[key])] for key, rows in negatives.items())
     return Pairs(
-        list(positives),
+        list(spelling.values()),
         [np.array(sorted(rows), np.int32) for rows in positives.values()],
         [np.array(sorted(rows), np.int32) for rows in near],
     )

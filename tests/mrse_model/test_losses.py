@@ -71,7 +71,7 @@ def test_hnst_is_zero_beyond_the_margin_and_counts_only_where_there_is_a_hard_ne
 
 def test_known_positives_are_no_negatives_wherever_they_stand() -> None:
     known = Ragged.of([[1, 5], [], [7]])
-    found = not_negatives(np.array([0, 1, 2, 0]), np.array([5, 3, 7, 1, 7, 5]), known)
+    found = not_negatives(np.array([0, 1, 2, 0]), np.array([5, 3, 7, 1, 7, 5]), known, np.arange(8))
     assert found.tolist() == [
         [True, False, False, True, False, True],
         [False] * 6,
