@@ -9,13 +9,18 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mrse_model.arrays import BLOCK, Examples, Queries, Ragged, example_type, history_weight, split_dev
-from mrse_model.config import TrainConfig
+from mrse_model.arrays import BLOCK, Examples, Queries, Ragged, build_examples, example_type, history_weight, split_dev
+from mrse_model.config import ModelConfig, TrainConfig
+from mrse_model.data.example_files import EXAMPLE_SCHEMA, JUDGED, PSEUDO
+from mrse_model.errors import InputError
 from mrse_model.serving import event_weight
 from mrse_model.stages import by_length
+from mrse_model.texts import train_tokenizer
 from mrse_model.train import led_by
 
 
@@ -69,6 +74,39 @@ def test_dev_queries_are_out_of_training(examples: Examples, tmp_path: Path) -> 
     assert held.isdisjoint(kept["query"].tolist())
     assert left.count == examples.count - sum(int(n) % 500 in held for n in range(examples.count))
     assert np.isin(np.concatenate(dev.relevant), dev.pool).all()
+
+
+def test_one_query_alone_cannot_be_split(examples: Examples, tmp_path: Path) -> None:
+    nothing = Ragged.of([[]])
+    alone = Queries(["mug"], np.zeros((1, 16), np.int64), nothing, nothing)
+    with pytest.raises(InputError, match="all examples are of one query"):
+        split_dev(examples, alone, examples.count, seed=1, out=tmp_path / "train.bin")
+
+
+def shard_of(path: Path, *rows: dict[str, Any]) -> Path:
+    nothing = {"timestamp": 0, "user_id": "", "search_id": "", "history_items": [], "history_kind": []}
+    nothing |= {"history_age": [], "hard": [], "known": [], "skipped": []}
+    pq.write_table(pa.Table.from_pylist([nothing | row for row in rows], EXAMPLE_SCHEMA), path)
+    return path
+
+
+def test_a_query_is_one_however_it_is_spelt(tmp_path: Path) -> None:
+    """Else "mug" among its item's own queries would tell the example "Mug" what to answer."""
+    tokenizer = train_tokenizer(["steel mug", "mug"] * 3, 40)
+    shard = shard_of(
+        tmp_path / "train.parquet",
+        {"query": "Mug", "item": 1, "kind": JUDGED, "known": [1, 4], "hard": [2]},
+        {"query": "cup", "item": 3, "kind": PSEUDO, "known": [3]},
+        {"query": " mug", "item": 4, "kind": 0, "known": [1, 4], "hard": [2]},
+        {"query": "Cup", "item": 5, "kind": 0, "known": [5, 6], "hard": [7]},
+    )
+    size = ModelConfig(vocab_size=tokenizer.get_vocab_size())
+    examples, queries = build_examples([shard], tmp_path / "examples.bin", tokenizer, size, TrainConfig())
+    assert queries.texts == ["Mug", "cup"]
+    assert examples.read(0, 4)["query"].tolist() == [0, 1, 0, 1]
+    # What a search knows of its query is not lost where a piece of a title reads the same.
+    assert [queries.known[row].tolist() for row in (0, 1)] == [[1, 4], [3, 5, 6]]
+    assert [queries.hard[row].tolist() for row in (0, 1)] == [[2], [7]]
 
 
 def test_dev_queries_do_not_tell_items_that_they_are_relevant() -> None:

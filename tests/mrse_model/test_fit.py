@@ -11,16 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
-from mrse_model.config import StageConfig, TrainConfig, preset, write_config
+from mrse_model.config import StageConfig, TrainConfig, preset, read_config, write_config
 from mrse_model.data.sample import Sample, write_sample
 from mrse_model.errors import InputError
-from mrse_model.fit import Losses, Run, fit
+from mrse_model.fit import Losses, Run, fit, uses_bf16
+from mrse_model.train import Inputs, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,24 +33,32 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return write_sample(tmp_path_factory.mktemp("sample"), items=240, users=30, searches=300)
 
 
-def settings(path: Path, **train: object) -> Path:
+def settings(path: Path, pictures: bool = False, **train: object) -> Path:
     """Every stage as small as it can be, a look every five steps, no pictures (their encoder would cost)."""
     tiny = preset("tiny")
     stages = {
         name: replace(getattr(tiny.train, name), max_steps=steps, batch=64, extra_negatives=16)
-        for name, steps in (("ft_att", 5), ("light_bert", 30), ("vbert", 5), ("dssm", 10))
+        for name, steps in (("adaptor", 5), ("ft_att", 5), ("light_bert", 30), ("vbert", 5), ("dssm", 10))
     }
     model = replace(
-        tiny.model, vocab_size=600, bert_dims=32, ngrams="off", ngram_dims=32, dssm_hidden=64, use_images=False
+        tiny.model, vocab_size=600, bert_dims=32, ngrams="off", ngram_dims=32, dssm_hidden=64, use_images=pictures
     )
     config = replace(tiny, model=model, train=replace(tiny.train, evaluate_every=5, threads=1, **{**stages, **train}))
     write_config(config, path)
     return path
 
 
-def command(sample: Sample, out: Path, config: Path) -> list[str]:
-    arguments = ["train", sample.items, "--searches", sample.searches, "--judgments", sample.judgments]
+def command(sample: Sample, out: Path, config: Path, *more: object) -> list[str]:
+    arguments = ["train", sample.items, "--searches", sample.searches, "--judgments", sample.judgments, *more]
     return list(map(str, ["-m", "mrse_cli.main", *arguments, "--out", out, "--settings", config]))
+
+
+def vectors(sample: Sample, folder: Path) -> Path:
+    """Vectors of their pictures as a user may bring them, for all items but one."""
+    ids = pq.read_table(sample.items, columns=["item_id"])["item_id"].to_pylist()[1:]
+    values = np.random.default_rng(0).normal(size=(len(ids), 8)).astype(np.float32)
+    pq.write_table(pa.table({"item_id": ids, "vector": list(values)}), folder / "vectors.parquet")
+    return folder / "vectors.parquet"
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -56,29 +67,56 @@ def curve(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k != "examples_per_second"} for row in rows]
 
 
-def test_a_killed_training_goes_on_to_the_same_loss_curve(sample: Sample, tmp_path: Path) -> None:
-    config = settings(tmp_path / "settings.toml")
+@pytest.mark.parametrize("stage", ["light_bert", "dssm"])
+def test_a_killed_training_goes_on_to_the_same_loss_curve(sample: Sample, tmp_path: Path, stage: str) -> None:
+    """In the fusion with vectors of pictures that the user brings, and the running mean of the weights."""
+    fusion = replace(preset("tiny").train.dssm, max_steps=40, batch=64, extra_negatives=16, average=0.9)
+    config = settings(tmp_path / "settings.toml", stage == "dssm", **({"dssm": fusion} if stage == "dssm" else {}))
+    more = ("--feature-column", "vector", "--features", vectors(sample, tmp_path)) if stage == "dssm" else ()
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([sys.executable, *command(sample, whole, config)], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([sys.executable, *command(sample, whole, config, *more)], cwd=ROOT, check=True, capture_output=True)
     killed = subprocess.Popen(
-        [sys.executable, *command(sample, cut, config)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not (cut / "state" / "light_bert.pt").exists() and killed.poll() is None:
+        [sys.executable, *command(sample, cut, config, *more)],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    state = cut / "state" / f"{stage}.pt"
+    while not state.exists() and killed.poll() is None:
         time.sleep(0.002)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
+    spent = torch.load(state, weights_only=True)["cpu_seconds"]
     assert 1 < len(curve_of_complete_lines(cut)) < len(curve(whole))
     # What was logged after the checkpoint comes again, and a line may be cut short.
     with open(cut / "log.jsonl", "a", encoding="utf-8") as log:
-        log.write('{"stage": "light_bert", "step": 30, "score": 9.0}\n{"stage": "light_be')
-    again = subprocess.run([sys.executable, *command(sample, cut, config)], cwd=ROOT, capture_output=True, text=True)
+        log.write(f'{{"stage": "{stage}", "step": 30, "score": 9.0}}\n{{"stage": "{stage[:5]}')
+    repeated = [sys.executable, *command(sample, cut, config, *more)]
+    again = subprocess.run(repeated, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert "ft_att: already trained" in again.stdout and "light_bert: goes on at step" in again.stdout
+    assert "ft_att: already trained" in again.stdout and f"{stage}: goes on at step" in again.stdout
     assert [r.keys() for r in curve(cut)] == [r.keys() for r in curve(whole)]
     for ours, theirs in zip(curve(cut), curve(whole), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-6)
     ours, theirs = load_file(cut / "model.safetensors"), load_file(whole / "model.safetensors")
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
+    meta = json.loads((cut / "meta.json").read_text("utf-8"))["training"]
+    assert meta["cpu_seconds"][stage] > spent > 0, "what was spent before the kill counts"
+    warnings = (cut / "report.md").read_text("utf-8").split("## Warnings\n\n")[1].strip().splitlines()
+    assert warnings == [f"- {message}" for message in meta["warnings"] or ["none"]]
+
+
+def test_a_finished_run_is_left_as_it_is(sample: Sample, tmp_path: Path) -> None:
+    brief = StageConfig(max_steps=2, batch=32, extra_negatives=4)
+    stages = {name: brief for name in ("ft_att", "light_bert", "vbert", "dssm")}
+    config, out = read_config(settings(tmp_path / "settings.toml", **stages)), tmp_path / "run"
+    inputs = Inputs(sample.items, sample.searches, sample.judgments)
+    model = train(inputs, out, config, Console(quiet=True), tensorboard=True)
+    assert list((out / "tensorboard").iterdir()), "asked for by a flag"
+    model.meta["metrics"] = {"nDCG@10": 0.5}  # as mrse evaluate leaves them
+    model.save_pretrained(out)
+    before = {path: path.read_bytes() for path in (out / "meta.json", out / "log.jsonl", out / "report.md")}
+    again = train(inputs, out, config, Console(quiet=True))
+    assert again.meta["metrics"] == {"nDCG@10": 0.5}
+    assert before == {path: path.read_bytes() for path in before}
 
 
 def curve_of_complete_lines(folder: Path) -> list[str]:
@@ -156,3 +194,14 @@ def test_the_running_mean_of_the_weights_is_kept(tmp_path: Path) -> None:
     stage = StageConfig(batch=1, max_steps=400, min_steps=400, average=0.99)
     fit(run, "stage", stage, module, lambda epoch, skip: ([n] for n in range(skip, 400)), 400, losses, score)
     assert module.weight.item() == looks[-1] == pytest.approx(1.0, abs=0.02)
+
+
+def test_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert [uses_bf16(setting, cpu) for setting in ("auto", "on", "off")] == [False, True, False]
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert [uses_bf16(setting, cpu) for setting in ("auto", "on", "off")] == [True, True, False]
+    with pytest.raises(InputError, match="instead of auto, on or off"):
+        uses_bf16("fp8", cpu)

@@ -1,7 +1,10 @@
-"""The stages' cached vectors: an item is the same in training as in serving."""
+"""The stages: an item is the same in training as in serving; what goes missing, what is no negative, how the adaptor
+learns.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,21 +14,25 @@ import pytest
 import torch
 from rich.console import Console
 
-from mrse_model.arrays import Dev, Queries, Ragged, tokenise_items
-from mrse_model.config import Config, ModelConfig
+from mrse_model.arrays import Dev, Examples, Queries, Ragged, example_type, tokenise_items, twins
+from mrse_model.config import Config, ModelConfig, StageConfig
 from mrse_model.fit import Run
+from mrse_model.losses import hnst, log_q, mnsce
 from mrse_model.model import MRSE
-from mrse_model.stages import Corpus, Stages
+from mrse_model.stages import UNMET, Corpus, Stages
 from mrse_model.texts import token_matrix, train_tokenizer
 
 TITLES = ["red summer dress", "steel mug 12oz", "blue denim jacket", "wool socks", "red wool hat"]
 CATEGORIES = [["Clothes", "Dresses"], [], ["Clothes"], ["Clothes"], ["Clothes", "Hats"]]
 QUERIES = ["red dress", "mug", "dress for summer", "red wool", "qqq"]
 LED = [[0, 2, 3], [1], [], [3], [4, 3]]
+KNOWN = [[0, 2], [1], [0], [3, 4], [4]]  # items that are right for each query
+HARD = [[3], [], [2, 4], [0], []]
+EXAMPLES = [(0, 0), (1, 1), (2, 0), (3, 3), (3, 4), (4, 4)]  # query, clicked item
 
 
-@pytest.fixture
-def stages(tmp_path: Path) -> Stages:
+def small_stages(folder: Path) -> Stages:
+    """An untrained model over five items, its texts frozen and its histories cached."""
     torch.manual_seed(0)
     tokenizer = train_tokenizer(TITLES * 2 + QUERIES[:4] * 2, 120)
     size = ModelConfig(
@@ -44,19 +51,29 @@ def stages(tmp_path: Path) -> Stages:
     tokens = np.zeros((5, size.query_tokens), np.int64)
     some, _ = token_matrix(tokenizer, QUERIES, size.query_tokens)
     tokens[:, : some.shape[1]] = some
-    nothing = Ragged.of([[]] * 5)
+    queries = Queries(QUERIES, tokens, Ragged.of(KNOWN), Ragged.of(HARD))
+    records = np.zeros(len(EXAMPLES), example_type(size.history_length))
+    records["query"], records["item"] = np.array(EXAMPLES).T
+    records["items"] = records["skipped"] = -1
+    records["items"][:, :2], records["weight"][:, :2] = [[1, 4]] * len(EXAMPLES), 1
+    records.tofile(folder / "examples.bin")
     corpus = Corpus(
-        tokenise_items(catalogue, tokenizer, size), features, Ragged.of(LED),
-        Queries(QUERIES, tokens, nothing, nothing), cast(Any, None),
-        Dev(np.zeros(1, int), tokens[:1], [], np.arange(5)), np.zeros(5),
+        tokenise_items(catalogue, tokenizer, size), features, Ragged.of(LED), queries,
+        Examples(folder / "examples.bin", size.history_length),
+        Dev(np.zeros(1, int), tokens[:1], [np.array([0, 2])], np.arange(5)), np.array([3, 1, 0, 2, 1]),
     )  # fmt: skip
-    stages = Stages(Run(tmp_path, model.config.train, Console(quiet=True)), model, corpus)
+    stages = Stages(Run(folder, model.config.train, Console(quiet=True)), model, corpus)
     rows = np.arange(5)
     with torch.no_grad():
         stages.images[rows] = stages._adapt(rows) * stages.has_image
     stages.freeze_texts()
     stages.refresh_cached()
     return stages
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Stages:
+    return small_stages(tmp_path)
 
 
 def test_an_item_is_the_same_in_training_and_in_serving(stages: Stages) -> None:
@@ -74,3 +91,114 @@ def test_an_example_s_own_query_does_not_tell_its_item(stages: Stages) -> None:
     rows, own = np.array([0, 1]), np.array([2, 1])
     *_, weight = stages.item_inputs(rows, own)
     assert weight[:, :3].tolist() == [[1, 0, 1], [0, 0, 0]] and not weight[:, 3:].any()
+
+
+def batch_of(stages: Stages, *rows: int) -> np.ndarray:
+    return stages.corpus.examples.read(0, len(EXAMPLES))[list(rows)]
+
+
+def some_vectors(n: int) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.randn(n, 8, generator=torch.Generator().manual_seed(1)), dim=-1)
+
+
+def hybrid_loss(stages: Stages, batch: np.ndarray, query: torch.Tensor, vectors: torch.Tensor) -> dict[str, Any]:
+    """Stages._losses of queries' [b, d] and items' vectors [5, d] as given."""
+    stage, rng = StageConfig(extra_negatives=3), np.random.default_rng(4)
+    return stages._losses(batch, rng, stage, query, lambda rows: vectors[rows], stages.same_item, True)
+
+
+@pytest.mark.parametrize("log_q_on", [False, True])
+def test_the_softmax_hides_known_positives_in_every_column(stages: Stages, log_q_on: bool) -> None:
+    loss = replace(stages.config.loss, log_q=log_q_on, beta=2.0, alpha=1.5)
+    stages.config = replace(stages.config, loss=loss)
+    batch, vectors = batch_of(stages, 0, 1, 2, 3), some_vectors(5)
+    query, positive = vectors[1:], batch["item"].astype(np.int64)
+    found = hybrid_loss(stages, batch, query, vectors)
+
+    rng = np.random.default_rng(4)
+    extra = rng.integers(5, size=3)
+    hard = stages.corpus.queries.hard.sample(batch["query"], rng)
+    assert (hard < 0).tolist() == [False, True, False, False]
+    columns = [*positive, *extra] + ([] if log_q_on else [*np.maximum(hard, 0)])
+    hidden = [[column in KNOWN[query] for column in columns] for query in batch["query"]]
+    if not log_q_on:
+        for row in hidden:
+            row[7 + 1] = True  # the query without a hard negative has none to give to the others either
+    counts = torch.from_numpy(stages.corpus.counts.astype(np.float32))
+    correction = log_q(counts[columns].clamp_min(0.5), 7.0, 5, 4, 3) if log_q_on else None
+    further = vectors[columns[4:]]
+    cross = mnsce(query, vectors[positive], further, torch.tensor(hidden), loss.temperature, correction).mean()
+    has = torch.from_numpy((hard >= 0).astype(np.float32))
+    triplet = hnst(query, vectors[positive], vectors[np.maximum(hard, 0)], has, loss.margin).sum() / 3
+    assert found["mnsce"] == pytest.approx(cross.item(), abs=1e-5)
+    assert found["hnst"] == pytest.approx(triplet.item(), abs=1e-5) and triplet > 0
+    assert found["loss"] == pytest.approx((1.5 * cross + 2.0 * triplet).item(), abs=1e-5)
+
+
+def test_what_cannot_be_told_from_a_positive_is_no_negative(stages: Stages) -> None:
+    """Items 0 and 3 as twins: each the positive of one query of the batch, and its hard negative the other."""
+    batch, vectors = batch_of(stages, 0, 3), some_vectors(5)
+    apart = hybrid_loss(stages, batch, vectors[[3, 0]], vectors)
+    stages.same_item = np.array([0, 1, 2, 0, 4])
+    together = hybrid_loss(stages, batch, vectors[[3, 0]], vectors)
+    assert together["mnsce"] < apart["mnsce"]  # fewer columns, the rest the same
+    assert apart["hnst"] > 0 and together["hnst"] == 0
+
+
+def test_twins_are_rows_that_are_the_same_in_all_arrays() -> None:
+    nan = np.full(2, np.nan, np.float32)
+    texts, pictures = np.array([[1, 2], [1, 2], [1, 3], [1, 2]]), np.array([nan, [1, 2], nan, nan], np.float32)
+    assert twins(texts).tolist() == [0, 0, 2, 0]
+    assert twins(pictures).tolist() == [0, 1, 0, 0]
+    assert twins(twins(texts), twins(pictures)).tolist() == [0, 1, 2, 0]
+
+
+def test_in_training_persons_pictures_and_queries_go_missing(stages: Stages) -> None:
+    rng, batch = np.random.default_rng(0), np.repeat(batch_of(stages, 0), 4000)
+    weight, kept = stages.event_weights(batch, rng), 1 - stages.config.train.history_dropout
+    assert np.array_equal(stages.event_weights(batch)[:, :2], np.ones((4000, 2))), "all are there outside of training"
+    assert (weight > 0).any(1).mean() == pytest.approx(kept * (1 - (1 - kept) ** 2), abs=0.02)
+    rows, kept = np.zeros(4000, np.int64), 1 - stages.config.train.modality_dropout
+    _, image, present, _, led = stages.item_inputs(rows, rng=rng)
+    assert present.mean().item() == pytest.approx(kept, abs=0.02)
+    assert torch.equal(image.abs().sum(1) > 0, present[:, 0] > 0)
+    assert (led[:, :3].sum(1) > 0).float().mean().item() == pytest.approx((1 - UNMET) * (1 - 0.1**3), abs=0.02)
+
+
+def test_the_adaptor_learns_pairs_of_one_query_and_is_frozen(stages: Stages) -> None:
+    """Twenty kinds of pictures, told apart in four numbers of twelve; the fifth kind's query is held out."""
+    rng, items, size = np.random.default_rng(0), 400, 12
+    kind = np.arange(items) % 20
+    features = rng.normal(size=(items, size)).astype(np.float32) * 2
+    features[:, :4] += rng.normal(size=(20, 4))[kind] * 2
+    features[7] = np.nan
+    known = Ragged.of([np.flatnonzero(kind == k).tolist() for k in range(20)])
+    tokens = np.repeat(stages.corpus.queries.tokens[:1], 20, 0)
+    held = np.array([4, 5, 6])
+    dev = Dev(held, tokens[:3], [known[k] for k in held], np.arange(items))
+    corpus = replace(
+        stages.corpus, item_tokens=np.ones((items, 3), np.int32), features=features, dev=dev,
+        queries=Queries(QUERIES * 4, tokens, known, Ragged.of([[]] * 20)),
+    )  # fmt: skip
+    brief = StageConfig(batch=64, epochs=1, min_steps=150, lr=0.01, extra_negatives=0)
+    config = replace(stages.config, train=replace(stages.config.train, adaptor=brief, evaluate_every=50))
+    config = replace(config, model=replace(config.model, image_dims=size, image_components=8))
+    model = MRSE(config, stages.model.tokenizer)
+    adapted = Stages(stages.run, model, corpus)
+    assert set(adapted._image_pairs(known, adapted.has_image.numpy()[:, 0] > 0)) == set(range(20)) - set(held)
+    outcome = adapted.adaptor()
+    looks = [row["score"] for row in adapted.run.rows("adaptor") if "score" in row]
+    assert outcome is not None and outcome.score == pytest.approx(max(looks), abs=1e-6) and max(looks) > looks[0] + 0.1
+    assert not any(p.requires_grad for p in model.adaptor.parameters())
+    norms = adapted.images.norm(dim=1)
+    assert norms[7] == 0 and torch.allclose(norms[torch.arange(items) != 7], torch.ones(items - 1), atol=1e-5)
+
+
+def test_a_picture_does_not_find_itself(stages: Stages) -> None:
+    from mrse_model.stages import pool_ndcg
+
+    dev = Dev(np.zeros(1, int), np.zeros((1, 16)), [np.array([1])], np.array([0, 1, 2]))
+    pool = torch.eye(3)
+    query = pool[:1] + 0.1 * pool[1:2]
+    assert pool_ndcg(dev, query, pool, k=1) == 0
+    assert pool_ndcg(dev, query, pool, k=1, without=torch.tensor([0])) == 1
