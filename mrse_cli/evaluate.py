@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from mrse_cli.console import console
 from mrse_model.errors import InputError
 
 if TYPE_CHECKING:
+    from mrse_model.evaluation.queries import QuerySet
     from mrse_model.evaluation.rankers import Ranker
     from mrse_model.evaluation.report import Report
 
@@ -24,6 +26,10 @@ def evaluate(
     items: Annotated[Path, typer.Argument(help="The Parquet file of items that it was trained on.")],
     judgments: Annotated[
         Path | None, typer.Option(help="Judgments of queries not trained on; default: the clicks after the split.")
+    ] = None,
+    searches: Annotated[
+        Path | None,
+        typer.Option(help="Search log that weighs the judged queries; default: the run's searches with a click."),
     ] = None,
     title: Annotated[
         str | None, typer.Option(help="Column of items to read as the title. Default: the one trained with.")
@@ -36,7 +42,8 @@ def evaluate(
 ) -> None:
     """Measure Recall@K, nDCG@10 and Rele@K beside BM25 over the whole catalogue, and what the history adds.
 
-    The baselines learn from the run's own training examples; nothing of them is kept.
+    Recall@K_w and Rele@K_w weigh a query by its searches, _u counts each once. The baselines learn from the run's own
+    training examples; nothing of them is kept.
 
     Example: mrse evaluate runs/mrse data/sample/items.parquet --judgments data/sample/judgments_val.parquet
     """
@@ -45,7 +52,7 @@ def evaluate(
     from mrse_model.data.contract import read_catalogue, read_judgments
     from mrse_model.data.example_files import ExampleSummary
     from mrse_model.evaluate import measure, pseudo_query_set
-    from mrse_model.evaluation.queries import clicked_queries, judged_queries
+    from mrse_model.evaluation.queries import clicked_queries, judged_queries, traffic_of, traffic_of_run
     from mrse_model.model import META, MRSE
     from mrse_model.train import title_of
 
@@ -60,8 +67,15 @@ def evaluate(
             f"{len(catalogue.ids)} items, and the run has {len(features)}", file=items, fix="Give the run's own items"
         )
     validation = cache / "examples" / "validation.parquet" if summary.validation_searches else None
+    if searches is not None and judgments is None:
+        raise InputError("they weigh judged queries", field="--searches", fix="Give --judgments")
     if judgments is not None:
-        queries = judged_queries(judgments.stem, read_judgments(judgments, catalogue))
+        judged = read_judgments(judgments, catalogue, unknown="skip")
+        if judged.skipped:
+            out.print(f"left out: {judged.skipped:,} judgments of items that are not in {items}")
+        traffic = traffic_of(searches) if searches is not None else traffic_of_run(cache / "examples")
+        queries = judged_queries(judgments.stem, judged, traffic=traffic)
+        out.print(_traffic(queries, traffic))
     elif validation is not None:
         queries = clicked_queries("clicks after the split", validation)
     else:
@@ -79,8 +93,23 @@ def evaluate(
     out.print(f"intervals, paired tests, TREC run and qrels: {folder}")
     if found.personal is not None:
         out.print(Markdown(found.personal.markdown()))
+    else:
+        out.print(f"what the history adds is not measured: {found.not_personal}")
     model.meta["metrics"] = found.metrics()
-    (checkpoint / META).write_text(json.dumps(model.meta, indent=1, default=str) + "\n", "utf-8")
+    part = checkpoint / (META + ".part")
+    part.write_text(json.dumps(model.meta, indent=1, default=str) + "\n", "utf-8")
+    part.replace(checkpoint / META)
+
+
+def _traffic(queries: QuerySet, traffic: Mapping[str, int]) -> str:
+    """One line about the weights of judged queries."""
+    from mrse_model.data.search_log import query_key
+
+    counts = [traffic[key] for key in map(query_key, queries.texts) if key in traffic]
+    if queries.weighted:
+        return f"_w: by traffic; {len(counts)} of {len(queries)} judged queries were asked, in {sum(counts):,} searches"
+    why = "every judged query was asked equally often" if counts else "no judged query is in the search log"
+    return f"{why}: nothing is weighted by traffic"
 
 
 def _table(report: Report) -> Table:

@@ -6,7 +6,7 @@ history.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -18,6 +18,7 @@ from mrse_model.baselines.bm25 import BM25
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import ExampleSummary, item_queries, training_pairs
 from mrse_model.data.pseudo_queries import pseudo_queries
+from mrse_model.data.search_log import query_key
 from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.personal import PersonalResult, PersonalSearches, compare_personal, personal_searches
 from mrse_model.evaluation.queries import QuerySet
@@ -36,13 +37,15 @@ TUNED_ON = 400  # queries
 class Measured:
     """report: MRSE, BM25 and their hybrids on a query set. personal: None where no search has a history.
 
-    weight: the linear hybrid's share of the words (query(alpha)); tuned_on: on what it was chosen.
+    weight: the linear hybrid's share of the words (query(alpha)); tuned_on: on what it was chosen. not_personal: why
+    personal is None.
     """
 
     report: Report
     personal: PersonalResult | None
     weight: float
     tuned_on: str
+    not_personal: str | None = None
 
     def metrics(self) -> dict[str, float]:
         """The figures that go into the checkpoint's meta and the manifest."""
@@ -58,10 +61,13 @@ def catalogue_texts(catalogue: Catalogue) -> list[str]:
     return [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
 
 
-def pseudo_query_set(catalogue: Catalogue, most: int = 500, seed: int = 101) -> QuerySet:
+def pseudo_query_set(
+    catalogue: Catalogue, most: int = 500, seed: int = 101, but: Collection[str] = frozenset()
+) -> QuerySet:
     """Pieces of titles as queries, for a catalogue without searches and judgments; another seed than training's.
 
     Relevant is every item with all of the query's words in its title and category: what the words alone can say.
+    but: queries (`query_key`) that are left out.
     """
     rng = np.random.default_rng(seed)
     having: dict[str, list[int]] = {}
@@ -71,6 +77,8 @@ def pseudo_query_set(catalogue: Catalogue, most: int = 500, seed: int = 101) -> 
     relevant: dict[str, np.ndarray] = {}
     for row in rng.permutation(len(catalogue.ids))[:most]:
         query = pseudo_queries(catalogue.titles[row], catalogue.categories[row], 1, rng)[0]
+        if query_key(query) in but:
+            continue
         both = reduce(np.intersect1d, (np.array(having[word]) for word in query.split()))
         relevant[query] = both.astype(np.int32)
     rows = list(relevant.values())
@@ -78,14 +86,18 @@ def pseudo_query_set(catalogue: Catalogue, most: int = 500, seed: int = 101) -> 
     return QuerySet("pseudo-queries", list(relevant), rows, grades, 1, np.ones(len(rows)))
 
 
-def tune_mix(mix: LinearFusion, examples: Path, catalogue: Catalogue) -> tuple[LinearFusion, str]:
-    """The linear hybrid with the share of the words that is best for queries that are not measured; and which they are.
+def tune_mix(
+    mix: LinearFusion, examples: Path, catalogue: Catalogue, measured: Sequence[str]
+) -> tuple[LinearFusion, str]:
+    """The linear hybrid with the share of the words that is best for queries other than those `measured`; and which
+    they are.
 
     Training queries with judged near misses, all else left out of their rankings, because relevance logs are samples;
-    where no training query has any, pieces of titles that were not trained on, and the words in doubt.
+    where no training query has any, pieces of titles that were not trained on, and the words in doubt. Where those are
+    all measured too, the mix stays as it is.
     """
-    pairs = training_pairs(examples)
-    rows = [i for i, near in enumerate(pairs.negatives) if len(near)]
+    pairs, but = training_pairs(examples), set(map(query_key, measured))
+    rows = [i for i, near in enumerate(pairs.negatives) if len(near) and query_key(pairs.queries[i]) not in but]
     if rows:
         rows = np.random.default_rng(0).permutation(rows)[:TUNED_ON].tolist()
         judged = [(pairs.positives[i], pairs.negatives[i]) for i in rows]
@@ -95,7 +107,9 @@ def tune_mix(mix: LinearFusion, examples: Path, catalogue: Catalogue) -> tuple[L
             1, np.ones(len(rows)),
         )  # fmt: skip
     else:
-        queries = pseudo_query_set(catalogue, TUNED_ON, seed=102)  # not those that may be measured
+        queries = pseudo_query_set(catalogue, TUNED_ON, seed=102, but=but)
+        if not len(queries):
+            return mix, "no query, because all are measured"
 
     def score(ranking: Ranking) -> np.ndarray:
         return per_query(queries, condensed(queries, ranking) if rows else ranking, (10,))["nDCG@10"]
@@ -132,14 +146,18 @@ def measure(
     if any(led):  # training queries are tuned on as they were new: their own items must not name them
         without = model.item_vectors(catalogue.titles, catalogue.categories, features)
         new = VectorRanker(NEW_ITEMS, lambda texts: model.query_vectors(texts), without.embedding)
-    tuned, tuned_on = tune_mix(LinearFusion(MIX, new, bm25, weight=0.5), examples, catalogue)
+    tuned, tuned_on = tune_mix(LinearFusion(MIX, new, bm25, weight=0.5), examples, catalogue, queries.texts)
     mix = replace(tuned, vectors=vectors)
     fused = ReciprocalRankFusion("hybrid (MRSE + BM25, RRF)", (vectors, bm25))
     rankers = [bm25, *others, *([new] if new is not vectors else []), vectors, fused, mix]
     report = evaluate(rankers, queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder)
-    personal = None
-    if ExampleSummary.load(examples).validation_searches:
-        personal = measure_personal(model, items, personal_searches(examples / "validation.parquet"))
+    summary = ExampleSummary.load(examples)
+    if not summary.validation_searches:
+        return Measured(report, None, mix.weight, tuned_on, "the run has no searches after its split")
+    if summary.empty_validation_share == 1:
+        reason = "in no search after the split has the person clicked before"
+        return Measured(report, None, mix.weight, tuned_on, reason)
+    personal = measure_personal(model, items, personal_searches(examples / "validation.parquet"))
     return Measured(report, personal, mix.weight, tuned_on)
 
 

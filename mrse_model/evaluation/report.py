@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import Ranker
 from mrse_model.evaluation.trec import query_id, write_qrels, write_run, write_topics
 
-WEIGHTED = ("Recall", "Rele")  # reported by traffic (_w) too
+WEIGHTED = ("Recall", "Rele")  # by traffic (_w) too, where it is known
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ class Report:
         left = f"; {self.left_out} without a relevant item left out" if self.left_out else ""
         lines = [f"### {self.queries}", "", f"{self.n} queries over {self.catalogue:,} items, exact search{left}. "]
         lines[-1] += "Mean and 95 % bootstrap interval over queries."
+        asked = [e.n for name, e in self.results[0].measures.items() if name.endswith("_w")]
+        if asked:
+            lines[-1] += f" _w: by traffic, of the {asked[0]} queries that are asked; _u: each query once."
         lines += _table(names, [(r.name, r.measures) for r in self.results])
         for part in self.results[0].slices:
             n = next(iter(self.results[0].slices[part].values())).n
@@ -87,7 +90,8 @@ class Report:
 def _table(names: Sequence[str], rows: Sequence[tuple[str, dict[str, Estimate]]]) -> list[str]:
     lines = ["", "| ranker | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
     for label, measures in rows:
-        cells = [f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in (measures[name] for name in names)]
+        found = [measures.get(name) for name in names]
+        cells = [f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" if e else "–" for e in found]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return lines
 
@@ -125,13 +129,14 @@ def evaluate(
         if out:
             write_run(out / f"{ranker.name.replace('/', '_')}.run", ranking, item_ids, ranker.name)
     results = []
+    every = np.ones(len(queries), bool)
     for name, found in values.items():
         against: dict[str, Comparison] = {}
         if baseline is not None and name != baseline:
-            plain = Bootstrap(len(queries))
-            against = {m: plain.compare(found[m], values[baseline][m]) for m in found}
+            other = values[baseline]
+            against = {s.name: s.bootstrap.compare(s.of(found), s.of(other)) for s in _samples(queries, found, every)}
         slices = {part: _estimates(queries, found, keep) for part, keep in queries.slices.items() if keep.any()}
-        everything = _estimates(queries, found, np.ones(len(queries), bool))
+        everything = _estimates(queries, found, every)
         results.append(Result(name, everything, slices, against, unjudged[name], seconds[name]))
     report = Report(queries.name, len(queries), queries.left_out, len(item_ids), baseline, results)
     if out:
@@ -148,18 +153,34 @@ def evaluate(
     return report
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """A measure as it is reported: its name, and the queries (rows) that it is a mean of."""
+
+    name: str
+    measure: str
+    rows: NDArray[np.int64]
+    bootstrap: Bootstrap
+
+    def of(self, values: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """The measure's values at these queries."""
+        return values[self.measure][self.rows]
+
+
+def _samples(queries: QuerySet, measures: Iterable[str], keep: NDArray[np.bool_]) -> Iterator[_Sample]:
+    """What is reported of the kept queries; recall and relevance also by traffic, of the queries that are asked."""
+    rows = np.flatnonzero(keep)
+    asked = rows[queries.traffic[rows] > 0]
+    for measure in measures:
+        if not queries.weighted or not measure.startswith(WEIGHTED):
+            yield _Sample(measure, measure, rows, Bootstrap(len(rows)))
+            continue
+        if len(asked):
+            yield _Sample(f"{measure}_w", measure, asked, Bootstrap(len(asked), weights=queries.traffic[asked]))
+        yield _Sample(f"{measure}_u", measure, rows, Bootstrap(len(rows)))
+
+
 def _estimates(
     queries: QuerySet, values: dict[str, NDArray[np.float64]], keep: NDArray[np.bool_]
 ) -> dict[str, Estimate]:
-    """The estimates over the kept queries; recall and relevance also by traffic, where traffic is known."""
-    traffic = queries.traffic[keep]
-    plain, weighted = Bootstrap(int(keep.sum())), Bootstrap(int(keep.sum()), weights=traffic)
-    by_traffic = bool((traffic != traffic[0]).any())
-    out: dict[str, Estimate] = {}
-    for name, found in values.items():
-        if name.startswith(WEIGHTED) and by_traffic:
-            out[f"{name}_w"] = weighted.estimate(found[keep])
-            out[f"{name}_u"] = plain.estimate(found[keep])
-        else:
-            out[name] = plain.estimate(found[keep])
-    return out
+    return {s.name: s.bootstrap.estimate(s.of(values)) for s in _samples(queries, values, keep)}

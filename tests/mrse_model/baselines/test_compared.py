@@ -1,6 +1,8 @@
 """What the baselines learn from is what MRSE learnt from, and all of them come out."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -61,3 +63,53 @@ def test_every_baseline_ranks_the_whole_catalogue(run: Path, monkeypatch: pytest
     for ranker in rankers:
         assert sorted(ranker.search(["red dress"], 4).rows[0].tolist()) == [0, 1, 2, 3]
     assert any("MiniLM is not installed" in line for line in said)
+
+
+class Lengths:
+    """Stands in for MiniLM: the vector of a text is its length; `encoded` are the texts of each call."""
+
+    encoded: ClassVar[list[list[str]]] = []
+
+    def vectors(self, texts: list[str]) -> np.ndarray:
+        self.encoded.append(list(texts))
+        return np.array([[len(text)] for text in texts], np.float32)
+
+
+@pytest.fixture
+def minilm(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[int]]:
+    """The lengths that are kept for a title column."""
+    monkeypatch.setattr("mrse_model.baselines.compared.minilm_folder", lambda: run)
+    monkeypatch.setattr("mrse_model.baselines.compared.MiniLM", Lengths)
+    monkeypatch.setattr(Lengths, "encoded", [])
+    items = run.parent / "items.parquet"
+    pq.write_table(pq.read_table(items).append_column("short", [["a", "bb", "c", "d"]]), items)
+
+    def kept(title: str) -> list[int]:
+        rankers = baselines(run, read_catalogue(items, title=title), None, 0.01, 0.01, lambda line: None)
+        return next(r.items[:, 0].astype(int).tolist() for r in rankers if r.name == "MiniLM-L6, untrained")
+
+    return kept
+
+
+def test_minilm_s_vectors_are_kept_for_the_texts_they_are_of(minilm: Callable[[str], list[int]]) -> None:
+    lengths = [len(title) for title in TITLES]
+    assert [minilm("title"), minilm("title"), minilm("short"), minilm("title")] == [
+        lengths,
+        lengths,
+        [1, 2, 1, 1],
+        lengths,
+    ]
+    assert Lengths.encoded == [TITLES, ["a", "bb", "c", "d"]]
+
+
+def test_a_kill_leaves_no_half_file_of_vectors(
+    minilm: Callable[[str], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, array: np.ndarray) -> None:
+        Path(path).write_bytes(b"half a file")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(np, "save", killed)
+        minilm("short")
+    assert minilm("short") == [1, 2, 1, 1]

@@ -167,6 +167,19 @@ def test_milliseconds_are_refused(tmp_path: Path) -> None:
         list(SearchesFile(path).batches())
 
 
+@pytest.mark.parametrize(
+    ("ids", "problem"), [(["s", "t", ""], "empty"), (["s", "t", " "], "empty"), (["s", "t", None], "null")]
+)
+def test_a_search_without_an_id_is_refused(tmp_path: Path, ids: list[str | None], problem: str) -> None:
+    """All searches of one id would be one search, whose events no history of it may hold."""
+    path = write(
+        tmp_path / "searches.parquet", search_id=ids, user_id=["u"] * 3, timestamp=[1_700_000_000] * 3,
+        query=["q"] * 3, shown=[["a"]] * 3, clicked=[["a"]] * 3,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=rf"searches\.parquet, row 2, field search_id: it is {problem}\. Every"):
+        list(SearchesFile(path).batches(2))
+
+
 def judge(tmp_path: Path, query: list[str], item_id: list[str], grade: list[int]) -> Path:
     return write(tmp_path / "judgments.parquet", query=query, item_id=item_id, grade=grade)
 

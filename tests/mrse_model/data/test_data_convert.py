@@ -63,12 +63,14 @@ def test_events_with_a_search_id_need_no_query_each(tmp_path: Path) -> None:
         event(100, "click", "a", search_id="s1"),
         event(90_000, "purchase", "a", query="", search_id="s1"),
         event(100, "click", "b", search_id="s2"),
+        event(120, "click", "c", search_id=" "),
     ]
     convert_events(write(tmp_path / "e.parquet", rows), tmp_path / "s.parquet")
     found = read(tmp_path / "s.parquet")
     assert [(r["search_id"], r["query"], r["clicked"], r["ordered"]) for r in found] == [
         ("s1", "mug", ["a"], ["a"]),
         ("s2", "mug", ["b"], []),
+        (found[2]["search_id"], "mug", ["c"], []),  # a blank one is none: by user, query and pause
     ]
 
 
@@ -117,4 +119,8 @@ def test_errors_name_the_row_and_leave_nothing(tmp_path: Path) -> None:
         convert_events(write(tmp_path / "e.parquet", [event(1, "login", "a")]), out)
     with pytest.raises(InputError, match="field query_id: the column is missing"):
         convert_ubi(bad_time, bad_time, out)
+    blank = {"query_id": " ", "user_query": "cup", "client_id": "v", "timestamp": "2026-03-01T12:00:05Z"}
+    acted = {"action_name": "click", "query_id": " ", "timestamp": "2026-03-01T12:01:00Z", "event_attributes": "{}"}
+    with pytest.raises(InputError, match=r"e\.parquet, row 0, field query_id: it is empty"):
+        convert_ubi(write(tmp_path / "e.parquet", [blank | acted]), tmp_path / "e.parquet", out)
     assert [p.name for p in tmp_path.iterdir()] == ["e.parquet"]

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("ir_measures")
 
-from mrse_model.data.contract import Judgments
+from mrse_model.data.contract import Judgments, read_catalogue, read_judgments
+from mrse_model.data.examples import write_examples
 from mrse_model.errors import InputError
 from mrse_model.evaluation.measures import condensed, per_query, unjudged_share
 from mrse_model.evaluation.queries import (
@@ -17,6 +18,7 @@ from mrse_model.evaluation.queries import (
     clicked_queries,
     judged_queries,
     traffic_of,
+    traffic_of_run,
     with_wording_slices,
 )
 from mrse_model.evaluation.rankers import Ranking, search_exact
@@ -71,6 +73,12 @@ def test_unjudged_share(queries):
     assert unjudged_share(queries, ranking([3, 9], [1, 1], [0, 9])) == pytest.approx(0.5)
 
 
+def test_what_was_not_found_is_not_unjudged(queries):
+    assert unjudged_share(queries, ranking([3, -1], [1, -1], [2, 4])) == 0
+    assert unjudged_share(queries, ranking([3, 9, -1], [-1, -1, -1], [0, -1, -1])) == pytest.approx(0.75)
+    assert unjudged_share(queries, ranking([-1], [-1], [-1])) == 0
+
+
 def test_condensed_lists_hold_the_judged_alone(queries):
     found = condensed(queries, ranking([3, 9, 5], [0, 7, 9], [4, 2, 1]))
     assert found.rows.tolist() == [[3, 5, -1], [-1, -1, -1], [4, 2, -1]]
@@ -85,7 +93,10 @@ def test_queries_without_a_relevant_item_are_counted_and_left_out(tmp_path):
     found = judged_queries("j", judgments, traffic={"a": 7.0})
     assert (found.texts, found.left_out, found.traffic.tolist()) == (["a"], 1, [7.0])
     assert found.items[0].tolist() == [4, 5]
-    assert judged_queries("j", judgments, positive=1).texts == ["a", "b"]
+    both = judged_queries("j", judgments, positive=1, traffic={"b": 3})
+    assert (both.texts, both.traffic.tolist(), both.weighted) == (["a", "b"], [0, 3], True)
+    unknown = judged_queries("j", judgments, positive=1, traffic={"c": 3})
+    assert (unknown.traffic.tolist(), unknown.weighted) == ([1, 1], False)
     none = Judgments(tmp_path, ["a"], np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int16), 0)
     with pytest.raises(InputError, match="no query has a relevant item"):
         judged_queries("j", none)
@@ -98,6 +109,22 @@ def test_clicked_queries_and_traffic(tmp_path):
     assert found.texts == ["x", "y"] and found.traffic.tolist() == [2, 1]
     assert [i.tolist() for i in found.items] == [[3, 9], [1, 2]]
     assert traffic_of(path) == {"x": 2, "y": 1, "z": 1}
+
+
+def test_traffic_is_of_queries_however_they_are_spelt(tmp_path):
+    pq.write_table(pa.table({"query": ["Red  dress", "red dress ", None, " "]}), tmp_path / "log.parquet")
+    assert traffic_of(tmp_path / "log.parquet") == {"red dress": 2}
+    pq.write_table(pa.table({"text": ["x"]}), tmp_path / "no.parquet")
+    with pytest.raises(InputError, match="field query: the column is missing"):
+        traffic_of(tmp_path / "no.parquet")
+
+
+def test_a_run_of_judgments_alone_knows_no_traffic(tmp_path):
+    pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["A", "B"]}), tmp_path / "items.parquet")
+    pq.write_table(pa.table({"query": ["q"], "item_id": ["a"], "grade": [2]}), tmp_path / "judged.parquet")
+    catalogue = read_catalogue(tmp_path / "items.parquet")
+    write_examples(tmp_path / "x", catalogue, judgments=read_judgments(tmp_path / "judged.parquet", catalogue))
+    assert traffic_of_run(tmp_path / "x") == {}
 
 
 def test_wording_slices(queries, tmp_path):

@@ -40,7 +40,7 @@ def test_report_and_files(world, tmp_path):
     ids = [f"SKU {i}" for i in range(M)]
     report = evaluate([good, poor], queries, ids, baseline="poor/er", cuts=(5, 20), folder=tmp_path)
     assert report["good"].value("Recall@5_u") > report["poor/er"].value("Recall@5_u")
-    assert report["good"].against["Recall@5"].clear and not report["poor/er"].against
+    assert report["good"].against["Recall@5_u"].clear and not report["poor/er"].against
     assert report["good"].slices["even numbers"]["nDCG@10"].n == N // 2
     assert {"nDCG@10", "Recall@5_w", "Recall@5_u", "Rele@20_w"} <= set(report["good"].measures)
     text = (tmp_path / "report.md").read_text()
@@ -68,3 +68,32 @@ def test_without_traffic_there_is_one_recall(world):
         "Recall@5",
         "Rele@5",
     }
+
+
+def test_the_paired_test_knows_the_traffic(world):
+    queries, good, poor = world
+    report = evaluate([good, poor], queries, [str(i) for i in range(M)], baseline="poor/er", cuts=(5,))
+    against = report["good"].against
+    assert (
+        set(against) == set(report["good"].measures) == {"nDCG@10", "Recall@5_w", "Recall@5_u", "Rele@5_w", "Rele@5_u"}
+    )
+    for measure in against:
+        difference = report["good"].value(measure) - report["poor/er"].value(measure)
+        assert against[measure].difference == pytest.approx(difference)
+        assert f"| good | {measure} | {difference:+.4f} " in report.markdown()
+    assert against["Recall@5_w"].difference != against["Recall@5_u"].difference
+
+
+def test_queries_that_are_never_asked_count_in_the_unweighted_means_alone(world):
+    queries, good, poor = world
+    odd = ~queries.slices["even numbers"]
+    some = QuerySet(**{**queries.__dict__, "traffic": np.where(odd, 4.0, 0.0)})
+    report = evaluate([good, poor], some, [str(i) for i in range(M)], baseline="poor/er", cuts=(5,))
+    found = report["poor/er"].measures
+    assert (found["Recall@5_w"].n, found["Recall@5_u"].n) == (N // 2, N)
+    plain = evaluate([poor], queries, [str(i) for i in range(M)], cuts=(5,))
+    twice = 2 * plain["poor/er"].value("Recall@5_u") - plain["poor/er"].slices["even numbers"]["Recall@5_u"].mean
+    assert found["Recall@5_w"].mean == pytest.approx(twice)
+    assert "Recall@5_w" not in report["good"].slices["even numbers"]
+    text = report.markdown()
+    assert "| – |" in text and "nan" not in text and f"of the {N // 2} queries that are asked" in text
