@@ -30,11 +30,13 @@ from mrse_model.data.images import decode_image
 from mrse_model.errors import InputError, MissingExtra
 from mrse_model.images.colours import ProductFeatures
 from mrse_model.images.lite0 import EfficientNetLite0, load_lite0, weights_sha256
-from mrse_model.images.preprocess import METADATA_KEY, Preprocessing
+from mrse_model.images.preprocess import FILTERS, METADATA_KEY, Preprocessing
 from mrse_model.manifest import EncoderInfo
 
 HUB_PREFIXES = ("clip:", "siglip:", "hf:")
 LITE0_SIZE = 96  # product thumbnails are often no larger, and 224 costs five times as much
+CONVNEXT_WARPS = 384  # from this side on, the image processor of ConvNeXt ignores its crop_pct and squashes
+PIXEL_TOLERANCE = 5.0  # in units of a byte: torchvision's own rounding makes up to 4, another filter above 40
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def load_encoder(name: str, size: int | None = None) -> FrozenEncoder:
         size: side of the input in pixels; by default 96 for EfficientNet-Lite0, else what the model was trained with.
 
     Raises:
-        InputError: an unknown name, a model that cannot be loaded, a size that it does not take.
+        InputError: an unknown name, a model that cannot be loaded, a size that it does not take, an image processor
+            that does what `Preprocessing` cannot.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if name in LITE0:
@@ -145,20 +148,20 @@ class _VisionTower(nn.Module):
 
 def _load_transformers(name: str, source: str, size: int | None, device: str) -> FrozenEncoder:
     try:
-        from transformers import AutoModel
-        from transformers.image_processing_base import ImageProcessingMixin
+        from transformers import AutoImageProcessor, AutoModel
     except ImportError:
         raise MissingExtra("transformers", "train") from None
+    fix = "Give a model's name on a hub that this machine reaches, or a folder written by save_pretrained"
     try:
         model = AutoModel.from_pretrained(source, dtype=torch.float32)
-        settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
-    except (OSError, ValueError) as error:
+        processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+    except (ImportError, OSError, ValueError) as error:
         raise InputError(
-            f"transformers cannot load {source!r}: {str(error).splitlines()[0]}",
+            f"transformers cannot load {source!r}: {str(error).strip().splitlines()[0]}",
             field="encoder",
-            fix="Give a model's name on a hub that this machine reaches, or a folder written by save_pretrained",
+            fix="Install that library" if isinstance(error, ImportError) else fix,
         ) from None
-    preprocessing = _preprocessing(settings)
+    preprocessing = _preprocessing(processor, source)
     if size is not None and size != preprocessing.size:
         raise InputError(
             f"{source!r} takes pictures of {preprocessing.size} pixels, not {size}", field="size", fix="Leave size out"
@@ -169,26 +172,90 @@ def _load_transformers(name: str, source: str, size: int | None, device: str) ->
     return FrozenEncoder(name, dims, network, preprocessing, _weights_hash(model), device)
 
 
-def _preprocessing(settings: dict[str, Any]) -> Preprocessing:
-    """The settings of a transformers image processor, in our terms."""
+def _preprocessing(processor: Any, source: str) -> Preprocessing:
+    """What the image processor of transformers does, in our terms. source: the model's name, for the messages.
+
+    Raises InputError on a setting that `Preprocessing` cannot follow, and on a processor whose pixels of two test
+    pictures are not those that its settings lead to.
+    """
+
+    def refusal(field: str, problem: str, right: str) -> InputError:
+        fix = f"Take a model whose image processor {right}, or encode the pictures yourself and give them as --features"
+        return InputError(f"the image processor of {source!r} {problem}", field=field, fix=fix)
+
+    settings = processor.to_dict()
+    if settings.get("do_flip_channel_order"):
+        raise refusal("do_flip_channel_order", "swaps red and blue", "keeps RGB")
+    resample = settings.get("resample", Image.Resampling.BILINEAR)  # theirs too, where a processor names none
+    name = next((name for name, filter_ in FILTERS.items() if filter_ == resample), None)
+    if name is None:
+        known = ", ".join(f"{filter_.value} ({name})" for name, filter_ in FILTERS.items())
+        raise refusal("resample", f"resizes with an unknown filter, {resample!r}", f"has one of {known}")
+    size, fit, shortest = _geometry(settings, refusal)
+    pictures = _test_pictures()
+    try:
+        theirs = [processor(picture, return_tensors="pt")["pixel_values"].numpy() for picture in pictures]
+    except Exception as error:  # whatever a class of transformers raises on settings or pictures that it does not take
+        raise refusal("image_processor_type", f"fails on RGB pictures: {error}", "takes them") from None
+    mean, std = _scaling(settings)
+    ours = Preprocessing(size, mean, std, fit, shortest, name)
+    unit = np.array(std)[:, None, None]
+    for pixels, expected in zip(theirs, map(ours.pixels, pictures), strict=True):
+        if pixels.shape != (1, *expected.shape) or np.abs((pixels - expected) * unit).max() > PIXEL_TOLERANCE:
+            kind = settings.get("image_processor_type", type(processor).__name__)
+            problem = f"({kind}) gives other pixels than a resize, a cut and a normalisation by its settings"
+            raise refusal("image_processor_type", problem, "does no more than these")
+    return ours
+
+
+def _geometry(
+    settings: dict[str, Any], refusal: Callable[[str, str, str], InputError]
+) -> tuple[int, Literal["squash", "crop"], int]:
+    """`size`, `fit` and `shortest` of `Preprocessing`. refusal: (field, problem, what would be right) → the error."""
+    if not settings.get("do_resize"):
+        raise refusal("do_resize", "leaves pictures as large as they are", "resizes them")
     size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
-    if isinstance(size, int):
-        size = {"shortest_edge": size}
-    if isinstance(crop, int):
-        crop = {"height": crop}
-    fit: Literal["squash", "crop"] = "crop" if "shortest_edge" in size else "squash"
-    shortest = int(size.get("shortest_edge", 0))
-    # rescale_factor 1/255 comes first there: (byte · r − mean) / std = (byte − mean / r) / (std / r).
-    rescale = float(settings.get("rescale_factor", 1 / 255))
-    mean, std = settings.get("image_mean", [0.5] * 3), settings.get("image_std", [0.5] * 3)
-    return Preprocessing(
-        size=int(crop.get("height") or size.get("height") or shortest),
-        mean=(mean[0] / rescale, mean[1] / rescale, mean[2] / rescale),
-        std=(std[0] / rescale, std[1] / rescale, std[2] / rescale),
-        fit=fit,
-        shortest=shortest,
-        resample="bilinear" if settings.get("resample") == Image.Resampling.BILINEAR else "bicubic",
-    )
+    fit: Literal["squash", "crop"] = "squash" if _square(size) else "crop"
+    side = _square(size) or (size["shortest_edge"] if set(size) == {"shortest_edge"} else 0)
+    if not side:
+        problem = f"resizes to {size}, which is neither a square nor a shortest edge" if size else "has no size"
+        raise refusal("size", problem, 'has {"height": S, "width": S} or {"shortest_edge": S}')
+    cuts, crop_pct = settings.get("do_center_crop"), settings.get("crop_pct")
+    shortest, out = side, _square(crop) if cuts else side
+    if crop_pct and (cuts or side < CONVNEXT_WARPS):
+        shortest = int(side / crop_pct)
+    elif crop_pct:
+        fit = "squash"
+    elif fit == "crop" and not cuts:
+        raise refusal("do_center_crop", "leaves pictures in their proportions", "cuts a square out of them")
+    if not 0 < out <= shortest:
+        problem = f"cuts {crop or 'no size'} out of pictures whose shorter side is {shortest}"
+        raise refusal("crop_size", problem, f'has {{"height": S, "width": S}} with S up to {shortest}')
+    return out, fit, shortest if fit == "crop" or out < shortest else 0
+
+
+def _square(size: dict[str, int]) -> int:
+    """The side of the square that a size of transformers is; 0 if it is none."""
+    return size["height"] if set(size) == {"height", "width"} and size["height"] == size["width"] else 0
+
+
+def _scaling(settings: dict[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """`mean` and `std` of `Preprocessing`: (byte · r − offset − m) / s = (byte − (m + offset) / r) / (s / r)."""
+    rescales, normalises = settings.get("do_rescale"), settings.get("do_normalize")
+    rescale = float(settings["rescale_factor"]) if rescales else 1.0
+    offset = 1.0 if rescales and settings.get("rescale_offset") else 0.0
+    mean = np.broadcast_to(settings["image_mean"] if normalises else 0.0, 3).tolist()
+    std = np.broadcast_to(settings["image_std"] if normalises else 1.0, 3).tolist()
+    if settings.get("include_top"):  # EfficientNet divides once more
+        std = [one * other for one, other in zip(std, np.broadcast_to(settings["image_std"], 3).tolist(), strict=True)]
+    r, g, b = [((m + offset) / rescale, s / rescale) for m, s in zip(mean, std, strict=True)]
+    return (r[0], g[0], b[0]), (r[1], g[1], b[1])
+
+
+def _test_pictures() -> list[Image.Image]:
+    """A wide and a high picture of noise, which shows the differences between two ways to resize."""
+    random = np.random.default_rng(0)
+    return [Image.fromarray(random.integers(0, 256, shape, np.uint8)) for shape in ((64, 96, 3), (160, 64, 3))]
 
 
 def _weights_hash(model: nn.Module) -> str:

@@ -20,7 +20,15 @@ from mrse_model.errors import InputError
 
 METADATA_KEY = "preprocessing"
 MEAN, STD = 127.0, 128.0  # as EfficientNet-Lite0 was trained
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+FILTERS: dict[Resample, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,9 @@ class Preprocessing:
     Args:
         size: side of the square, pixels.
         mean, std: per channel (R, G, B), in units of a byte: pixel = (byte − mean) / std.
-        fit: `squash` resizes both sides to `size`; `crop` resizes the shorter side to `shortest`
-            and cuts the middle out.
-        shortest: the shorter side before the cut, pixels; only for `crop`.
-        resample: `bilinear` or `bicubic`.
+        fit: `squash` resizes both sides to `shortest`, `crop` the shorter one; then the middle is cut out.
+        shortest: the shorter side before the cut, pixels; for `squash`, 0 means that there is no cut.
+        resample: a filter of Pillow, a key of `FILTERS`.
     """
 
     size: int
@@ -41,7 +48,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (STD,) * 3
     fit: Literal["squash", "crop"] = "squash"
     shortest: int = 0
-    resample: Literal["bilinear", "bicubic"] = "bicubic"
+    resample: Resample = "bicubic"
 
     def to_json(self) -> str:
         """One JSON object, for the ONNX file's `metadata_props`."""
@@ -56,15 +63,17 @@ class Preprocessing:
     def pixels(self, image: Image.Image) -> NDArray[np.float32]:
         """One RGB picture → float32 [3, size, size]."""
         width, height = image.size
-        filter_ = _FILTERS[self.resample]
+        filter_ = FILTERS[self.resample]
         if self.fit == "crop":
-            scale = self.shortest / min(width, height)
-            # Truncated, not rounded: as the image processors of transformers do.
-            resized = image.resize((max(int(width * scale), self.size), max(int(height * scale), self.size)), filter_)
-            left, top = (resized.width - self.size) // 2, (resized.height - self.size) // 2
-            image = resized.crop((left, top, left + self.size, top + self.size))
-        elif (width, height) != (self.size, self.size):
-            image = image.resize((self.size, self.size), filter_)
+            # Truncated, not rounded: as the image processors of transformers do. In integers: a product with a rounded
+            # quotient may fall just short of a whole pixel.
+            sides = self.shortest * width // min(width, height), self.shortest * height // min(width, height)
+        else:
+            sides = (self.shortest or self.size,) * 2
+        if sides != (width, height):
+            image = image.resize(sides, filter_)
+        left, top = (sides[0] - self.size) // 2, (sides[1] - self.size) // 2
+        image = image.crop((left, top, left + self.size, top + self.size))
         array = np.asarray(image, dtype=np.float32)
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         return np.ascontiguousarray(((array - mean) / std).transpose(2, 0, 1))

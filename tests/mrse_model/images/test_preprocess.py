@@ -25,6 +25,13 @@ def test_crop_keeps_the_middle_and_the_proportions():
     assert squash.pixels(image)[:, 0].max() == pytest.approx(0)
 
 
+def test_squash_may_cut_the_middle_out():
+    image = Image.new("RGB", (80, 40), "black")
+    image.paste((255, 255, 255), (20, 10, 60, 30))  # the middle, half of either side
+    cut = Preprocessing(20, (0, 0, 0), (255, 255, 255), shortest=40, resample="box")
+    assert cut.pixels(image) == pytest.approx(np.ones((3, 20, 20)))
+
+
 def test_survives_the_onnx_metadata(picture):
     settings = Preprocessing(24, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "crop", 28, "bilinear")
     assert Preprocessing.from_json(settings.to_json()) == settings
@@ -38,16 +45,3 @@ def test_says_what_is_wrong(picture):
         pixels_from_bytes(b"no picture", {METADATA_KEY: Preprocessing(8).to_json()}, row=7)
     with pytest.raises(InputError, match="carries no 'preprocessing'"):
         pixels_from_bytes(picture((1, 2, 3)), {})
-
-
-@pytest.mark.parametrize("shape", [(60, 80), (31, 17), (100, 100)])
-def test_equals_the_processor_of_transformers(shape):
-    pytest.importorskip("torch")
-    clip = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
-    from mrse_model.images.encoders import _preprocessing
-
-    processor = clip.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    image = Image.effect_noise(shape, 60).convert("RGB")
-    ours = _preprocessing(processor.to_dict()).pixels(image)
-    theirs = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
-    assert np.abs(ours - theirs).max() < 1e-4
