@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bars import Bar, verdict
 from reading import peak_mib
 from rich.console import Console
 
@@ -68,10 +69,7 @@ def main() -> int:
             print(f"{searches:>9,} searches  examples {size / 2**20:6.1f} MiB on disk  peak {peak:6.0f} MiB  "
                   f"{time.perf_counter() - began:6.1f} s", flush=True)  # fmt: skip
     ratio = peaks[1] / peaks[0]
-    if args.bars:
-        print(f"bar training_memory_at_{TIMES}x {ratio:.2f} {FLAT} {'ok' if ratio <= FLAT else 'short'}")
-        return int(ratio > FLAT)
-    return 0
+    return verdict([Bar(f"training_memory_at_{TIMES}x", ratio, FLAT, "<=")]) if args.bars else 0
 
 
 if __name__ == "__main__":

@@ -18,16 +18,19 @@ import mrse_model  # noqa: F401  # isort: skip  # before torch: its threads then
 
 import argparse
 import dataclasses
+import importlib.metadata
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-from quality import Data, sample_data
+from bars import Bar, verdict
+from quality_data import Data, sample_data
 from rich.console import Console
 from tokenizers import Tokenizer
 
@@ -42,6 +45,9 @@ from mrse_model.stages import Corpus, Stages
 from mrse_model.texts import item_text, train_tokenizer
 
 TARGET = 2.0
+BATCH, STEPS, ROUNDS = 256, 60, 3
+NEEDS = 'pip install "sentence-transformers[train]"'
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def prepare(data: Path, folder: Path, batch: int, steps: int) -> tuple[Config, Tokenizer, Corpus, Catalogue]:
@@ -68,9 +74,6 @@ def prepare(data: Path, folder: Path, batch: int, steps: int) -> tuple[Config, T
     tokens = tokenise_items(catalogue, tokenizer, model)
     nothing = type(queries.known).of([[] for _ in range(len(catalogue))])
     return config, tokenizer, Corpus(tokens, None, nothing, queries, examples, dev, np.zeros(len(catalogue))), catalogue
-
-
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def ours(config: Config, tokenizer: Tokenizer, corpus: Corpus, folder: Path, clock: Callable[[], float]) -> float:
@@ -124,49 +127,64 @@ def text_pairs(examples: Examples, queries: Queries, catalogue: Catalogue, count
     return [(queries.texts[q], catalogue.text(i)) for q, i in zip(rows["query"], rows["item"], strict=True)]
 
 
+def installed() -> bool:
+    """Whether sentence-transformers' trainer can be imported."""
+    return all(find_spec(name) for name in ("datasets", "sentence_transformers"))
+
+
+def compare(
+    data: Path, folder: Path, batch: int = BATCH, steps: int = STEPS, rounds: int = ROUNDS, threads: int = 0,
+    bf16: str = "auto", clock: str = "wall",
+) -> float:  # fmt: skip
+    """MRSE's pairs a second over sentence-transformers', the median of the rounds; prints each.
+
+    Args:
+        data: a folder as of quality.py, with judgments to learn from. folder: for what is made. steps: of a round.
+        threads: of both; 0: torch's choice. bf16: of MRSE. clock: a key of CLOCKS.
+    """
+    torch.set_num_threads(threads or torch.get_num_threads())
+    print(f"against sentence-transformers {importlib.metadata.version('sentence-transformers')}, torch "
+          f"{torch.__version__}, {torch.get_num_threads()} threads, batch {batch}, {steps} steps a round, "
+          f"{clock} clock, MRSE's bf16 {bf16}")  # fmt: skip
+    config, tokenizer, corpus, catalogue = prepare(data, folder, batch, steps)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, bf16=bf16))
+    total, ratios = batch * steps, []
+    pairs = text_pairs(corpus.examples, corpus.queries, catalogue, total)
+    for number in range(rounds):
+        round_folder = folder / f"round-{number}"
+        mine = total / ours(config, tokenizer, corpus, round_folder, CLOCKS[clock])
+        other = total / theirs(config, tokenizer, pairs, steps, round_folder, CLOCKS[clock])
+        ratios.append(mine / other)
+        print(f"round {number + 1}: MRSE {mine:7.0f} pairs/s, sentence-transformers {other:7.0f}, "
+              f"ratio {mine / other:.2f}", flush=True)  # fmt: skip
+    return statistics.median(ratios)
+
+
+def bar(ratio: float | None, why: str = "") -> Bar:
+    """The bar; ratio: None where it was not measured, and why."""
+    return Bar("training_pairs_per_second_ratio", ratio, TARGET, why=why)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="as of quality.py; default: the generated sample")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=0, help="of both; 0: torch's choice")
     parser.add_argument("--bf16", choices=("auto", "on", "off"), default="auto", help="of MRSE")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--bars", action="store_true")
     args = parser.parse_args()
-    try:
-        import datasets  # noqa: F401
-        import sentence_transformers
-    except ImportError:
-        print('needs: pip install "sentence-transformers[train]"', file=sys.stderr)
+    if not installed():
+        print(f"needs: {NEEDS}", file=sys.stderr)
         return 2
-    torch.set_num_threads(args.threads or torch.get_num_threads())
-    print(f"against sentence-transformers {sentence_transformers.__version__}, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads, batch {args.batch}, {args.steps} steps a round, "
-          f"{args.clock} clock, MRSE's bf16 {args.bf16}")  # fmt: skip
-    ratios = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = args.data or sample_data(folder / "sample")
-        config, tokenizer, corpus, catalogue = prepare(data, folder, args.batch, args.steps)
-        config = dataclasses.replace(config, train=dataclasses.replace(config.train, bf16=args.bf16))
-        pairs = text_pairs(corpus.examples, corpus.queries, catalogue, args.batch * args.steps)
-        total = args.batch * args.steps
-        for number in range(args.rounds):
-            round_folder = folder / f"round-{number}"
-            clock = CLOCKS[args.clock]
-            mine = total / ours(config, tokenizer, corpus, round_folder, clock)
-            other = total / theirs(config, tokenizer, pairs, args.steps, round_folder, clock)
-            ratios.append(mine / other)
-            print(f"round {number + 1}: MRSE {mine:7.0f} pairs/s, sentence-transformers {other:7.0f}, "
-                  f"ratio {mine / other:.2f}", flush=True)  # fmt: skip
-    ratio = statistics.median(ratios)
+        ratio = compare(data, folder, args.batch, args.steps, args.rounds, args.threads, args.bf16, args.clock)
     print(f"median ratio {ratio:.2f}")
-    if args.bars:
-        print(f"bar training_pairs_per_second_ratio {ratio:.2f} {TARGET:.2f} {'ok' if ratio >= TARGET else 'short'}")
-        return 0 if ratio >= TARGET else 1
-    return 0
+    return verdict([bar(ratio)]) if args.bars else 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from mrse_cli.config import Config, training_config
 from mrse_cli.console import console
 from mrse_model.errors import InputError
+from mrse_model.images import DEFAULT_ENCODER
 
 
 def study(
@@ -25,6 +27,8 @@ def study(
         Path | None, typer.Option(help="Judgments of other queries, to measure on.")
     ] = None,
     features: Annotated[Path | None, typer.Option(help="Parquet file of image features (mrse features).")] = None,
+    feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
+    encoder: Annotated[str, typer.Option(help="Image encoder, where there are no --features.")] = DEFAULT_ENCODER,
     title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
     preset: Annotated[
         str | None, typer.Option(help="Sizes: base or tiny; default: base, and tiny for the sample.")
@@ -52,16 +56,21 @@ def study(
 
     chosen, folder = find_study(name), out or Path("studies") / name
     if items is None:
-        given = {"searches": searches, "judgments": judgments, "validation-judgments": validation_judgments}
+        given = {
+            "searches": searches,
+            "judgments": judgments,
+            "validation-judgments": validation_judgments,
+            "features": features,
+        }
         for option, path in given.items():
             if path is not None:
                 raise InputError(f"--{option} is for a catalogue of your own", field=f"--{option}", fix="Give --items")
-        data = sample_data(folder.parent / "sample")
+        data = replace(sample_data(folder.parent / "sample"), encoder=encoder)
     elif validation_judgments is None:
         fix = "Give judgments of queries that are not learnt from, or leave --items out for the generated sample"
         raise InputError("a study needs something to measure on", field="--validation-judgments", fix=fix)
     else:
-        data = Data(items, validation_judgments, searches, judgments, features, title)
+        data = Data(items, validation_judgments, searches, judgments, features, title, feature_column, encoder)
     common = training_config(preset or ("tiny" if items is None else "base"), settings, threads)
     command = shlex.join(["mrse", *sys.argv[1:]])
     results = run_study(chosen, data, folder, common, share=share, command=command, console=out_console)

@@ -12,7 +12,7 @@ from mrse_model.data.contract import Catalogue
 from mrse_model.evaluation.bootstrap import Bootstrap
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.studies.measured import Measured
-from mrse_model.studies.results import Results, Row, tabulate
+from mrse_model.studies.results import Results, Row, difference, tabulate
 from mrse_model.studies.study import Study
 
 LEVEL, LEAST = 1, 20  # of the category path; queries that a category needs for a row of its own
@@ -67,6 +67,6 @@ def _gain(values: np.ndarray, names: np.ndarray) -> str:
             own[told & (names == name)] = values[choice, told & (names == name)]
     c = Bootstrap(len(names)).compare(own, common)
     return (
-        f"Chosen per category instead of once for all: {c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}], p {c.p:.4f} "
+        f"Chosen per category instead of once for all: {difference(c)}, p {c.p:.4f} "
         "(chosen on one half of the queries, measured on the other)."
     )

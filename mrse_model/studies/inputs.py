@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from mrse_model.data.contract import SearchesFile
+from mrse_model.data.examples import ExampleSettings
 from mrse_model.data.sample import write_sample
 from mrse_model.data.search_log import query_key
 from mrse_model.data.table import Table
@@ -34,7 +38,7 @@ def sample_data(folder: Path, items: int = 2400) -> Data:
 def check(study: Study, data: Data, sample: Path, console: Console) -> Data:
     """The data that the study runs on: the given one, or the sample in `sample` where a log has no carts and orders.
 
-    Raises InputError for a file that the study needs and that is not given.
+    Raises InputError for a file that the study needs and that is not given, or that lacks what the study asks about.
     """
     if "judgments" in study.needs and data.judgments is None and data.searches is None:
         problem = f"the study {study.name!r} has nothing to learn from"
@@ -43,7 +47,12 @@ def check(study: Study, data: Data, sample: Path, console: Console) -> Data:
         raise InputError(f"the study {study.name!r} needs a search log", field="--searches", fix=FIX["searches"])
     if "carts or orders" in study.needs and not _has_carts(data.searches):
         console.print(f"{data.searches} has neither carts nor orders: the study runs on the generated sample")
-        return sample_data(sample)
+        return replace(sample_data(sample), encoder=data.encoder)
+    if "returning users" in study.needs and data.searches is not None and not _has_returning_users(data.searches):
+        raise InputError(
+            f"the study {study.name!r} needs late searches of users who clicked before; no user of this log comes back",
+            file=data.searches, field="user_id", fix=FIX["searches"],
+        )  # fmt: skip
     return data
 
 
@@ -55,6 +64,25 @@ def _has_carts(searches: Path | None) -> bool:
             if any(batch.column(0).to_pylist()):
                 return True
     return False
+
+
+def _has_returning_users(searches: Path) -> bool:
+    """Whether a search that will be for validation, by its time, has a click and a user who clicked earlier."""
+    first: dict[str, int] = {}  # user → time of the first click
+    last: dict[str, int] = {}
+    times = [np.zeros(0, np.int64)]
+    for batch in SearchesFile(searches).batches():
+        clicks = zip(batch.clicked, batch.carted, batch.ordered, strict=True)
+        rows = [row for row, items in enumerate(clicks) if any(items)]
+        times.append(batch.timestamps[rows])
+        for user, time in zip((batch.user_ids[row] for row in rows), times[-1].tolist(), strict=True):
+            if user:
+                first[user] = min(time, first.get(user, time))
+                last[user] = max(time, last.get(user, time))
+    if not first:
+        return False
+    split = np.quantile(np.concatenate(times), 1 - ExampleSettings.validation_fraction)
+    return any(time >= split and time > first[user] for user, time in last.items())
 
 
 def some_queries(data: Data, share: float, folder: Path) -> Data:
@@ -76,7 +104,7 @@ def some_queries(data: Data, share: float, folder: Path) -> Data:
         part = folder / f"{name}.part"
         pq.write_table(table.filter(pa.array([chosen[q] for q in table["query"].to_pylist()])), part)
         part.rename(folder / f"{name}.parquet")
-    return Data(data.items, data.validation, kept["searches"], kept["judgments"], data.features, data.title)
+    return replace(data, searches=kept["searches"], judgments=kept["judgments"])
 
 
 def _place(query: str) -> float:

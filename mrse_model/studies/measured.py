@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from mrse_model.studies.study import CPU_SECONDS
 
 Floats = np.ndarray
 
@@ -55,18 +59,15 @@ class Measured:
         return Measured(values, raw["numbers"], raw["curves"])
 
 
-def stage_figures(run: Path, stages: Sequence[str], batches: dict[str, int]) -> tuple[dict[str, float], dict]:
-    """Of a run's log.jsonl: training seconds over the stages (steps · batch / examples a second: what was trained by
-    another run, or before a kill, counts too), the last stage's steps and its first step with 99 % of its best score;
-    and the dev score by step of each stage.
+def stage_figures(run: Path, stages: Sequence[str]) -> tuple[dict[str, float], dict]:
+    """Of a run: CPU_SECONDS of the stages' steps (a stage keeps them with its weights, so what another run trained, or
+    this one before a kill, counts too); of its log.jsonl the last stage's steps and its first step with 99 % of its
+    best score; and the dev score by step of each stage.
     """
     lines = (run / "log.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    seconds, curves, numbers = 0.0, {}, {}
+    curves, numbers = {}, {}
     for stage in stages:
-        ends = [r for r in rows if r["stage"] == stage and r.get("examples_per_second")]
-        if ends:
-            seconds += ends[-1]["step"] * batches[stage] / ends[-1]["examples_per_second"]
         scores = {r["step"]: r["score"] for r in rows if r["stage"] == stage and "score" in r}
         if scores:
             curves[stage] = [[float(step), score] for step, score in sorted(scores.items())]
@@ -76,4 +77,7 @@ def stage_figures(run: Path, stages: Sequence[str], batches: dict[str, int]) -> 
                 "steps": float(max(scores)),
                 "steps to 99 %": float(min(step for step, score in scores.items() if score >= 0.99 * best)),
             }
-    return numbers | {"training seconds": round(seconds, 1)}, curves
+    states = [run / "state" / f"{stage}.pt" for stage in stages]  # none of a stage that the model does without
+    kept = [torch.load(path, weights_only=True, mmap=True) for path in states if path.exists()]
+    seconds = sum(state.get("cpu_seconds", math.nan) for state in kept)  # an older version kept none
+    return numbers | {CPU_SECONDS: round(seconds, 1)}, curves

@@ -6,7 +6,7 @@ from typing import Any
 
 from mrse_model.config import LossConfig
 from mrse_model.errors import InputError
-from mrse_model.studies.study import Study, Variant
+from mrse_model.studies.study import CPU_SECONDS, Study, Variant
 
 TEXT = ["vbert", "light_bert", "ft_att"]
 ALL = [*TEXT, "history"]
@@ -75,9 +75,10 @@ _STUDIES = (
         ),
         reference="MRSE",
         measure="model",
-        columns=("Recall@500", "nDCG@10", "Recall@100", "training seconds"),
+        columns=("Recall@500", "nDCG@10", "Recall@100", CPU_SECONDS),
         note="One Transformer is VBert alone, which reads text and picture, so that only the light experts differ. "
-        "Seconds are those of all stages, FtAtt's included: the history's entries come from it.",
+        "CPU seconds are those of the steps of all stages, whichever run trained them; FtAtt's are included: the "
+        "history's entries come from it.",
     ),
     Study(
         "history",
@@ -90,8 +91,8 @@ _STUDIES = (
         ),
         reference="without history",
         measure="model",
-        columns=(*CLICKS, "nDCG@10"),
-        needs=("searches",),
+        columns=(*CLICKS, "Rele@500_w", "nDCG@10"),
+        needs=("searches", "returning users"),
         note="`Not told`: the model that learnt with histories, measured without the person's.",
     ),
     Study(
@@ -116,15 +117,15 @@ _STUDIES = (
         "Which weight of the triplet term is best, for all items, among hard ones and among easy ones?",
         "paper, Fig. 5b: best at 30 inside; the hard pool rises with β, the easy one falls",
         _BETA,
-        reference="β 30",
+        reference="β 0",
         measure="vbert",
         columns=("Recall@500", "nDCG@10", "Recall@100", "hard pool", "easy pool"),
         plot="lines",
         axis="β/α",
         until="vbert",
-        note="VBert's own vectors, no person. Hard pool: a query's positives and all its judged lower grades; easy "
-        "pool: its positives and 4,000 items drawn from those that are not judged for it. Measured there: the "
-        "share of the query's P positives among the first P (R-precision).",
+        note="VBert's own vectors, no person; each β is tested against β 0, MNSCE alone. Hard pool: a query's "
+        "positives and all its judged lower grades; easy pool: its positives and 4,000 items drawn from those that "
+        "are not judged for it. Measured there: the share of the query's P positives among the first P (R-precision).",
     ),
     Study(
         "experts",
@@ -146,7 +147,7 @@ _STUDIES = (
         tuple(Variant(str(d), {"model": {"dims": d}}, x=float(d)) for d in (32, 64, 128, 256)),
         reference="128",
         measure="model",
-        columns=("nDCG@10", "Recall@100", "Recall@500", "clicks Recall@20", "training seconds"),
+        columns=("nDCG@10", "Recall@100", "Recall@500", "clicks Recall@20", CPU_SECONDS),
         plot="lines",
         axis="dimensions",
         note="Dimensions of every expert and of the fused vector; the Transformer's width stays.",
@@ -158,7 +159,7 @@ _STUDIES = (
         tuple(Variant(f"{p} %", queries=p / 100, option="no person", x=float(p)) for p in (10, 30, 100)),
         reference="100 %",
         measure="model",
-        columns=("nDCG@10", "Recall@100", "Recall@500", "training seconds"),
+        columns=("nDCG@10", "Recall@100", "Recall@500", CPU_SECONDS),
         plot="lines",
         axis="% of the training queries",
         note="A share of the distinct queries, each with all its searches and judgments, chosen by a hash: the 10 "
@@ -180,7 +181,7 @@ _STUDIES = (
         reference="1 : 2 : 3, 30 days",
         measure="model",
         columns=("clicks Recall@20", "clicks Recall@500", "Rele@100_w"),
-        needs=("searches", "carts or orders"),
+        needs=("searches", "carts or orders", "returning users"),
         note="Weights of click : cart : order, and the half-life after which an event weighs half; the same in "
         "training and in measuring.",
     ),
@@ -189,7 +190,7 @@ _STUDIES = (
         "Does the best weight of the triplet term depend on the category?",
         "open question of the paper: the hard/easy balance per category",
         _BETA,
-        reference="β 30",
+        reference="β 0",
         measure="vbert",
         columns=("nDCG@10",),
         plot="lines",

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
+from mrse_model.errors import InputError
 from mrse_model.evaluation.bootstrap import Bootstrap, Comparison, Estimate
 from mrse_model.studies.measured import Measured, Values
 from mrse_model.studies.study import Study
@@ -58,8 +59,7 @@ class Results:
             for name in self.columns:
                 if name in row.against:
                     c = row.against[name]
-                    difference = f"{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]"
-                    lines.append(f"| {row.name} | {row.versus} | {name} | {difference} | {c.p:.4f} |")
+                    lines.append(f"| {row.name} | {row.versus} | {name} | {difference(c)} | {c.p:.4f} |")
         return "\n".join(lines) if len(lines) > 2 else ""
 
     def markdown(self) -> str:
@@ -93,8 +93,8 @@ class Results:
                 best.append(f"{column} {winners[0]}")
         column = self.columns[0]
         told = [(f"{r.name} − {r.versus}", r.against[column]) for r in self.rows if column in r.against]
-        clear = [f"{n} {c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]" for n, c in told if c.low > 0 or c.high < 0]
-        level = [n for n, c in told if c.low <= 0 <= c.high]
+        clear = [f"{name} {difference(c)}" for name, c in told if c.low > 0 or c.high < 0]
+        level = [f"{name} {difference(c)}" for name, c in told if c.low <= 0 <= c.high]
         return " ".join(
             [f"Best: {', '.join(best)}."] * bool(best)
             + [f"{column}, clear of 0: {', '.join(clear)}."] * bool(clear)
@@ -109,6 +109,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def difference(c: Comparison) -> str:
+    """A difference and its interval."""
+    return f"{c.difference:+.4f} [{c.low:+.4f}, {c.high:+.4f}]"
 
 
 def cell(row: Row, column: str) -> str:
@@ -126,7 +131,10 @@ def cell(row: Row, column: str) -> str:
 
 
 def tabulate(study: Study, measured: Mapping[str, Measured], data: str) -> Results:
-    """A row a variant, in the study's order, each tested against the row that it is to be compared with."""
+    """A row a variant, in the study's order, each tested against the row that it is to be compared with.
+
+    Raises InputError where the data has nothing of what the study shows.
+    """
     rows = []
     for variant in study.variants:
         if variant.name not in measured:
@@ -141,6 +149,10 @@ def tabulate(study: Study, measured: Mapping[str, Measured], data: str) -> Resul
         estimates = {name: _bootstrap(v).estimate(v.values) for name, v in found.values.items()}
         rows.append(Row(variant.name, variant.x, estimates, versus, against, found.numbers, found.curves))
     shown = tuple(c for c in study.columns if any(c in r.measures or c in r.numbers for r in rows))
+    if not shown:
+        wanted = ", ".join(study.columns)
+        fix = "Give a log of returning users, or run it on the generated sample"
+        raise InputError(f"nothing that the study {study.name!r} shows could be measured ({wanted})", fix=fix)
     missing = tuple(v.name for v in study.variants if v.name not in measured)
     return Results(
         study.name, study.question, study.source, data, study.reference, shown, rows, study.note, missing=missing

@@ -6,6 +6,7 @@ log-entry.md. Call it again after a kill: what is finished stays. The variants s
 
 from __future__ import annotations
 
+import tomllib
 from datetime import date
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def run_study(
         if not path.exists():
             if subject is None or subject.run.name != variant.folder:
                 subject = _trained(study, variant, exam, out, config, share, console)
-            _measure(study, variant, subject, config).save(path)
+            _measure(study, variant, subject).save(path)
         measured[variant.name] = Measured.load(path)
         results = _results(study, measured, described, exam)
         _write(study, results, out, command)
@@ -68,13 +69,15 @@ def run_study(
 
 
 def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
-    """The folder belongs to one study of one set of data and settings: its rows must be comparable."""
+    """The folder belongs to one study of one set of data and settings: its rows must be comparable. What is shown of
+    them, and against which row, may change.
+    """
     out.mkdir(parents=True, exist_ok=True)
     settings = config_toml(config)
     learnt = fingerprint(Inputs(data.items, data.searches, data.judgments, data.features))
     text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation)), settings))
     path = out / "study.toml"
-    if path.exists() and path.read_text("utf-8") != text:
+    if path.exists() and _trained_for(path.read_text("utf-8")) != _trained_for(text):
         raise InputError(
             "this study was begun with other data or settings",
             file=out,
@@ -82,6 +85,10 @@ def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
         )
     path.write_text(text, "utf-8")
     (out / "settings.toml").write_text(settings, "utf-8")
+
+
+def _trained_for(toml: str) -> list[object]:
+    return [tomllib.loads(toml).get(key) for key in ("name", "until", "data", "variant")]
 
 
 def _trained(
@@ -92,17 +99,17 @@ def _trained(
     if (run / META).is_file():
         return Subject(MRSE.from_pretrained(run), run, exam)
     data = some_queries(exam.data, variant.queries, out / "data" / f"{variant.queries:g}")
-    inputs = Inputs(data.items, data.searches, data.judgments, data.features, title=data.title)
+    inputs = Inputs(
+        data.items, data.searches, data.judgments, data.features, data.feature_column, data.encoder, title=data.title
+    )
     settings = overlay(config, dict(variant.settings))
     return Subject(train(inputs, run, settings, console, share=share, until=study.until or None), run, exam)
 
 
-def _measure(study: Study, variant: Variant, subject: Subject, config: Config) -> Measured:
+def _measure(study: Study, variant: Variant, subject: Subject) -> Measured:
     values = MEASURES[study.measure](subject, variant)
     stages = STAGES[: STAGES.index(study.until) + 1] if study.until else STAGES
-    train_settings = overlay(config, dict(variant.settings)).train
-    batches = {name: getattr(train_settings, name).batch for name in stages}
-    return Measured(values, *stage_figures(subject.run, stages, batches))
+    return Measured(values, *stage_figures(subject.run, stages))
 
 
 def _results(study: Study, measured: dict[str, Measured], data: str, exam: Exam) -> Results:

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from mrse_model.config import toml_literal
+from mrse_model.images import DEFAULT_ENCODER
+
+CPU_SECONDS = "training CPU seconds"  # a column
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a study learns from and is measured on. validation: judgments of queries that are not learnt from."""
+    """What a study learns from and is measured on. validation: judgments of queries that are not learnt from.
+
+    The others as in mrse_model.train.Inputs.
+    """
 
     items: Path
     validation: Path
@@ -21,6 +27,8 @@ class Data:
     judgments: Path | None = None
     features: Path | None = None
     title: str = "title"
+    feature_column: str = "feature"
+    encoder: str = DEFAULT_ENCODER
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Study:
         measure, tabulate, plot: names in mrse_model.studies.measure, .tables and .plots.
         columns: what the table shows, in order; the first is what is plotted.
         until: the last stage of training; "" for all.
-        needs: files beyond the items and the validation judgments.
+        needs: what the data must have beyond the items and the validation judgments (mrse_model.studies.inputs.check).
         note: how to read it; in the table and the docs.
     """
 
@@ -93,6 +101,8 @@ class Study:
         plain = {k: getattr(self, k) for k in ("name", "question", "source", "reference", "columns", "until", "note")}
         lines = [f"{key} = {toml_literal(value)}" for key, value in plain.items()]
         lines += ["", "[data]", f"fingerprint = {toml_literal(fingerprint)}", f"title = {toml_literal(data.title)}"]
+        chosen = {key: getattr(data, key) for key in ("feature_column", "encoder")}
+        lines += [f"{key} = {toml_literal(value)}" for key, value in chosen.items() if value != getattr(Data, key)]
         for variant in self.variants:
             lines += [
                 "",

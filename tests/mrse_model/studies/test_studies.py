@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import tomllib
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -15,14 +19,16 @@ from typer.testing import CliRunner
 
 pytest.importorskip("torch")
 
+import torch
 from test_share import few_steps
 
 from mrse_cli.main import app
-from mrse_model.config import overlay, preset
+from mrse_model.config import Config, overlay, preset
 from mrse_model.data.sample import write_sample
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 from mrse_model.evaluation.queries import QuerySet
+from mrse_model.model import MRSE
 from mrse_model.serving import ItemVectors
 from mrse_model.studies import runner
 from mrse_model.studies.inputs import check, some_queries
@@ -33,7 +39,8 @@ from mrse_model.studies.pools import r_precision
 from mrse_model.studies.queues import I2I_WEIGHT, IMAGE_WEIGHT, three_queues
 from mrse_model.studies.registry import STUDIES, find_study
 from mrse_model.studies.results import Row, cell, tabulate
-from mrse_model.studies.study import Data, Study
+from mrse_model.studies.study import CPU_SECONDS, Data, Study
+from mrse_model.train import Inputs
 from retrieval.behaviour import ClickedItems, image_queue, item_queue
 
 QUIET = Console(quiet=True)
@@ -106,6 +113,8 @@ def _row(raw: dict) -> Row:
 def test_variants_share_what_is_equal(finished: Path) -> None:
     kept = [path.name.split("-")[0] for path in (finished.parent / "share").glob("*.pt")]
     assert sorted(kept) == ["ft_att", "vbert", "vbert", "vbert"]
+    spent = [torch.load(path)["cpu_seconds"] for path in (finished / "runs").glob("*/state/ft_att.pt")]
+    assert len(spent) == 3 and len(set(spent)) == 1  # it counts for whoever takes it
 
 
 def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +123,8 @@ def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch
 
     before = (finished / "results.json").read_text("utf-8")
     monkeypatch.setattr(runner, "train", never)
+    shown = replace(STUDIES["loss"], columns=("easy pool",), note="")  # other columns of the same trainings
+    assert runner.run_study(shown, data, finished, few_steps(), console=QUIET).columns == ("easy pool",)
     runner.run_study(STUDIES["loss"], data, finished, few_steps(), console=QUIET)
     assert (finished / "results.json").read_text("utf-8") == before
     with pytest.raises(InputError, match="other data or settings"):
@@ -121,16 +132,52 @@ def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch
         runner.run_study(STUDIES["loss"], data, finished, other, console=QUIET)
 
 
-def test_rows_of_one_training_and_a_person(data: Data, finished: Path) -> None:
-    """The expert study trains once for its five rows; its cosines are of persons' searches."""
+@pytest.fixture(scope="module")
+def experts(data: Data, finished: Path) -> Path:
     out = finished.parent / "experts"
-    results = runner.run_study(STUDIES["experts"], data, out, few_steps(), console=QUIET)
-    assert [path.name for path in (out / "runs").iterdir()] == ["mrse"]
+    runner.run_study(STUDIES["experts"], data, out, few_steps(), console=QUIET)
+    return out
+
+
+def test_rows_of_one_training_and_a_person(data: Data, experts: Path) -> None:
+    """The expert study trains once for its five rows; its cosines are of persons' searches."""
+    results = runner.run_study(STUDIES["experts"], data, experts, few_steps(), console=QUIET)
+    assert [path.name for path in (experts / "runs").iterdir()] == ["mrse"]
     rows = {row.name: row for row in results.rows}
     shares = [rows[e].measures["query share"].mean for e in ("vbert", "light_bert", "ft_att", "history")]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
     assert all(-1 <= row.measures["item cosine"].mean <= 1 for name, row in rows.items() if name != "all")
     assert rows["vbert"].versus == "all" and "nDCG@10 without it" in rows["vbert"].against
+
+
+@pytest.mark.parametrize("name", sorted(ISSUE - {"loss", "experts"}))
+def test_every_study_writes_its_table_plot_and_entry(
+    name: str, data: Data, experts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the trainings are real: every variant gets the same finished run."""
+    trained, study = experts / "runs" / "mrse", STUDIES[name]
+    model = MRSE.from_pretrained(trained)
+
+    def taken(inputs: Inputs, folder: Path, *_: Config, **__: object) -> MRSE:
+        assert (inputs.feature_column, inputs.encoder) == ("vector", "clip")
+        shutil.copytree(trained, folder, copy_function=os.link)
+        return model
+
+    monkeypatch.setattr(runner, "train", taken)
+    out, told = tmp_path / name, replace(data, feature_column="vector", encoder="clip")
+    runner.run_study(study, told, out, few_steps(), command=f"mrse study {name}", console=QUIET)
+    found = json.loads((out / "results.json").read_text("utf-8"))
+    page, entry = ((out / file).read_text("utf-8") for file in ("results.md", "log-entry.md"))
+    names = [variant.name for variant in study.variants]
+    if study.tabulate == "categories":
+        assert found["columns"] == [*names, f"best {study.axis}"] and found["rows"]
+    else:
+        assert found["columns"] == list(study.columns) and [row["name"] for row in found["rows"]] == names
+    assert not found["missing"]
+    for row in found["rows"]:
+        assert f"\n| {row['name']} | " in page and f"\n| {row['name']} | " in entry
+    assert study.question in page and f"`mrse study {name}`" in entry
+    assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_training_figures_are_of_whole_stages(tmp_path: Path) -> None:
@@ -141,8 +188,11 @@ def test_training_figures_are_of_whole_stages(tmp_path: Path) -> None:
         {"stage": "vbert", "step": 20, "best": 0.6, "examples_per_second": 50.0},
     ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    numbers, curves = stage_figures(tmp_path, ("ft_att", "vbert"), {"ft_att": 4, "vbert": 100})
-    assert numbers["training seconds"] == 40.0 and numbers["steps to 99 %"] == 10.0
+    (tmp_path / "state").mkdir()
+    torch.save({"cpu_seconds": 1.5}, tmp_path / "state" / "ft_att.pt")
+    torch.save({"cpu_seconds": 40.2}, tmp_path / "state" / "vbert.pt")
+    numbers, curves = stage_figures(tmp_path, ("adaptor", "ft_att", "vbert"))
+    assert numbers[CPU_SECONDS] == 41.7 and numbers["steps to 99 %"] == 10.0
     assert curves == {"vbert": [[0.0, 0.1], [10.0, 0.598], [20.0, 0.6]]}
 
 
@@ -155,6 +205,22 @@ def test_rows_are_tested_against_the_row_that_they_name() -> None:
     assert rows["+ image"].versus == "+ n-grams" and not rows["pieces alone"].against
     assert rows["+ image"].against["nDCG@10"].difference == pytest.approx(0.05)
     assert rows["without ft_att"].against["nDCG@10"].difference == pytest.approx(4 / 20)  # against + history
+
+
+def test_the_entry_holds_the_best_weight_against_none() -> None:
+    measured = {
+        v.name: Measured({"Recall@500": Values("queries", np.full(5, 0.9 + (v.x == 10) / 20))})
+        for v in STUDIES["beta"].variants
+    }
+    results = tabulate(STUDIES["beta"], measured, "data")
+    assert "β 10 − β 0 +0.0500 [+0.0500, +0.0500]" in results.log_entry("mrse study beta", date(2026, 1, 1))
+    assert "β 5 − β 0 +0.0000 [+0.0000, +0.0000]" in results.log_entry("mrse study beta", date(2026, 1, 1))
+
+
+def test_a_table_without_columns_is_refused() -> None:
+    study = STUDIES["events"]
+    with pytest.raises(InputError, match="nothing that the study 'events' shows"):
+        tabulate(study, {study.reference: Measured({"nDCG@10": Values("queries", np.ones(3))})}, "data")
 
 
 def test_r_precision_by_hand() -> None:
@@ -216,7 +282,13 @@ def test_what_a_study_lacks_is_named(data: Data, tmp_path: Path) -> None:
         check(STUDIES["history"], replace(data, searches=None), tmp_path, QUIET)
     with pytest.raises(InputError, match="nothing to learn from"):
         check(STUDIES["loss"], replace(data, searches=None, judgments=None), tmp_path, QUIET)
-    assert check(STUDIES["events"], data, tmp_path, QUIET) == data
+    searches, once = pq.read_table(data.searches), tmp_path / "once.parquet"
+    users = pa.array([f"user {row}" for row in range(searches.num_rows)])
+    pq.write_table(searches.set_column(searches.schema.get_field_index("user_id"), "user_id", users), once)
+    for name in ("events", "history"):
+        assert check(STUDIES[name], data, tmp_path, QUIET) == data
+        with pytest.raises(InputError, match="no user of this log comes back"):
+            check(STUDIES[name], replace(data, searches=once), tmp_path, QUIET)
     clicks = tmp_path / "clicks.parquet"
     pq.write_table(pq.read_table(data.searches).drop_columns(["carted", "ordered"]), clicks)
     (tmp_path / "judgments_val.parquet").touch()  # the sample is there already
@@ -227,6 +299,23 @@ def test_the_command_lists_and_refuses() -> None:
     cli = CliRunner()
     listed = cli.invoke(app, ["study", "list"])
     assert listed.exit_code == 0 and all(name in listed.output for name in ISSUE)
-    for arguments, problem in ((["nonsense"], "no study"), (["beta", "--items", "x"], "something to measure on")):
+    for arguments, problem in (
+        (["nonsense"], "no study"),
+        (["beta", "--items", "x"], "something to measure on"),
+        (["beta", "--features", "x"], "--features is for a catalogue of your own"),
+    ):
         failed = cli.invoke(app, ["study", *arguments])
         assert isinstance(failed.exception, InputError) and problem in str(failed.exception)
+
+
+def test_the_command_passes_on_column_and_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Data] = []
+
+    def stop(_: Study, data: Data, *__: object, **___: object) -> None:
+        seen.append(data)
+        raise InputError("enough")
+
+    monkeypatch.setattr(runner, "run_study", stop)
+    files = ["--items", "i", "--validation-judgments", "v", "--features", "f"]
+    CliRunner().invoke(app, ["study", "beta", *files, "--feature-column", "vector", "--encoder", "clip"])
+    assert seen == [Data(Path("i"), Path("v"), features=Path("f"), feature_column="vector", encoder="clip")]

@@ -1,0 +1,131 @@
+"""The bars of the quality benchmark: what is measured is ok or short, and what is not measured is said and not ok."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import quality
+import training_speed
+from bars import Bar, verdict
+from quality_bars import cpu_seconds, history_bars, study_bars, training_bar
+
+from mrse_model.studies.measured import Measured, Values
+from mrse_model.studies.registry import STUDIES
+from mrse_model.studies.results import tabulate
+
+if TYPE_CHECKING:
+    from conftest import Trained
+
+NOISE = np.random.default_rng(0).normal(0, 0.01, 50)
+ADDED = [f"ablation:{name}_low" for name in ("n-grams", "image", "category", "history")]
+LOSS = ["loss:hybrid_minus_mnsce_low", "loss:hybrid_minus_triplet_low"]
+BETA = ["beta:best_minus_0_low", "beta:best_above_first", "beta:best_below_last"]
+
+
+def test_a_bar_is_ok_short_or_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    bars = [Bar("a", 2, 2), Bar("b", 2, 2, ">"), Bar("c", 44, 45, "<="), Bar("d", None, 2, why="run it")]
+    assert [bar.ok for bar in bars] == [True, False, True, False]
+    assert verdict(bars) == 1 and verdict([bars[0], bars[2]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "bar a 2.0000 2.0000 ok" and lines[1] == "bar b 2.0000 2.0000 short"
+    assert lines[3] == "bar d – 2.0000 not measured (run it)"
+
+
+def write(folder: Path, name: str, means: dict[str, float]) -> None:
+    """The results of a study whose variants have these means, the same queries' noise around them."""
+    measured = {
+        v.name: Measured(
+            {m: Values("queries", means[v.name] + NOISE * (n % 3)) for m in ("nDCG@10", "Recall@500")}, {}, {}
+        )
+        for n, v in enumerate(STUDIES[name].variants)
+        if v.name in means
+    }
+    (folder / name).mkdir(parents=True)
+    (folder / name / "results.json").write_text(tabulate(STUDIES[name], measured, "sample").json(), "utf-8")
+
+
+def variants(name: str, *means: float) -> dict[str, float]:
+    return dict(zip((v.name for v in STUDIES[name].variants), means, strict=False))
+
+
+def test_the_studies_bars_are_read_from_their_results(tmp_path: Path) -> None:
+    write(tmp_path, "ablation", variants("ablation", 0.5, 0.6, 0.7, 0.7, 0.8))
+    write(tmp_path, "loss", variants("loss", 0.8, 0.7, 0.8))
+    write(tmp_path, "beta", variants("beta", 0.5, 0.6, 0.7, 0.6, 0.5, 0.5, 0.5, 0.5))
+    found = {bar.name: bar for bar in study_bars(tmp_path)}
+    assert list(found) == ADDED + LOSS + BETA
+    assert [found[name].ok for name in ADDED] == [True, True, False, True]
+    assert [found[name].ok for name in LOSS] == [True, False]
+    assert found[ADDED[0]].value == pytest.approx(0.1, abs=0.01)
+    assert found[LOSS[0]].value == pytest.approx(0.1, abs=0.01)
+    assert all(found[name].ok for name in BETA) and found["beta:best_above_first"].value == 10
+
+
+def test_a_best_weight_at_an_end_is_short(tmp_path: Path) -> None:
+    write(tmp_path / "first", "beta", variants("beta", *np.linspace(0.8, 0.5, 8)))
+    write(tmp_path / "last", "beta", variants("beta", *np.linspace(0.5, 0.8, 8)))
+    first, last = ([bar.ok for bar in study_bars(tmp_path / end) if bar.name in BETA] for end in ("first", "last"))
+    assert first == [False, False, True] and last == [True, True, False]
+
+
+def test_what_no_study_has_measured_is_not_ok(tmp_path: Path) -> None:
+    write(tmp_path, "ablation", variants("ablation", 0.5, 0.6))
+    write(tmp_path, "beta", variants("beta", 0.5, 0.6, 0.5))  # the rest of the grid is missing
+    bars = study_bars(tmp_path)
+    assert [bar.name for bar in bars if bar.value is not None] == ADDED[:1]
+    assert all(bar.value is None and "run: mrse study" in str(bar) for bar in study_bars(None))
+    assert "mrse study loss" in next(str(bar) for bar in bars if bar.name in LOSS)
+
+
+def spent(image_dims: int = 0, **seconds: float) -> Any:
+    config = SimpleNamespace(model=SimpleNamespace(image_dims=image_dims))
+    return SimpleNamespace(config=config, meta={"training": {"cpu_seconds": seconds}})
+
+
+def test_training_counts_all_but_the_extraction_of_pictures() -> None:
+    model = spent(1280, data=600, frozen=60, vbert=1800, taste=60)
+    assert cpu_seconds(model) == 1920  # the plain two-tower's budget: reading is not training
+    given, extracted = (training_bar(model, "title", "base", features_given=given) for given in (True, False))
+    assert (given.value, extracted.value) == (42, 32) and given.ok and given.name == "title:training_minutes"
+    text = training_bar(spent(0, data=600, frozen=60, vbert=2100), "title", "base", features_given=False)
+    assert text.value == 46 and not text.ok
+    assert training_bar(model, "title", "tiny", features_given=True).value is None
+
+
+def test_a_history_that_cannot_be_measured_is_said() -> None:
+    assert [str(bar).split(" (")[0] for bar in history_bars(None, "title")] == [
+        "bar title:history_lift_recall@20 – 0.1000 not measured", "bar title:history_lift_low – 0.0000 not measured"
+    ]  # fmt: skip
+
+
+def test_the_command_prints_every_bar(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained.run, tmp_path / "runs" / "title")
+    monkeypatch.setattr(quality, "cpu_seconds", lambda _: 0.1)  # of the plain two-tower
+    monkeypatch.setattr("mrse_model.baselines.compared.minilm_folder", lambda: None)
+    monkeypatch.setattr(training_speed, "installed", lambda: False)
+    where = ["--data", str(trained.sample.items.parent), "--runs", str(tmp_path / "runs"), "--preset", "tiny"]
+    assert quality.main([*where, "--seconds", "0.1", "--speed", "--bars"]) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("bar ")]
+    assert [line.split()[1] for line in lines] == [
+        *(f"title:{bar}" for bar in ("over_two_tower_low", "hybrid_minus_vectors")),
+        *(f"title:{bar}" for bar in ("history_lift_recall@20", "history_lift_low")),
+        *ADDED, *LOSS, *BETA, "training_pairs_per_second_ratio",
+    ]  # fmt: skip
+    assert lines[-1].endswith('not measured (needs: pip install "sentence-transformers[train]")')
+
+
+def test_pseudo_queries_have_no_studies(tmp_path: Path, trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(trained.sample.items, tmp_path / "items.parquet")
+    shutil.copy(trained.sample.judgments_val, tmp_path / "judgments.parquet")
+    assert quality.main(["--data", str(tmp_path), "--studies", str(tmp_path)]) == 2
+    assert "Leave --studies and --speed out" in capsys.readouterr().err
