@@ -75,7 +75,8 @@ def evaluate(
             out.print(f"left out: {judged.skipped:,} judgments of items that are not in {items}")
         traffic = traffic_of(searches) if searches is not None else traffic_of_run(cache / "examples")
         queries = judged_queries(judgments.stem, judged, traffic=traffic)
-        out.print(_traffic(queries, traffic))
+        if traffic or searches is not None:
+            out.print(_traffic(queries, traffic))
     elif validation is not None:
         queries = clicked_queries("clicks after the split", validation)
     else:
