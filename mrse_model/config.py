@@ -80,7 +80,7 @@ class TrainConfig:
 
     seed: int = 1
     adaptor: StageConfig = field(
-        default_factory=lambda: StageConfig(epochs=20.0, batch=512, lr=2e-3, extra_negatives=0)
+        default_factory=lambda: StageConfig(epochs=40.0, batch=512, lr=2e-3, extra_negatives=0)
     )
     vbert: StageConfig = field(default_factory=lambda: StageConfig(epochs=2.0, extra_negatives=64))
     light_bert: StageConfig = field(default_factory=lambda: StageConfig(epochs=1.0, extra_negatives=128))
