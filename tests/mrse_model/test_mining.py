@@ -1,0 +1,62 @@
+"""Mined hard negatives: for queries without judged ones, near, but neither known to be right nor as near as those."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from test_stages import HARD, KNOWN, small_stages
+
+from mrse_model import mining
+from mrse_model.mining import mine_hard_negatives
+from mrse_model.stages import Stages
+
+
+@pytest.fixture
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
+    monkeypatch.setattr(mining, "NEAREST", 4)  # of five items
+    return small_stages(tmp_path)
+
+
+def test_only_queries_without_judged_ones_get_some_that_are_not_known(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mining, "MARGIN", 100.0)
+    # A cosine below 0 times the margin would be far below it: queries that point at their positive.
+    monkeypatch.setattr(stages.model.query, "ft_att", lambda ngrams, ids, mask: positives(stages, ids))
+    mined = mine_hard_negatives(stages.model, stages.corpus, Console(width=200)).hard
+    for query, judged in enumerate(HARD):
+        if judged:
+            assert mined[query].tolist() == judged
+        else:
+            assert len(mined[query]) and not set(mined[query].tolist()) & set(KNOWN[query])
+    assert "mined for 2 of 2 queries that have no judged ones" in capsys.readouterr().out
+
+
+def test_what_scores_nearly_as_high_as_the_positive_may_be_right(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages.model.query, "ft_att", lambda ngrams, ids, mask: positives(stages, ids))
+    items = torch.nn.functional.normalize(item_vectors(stages), dim=-1)
+    mined = mine_hard_negatives(stages.model, stages.corpus, Console(quiet=True)).hard
+    for query in (1, 4):
+        scores = items @ items[KNOWN[query][0]]
+        assert all(scores[item] < mining.MARGIN for item in mined[query].tolist())
+        left = set(range(5)) - set(mined[query].tolist()) - set(KNOWN[query])
+        nearest = set(scores.topk(4).indices.tolist())
+        assert all(scores[item] >= mining.MARGIN for item in left & nearest)
+
+
+def item_vectors(stages: Stages) -> torch.Tensor:
+    ids = torch.from_numpy(stages.corpus.item_tokens.astype("int64"))
+    with torch.no_grad():
+        return stages.model.item.ft_att(stages.model.ngrams, ids, (ids != 0).long())
+
+
+def positives(stages: Stages, ids: torch.Tensor) -> torch.Tensor:
+    """In place of the queries' FtAtt: the vector of each one's first positive."""
+    queries = [q for q, judged in enumerate(HARD) if not judged]
+    assert len(ids) == len(queries)
+    return item_vectors(stages)[[KNOWN[q][0] for q in queries]]
