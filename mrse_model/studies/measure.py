@@ -90,7 +90,9 @@ class Subject:
         catalogue, found = self.exam.catalogue, list[Tensor]()
         with _experts(self.model.item, found):
             vectors = self.model.item_vectors(catalogue.titles, catalogue.categories, self.features, self.led_by)
-        return vectors, torch.cat(found)
+        experts = torch.cat(found[::2])  # an item is fused twice (MRSE.item_embeddings): with its queries, then without
+        assert len(experts) == len(vectors.embedding)
+        return vectors, experts
 
     @property
     def items(self) -> ItemVectors:

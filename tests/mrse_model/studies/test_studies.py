@@ -8,6 +8,7 @@ import shutil
 import tomllib
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from mrse_model.model import MRSE
 from mrse_model.serving import ItemVectors
 from mrse_model.studies import runner
 from mrse_model.studies.inputs import check, some_queries
-from mrse_model.studies.measure import MEASURES
+from mrse_model.studies.measure import MEASURES, Exam, Subject
 from mrse_model.studies.measured import Measured, Values, stage_figures
 from mrse_model.studies.plots import PLOTS
 from mrse_model.studies.pools import r_precision
@@ -148,6 +149,20 @@ def test_rows_of_one_training_and_a_person(data: Data, experts: Path) -> None:
     assert sum(shares) == pytest.approx(1, abs=1e-4)
     assert all(-1 <= row.measures["item cosine"].mean <= 1 for name, row in rows.items() if name != "all")
     assert rows["vbert"].versus == "all" and "nDCG@10 without it" in rows["vbert"].against
+
+
+def test_the_items_experts_are_those_of_their_vectors(
+    data: Data, experts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In several batches, in which an item is fused with its queries and without."""
+    run = experts / "runs" / "mrse"
+    model = MRSE.from_pretrained(run)
+    monkeypatch.setattr(model, "item_vectors", partial(model.item_vectors, batch=50))
+    subject = Subject(model, run, Exam(data))
+    assert any(subject.led_by)
+    with torch.no_grad():
+        fused = model.item.dssm(subject.item_experts).numpy()
+    assert np.allclose(fused, subject.items.embedding, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(ISSUE - {"loss", "experts"}))
