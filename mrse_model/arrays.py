@@ -59,6 +59,13 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.start) - 1
 
+    def rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values of these rows end to end, and for each the place in `rows` of its row."""
+        low, sizes = self.start[rows], self.start[rows + 1] - self.start[rows]
+        place = np.repeat(np.arange(len(rows)), sizes)
+        within = np.arange(len(place)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return self.values[np.repeat(low, sizes) + within], place
+
     def sample(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One value of each row at random, -1 where a row has none."""
         low, high = self.start[rows], self.start[rows + 1]
@@ -133,10 +140,10 @@ def twins(*columns: np.ndarray) -> np.ndarray:
     first: dict[bytes, int] = {}
     found = np.zeros(len(columns[0]), np.int64)
     for row in range(len(found)):
-        digest = hashlib.blake2b(digest_size=16)
-        for column in columns:
-            digest.update(column[row].tobytes())
-        found[row] = first.setdefault(digest.digest(), row)
+        content = b"".join([column[row].tobytes() for column in columns])
+        if len(content) > 512:  # as much as a row of texts; features are not to be held here
+            content = hashlib.blake2b(content, digest_size=16).digest()
+        found[row] = first.setdefault(content, row)
     return found
 
 

@@ -565,10 +565,10 @@ def not_negatives(queries: np.ndarray, items: np.ndarray, known: Ragged, same: n
     items = same[items]
     order = np.argsort(items, kind="stable")
     ordered = items[order]
+    positives, row = known.rows(queries.astype(np.int64))
+    left, right = (np.searchsorted(ordered, same[positives], side) for side in ("left", "right"))
     out = np.zeros((len(queries), len(items)), bool)
-    for row, query in enumerate(queries):
-        positives = same[known[int(query)]]
-        left, right = np.searchsorted(ordered, positives, "left"), np.searchsorted(ordered, positives, "right")
-        for low, high in zip(left[right > left], right[right > left], strict=True):
-            out[row, order[low:high]] = True
+    for shift in range(int((right - left).max(initial=0))):
+        there = left + shift < right
+        out[row[there], order[left[there] + shift]] = True
     return out

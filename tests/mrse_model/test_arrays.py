@@ -62,6 +62,13 @@ def test_ragged_samples_within_a_row_and_says_when_there_is_none() -> None:
     assert lists[0].tolist() == [3, 4] and len(lists) == 3
 
 
+def test_ragged_rows_end_to_end() -> None:
+    lists = Ragged.of([[3, 4], [], [9]])
+    values, place = lists.rows(np.array([2, 1, 0, 2]))
+    assert values.tolist() == [9, 3, 4, 9] and place.tolist() == [0, 2, 2, 3]
+    assert all(not len(some) for some in lists.rows(np.array([1])))
+
+
 def test_dev_queries_are_out_of_training(examples: Examples, tmp_path: Path) -> None:
     queries = Queries(
         [str(n) for n in range(500)], np.zeros((500, 16), np.int64),

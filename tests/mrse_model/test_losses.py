@@ -78,3 +78,6 @@ def test_known_positives_are_no_negatives_wherever_they_stand() -> None:
         [False, False, True, False, True, False],
         [True, False, False, True, False, True],
     ]
+    twins = np.array([0, 1, 2, 1, 4, 5, 6, 4])  # 3 as 1, 7 as 4
+    found = not_negatives(np.array([0, 2]), np.array([5, 3, 7, 1, 4]), known, twins)
+    assert found.tolist() == [[True, True, False, True, False], [False, False, True, False, True]]
