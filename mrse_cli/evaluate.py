@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +52,7 @@ def evaluate(
     from mrse_model.data.example_files import ExampleSummary
     from mrse_model.evaluate import measure, pseudo_query_set
     from mrse_model.evaluation.queries import clicked_queries, judged_queries, traffic_of, traffic_of_run
-    from mrse_model.model import META, MRSE
+    from mrse_model.model import MRSE
     from mrse_model.train import title_of
 
     out = console()
@@ -97,9 +96,7 @@ def evaluate(
     else:
         out.print(f"what the history adds is not measured: {found.not_personal}")
     model.meta["metrics"] = found.metrics()
-    part = checkpoint / (META + ".part")
-    part.write_text(json.dumps(model.meta, indent=1, default=str) + "\n", "utf-8")
-    part.replace(checkpoint / META)
+    model.save_meta(checkpoint)
 
 
 def _traffic(queries: QuerySet, traffic: Mapping[str, int]) -> str:

@@ -62,9 +62,7 @@ class Ragged:
     def rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The values of these rows end to end, and for each the place in `rows` of its row."""
         low, sizes = self.start[rows], self.start[rows + 1] - self.start[rows]
-        place = np.repeat(np.arange(len(rows)), sizes)
-        within = np.arange(len(place)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return self.values[np.repeat(low, sizes) + within], place
+        return self.values[np.repeat(low, sizes) + _within(sizes)], np.repeat(np.arange(len(rows)), sizes)
 
     def sample(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One value of each row at random, -1 where a row has none."""
@@ -73,6 +71,11 @@ class Ragged:
         return np.where(
             high > low, self.values[np.minimum(place, len(self.values) - 1)] if len(self.values) else -1, -1
         )
+
+
+def _within(sizes: np.ndarray) -> np.ndarray:
+    """Of lists of these sizes end to end, each value's place in its own list: [2, 3] → 0 1 0 1 2."""
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 @dataclass
@@ -156,7 +159,7 @@ def history_weight(kind: np.ndarray, age_seconds: np.ndarray, train: TrainConfig
 def _places(lists: pa.ListArray, length: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Where the values of the lists go in an array [n, length], row and column, and which of them do (bool)."""
     sizes = lists.value_lengths().fill_null(0).to_numpy()
-    place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    place = _within(sizes)
     kept = place < length
     return (np.repeat(np.arange(len(sizes)), sizes)[kept], place[kept]), kept
 

@@ -171,9 +171,14 @@ class MRSE(nn.Module):
         (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)
         write_config(self.config, folder / CONFIG)
         self.tokenizer.save(str(folder / TOKENIZER))
-        (folder / (META + ".part")).write_text(json.dumps(self.meta, indent=1, default=str) + "\n", "utf-8")
-        (folder / (META + ".part")).replace(folder / META)
+        self.save_meta(folder)
         return folder
+
+    def save_meta(self, folder: str | Path) -> None:
+        """Writes the checkpoint's meta.json, whole or not at all."""
+        part = Path(folder) / (META + ".part")
+        part.write_text(json.dumps(self.meta, indent=1, default=str) + "\n", "utf-8")
+        part.replace(Path(folder) / META)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> MRSE:

@@ -78,10 +78,19 @@ class Stages:
         self.led = np.zeros((0, 0), np.int32)
         self.watch: Callable[[str], None] = lambda stage: None
         self.log_q_counts = torch.from_numpy(corpus.counts.astype(np.float32))
-        self.same_text = self.same_item = self.same_picture = twins(corpus.item_tokens)
-        if corpus.features is not None:
-            self.same_picture = twins(corpus.features)
-            self.same_item = twins(self.same_text, self.same_picture)
+
+    @cached_property
+    def same_text(self) -> np.ndarray:
+        return twins(self.corpus.item_tokens)
+
+    @cached_property
+    def same_picture(self) -> np.ndarray:
+        assert self.corpus.features is not None
+        return twins(self.corpus.features)
+
+    @cached_property
+    def same_item(self) -> np.ndarray:
+        return self.same_text if self.corpus.features is None else twins(self.same_text, self.same_picture)
 
     # ---- stage 1
 
@@ -267,8 +276,7 @@ class Stages:
             return self.shared(len(rows), lambda at: encode(rows[at]))
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
-            same = self.same_item if hybrid else self.same_text
-            return self._losses(batch, rng, stage, F.normalize(query_of(batch, rng), dim=-1), vectors, same, hybrid)
+            return self._losses(batch, rng, stage, F.normalize(query_of(batch, rng), dim=-1), vectors, hybrid)
 
         def score() -> float:
             dev = self.corpus.dev
@@ -291,13 +299,13 @@ class Stages:
         stage: StageConfig,
         query: Tensor,
         vectors: Callable[[np.ndarray], Tensor],
-        same: np.ndarray,
         hybrid: bool,
     ) -> Losses:
         """MNSCE, and with `hybrid` alpha · MNSCE + beta · HNST (paper §Losses). One forward for all items of the
         step.
         """
         settings, known = self.config.loss, self.corpus.queries.known
+        same = self.same_item if hybrid else self.same_text  # the stages of the hybrid loss read pictures, too
         extra = rng.integers(self.items, size=stage.extra_negatives)
         positive = batch["item"].astype(np.int64)
         hard = None
@@ -411,7 +419,7 @@ class Stages:
             def vectors(some: np.ndarray) -> Tensor:
                 return self._fuse_items(some, batch["query"], rng)
 
-            return self._losses(batch, rng, stage, found, vectors, self.same_item, True)
+            return self._losses(batch, rng, stage, found, vectors, True)
 
         def score() -> float:
             nonlocal stale
@@ -565,7 +573,7 @@ def not_negatives(queries: np.ndarray, items: np.ndarray, known: Ragged, same: n
     items = same[items]
     order = np.argsort(items, kind="stable")
     ordered = items[order]
-    positives, row = known.rows(queries.astype(np.int64))
+    positives, row = known.rows(queries)
     left, right = (np.searchsorted(ordered, same[positives], side) for side in ("left", "right"))
     out = np.zeros((len(queries), len(items)), bool)
     for shift in range(int((right - left).max(initial=0))):

@@ -193,7 +193,7 @@ def train(
     run.forget("taste", -1)
     fit_taste(stages)
     spent.on("taste")
-    check_training(run, stages, summary)
+    check_training(run, stages)
 
     model.meta = {
         "image_encoder": asdict(encoder) if encoder else None,

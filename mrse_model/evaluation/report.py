@@ -171,13 +171,15 @@ def _samples(queries: QuerySet, measures: Iterable[str], keep: NDArray[np.bool_]
     """What is reported of the kept queries; recall and relevance also by traffic, of the queries that are asked."""
     rows = np.flatnonzero(keep)
     asked = rows[queries.traffic[rows] > 0]
+    plain = Bootstrap(len(rows))
+    by_traffic = Bootstrap(len(asked), weights=queries.traffic[asked]) if len(asked) else None
     for measure in measures:
         if not queries.weighted or not measure.startswith(WEIGHTED):
-            yield _Sample(measure, measure, rows, Bootstrap(len(rows)))
+            yield _Sample(measure, measure, rows, plain)
             continue
-        if len(asked):
-            yield _Sample(f"{measure}_w", measure, asked, Bootstrap(len(asked), weights=queries.traffic[asked]))
-        yield _Sample(f"{measure}_u", measure, rows, Bootstrap(len(rows)))
+        if by_traffic is not None:
+            yield _Sample(f"{measure}_w", measure, asked, by_traffic)
+        yield _Sample(f"{measure}_u", measure, rows, plain)
 
 
 def _estimates(

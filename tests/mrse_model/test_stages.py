@@ -104,7 +104,7 @@ def some_vectors(n: int) -> torch.Tensor:
 def hybrid_loss(stages: Stages, batch: np.ndarray, query: torch.Tensor, vectors: torch.Tensor) -> dict[str, Any]:
     """Stages._losses of queries' [b, d] and items' vectors [5, d] as given."""
     stage, rng = StageConfig(extra_negatives=3), np.random.default_rng(4)
-    return stages._losses(batch, rng, stage, query, lambda rows: vectors[rows], stages.same_item, True)
+    return stages._losses(batch, rng, stage, query, lambda rows: vectors[rows], True)
 
 
 @pytest.mark.parametrize("log_q_on", [False, True])
