@@ -62,9 +62,12 @@ def ask(job: dict[str, Any], module: Path = MODULE) -> dict[str, Any]:
             text=True,
         )
         answer = Path(folder) / "answer.json"
-        if not answer.is_file():
-            raise RuntimeError(f"the judge failed:\n{done.stderr[-4000:]}")
-        result: dict[str, Any] = json.loads(answer.read_text("utf-8"))
+        text = answer.read_text("utf-8") if answer.is_file() else ""
+        if done.returncode or not text:  # a full disk leaves an empty file behind
+            free = shutil.disk_usage(folder).free / 2**30
+            why = f"exit code {done.returncode}, {free:.1f} GiB free in {tempfile.gettempdir()}"
+            raise RuntimeError(f"the judge failed ({why}):\n{done.stderr[-4000:]}")
+        result: dict[str, Any] = json.loads(text)
         return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,14 @@ def test_complaints() -> None:
         "attribute(y): no such attribute",
     ]
     assert judge.complaints({**verdict, "error": "no", "messages": [], "problems": []}) == ["no"]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_judge_that_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int) -> None:
+    java = tmp_path / "java"
+    java.write_text(f"#!/bin/sh\n: > answer.json\necho 'No space left on device' >&2\nexit {code}\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(judge, "build", lambda module: "classes")
+    with pytest.raises(RuntimeError, match=rf"exit code {code}, .* GiB free(.|\n)*No space left on device"):
+        judge.ask({})

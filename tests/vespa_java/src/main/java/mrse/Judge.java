@@ -6,6 +6,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.yahoo.yolean.Exceptions;
 
 import java.io.File;
+import java.io.IOException;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
@@ -57,7 +58,13 @@ public class Judge {
                 served.addObject().put("error", Exceptions.toMessageString(e));
             }
         }
-        json.writeValue(new File(args[1]), answer);
-        Runtime.getRuntime().halt(0); // the container's threads do not end by themselves
+        int exit = 0;
+        try {
+            json.writeValue(new File(args[1]), answer);
+        } catch (IOException e) { // a full disk
+            e.printStackTrace();
+            exit = 1;
+        }
+        Runtime.getRuntime().halt(exit); // the container's threads do not end by themselves
     }
 }
