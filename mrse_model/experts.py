@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mrse_model.config import ModelConfig
 from mrse_model.packing import Dense, Dropout, Packed
+from mrse_model.threads import uniform
 
 
 def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mix: Callable[[Callable[..., Tensor], Tensor], Tensor]) -> Tensor:
         """x [..., d]. mix(attend, qkv): [..., 3 d] → [..., d], calls `attend` with the tokens of one text together."""
         x = x + self.dropout(self.out(mix(self.attend, self.qkv(self.norm1(x)))))
-        return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
+        return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x), low=True))))
 
     def attend(self, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
         """qkv [b, t, 3 d] → [b, t, d]; bias [b, 1, 1, t]: 0 for a token, very negative for padding."""
@@ -112,7 +113,7 @@ class TextEncoder(nn.Module):
         layer comes after that mean, and its query and key layers, whose product is all that counts, are multiplied
         first: one product a token instead of three.
         """
-        x = self.dropout(self.embed(texts.ids) + self.position(texts.places))
+        x = self.dropout(texts.filled(self.embed(texts.ids) + self.position(texts.places)))
         for block in self.blocks:
             x = block(x, lambda attend, qkv: texts.each(qkv, attend))
         x, last = self.norm(x), self.attention
@@ -268,7 +269,7 @@ class FtAttItem(nn.Module):
         """ids, mask [b, t] → [b, d]: the mean plus what attention adds to it."""
         weight, tokens = ngrams.weight(ids, mask), ngrams.tokens(ids)
         if self.training:
-            weight = weight * (torch.rand_like(weight) >= self.dropout)
+            weight = weight * (uniform(weight) >= self.dropout)
         mean = masked_mean(tokens, weight)
         return mean + self.mix * self.attention.pooled(mean, tokens, (weight - 1) * 1e4)
 

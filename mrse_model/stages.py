@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,12 @@ from mrse_model.fit import Losses, Outcome, Run, fit
 from mrse_model.losses import hnst, log_q, mnsce
 from mrse_model.model import MRSE
 from mrse_model.texts import CLS, SEP
+from mrse_model.threads import side_by_side, uniform
 from mrse_model.towers import FT
 
 MEASURED = 20_000  # pictures by which the features' mean and spread are measured
+Encode = Callable[[Any], Tensor]  # places in a batch → their vectors
+ALONE = 1000  # tokens at least for a thread: each has a gradient of every weight to add up
 UNMET = 0.2  # of the items in training have no history, as the new ones of tomorrow
 
 
@@ -218,7 +221,7 @@ class Stages:
         def item_vector(ids: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
             present, image = self.has_image[rows].to(self.device), self.images[rows].to(self.device)
             if item.vbert.training:
-                present = present * (torch.rand_like(present) > train.modality_dropout)
+                present = present * (uniform(present) > train.modality_dropout)
             return item.vbert(item.vbert_text(ids, mask), image, present, self.detail(rows))
 
         parts = {
@@ -228,13 +231,13 @@ class Stages:
         if item.detail is not None:
             parts["item_detail"] = item.detail
 
-        def query_of(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
+        def query_of(batch: np.ndarray, rng: np.random.Generator) -> Encode:
             weight = self.event_weights(batch, rng)
 
             def encode(rows: np.ndarray, weight: np.ndarray) -> Tensor:
                 return query_vector(*self._query_tokens(rows["query"]), *self.histories(rows, weight))
 
-            return self.shared(len(batch), lambda at: by_history(encode, batch[at], weight[at]))
+            return lambda at: by_history(encode, batch[at], weight[at])
 
         def dev_query(ids: Tensor, mask: Tensor) -> Tensor:
             return query_vector(ids, mask, *self.no_history(len(ids)))
@@ -249,8 +252,8 @@ class Stages:
         query: Callable[[Tensor, Tensor], Tensor],
         item: Callable[[Tensor, Tensor, np.ndarray], Tensor],
     ) -> Outcome:
-        def query_of(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-            return self.shared(len(batch), lambda at: query(*self._query_tokens(batch["query"][at])))
+        def query_of(batch: np.ndarray, rng: np.random.Generator) -> Encode:
+            return lambda at: query(*self._query_tokens(batch["query"][at]))
 
         return self._expert(name, stage, modules, query_of, query, item, False)
 
@@ -259,7 +262,7 @@ class Stages:
         name: str,
         stage: StageConfig,
         modules: nn.Module,
-        query_of: Callable[[np.ndarray, np.random.Generator], Tensor],
+        query_of: Callable[[np.ndarray, np.random.Generator], Encode],
         dev_query: Callable[[Tensor, Tensor], Tensor],
         item: Callable[[Tensor, Tensor, np.ndarray], Tensor],
         hybrid: bool,
@@ -272,15 +275,18 @@ class Stages:
                 by_length(lengths, lambda some: item(*self._item_tokens(rows[some]), rows[some]), parts), dim=-1
             )  # the BERTs need no such parts: they do not pad (mrse_model.packing)
 
-        def vectors(rows: np.ndarray) -> Tensor:
-            return self.shared(len(rows), lambda at: encode(rows[at]))
+        def vectors(rows: np.ndarray) -> Encode:
+            return lambda at: encode(rows[at])
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
-            return self._losses(batch, rng, stage, F.normalize(query_of(batch, rng), dim=-1), vectors, hybrid)
+            encode_queries = query_of(batch, rng)
+            queries = lambda at: F.normalize(encode_queries(at), dim=-1)  # noqa: E731
+            return self._losses(batch, rng, stage, queries, vectors, hybrid)
 
         def score() -> float:
             dev = self.corpus.dev
-            pool = torch.cat([vectors(dev.pool[i : i + 1024]) for i in range(0, len(dev.pool), 1024)])
+            blocks = (dev.pool[i : i + 1024] for i in range(0, len(dev.pool), 1024))
+            pool = torch.cat([self.shared(len(rows), vectors(rows)) for rows in blocks])
             ids = self._put(dev.tokens)
             return pool_ndcg(dev, F.normalize(dev_query(ids, (ids != 0).long()), dim=-1), pool)
 
@@ -297,12 +303,12 @@ class Stages:
         batch: np.ndarray,
         rng: np.random.Generator,
         stage: StageConfig,
-        query: Tensor,
-        vectors: Callable[[np.ndarray], Tensor],
+        queries: Encode,
+        vectors: Callable[[np.ndarray], Encode],
         hybrid: bool,
     ) -> Losses:
         """MNSCE, and with `hybrid` alpha · MNSCE + beta · HNST (paper §Losses). One forward for all items of the
-        step.
+        step. queries: encodes the batch's. vectors: rows of items → encodes those.
         """
         settings, known = self.config.loss, self.corpus.queries.known
         same = self.same_item if hybrid else self.same_text  # the stages of the hybrid loss read pictures, too
@@ -313,7 +319,9 @@ class Stages:
             hard = self.corpus.queries.hard.sample(batch["query"], rng)
             hard = np.where(same[hard] == same[positive], -1, hard)  # not to be told from it: no margin can be kept
         rows = [positive, extra] + ([np.maximum(hard, 0)] if hard is not None else [])
-        found = vectors(np.concatenate(rows)).split([len(r) for r in rows])
+        every = np.concatenate(rows)
+        query, items = self._both_towers(batch, queries, every, vectors(every))
+        found = items.split([len(r) for r in rows])
         total = torch.zeros((), device=self.device)
         out: Losses = {}
         if settings.alpha or not hybrid:
@@ -338,6 +346,25 @@ class Stages:
             total, out["hnst"] = total + settings.beta * triplet, triplet
             out["hnst_share"] = settings.beta * triplet.detach() / total.detach().clamp_min(1e-6)
         return {"loss": total, **out}
+
+    def _both_towers(
+        self, batch: np.ndarray, queries: Encode, rows: np.ndarray, items: Encode
+    ) -> tuple[Tensor, Tensor]:
+        """The vectors of the batch's queries and of the items in `rows`: by the processes, or by this one's threads.
+
+        A thread takes the queries, or items of like length: of each about as many tokens as of another.
+        """
+        lengths = (self.corpus.item_tokens[rows] != 0).sum(1)
+        tokens = int((self.query_tokens[batch["query"]] != 0).sum() + lengths.sum())
+        threads = min(torch.get_num_threads(), tokens // ALONE)
+        if threads < 2 or self.device.type != "cpu" or self.run.processes.world > 1:
+            return self.shared(len(batch), queries), self.shared(len(rows), items)
+        order = np.argsort(-lengths, kind="stable")
+        thread = (lengths[order].cumsum() - 1) * threads // tokens
+        parts = np.split(order, np.flatnonzero(np.diff(thread)) + 1)
+        jobs = [partial(queries, slice(None)), *(partial(items, part) for part in parts)]
+        query, *found = side_by_side(jobs, self.model.parameters())
+        return query, torch.cat(found)[torch.from_numpy(order.argsort())]
 
     # ---- stage 2
 
@@ -414,12 +441,10 @@ class Stages:
                 frozen = self.query_texts[some["query"].astype(np.int64), :FT].to(self.device)
                 return query.fuse(torch.cat([frozen, ngrams.unsqueeze(1)], 1), *self.histories(some, weight))
 
-            found = self.shared(len(batch), lambda at: by_history(encode, asked[at], weight[at]))
-
-            def vectors(some: np.ndarray) -> Tensor:
+            def vectors(some: np.ndarray) -> Encode:
                 return self._fuse_items(some, batch["query"], rng)
 
-            return self._losses(batch, rng, stage, found, vectors, True)
+            return self._losses(batch, rng, stage, lambda at: by_history(encode, asked[at], weight[at]), vectors, True)
 
         def score() -> float:
             nonlocal stale
@@ -469,8 +494,8 @@ class Stages:
         texts, image, present, entries, weight = (x.to(self.device) for x in found)
         return texts, image, present, entries, weight
 
-    def _fuse_items(self, rows: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """The items' vectors in training: the BERTs' from the cache, the n-grams' fresh."""
+    def _fuse_items(self, rows: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Encode:
+        """Encodes the items in training: the BERTs' vectors from the cache, the n-grams' fresh."""
         model, (texts, image, present, entries, weight) = self.model, self.item_inputs(rows, own, rng)
         lengths = (self.corpus.item_tokens[rows] != 0).sum(1)
 
@@ -480,7 +505,7 @@ class Stages:
             fresh = torch.cat([texts[at, :FT], ngrams.unsqueeze(1)], 1)
             return model.item.fuse(fresh, image[at], present[at], entries[at], weight[at], self.detail(some))
 
-        return self.shared(len(rows), encode)
+        return encode
 
     def _put(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mrse_model.config import ModelConfig
 from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, Taste, TextEncoder, VBertHead
-from mrse_model.packing import Dense
+from mrse_model.packing import Dense, Dropout
 
 EXPERTS = ("vbert", "light_bert", "ft_att", "history")
 VBERT, LIGHT, FT = 0, 1, 2  # places in what `texts` returns
@@ -32,7 +32,7 @@ class Dssm(nn.Module):
         self.mix, self.norm = Dense(width, config.dssm_hidden), nn.LayerNorm(config.dssm_hidden)
         self.dense = Dense(config.dssm_hidden, config.dssm_hidden)
         self.out = Dense(config.dssm_hidden, config.dims)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.beside = Dense(width, config.dims, bias=False)
         nn.init.orthogonal_(self.beside.weight)
         nn.init.zeros_(self.out.weight)

@@ -7,7 +7,7 @@ import torch
 
 from mrse_model.config import ModelConfig
 from mrse_model.experts import TextEncoder
-from mrse_model.packing import Dense, Dropout, Packed
+from mrse_model.packing import ROWS, Dense, Dropout, Packed
 
 
 @pytest.fixture
@@ -47,6 +47,19 @@ def test_packed_and_padded_agree_to_rounding_with_their_gradients(batch: tuple[t
     assert all(float(one.abs().max()) > 0 for one in ours)
 
 
+def test_rows_that_fill_up_belong_to_no_text(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    texts = Packed.of(*batch)
+    tokens = torch.ones(len(texts.ids), 2)
+    filled = texts.filled(tokens)
+    assert (
+        len(filled) % ROWS == 0 and 0 < len(filled) - len(tokens) < ROWS and torch.equal(filled[: len(tokens)], tokens)
+    )
+    assert sum(part.numel() for part in texts.split(filled)) == tokens.numel()
+    found = texts.each(filled, lambda some: 3 * some)
+    assert torch.equal(found, 3 * filled), "zeros stay zeros"
+    assert torch.equal(texts.filled(filled), filled)
+
+
 def test_dropout_keeps_its_share_and_the_mean_and_nothing_is_dropped_alike() -> None:
     torch.manual_seed(0)
     dropout = Dropout(0.1)
@@ -76,3 +89,11 @@ def test_a_dense_layer_in_low_precision_is_near_the_exact_one_and_only_in_traini
     ):
         assert low.dtype == torch.float32 and float((low - high).norm() / high.norm()) < 0.02
     assert torch.equal(layer.eval()(x), exact)
+
+
+def test_a_low_result_stays_in_bfloat16_only_where_the_layer_multiplies_in_it() -> None:
+    layer, x = Dense(64, 32), torch.randn(10, 64)
+    assert layer(x, low=True).dtype == torch.float32
+    layer.low_precision = True
+    assert layer(x, low=True).dtype == torch.bfloat16 and torch.equal(layer(x, low=True).float(), layer(x))
+    assert layer.eval()(x, low=True).dtype == torch.float32

@@ -4,6 +4,7 @@ learns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from mrse_model.losses import hnst, log_q, mnsce
 from mrse_model.model import MRSE
 from mrse_model.stages import UNMET, Corpus, Stages
 from mrse_model.texts import token_matrix, train_tokenizer
+from mrse_model.threads import side_by_side
 
 TITLES = ["red summer dress", "steel mug 12oz", "blue denim jacket", "wool socks", "red wool hat"]
 CATEGORIES = [["Clothes", "Dresses"], [], ["Clothes"], ["Clothes"], ["Clothes", "Hats"]]
@@ -104,7 +106,7 @@ def some_vectors(n: int) -> torch.Tensor:
 def hybrid_loss(stages: Stages, batch: np.ndarray, query: torch.Tensor, vectors: torch.Tensor) -> dict[str, Any]:
     """Stages._losses of queries' [b, d] and items' vectors [5, d] as given."""
     stage, rng = StageConfig(extra_negatives=3), np.random.default_rng(4)
-    return stages._losses(batch, rng, stage, query, lambda rows: vectors[rows], True)
+    return stages._losses(batch, rng, stage, lambda at: query[at], lambda rows: lambda at: vectors[rows[at]], True)
 
 
 @pytest.mark.parametrize("log_q_on", [False, True])
@@ -202,3 +204,45 @@ def test_a_picture_does_not_find_itself(stages: Stages) -> None:
     query = pool[:1] + 0.1 * pool[1:2]
     assert pool_ndcg(dev, query, pool, k=1) == 0
     assert pool_ndcg(dev, query, pool, k=1, without=torch.tensor([0])) == 1
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_find_the_loss_and_the_gradients_of_one(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, threads: None
+) -> None:
+    model, batch, rng = stages.model.eval(), batch_of(stages, 0, 1, 2, 3, 4, 5), np.random.default_rng
+    stage, together = StageConfig(extra_negatives=7), []
+
+    def run() -> tuple[dict[str, torch.Tensor], list[torch.Tensor | None]]:
+        def queries(at: Any) -> torch.Tensor:
+            rows, weight = batch[at], stages.event_weights(batch[at])
+            texts = model.query.texts(model.ngrams, *stages._query_tokens(rows["query"]))
+            return model.query.fuse(texts, *stages.histories(rows, weight))
+
+        def vectors(rows: np.ndarray) -> Any:
+            return stages._fuse_items(rows, batch["query"], rng(5))
+
+        model.zero_grad(set_to_none=True)
+        losses = stages._losses(batch, rng(4), stage, queries, vectors, True)
+        losses["loss"].backward()
+        return losses, [p.grad for p in model.parameters()]
+
+    one, of_one = run()
+    run_jobs = side_by_side
+    monkeypatch.setattr("mrse_model.stages.ALONE", 20)
+    monkeypatch.setattr(
+        "mrse_model.stages.side_by_side", lambda jobs, p: together.append(len(jobs)) or run_jobs(jobs, p)
+    )
+    many, of_many = run()
+    assert together == [4], "the queries, and the items in three parts"
+    assert one.keys() == many.keys() and all(torch.allclose(one[k], many[k], atol=1e-6) for k in one)
+    assert [g is None for g in of_one] == [g is None for g in of_many] and any(g is not None for g in of_one)
+    for ours, theirs in zip(of_one, of_many, strict=True):
+        assert ours is None or torch.allclose(ours, theirs, atol=1e-6 + 1e-5 * float(ours.abs().max()))
