@@ -77,7 +77,10 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     )
     learner = empty(models.Unigram())
     learner.train_from_iterator(iter(texts), trainer)
-    pieces: list[tuple[str, float]] = [(p, s) for p, s in json.loads(learner.to_str())["model"]["vocab"]]
+    # The trainer's sums differ in their last digits from run to run, and pieces that are equally good come in any order.
+    found = [(piece, round(score, 9)) for piece, score in json.loads(learner.to_str())["model"]["vocab"]]
+    pieces: list[tuple[str, float]] = found[: len(SPECIAL)]
+    pieces += sorted(found[len(SPECIAL) :], key=lambda entry: (-entry[1], entry[0]))
     known = {piece for piece, _ in pieces}
     total = words.total()
     for word, count in sorted(words.items(), key=lambda entry: (-entry[1], entry[0])):

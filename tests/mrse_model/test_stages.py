@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tokenizers import Tokenizer
 
 from mrse_model.arrays import Dev, Examples, Queries, Ragged, example_type, tokenise_items, twins
 from mrse_model.config import Config, ModelConfig, StageConfig
@@ -33,10 +35,16 @@ HARD = [[3], [], [2, 4], [0], []]
 EXAMPLES = [(0, 0), (1, 1), (2, 0), (3, 3), (3, 4), (4, 4)]  # query, clicked item
 
 
+@cache
+def small_tokenizer() -> Tokenizer:
+    """One for all: pieces that are equally good come in any order."""
+    return train_tokenizer(TITLES * 2 + QUERIES[:4] * 2, 120)
+
+
 def small_stages(folder: Path) -> Stages:
     """An untrained model over five items, its texts frozen and its histories cached."""
     torch.manual_seed(0)
-    tokenizer = train_tokenizer(TITLES * 2 + QUERIES[:4] * 2, 120)
+    tokenizer = small_tokenizer()
     size = ModelConfig(
         vocab_size=tokenizer.get_vocab_size(), dims=32, bert_layers=1, bert_heads=2, bert_dims=32, ngram_dims=16,
         dssm_hidden=32, image_dims=6, image_components=4,
@@ -246,3 +254,23 @@ def test_threads_find_the_loss_and_the_gradients_of_one(
     assert [g is None for g in of_one] == [g is None for g in of_many] and any(g is not None for g in of_one)
     for ours, theirs in zip(of_one, of_many, strict=True):
         assert ours is None or torch.allclose(ours, theirs, atol=1e-6 + 1e-5 * float(ours.abs().max()))
+
+
+def test_training_in_threads_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None) -> None:
+    monkeypatch.setattr("mrse_model.stages.ALONE", 20)
+    stage = StageConfig(epochs=4, batch=4, extra_negatives=20, lr=0.01)
+
+    def train(name: str) -> list[dict[str, Any]]:
+        (tmp_path / name).mkdir()
+        stages = small_stages(tmp_path / name)
+        train = replace(stages.config.train, vbert=stage, dssm=stage, evaluate_every=2)
+        stages.config, stages.run.train = replace(stages.config, train=train), train
+        stages.vbert()
+        stages.dssm()
+        rows = stages.run.rows("vbert") + stages.run.rows("dssm")
+        return [{k: v for k, v in row.items() if k != "examples_per_second"} for row in rows]
+
+    first, again = train("first"), train("again")
+    assert len(first) > 6 and first == again
+    torch.set_num_threads(1)
+    assert train("alone") != first, "the threads were used: they have dropout masks of their own"

@@ -43,3 +43,8 @@ def test_user_text_cannot_make_special_tokens(tokenizer: Tokenizer) -> None:
 def test_no_words_at_all_is_an_input_error() -> None:
     with pytest.raises(InputError, match="no text to learn a vocabulary from"):
         train_tokenizer(["  ", ""], 100)
+
+
+def test_the_same_texts_give_the_same_tokenizer() -> None:
+    texts = [f"{colour} {thing}" for colour in ("red", "blue", "green") for thing in ("mug", "sock", "hat", "dress")]
+    assert len({train_tokenizer(texts, 120).to_str() for _ in range(5)}) == 1
