@@ -77,7 +77,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     )
     learner = empty(models.Unigram())
     learner.train_from_iterator(iter(texts), trainer)
-    # The trainer's sums differ in their last digits from run to run, and pieces that are equally good come in any order.
+    # The trainer's sums differ in their last digits from run to run, and equally good pieces come in any order.
     found = [(piece, round(score, 9)) for piece, score in json.loads(learner.to_str())["model"]["vocab"]]
     pieces: list[tuple[str, float]] = found[: len(SPECIAL)]
     pieces += sorted(found[len(SPECIAL) :], key=lambda entry: (-entry[1], entry[0]))
