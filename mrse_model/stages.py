@@ -83,6 +83,11 @@ class Stages:
         self.log_q_counts = torch.from_numpy(corpus.counts.astype(np.float32))
 
     @cached_property
+    def item_lengths(self) -> np.ndarray:
+        """Tokens of each item, int64 [N]."""
+        return (self.corpus.item_tokens != 0).sum(1)
+
+    @cached_property
     def same_text(self) -> np.ndarray:
         return twins(self.corpus.item_tokens)
 
@@ -270,7 +275,7 @@ class Stages:
         """Trains one expert of stage 1 by itself: its query vector against its item vector."""
 
         def encode(rows: np.ndarray) -> Tensor:
-            lengths, parts = (self.corpus.item_tokens[rows] != 0).sum(1), 4 if name == "ft_att" else 1
+            lengths, parts = self.item_lengths[rows], 4 if name == "ft_att" else 1
             return F.normalize(
                 by_length(lengths, lambda some: item(*self._item_tokens(rows[some]), rows[some]), parts), dim=-1
             )  # the BERTs need no such parts: they do not pad (mrse_model.packing)
@@ -279,9 +284,8 @@ class Stages:
             return lambda at: encode(rows[at])
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
-            encode_queries = query_of(batch, rng)
-            queries = lambda at: F.normalize(encode_queries(at), dim=-1)  # noqa: E731
-            return self._losses(batch, rng, stage, queries, vectors, hybrid)
+            raw = query_of(batch, rng)
+            return self._losses(batch, rng, stage, lambda at: F.normalize(raw(at), dim=-1), vectors, hybrid)
 
         def score() -> float:
             dev = self.corpus.dev
@@ -354,7 +358,7 @@ class Stages:
 
         A thread takes the queries, or items of like length: of each about as many tokens as of another.
         """
-        lengths = (self.corpus.item_tokens[rows] != 0).sum(1)
+        lengths = self.item_lengths[rows]
         tokens = int((self.query_tokens[batch["query"]] != 0).sum() + lengths.sum())
         threads = min(torch.get_num_threads(), tokens // ALONE)
         if threads < 2 or self.device.type != "cpu" or self.run.processes.world > 1:
@@ -497,7 +501,7 @@ class Stages:
     def _fuse_items(self, rows: np.ndarray, own: np.ndarray, rng: np.random.Generator) -> Encode:
         """Encodes the items in training: the BERTs' vectors from the cache, the n-grams' fresh."""
         model, (texts, image, present, entries, weight) = self.model, self.item_inputs(rows, own, rng)
-        lengths = (self.corpus.item_tokens[rows] != 0).sum(1)
+        lengths = self.item_lengths[rows]
 
         def encode(at: Any) -> Tensor:
             some = rows[at]
@@ -517,7 +521,7 @@ class Stages:
 
     def _item_blocks(self, size: int = 2048) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """All items, those of like length together: less padding."""
-        order = np.argsort((self.corpus.item_tokens != 0).sum(1), kind="stable")
+        order = np.argsort(self.item_lengths, kind="stable")
         for start in range(0, self.items, size):
             rows = order[start : start + size]
             yield rows, *self._item_tokens(rows)

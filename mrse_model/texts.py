@@ -77,10 +77,14 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     )
     learner = empty(models.Unigram())
     learner.train_from_iterator(iter(texts), trainer)
-    # The trainer's sums differ in their last digits from run to run, and equally good pieces come in any order.
-    found = [(piece, round(score, 9)) for piece, score in json.loads(learner.to_str())["model"]["vocab"]]
-    pieces: list[tuple[str, float]] = found[: len(SPECIAL)]
-    pieces += sorted(found[len(SPECIAL) :], key=lambda entry: (-entry[1], entry[0]))
+    # The trainer's sums differ in their last digits from run to run, and equally good pieces come in any order. So do
+    # the characters that it adds to cover the texts: each gets the lowest score and 0.0001 more than the one before.
+    found = {piece: round(score, 9) for piece, score in json.loads(learner.to_str())["model"]["vocab"]}
+    few = min(score for piece, score in found.items() if piece not in SPECIAL) + 0.0001 * len(found)
+    added = sorted(piece for piece, score in found.items() if len(piece) == 1 and score <= few)
+    found |= dict(zip(added, sorted(found[piece] for piece in added), strict=True))
+    pieces: list[tuple[str, float]] = [(piece, found.pop(piece)) for piece in SPECIAL]
+    pieces += sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))
     known = {piece for piece, _ in pieces}
     total = words.total()
     for word, count in sorted(words.items(), key=lambda entry: (-entry[1], entry[0])):

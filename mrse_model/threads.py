@@ -73,9 +73,7 @@ class _SideBySide(torch.autograd.Function):
 
 def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:
     there = [g for g in gradients if g is not None]
-    for more in there[1:]:
-        there[0] += more
-    return there[0] if there else None
+    return sum(there[1:], there[0]) if there else None  # never in place: one tensor may be two weights' gradient
 
 
 @contextmanager

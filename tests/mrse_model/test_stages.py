@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from tokenizers import Tokenizer
 
 from mrse_model.arrays import Dev, Examples, Queries, Ragged, example_type, tokenise_items, twins
 from mrse_model.config import Config, ModelConfig, StageConfig
@@ -35,16 +33,10 @@ HARD = [[3], [], [2, 4], [0], []]
 EXAMPLES = [(0, 0), (1, 1), (2, 0), (3, 3), (3, 4), (4, 4)]  # query, clicked item
 
 
-@cache
-def small_tokenizer() -> Tokenizer:
-    """One for all: pieces that are equally good come in any order."""
-    return train_tokenizer(TITLES * 2 + QUERIES[:4] * 2, 120)
-
-
 def small_stages(folder: Path) -> Stages:
     """An untrained model over five items, its texts frozen and its histories cached."""
     torch.manual_seed(0)
-    tokenizer = small_tokenizer()
+    tokenizer = train_tokenizer(TITLES * 2 + QUERIES[:4] * 2, 120)
     size = ModelConfig(
         vocab_size=tokenizer.get_vocab_size(), dims=32, bert_layers=1, bert_heads=2, bert_dims=32, ngram_dims=16,
         dssm_hidden=32, image_dims=6, image_components=4,
