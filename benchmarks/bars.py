@@ -34,8 +34,13 @@ class Bar:
 
     def __str__(self) -> str:
         if self.value is None:
-            return f"bar {self.name} – {self.target:.4f} not measured ({self.why})"
-        return f"bar {self.name} {self.value:.4f} {self.target:.4f} {'ok' if self.ok else 'short'}"
+            return f"bar {self.name} – {_figure(self.target)} not measured ({self.why})"
+        return f"bar {self.name} {_figure(self.value)} {_figure(self.target)} {'ok' if self.ok else 'short'}"
+
+
+def _figure(value: float) -> str:
+    """Four figures behind the point where there is something in front of it that they matter for."""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def verdict(bars: Sequence[Bar]) -> int:

@@ -31,14 +31,13 @@ import engine_peers
 import engine_server
 import engine_vectors
 import numpy as np
+from bars import Bar, verdict
 from engine_data import Corpus, make_corpus, nearest
 from engine_vectors import Comparison
 
 PARTS = ("vectors", "server", "memory", "databases")
 RATIO, REQUESTS_S, PUTS_S, MEMORY = 1.5, 600, 1500, 2.5
 ACKED = 200
-Bar = tuple[str, float, float, bool]
-"""name, value, target, met"""
 
 
 def vectors(args: argparse.Namespace) -> list[Bar]:
@@ -55,7 +54,7 @@ def vectors(args: argparse.Namespace) -> list[Bar]:
     for c in found:
         print(f"| {c.index} | {c.share:.1%} | {c.engine_ms:.3f} | {c.faiss_ms:.3f} | {c.ratio:.2f} "
               f"| {c.engine_recall:.3f} / {c.faiss_recall:.3f} |", flush=True)  # fmt: skip
-    return [(_name(c), round(c.ratio, 2), RATIO, c.ratio <= RATIO) for c in found]
+    return [Bar(_name(c), c.ratio, RATIO, "<=") for c in found]
 
 
 def _name(c: Comparison) -> str:
@@ -81,13 +80,8 @@ def server(args: argparse.Namespace) -> list[Bar]:
               f"P50 {found.p50_ms:.1f} ms, P99 {found.p99_ms:.1f} ms", flush=True)  # fmt: skip
         if "server" in args.only:
             bars += [
-                ("engine_durable_puts_per_second", round(fed.puts_s), PUTS_S, fed.puts_s >= PUTS_S),
-                (
-                    "engine_http_searches_per_second",
-                    round(found.requests_s),
-                    REQUESTS_S,
-                    found.requests_s >= REQUESTS_S,
-                ),
+                Bar("engine_durable_puts_per_second", fed.puts_s, PUTS_S),
+                Bar("engine_http_searches_per_second", found.requests_s, REQUESTS_S),
             ]
         if "memory" in args.only:
             if total > rows:
@@ -103,7 +97,7 @@ def _memory(corpus: Corpus, empty: int, full: int) -> Bar:
     print(f"memory, {len(corpus.titles):,} documents: {full / 1e6:.0f} MB resident, of which {empty / 1e6:.0f} MB "
           f"before the first document; raw vectors and text {raw / 1e6:.0f} MB; growth {grown:.2f} times that, "
           f"all of it {full / raw:.2f} times")  # fmt: skip
-    return "engine_memory_growth_over_raw", round(grown, 2), MEMORY, grown <= MEMORY
+    return Bar("engine_memory_growth_over_raw", grown, MEMORY, "<=")
 
 
 def databases(args: argparse.Namespace) -> None:
@@ -188,11 +182,7 @@ def main() -> int:
         bars += server(args)
     if "databases" in args.only:
         databases(args)
-    if not args.bars:
-        return 0
-    for name, value, target, met in bars:
-        print(f"bar {name} {value:g} {target:g} {'ok' if met else 'short'}")
-    return 0 if all(met for *_, met in bars) else 1
+    return verdict(bars) if args.bars else 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from bars import Bar, verdict
 
 from local_vespa.package import read_package
 from local_vespa.schema import Schema
@@ -95,11 +96,7 @@ def main() -> int:
     best = min(seconds)
     each = ", ".join(f"{s:.1f}" for s in seconds)
     print(f"{options.documents} documents: ready after {each} s (three starts), {cpu:.1f} s of CPU each")
-    if options.bars:
-        met = best <= BAR_SECONDS
-        print(f"bar restart_seconds {best:.2f} {BAR_SECONDS} {'ok' if met else 'short'}")
-        return 0 if met else 1
-    return 0
+    return verdict([Bar("restart_seconds", best, BAR_SECONDS, "<=")]) if options.bars else 0
 
 
 if __name__ == "__main__":

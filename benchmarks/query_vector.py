@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bars import Bar, verdict
 from quality import Data, sample_data
 from torch import Tensor, nn
 
@@ -142,9 +143,9 @@ def main() -> int:
           f"median of {len(queries)} queries, the best of {args.rounds} rounds each, 1 thread")  # fmt: skip
     if not args.bars:
         return 0
-    print(f"bar query_vector_faster_than_minilm {ratio:.1f} {FASTER:.1f} {'ok' if ratio >= FASTER else 'short'}")
-    print(f"bar query_vector_20_clicks_p99_ms {p99:.2f} {P99_MS:.1f} {'ok' if p99 <= P99_MS else 'short'}")
-    return 0 if ratio >= FASTER and p99 <= P99_MS else 1
+    return verdict([
+        Bar("query_vector_faster_than_minilm", ratio, FASTER), Bar("query_vector_20_clicks_p99_ms", p99, P99_MS, "<="),
+    ])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from bars import Bar, verdict
 
 ITEMS, PICTURE_BYTES = 2_000, 20_000
 SEARCHES, USERS, QUERIES, CATALOGUE = 20_000, 2_000, 3_000, 5_000
@@ -118,13 +119,11 @@ def main() -> int:
                 peaks[what].append(peak)
                 rows = (ITEMS if what == "read_items" else SEARCHES) * scale
                 print(f"{what:12} {rows:>9,} rows  peak {peak:6.0f} MiB  {seconds:6.1f} s", flush=True)
-    short = False
-    for what, (small, large) in peaks.items():
-        ratio = large / small
-        short |= ratio > FLAT
-        if args.bars:
-            print(f"bar {what}_memory_at_{TIMES}x {ratio:.2f} {FLAT} {'short' if ratio > FLAT else 'ok'}")
-    return int(args.bars and short)
+    if not args.bars:
+        return 0
+    return verdict(
+        [Bar(f"{what}_memory_at_{TIMES}x", large / small, FLAT, "<=") for what, (small, large) in peaks.items()]
+    )
 
 
 if __name__ == "__main__":
