@@ -16,6 +16,10 @@ from typing import Any
 
 from mrse_model.errors import InputError
 
+EXPERTS = ("vbert", "light_bert", "ft_att", "history")
+EVENTS = ("click", "cart", "order")
+BF16 = ("auto", "on", "off")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -37,10 +41,24 @@ class ModelConfig:
     item_history_queries: int = 8
     dssm_hidden: int = 256
     dropout: float = 0.1
-    experts: tuple[str, ...] = ("vbert", "light_bert", "ft_att", "history")  # an absent one is zeros (ablation)
+    experts: tuple[str, ...] = EXPERTS  # an absent one is zeros (ablation)
     use_images: bool = True
     use_category: bool = True
     ngrams: str = "fasttext"  # or "off": the piece table is random, as in the ablation's last row
+
+    def __post_init__(self) -> None:
+        for name in ("dims", "vocab_size", "bert_layers", "bert_heads", "bert_dims", "ngram_dims", "ngram_min",
+                     "image_components", "history_length", "item_history_queries", "dssm_hidden"):  # fmt: skip
+            _hold(getattr(self, name) >= 1, self, name, "1 or more")
+        for name in ("query_tokens", "item_tokens"):
+            _hold(getattr(self, name) >= 3, self, name, "3 or more: two of them are CLS and SEP")
+        _hold(self.image_dims >= 0, self, "image_dims", "0 or more")
+        _hold(self.bert_dims % self.bert_heads == 0, self, "bert_heads", f"a divisor of bert_dims, {self.bert_dims}")
+        _hold(self.ngram_max >= self.ngram_min, self, "ngram_max", f"ngram_min, {self.ngram_min}, or more")
+        _hold(0 <= self.dropout < 1, self, "dropout", "from 0 on and below 1")
+        known = set(self.experts) <= set(EXPERTS) and set(self.experts) - {"history"}
+        _hold(bool(known), self, "experts", f"some of {', '.join(EXPERTS)}, and not history alone")
+        _hold(self.ngrams in ("fasttext", "off"), self, "ngrams", "fasttext or off")
 
     @property
     def picture_width(self) -> int:
@@ -60,6 +78,13 @@ class LossConfig:
     hard_in_softmax: bool = True  # the hard negatives of a batch are negatives of MNSCE, too; the paper has them apart
     log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
 
+    def __post_init__(self) -> None:
+        for name in ("temperature", "adaptor_temperature"):
+            _hold(getattr(self, name) > 0, self, name, "above 0")
+        for name in ("margin", "alpha", "beta"):
+            _hold(getattr(self, name) >= 0, self, name, "0 or more")
+        _hold(self.alpha + self.beta > 0, self, "alpha", "above 0 where beta is 0: nothing is learnt else")
+
 
 @dataclass(frozen=True)
 class StageConfig:
@@ -72,6 +97,13 @@ class StageConfig:
     min_steps: int = 200  # a small catalogue is seen in more epochs
     max_steps: int = 0  # 0: as many as the epochs give
     average: float = 0.0  # decay of the running mean of the weights that is kept instead of the last; 0: none
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "extra_negatives", "min_steps", "max_steps"):
+            _hold(getattr(self, name) >= 0, self, name, "0 or more")
+        _hold(self.batch >= 2, self, "batch", "2 or more: an example's negatives are the others'")
+        _hold(self.lr > 0, self, "lr", "above 0")
+        _hold(0 <= self.average < 1, self, "average", "from 0 on and below 1")
 
 
 @dataclass(frozen=True)
@@ -93,9 +125,27 @@ class TrainConfig:
     evaluate_every: int = 200  # steps
     patience: int = 4  # evaluations without a better one before a stage stops
     half_life_days: float = 30.0
-    event_weights: dict[str, float] = field(default_factory=lambda: {"click": 1.0, "cart": 2.0, "order": 3.0})
+    event_weights: dict[str, float] = field(default_factory=lambda: dict(zip(EVENTS, (1.0, 2.0, 3.0), strict=True)))
     bf16: str = "auto"  # auto: where the processor has matrix instructions for it; on; off
     threads: int = 0  # 0: torch's choice
+
+    def __post_init__(self) -> None:
+        for name in ("modality_dropout", "history_dropout"):
+            _hold(0 <= getattr(self, name) <= 1, self, name, "from 0 to 1")
+        for name in ("evaluate_every", "patience"):
+            _hold(getattr(self, name) >= 1, self, name, "1 or more")
+        for name in ("seed", "threads"):
+            _hold(getattr(self, name) >= 0, self, name, "0 or more")
+        _hold(self.half_life_days > 0, self, "half_life_days", "above 0")
+        weights = self.event_weights
+        _hold(set(weights) <= set(EVENTS), self, "event_weights", f"weights of {', '.join(EVENTS)}")
+        _hold(all(w >= 0 for w in weights.values()), self, "event_weights", "weights of 0 or more")
+        _hold(self.bf16 in BF16, self, "bf16", ", ".join(BF16[:-1]) + f" or {BF16[-1]}")
+
+
+def _hold(condition: bool, settings: Any, name: str, right: str) -> None:
+    if not condition:
+        raise InputError(f"it is {toml_literal(getattr(settings, name))}", field=name, fix=f"Give {right}")
 
 
 @dataclass(frozen=True)
@@ -142,7 +192,9 @@ def read_config(path: str | Path, base: Config | None = None) -> Config:
 
 
 def overlay(config: Any, values: dict[str, Any], file: str | Path | None = None, prefix: str = "") -> Any:
-    """config with the nested values replaced; unknown keys and wrong types are InputErrors that name the key."""
+    """config with the nested values replaced; unknown keys, wrong types and values out of range are InputErrors that
+    name the key.
+    """
     hints = typing.get_type_hints(type(config))
     known = {f.name for f in fields(config)}
     changes: dict[str, Any] = {}
@@ -159,7 +211,12 @@ def overlay(config: Any, values: dict[str, Any], file: str | Path | None = None,
             changes[key] = overlay(old, value, file, where + ".")
         else:
             changes[key] = _typed(value, hints[key], file, where)
-    return replace(config, **changes)
+            if isinstance(old, dict):
+                changes[key] = old | changes[key]
+    try:
+        return replace(config, **changes)
+    except InputError as error:
+        raise InputError(error.problem, file=file, field=f"{prefix}{error.field}", fix=error.fix) from None
 
 
 def _typed(value: Any, hint: Any, file: str | Path | None, where: str) -> Any:
@@ -169,7 +226,7 @@ def _typed(value: Any, hint: Any, file: str | Path | None, where: str) -> Any:
     if origin is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
     if origin is dict and isinstance(value, dict):
-        return {str(k): float(v) for k, v in value.items()}
+        return {k: _typed(v, typing.get_args(hint)[1], file, f"{where}.{k}") for k, v in value.items()}
     wanted = origin or hint
     if (
         isinstance(wanted, type | types.UnionType)

@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrse_model.config import ModelConfig
+from mrse_model.config import EXPERTS, ModelConfig
 from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, Taste, TextEncoder, VBertHead
 from mrse_model.packing import Dense, Dropout
 
-EXPERTS = ("vbert", "light_bert", "ft_att", "history")
 VBERT, LIGHT, FT = 0, 1, 2  # places in what `texts` returns
 HISTORY = EXPERTS.index("history")
 

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mrse_model.config import EVENTS
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 
-KINDS = ("click", "cart", "order", "judged", "pseudo-query")
+KINDS = (*EVENTS, "judged", "pseudo-query")
 JUDGED, PSEUDO = 3, 4
 
 ITEMS, AGES = pa.list_(pa.int32()), pa.list_(pa.float32())

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrse_model.config import EXPERTS
 from mrse_model.data.contract import Catalogue, Judgments, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries
 from mrse_model.data.search_log import query_key
@@ -27,7 +28,7 @@ from mrse_model.studies.measured import Floats, Values
 from mrse_model.studies.pools import POOLS, r_precision
 from mrse_model.studies.queues import three_queues
 from mrse_model.studies.study import Data, Variant
-from mrse_model.towers import EXPERTS, Tower
+from mrse_model.towers import Tower
 
 CUTS, CLICK_CUTS, DEPTH = (100, 500), (20, 500), 500
 MOST_ITEMS = 4000  # for the experts' cosines

@@ -36,6 +36,25 @@ def test_base_has_the_paper_s_sizes() -> None:
         ("train = 3", r"field train: 3 instead of a table"),
         ("[model", "not TOML"),
         ("preset = 'large'", "no preset 'large'"),
+        (
+            "[model]\nexperts = ['vbertt']",
+            r"field model\.experts: it is \[\"vbertt\"\]\. Give some of vbert",
+        ),
+        ("[model]\nexperts = ['history']", "not history alone"),
+        ("[model]\nngrams = 'fastext'", r'field model\.ngrams: it is "fastext"\. Give fasttext or off'),
+        ("[model]\nbert_heads = 3", r"field model\.bert_heads: it is 3\. Give a divisor of bert_dims, 128"),
+        ("[model]\ndropout = 1.5", r"field model\.dropout: it is 1\.5\. Give from 0 on and below 1"),
+        ("[model]\nquery_tokens = 2", r"field model\.query_tokens: it is 2"),
+        ("[model]\nngram_min = 5", r"field model\.ngram_max: it is 4\. Give ngram_min, 5, or more"),
+        ("[loss]\ntemperature = 0", r"field loss\.temperature: it is 0\.0\. Give above 0"),
+        ("[loss]\nalpha = 0\nbeta = 0", r"field loss\.alpha"),
+        ("[train]\nevaluate_every = 0", r"field train\.evaluate_every: it is 0\. Give 1 or more"),
+        ("[train]\nbf16 = 'maybe'", r'field train\.bf16: it is "maybe"\. Give auto, on or off'),
+        ("[train.dssm]\nbatch = 0", r"mrse\.toml, field train\.dssm\.batch: it is 0\. Give 2 or more"),
+        ("[train.vbert]\nlr = -1", r"field train\.vbert\.lr: it is -1\.0\. Give above 0"),
+        ("[train.event_weights]\nclik = 1", r"field train\.event_weights: it is .*Give weights of click, cart, order"),
+        ("[train.event_weights]\ncart = 'x'", r"field train\.event_weights\.cart: 'x' instead of float"),
+        ("[train.event_weights]\ncart = -1", r"field train\.event_weights: it is .*Give weights of 0 or more"),
     ],
 )
 def test_a_bad_setting_names_the_file_the_key_and_what_is_right(text: str, message: str, tmp_path: Path) -> None:
@@ -47,6 +66,11 @@ def test_a_bad_setting_names_the_file_the_key_and_what_is_right(text: str, messa
 
 def test_a_whole_number_is_a_float_too() -> None:
     assert overlay(Config(), {"loss": {"beta": 15}}).loss.beta == 15.0
+
+
+def test_an_event_that_is_not_given_keeps_its_weight() -> None:
+    weights = overlay(Config(), {"train": {"event_weights": {"cart": 5}}}).train.event_weights
+    assert weights == {"click": 1.0, "cart": 5.0, "order": 3.0}
 
 
 def test_a_run_knows_what_it_reads_as_the_title(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ import onnxruntime
 import torch
 from test_model import TITLES, small
 
+from mrse_model.config import EXPERTS
 from mrse_model.errors import InputError
 from mrse_model.export import export, golden_inputs, version_of
 from mrse_model.manifest import Manifest
 from mrse_model.model import MRSE
 from mrse_model.serving import ExportedModel, QueryHistory
-from mrse_model.towers import EXPERTS
 
 
 @pytest.fixture(scope="module")
