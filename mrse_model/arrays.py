@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from mrse_model.data.example_files import KINDS, PSEUDO
 from mrse_model.data.search_log import MOST_SKIPPED, query_key
 from mrse_model.errors import InputError
 from mrse_model.texts import item_text, token_matrix
+from mrse_model.whole_file import whole_file
 
 BLOCK = 4096  # examples read together
 GROUP = 64  # blocks shuffled together: 65 MB with 20 events of history each
@@ -178,8 +180,7 @@ def build_examples(
     hard: list[set[int]] = []
     complete: list[bool] = []  # all that is known of the query was read: each of its examples but a pseudo-query has it
     length = size.history_length
-    there, part = out.exists(), out.with_suffix(".part")
-    with open(os.devnull if there else part, "wb") as file:
+    with nullcontext(os.devnull) if out.exists() else whole_file(out) as path, open(path, "wb") as file:
         for shard in shards:
             for rows in pq.ParquetFile(shard).iter_batches(8192):
                 records = np.zeros(rows.num_rows, example_type(length))
@@ -204,8 +205,6 @@ def build_examples(
                 records["skipped"] = -1
                 records["skipped"][at] = rows["skipped"].flatten().to_numpy()[kept]
                 file.write(records.tobytes())
-    if not there:
-        part.replace(out)
     tokens = np.zeros((len(texts), size.query_tokens), np.int64)
     for start in range(0, len(texts), 8192):
         some, _ = token_matrix(tokenizer, texts[start : start + 8192], size.query_tokens)
@@ -252,12 +251,10 @@ def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: 
     count = min(MOST_DEV, max(1, round(DEV_SHARE * len(queries.texts))))
     held = np.sort(rng.permutation(len(queries.texts))[:count])
     if not out.exists():
-        part = out.with_suffix(".part")
-        with open(part, "wb") as file:
+        with whole_file(out) as part, open(part, "wb") as file:
             for start in range(0, examples.count, 65536):
                 rows = examples.read(start, 65536)
                 rows[~np.isin(rows["query"], held)].tofile(file)
-        part.replace(out)
     told = [queries.known[row] for row in held] + [queries.hard[row] for row in held]
     pool = np.unique(np.concatenate([*told, rng.permutation(items)[:DEV_POOL]]).astype(np.int64))
     return Examples(out, examples.type["items"].shape[0]), Dev(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import warnings
@@ -23,12 +22,13 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from mrse_model.config import EXPERTS
 from mrse_model.errors import InputError
 from mrse_model.manifest import EncoderInfo, Manifest, OnnxFile, Port, TokenizerFile, sha256
 from mrse_model.model import MRSE, TOKENIZER
 from mrse_model.serving import INT8_SCALE
 from mrse_model.texts import CLS, PAD, SEP, UNK
-from mrse_model.towers import EXPERTS
+from mrse_model.whole_file import whole_file
 
 OPSET, IR = 18, 10
 TOLERANCE = 1e-5
@@ -150,7 +150,8 @@ def export(model: MRSE, folder: str | Path) -> Manifest:
         )
         manifest.save(work)
         for path in sorted(work.iterdir()):
-            os.replace(shutil.move(path, folder / (path.name + ".part")), folder / path.name)
+            with whole_file(folder / path.name) as part:
+                shutil.move(path, part)
     return manifest
 
 

@@ -24,6 +24,7 @@ from mrse_model.config import StageConfig, TrainConfig
 from mrse_model.errors import InputError
 from mrse_model.packing import Dense
 from mrse_model.processes import Processes
+from mrse_model.whole_file import whole_file
 
 EMBEDDING_RATE = 10.0
 Losses = dict[str, Tensor]  # "loss" and whatever else is worth a line in the log
@@ -73,9 +74,8 @@ class Run:
                 row = json.loads(line)
                 if row["stage"] != stage or (row["step"] <= step and "best" not in row):
                     kept.append(line)
-        part = path.with_suffix(".part")
-        part.write_text("".join(kept), "utf-8")
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_text("".join(kept), "utf-8")
 
     def rows(self, stage: str) -> list[dict[str, Any]]:
         """The lines of log.jsonl about this stage."""
@@ -113,8 +113,6 @@ def uses_bf16(setting: str, device: torch.device) -> bool:
 
     On a GPU by autocast; on a CPU in the BERTs' dense layers alone (packing.Dense), a quarter less time a step.
     """
-    if setting not in ("auto", "on", "off"):
-        raise InputError(f"{setting!r} instead of auto, on or off", field="train.bf16")
     if device.type == "cuda":
         has = torch.cuda.is_bf16_supported()
     else:
@@ -249,9 +247,8 @@ def fit(
             state |= {"examples_per_second": rate()}
         else:
             state |= {"weights": modules.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(path)
+        with whole_file(path) as part:
+            torch.save(state, part)
 
     if step == 0:
         measure({})

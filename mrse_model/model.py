@@ -27,6 +27,7 @@ from mrse_model.experts import Adaptor, NGrams
 from mrse_model.serving import ItemVectors, QueryHistory, history_arrays, led_by_tokens
 from mrse_model.texts import item_text, token_matrix
 from mrse_model.towers import ItemTower, QueryTower
+from mrse_model.whole_file import whole_file
 
 WEIGHTS, CONFIG, TOKENIZER, META = "model.safetensors", "config.toml", "tokenizer.json", "meta.json"
 
@@ -167,8 +168,8 @@ class MRSE(nn.Module):
         """Writes the checkpoint; weights and meta.json appear whole or not at all, meta.json last."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / (WEIGHTS + ".part"))
-        (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)
+        with whole_file(folder / WEIGHTS) as part:
+            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part)
         write_config(self.config, folder / CONFIG)
         self.tokenizer.save(str(folder / TOKENIZER))
         self.save_meta(folder)
@@ -176,9 +177,8 @@ class MRSE(nn.Module):
 
     def save_meta(self, folder: str | Path) -> None:
         """Writes the checkpoint's meta.json, whole or not at all."""
-        part = Path(folder) / (META + ".part")
-        part.write_text(json.dumps(self.meta, indent=1, default=str) + "\n", "utf-8")
-        part.replace(Path(folder) / META)
+        with whole_file(Path(folder) / META) as part:
+            part.write_text(json.dumps(self.meta, indent=1, default=str) + "\n", "utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> MRSE:

@@ -25,6 +25,7 @@ from mrse_model.arrays import Ragged
 from mrse_model.fit import Run
 from mrse_model.model import MRSE
 from mrse_model.stages import Corpus
+from mrse_model.whole_file import whole_file
 
 # Another version of the code that trains is another stage. Read when this module is imported, like that code itself.
 _MODULES = ("arrays", "experts", "fit", "losses", "mining", "model", "packing", "processes", "stages", "towers")
@@ -85,9 +86,8 @@ class Share:
                     file.write(log.read_text("utf-8"))
             yield
             if state.exists() and not log.exists():
-                part = log.with_suffix(".part")
-                part.write_text("".join(_stage_lines(run, name)), "utf-8")
-                part.replace(log)
+                with whole_file(log) as part:
+                    part.write_text("".join(_stage_lines(run, name)), "utf-8")
 
 
 def _stage_lines(run: Run, name: str) -> list[str]:

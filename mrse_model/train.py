@@ -44,6 +44,7 @@ from mrse_model.share import Share, StageKeys
 from mrse_model.stages import Corpus, Stages
 from mrse_model.taste import fit_taste
 from mrse_model.texts import item_text, train_tokenizer
+from mrse_model.whole_file import whole_file
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,8 @@ class _Spent:
         self.seconds[part] = max(self.seconds.get(part, 0.0), round(now - self.last, 1), at_least)
         self.last = now
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.seconds), "utf-8")
+        with whole_file(self.path) as file:
+            file.write_text(json.dumps(self.seconds), "utf-8")
 
 
 def fingerprint(inputs: Inputs) -> str:
@@ -265,14 +267,13 @@ def image_features(
     file = FeatureFile(path, column=inputs.feature_column)
     stored = cache / "features.npy"
     if not stored.exists():
-        part = cache / "features.part"
-        matrix = np.lib.format.open_memmap(part, "w+", np.float32, (len(catalogue.ids), file.dims))
-        matrix[:] = np.nan
-        for ids, values in file.batches():
-            rows = np.array([catalogue.row.get(item_id, -1) for item_id in ids])
-            matrix[rows[rows >= 0]] = values[rows >= 0]
-        matrix.flush()
-        part.rename(stored)
+        with whole_file(stored) as part:
+            matrix = np.lib.format.open_memmap(part, "w+", np.float32, (len(catalogue.ids), file.dims))
+            matrix[:] = np.nan
+            for ids, values in file.batches():
+                rows = np.array([catalogue.row.get(item_id, -1) for item_id in ids])
+                matrix[rows[rows >= 0]] = values[rows >= 0]
+            matrix.flush()
     features = np.load(stored, mmap_mode="r")
     missing = int(np.isnan(features[:, 0]).sum())
     if missing == len(features):
@@ -297,7 +298,8 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
             fix="Give another --out, or delete this folder",
         )
     (folder / "settings.toml").write_text(claim["settings"], "utf-8")
-    path.write_text(json.dumps(claim, indent=1), "utf-8")
+    with whole_file(path) as part:
+        part.write_text(json.dumps(claim, indent=1), "utf-8")
 
 
 def title_of(folder: Path) -> str:
@@ -323,9 +325,8 @@ def _distinct_queries(shards: Sequence[Path]) -> list[str]:
 
 def _cached_tokenizer(path: Path, texts: Sequence[str], vocab_size: int) -> Tokenizer:
     if not path.exists():
-        part = path.with_suffix(".part")
-        train_tokenizer(texts, vocab_size).save(str(part))
-        part.replace(path)
+        with whole_file(path) as part:
+            train_tokenizer(texts, vocab_size).save(str(part))
     return Tokenizer.from_file(str(path))
 
 
@@ -338,17 +339,15 @@ def _cached_table(path: Path, tokenizer: Tokenizer, texts: Sequence[str], config
             table = piece_vectors(
                 tokenizer, texts, size.ngram_dims, size.ngram_min, size.ngram_max, seed=config.train.seed
             )
-        part = path.with_suffix(".part.npy")
-        np.save(part, table)
-        part.replace(path)
+        with whole_file(path) as part, open(part, "wb") as file:
+            np.save(file, table)
     return np.load(path)
 
 
 def _cached_tokens(path: Path, catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:
     if not path.exists():
-        part = path.with_suffix(".part.npy")
-        np.save(part, tokenise_items(catalogue, tokenizer, size))
-        part.replace(path)
+        with whole_file(path) as part, open(part, "wb") as file:
+            np.save(file, tokenise_items(catalogue, tokenizer, size))
     return np.load(path)
 
 

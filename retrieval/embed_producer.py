@@ -20,6 +20,7 @@ from mrse_model.data.contract import SearchesFile
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 from mrse_model.serving import ExportedModel, QueryHistory
+from mrse_model.whole_file import whole_file
 
 VERSION_KEY = b"mrse.model_version"
 DAY = 86400
@@ -138,11 +139,9 @@ def precompute(
         [("query", pa.string()), ("searches", pa.int64()), ("vector", pa.list_(pa.float32(), dims))],
         {VERSION_KEY: model.manifest.model_version.encode()},
     )
-    partial = Path(f"{out}.partial")
-    with pq.ParquetWriter(partial, schema) as writer:
+    with whole_file(out) as part, pq.ParquetWriter(part, schema) as writer:
         for start in range(0, len(queries), batch):
             texts = queries[start : start + batch]
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(model.query_vectors(texts).ravel()), dims)
             writer.write_table(pa.table([texts, [counts[t] for t in texts], vectors], schema=schema))
-    partial.replace(out)
     return len(queries)

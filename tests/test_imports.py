@@ -11,13 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = {"mrse_model", "feeders", "retrieval", "local_vespa", "mrse_cli", "app_tools"}
-WITHOUT_TORCH = {f"mrse_model.{name}" for name in ("errors", "manifest", "serving", "texts", "data")}
+WITHOUT_TORCH = {f"mrse_model.{name}" for name in ("errors", "manifest", "serving", "texts", "whole_file", "data")}
 MAY = {
     "mrse_model": set(),
     "local_vespa": set(),
     "feeders": WITHOUT_TORCH | {"mrse_model.images.features", "mrse_model.images.preprocess"},
     "retrieval": WITHOUT_TORCH,
-    "app_tools": WITHOUT_TORCH,
+    "app_tools": {"mrse_model.errors", "mrse_model.manifest"},
 }
 
 

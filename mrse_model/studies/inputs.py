@@ -18,6 +18,7 @@ from mrse_model.data.search_log import query_key
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 from mrse_model.studies.study import Data, Study
+from mrse_model.whole_file import whole_file
 
 FIX = {
     "searches": "Give --searches, or leave --items out to run it on the generated sample",
@@ -101,9 +102,8 @@ def some_queries(data: Data, share: float, folder: Path) -> Data:
             continue
         table = pq.read_table(source)
         chosen = {q: q is not None and _place(q) < share for q in set(table["query"].to_pylist())}
-        part = folder / f"{name}.part"
-        pq.write_table(table.filter(pa.array([chosen[q] for q in table["query"].to_pylist()])), part)
-        part.rename(folder / f"{name}.parquet")
+        with whole_file(folder / f"{name}.parquet") as part:
+            pq.write_table(table.filter(pa.array([chosen[q] for q in table["query"].to_pylist()])), part)
     return replace(data, searches=kept["searches"], judgments=kept["judgments"])
 
 

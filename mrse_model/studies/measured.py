@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mrse_model.studies.study import CPU_SECONDS
+from mrse_model.whole_file import whole_file
 
 Floats = np.ndarray
 
@@ -44,9 +45,8 @@ class Measured:
             "numbers": self.numbers,
             "curves": self.curves,
         }
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(whole) + "\n", "utf-8")
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(whole) + "\n", "utf-8")
 
     @staticmethod
     def load(path: Path) -> Measured:

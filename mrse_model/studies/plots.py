@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from mrse_model.studies.results import Results, Row
 from mrse_model.studies.study import Study
+from mrse_model.whole_file import whole_file
 
 
 def draw(study: Study, results: Results, path: Path) -> None:
@@ -22,9 +23,8 @@ def draw(study: Study, results: Results, path: Path) -> None:
     axes = figure.subplots()
     PLOTS[study.plot](axes, study, results)
     axes.set_title(results.question, fontsize=10)
-    part = path.with_suffix(".part")
-    figure.savefig(part, dpi=130, format="png")
-    part.replace(path)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=130, format="png")
 
 
 def _measured(results: Results) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -105,8 +105,8 @@ def test_minilm_s_vectors_are_kept_for_the_texts_they_are_of(minilm: Callable[[s
 def test_a_kill_leaves_no_half_file_of_vectors(
     minilm: Callable[[str], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(path: Path, array: np.ndarray) -> None:
-        Path(path).write_bytes(b"half a file")
+    def killed(file: BinaryIO, array: np.ndarray) -> None:
+        file.write(b"half a file")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
