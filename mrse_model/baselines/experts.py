@@ -77,6 +77,7 @@ class TextTwoTower:
             ngrams.start(table)
         self.query = TextTower(config, config.query_tokens, ngrams)
         self.item = TextTower(config, config.item_tokens, ngrams)
+        self.modules = nn.ModuleList([self.query, self.item])
         # Both towers begin alike, as MRSE's do.
         self.item.encoder.embed.load_state_dict(self.query.encoder.embed.state_dict())
         starts = range(0, len(texts), 8192)
@@ -101,8 +102,8 @@ class TextTwoTower:
         if not len(pairs):
             raise InputError("no query has a positive", field="grade", fix="Judge some pairs, or give searches")
         known = np.unique(pairs[:, 0] * len(self._ids) + pairs[:, 1])
-        modules = nn.ModuleList([self.query, self.item]).train()
-        optimizer = torch.optim.Adam(modules.parameters(), lr=lr)
+        self.modules.train()
+        optimizer = torch.optim.Adam(self.modules.parameters(), lr=lr)
         began, seen = time.process_time(), 0
         while (share := progress(seen // batch, steps, began, cpu_seconds)) < 1:
             some = pairs[self._rng.integers(len(pairs), size=batch)]
@@ -119,7 +120,7 @@ class TextTwoTower:
             loss.backward()
             optimizer.step()
             seen += batch
-        modules.eval()
+        self.modules.eval()
         return seen
 
     @staticmethod

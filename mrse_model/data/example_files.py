@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mrse_model.config import EVENTS
@@ -89,6 +90,16 @@ def item_queries(folder: str | Path, items: int) -> list[list[str]]:
     for row in pq.read_table(Path(folder) / "item_queries.parquet").to_pylist():
         queries[row["item"]] = row["queries"]
     return queries
+
+
+def judged_in_training(folder: str | Path) -> set[str]:
+    """The queries (`query_key`) whose judgments are among a folder's training examples."""
+    found: set[str] = set()
+    for shard in sorted(Path(folder).glob("train-*.parquet")):
+        for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "kind"]):
+            judged = batch.filter(pc.equal(batch["kind"], JUDGED))
+            found.update(map(query_key, judged["query"].to_pylist()))
+    return found
 
 
 @dataclass(frozen=True)

@@ -83,19 +83,25 @@ def judged_queries(
 
 
 def clicked_queries(name: str, validation: str | Path) -> QuerySet:
-    """The queries of validation searches (docs/contracts.md), with all items clicked for each; traffic = searches."""
+    """The queries of validation searches (docs/contracts.md), with all items clicked for each; traffic = searches.
+
+    A query is one however it is spelt (`query_key`); its text is the first spelling.
+    """
     table = pq.read_table(Table(validation).path, columns=["query", "items"])
     clicked: dict[str, set[int]] = {}
+    spelling: dict[str, str] = {}
     searches: Counter[str] = Counter()
     for query, items in zip(table["query"].to_pylist(), table["items"].to_pylist(), strict=True):
         if items:
-            clicked.setdefault(query, set()).update(items)
-            searches[query] += 1
+            key = query_key(query)
+            spelling.setdefault(key, query)
+            clicked.setdefault(key, set()).update(items)
+            searches[key] += 1
     if not clicked:
         raise InputError("no search has a click", file=validation, fix="Evaluate with judgments")
     rows = [np.array(sorted(some), np.int32) for some in clicked.values()]
     grades = [np.ones(len(some), np.int16) for some in rows]
-    return QuerySet(name, list(clicked), rows, grades, 1, np.array([float(searches[q]) for q in clicked]))
+    return QuerySet(name, list(spelling.values()), rows, grades, 1, np.array([float(searches[k]) for k in clicked]))
 
 
 def traffic_of(searches: str | Path) -> dict[str, int]:

@@ -7,6 +7,7 @@ print(report.markdown())
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from mrse_model.evaluation.bootstrap import Bootstrap, Comparison, Estimate
 from mrse_model.evaluation.measures import per_query, unjudged_share
 from mrse_model.evaluation.queries import QuerySet
-from mrse_model.evaluation.rankers import Ranker
+from mrse_model.evaluation.rankers import Ranker, Ranking
 from mrse_model.evaluation.trec import query_id, write_qrels, write_run, write_topics
 
 WEIGHTED = ("Recall", "Rele")  # by traffic (_w) too, where it is known
@@ -71,6 +72,8 @@ class Report:
         if asked:
             lines[-1] += f" _w: by traffic, of the {asked[0]} queries that are asked; _u: each query once."
         lines += _table(names, [(r.name, r.measures) for r in self.results])
+        unjudged = ", ".join(f"{r.name} {r.unjudged_at_10:.0%}" for r in self.results)
+        lines += ["", f"Unjudged among the first 10: {unjudged}."]
         for part in self.results[0].slices:
             n = next(iter(self.results[0].slices[part].values())).n
             lines += ["", f"Only the {n} queries with {part}:"]
@@ -113,21 +116,15 @@ def evaluate(
         folder: where `NAME.run`, `qrels`, `topics.tsv`, `report.md`, `report.json` and `per_query.json` go.
     """
     values: dict[str, dict[str, NDArray[np.float64]]] = {}
+    rankings: dict[str, Ranking] = {}
     seconds: dict[str, float] = {}
     unjudged: dict[str, float] = {}
-    out = Path(folder) if folder is not None else None
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        write_qrels(out / "qrels", queries, item_ids)
-        write_topics(out / "topics.tsv", queries)
     for ranker in rankers:
         began = time.perf_counter()
-        ranking = ranker.search(queries.texts, max(cuts))
+        ranking = rankings[ranker.name] = ranker.search(queries.texts, max(cuts))
         seconds[ranker.name] = time.perf_counter() - began
         values[ranker.name] = per_query(queries, ranking, cuts)
         unjudged[ranker.name] = unjudged_share(queries, ranking)
-        if out:
-            write_run(out / f"{ranker.name.replace('/', '_')}.run", ranking, item_ids, ranker.name)
     results = []
     every = np.ones(len(queries), bool)
     for name, found in values.items():
@@ -139,9 +136,27 @@ def evaluate(
         everything = _estimates(queries, found, every)
         results.append(Result(name, everything, slices, against, unjudged[name], seconds[name]))
     report = Report(queries.name, len(queries), queries.left_out, len(item_ids), baseline, results)
-    if out:
-        (out / "report.md").write_text(report.markdown(), "utf-8")
-        (out / "report.json").write_text(report.json(), "utf-8")
+    if folder is not None:
+        _write(Path(folder), report, queries, item_ids, rankings, values)
+    return report
+
+
+def _write(
+    folder: Path,
+    report: Report,
+    queries: QuerySet,
+    item_ids: Sequence[str],
+    rankings: dict[str, Ranking],
+    values: dict[str, dict[str, NDArray[np.float64]]],
+) -> None:
+    """All files of a report, when all is known: none stands beside those of another evaluation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+        work = Path(name)
+        write_qrels(work / "qrels", queries, item_ids)
+        write_topics(work / "topics.tsv", queries)
+        for ranker, ranking in rankings.items():
+            write_run(work / f"{ranker.replace('/', '_')}.run", ranking, item_ids, ranker)
         rows = {
             query_id(i): {
                 "text": text,
@@ -149,8 +164,13 @@ def evaluate(
             }
             for i, text in enumerate(queries.texts)
         }
-        (out / "per_query.json").write_text(json.dumps(rows, indent=0) + "\n", "utf-8")
-    return report
+        (work / "per_query.json").write_text(json.dumps(rows, indent=0) + "\n", "utf-8")
+        (work / "report.json").write_text(report.json(), "utf-8")
+        (work / "report.md").write_text(report.markdown(), "utf-8")
+        for old in folder.glob("*.run"):  # of rankers that were not asked for this time
+            old.unlink()
+        for path in work.iterdir():
+            path.replace(folder / path.name)
 
 
 @dataclass(frozen=True)

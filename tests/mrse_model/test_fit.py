@@ -191,7 +191,7 @@ def test_the_running_mean_of_the_weights_is_kept(tmp_path: Path) -> None:
         return float(len(looks))
 
     run = Run(tmp_path, TrainConfig(evaluate_every=100, bf16="off"), Console(quiet=True))
-    stage = StageConfig(batch=1, max_steps=400, min_steps=400, average=0.99)
+    stage = StageConfig(batch=2, max_steps=400, min_steps=400, average=0.99)
     fit(run, "stage", stage, module, lambda epoch, skip: ([n] for n in range(skip, 400)), 400, losses, score)
     assert module.weight.item() == looks[-1] == pytest.approx(1.0, abs=0.02)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -26,7 +27,7 @@ def test_only_queries_without_judged_ones_get_some_that_are_not_known(
     monkeypatch.setattr(mining, "MARGIN", 100.0)
     # A cosine below 0 times the margin would be far below it: queries that point at their positive.
     monkeypatch.setattr(stages.model.query, "ft_att", lambda ngrams, ids, mask: positives(stages, ids))
-    mined = mine_hard_negatives(stages.model, stages.corpus, Console(width=200)).hard
+    mined = mine_hard_negatives(stages, Console(width=200)).hard
     for query, judged in enumerate(HARD):
         if judged:
             assert mined[query].tolist() == judged
@@ -40,13 +41,23 @@ def test_what_scores_nearly_as_high_as_the_positive_may_be_right(
 ) -> None:
     monkeypatch.setattr(stages.model.query, "ft_att", lambda ngrams, ids, mask: positives(stages, ids))
     items = torch.nn.functional.normalize(item_vectors(stages), dim=-1)
-    mined = mine_hard_negatives(stages.model, stages.corpus, Console(quiet=True)).hard
+    mined = mine_hard_negatives(stages, Console(quiet=True)).hard
     for query in (1, 4):
         scores = items @ items[KNOWN[query][0]]
         assert all(scores[item] < mining.MARGIN for item in mined[query].tolist())
         left = set(range(5)) - set(mined[query].tolist()) - set(KNOWN[query])
         nearest = set(scores.topk(4).indices.tolist())
         assert all(scores[item] >= mining.MARGIN for item in left & nearest)
+
+
+def test_what_reads_like_a_known_positive_is_not_mined(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mining, "MARGIN", 100.0)
+    monkeypatch.setattr(stages.model.query, "ft_att", lambda ngrams, ids, mask: positives(stages, ids))
+    before = mine_hard_negatives(stages, Console(quiet=True)).hard[1]
+    stages.same_text = np.array([0, 1, 2, 1, 4])  # item 3 reads like item 1, which query 1 leads to
+    assert 3 in before and mine_hard_negatives(stages, Console(quiet=True)).hard[1].tolist() == [
+        item for item in before if item != 3
+    ]
 
 
 def item_vectors(stages: Stages) -> torch.Tensor:

@@ -147,6 +147,14 @@ def test_what_cannot_be_told_from_a_positive_is_no_negative(stages: Stages) -> N
     assert apart["hnst"] > 0 and together["hnst"] == 0
 
 
+def test_nor_what_cannot_be_told_from_another_positive_of_the_query(stages: Stages) -> None:
+    """Query 0 leads to items 0 and 2; item 3, its hard negative, is item 2 over again."""
+    batch, vectors = batch_of(stages, 0), some_vectors(5)
+    apart = hybrid_loss(stages, batch, vectors[[3]], vectors)
+    stages.same_item = np.array([0, 1, 2, 2, 4])
+    assert apart["hnst"] > 0 and hybrid_loss(stages, batch, vectors[[3]], vectors)["hnst"] == 0
+
+
 def test_twins_are_rows_that_are_the_same_in_all_arrays() -> None:
     nan = np.full(2, np.nan, np.float32)
     texts, pictures = np.array([[1, 2], [1, 2], [1, 3], [1, 2]]), np.array([nan, [1, 2], nan, nan], np.float32)

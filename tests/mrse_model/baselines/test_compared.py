@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, ClassVar
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,14 @@ import pytest
 
 pytest.importorskip("torch")
 
-from mrse_model.baselines.compared import TWO_TOWER, baselines
+from mrse_model.baselines.compared import DSSM_ALPHA, FASTTEXT, MINILM, TRANSFORMER, TWO_TOWER, baselines
+from mrse_model.baselines.experts import TextTwoTower
+from mrse_model.baselines.two_tower import TrainedTwoTower
+from mrse_model.config import Config, overlay, write_config
 from mrse_model.data.contract import read_catalogue
 from mrse_model.data.example_files import EXAMPLE_SCHEMA, training_pairs
 from mrse_model.errors import InputError
+from mrse_model.model import CONFIG
 from mrse_model.texts import train_tokenizer
 
 TITLES = ["Red dress", "Blue dress", "Red shoe", "Blue shoe"]
@@ -39,6 +44,7 @@ def run(tmp_path: Path) -> Path:
     tokenizer.save(str(cache / "tokenizer.json"))
     np.save(cache / "ngrams.npy", np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size(), 8)).astype("f4"))
     pq.write_table(pa.table({"item_id": list("abcd"), "title": TITLES}), tmp_path / "items.parquet")
+    write_config(Config(), tmp_path / "run" / CONFIG)
     return tmp_path / "run"
 
 
@@ -59,10 +65,44 @@ def test_every_baseline_ranks_the_whole_catalogue(run: Path, monkeypatch: pytest
     said: list[str] = []
     catalogue = read_catalogue(run.parent / "items.parquet")
     rankers = baselines(run, catalogue, None, 0.05, 0.05, said.append)
-    assert [r.name for r in rankers] == ["FastText mean", "single Transformer", "DSSM-α", TWO_TOWER]
+    assert [r.name for r in rankers] == [FASTTEXT, TRANSFORMER, DSSM_ALPHA, TWO_TOWER]
     for ranker in rankers:
         assert sorted(ranker.search(["red dress"], 4).rows[0].tolist()) == [0, 1, 2, 3]
     assert any("MiniLM is not installed" in line for line in said)
+
+
+def test_what_was_trained_is_read_by_the_next_call(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrse_model.baselines.compared.minilm_folder", lambda: None)
+    catalogue = read_catalogue(run.parent / "items.parquet")
+
+    def vectors(seconds: float = 0.05) -> tuple[list[str], list[np.ndarray]]:
+        said: list[str] = []
+        found = [
+            r.search(["red dress"], 4).scores for r in baselines(run, catalogue, None, seconds, seconds, said.append)
+        ]
+        return said, found
+
+    said, first = vectors()
+    with monkeypatch.context() as patch:
+        for tower in (TextTwoTower, TrainedTwoTower):
+            patch.setattr(tower, "fit", lambda *_, **__: pytest.fail("trained again"))
+        again, second = vectors()
+    assert said == again and all(map(np.array_equal, first, second))
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainedTwoTower, "fit", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            vectors(0.06)
+    assert len(list((run / "cache").glob("baseline-*.pt"))) == 3 + 2  # what was finished before the kill stays
+    vectors(0.06)
+    assert len(list((run / "cache").glob("baseline-*.pt"))) == 3 + 3
+
+
+def test_without_fasttext_s_vectors_there_is_no_mean_of_them(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrse_model.baselines.compared.minilm_folder", lambda: None)
+    write_config(overlay(Config(), {"model": {"ngrams": "off"}}), run / CONFIG)
+    said: list[str] = []
+    rankers = baselines(run, read_catalogue(run.parent / "items.parquet"), None, 0.05, 0.05, said.append)
+    assert FASTTEXT not in [r.name for r in rankers] and 'the run has ngrams = "off"' in said[0]
 
 
 class Lengths:
@@ -86,7 +126,7 @@ def minilm(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[i
 
     def kept(title: str) -> list[int]:
         rankers = baselines(run, read_catalogue(items, title=title), None, 0.01, 0.01, lambda line: None)
-        return next(r.items[:, 0].astype(int).tolist() for r in rankers if r.name == "MiniLM-L6, untrained")
+        return next(r.items[:, 0].astype(int).tolist() for r in rankers if r.name == MINILM)
 
     return kept
 
