@@ -36,35 +36,46 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also FastText, one Transformer, DSSM-α, a plain two-tower, and MiniLM if installed.")
     ] = False,
-    seconds: Annotated[float, typer.Option(help="CPU seconds that each baseline may train.")] = 240,
+    seconds: Annotated[float, typer.Option(min=0.01, help="CPU seconds that each baseline may train.")] = 240,
+    k: Annotated[
+        list[int] | None, typer.Option("--k", min=1, help="K of Recall@K and Rele@K; repeat it. Default: 100 and 500.")
+    ] = None,
+    against: Annotated[str, typer.Option(help="The ranker that the others are tested against.")] = "BM25",
     config: Config = None,
 ) -> None:
     """Measure Recall@K, nDCG@10 and Rele@K beside BM25 over the whole catalogue, and what the history adds.
 
     Recall@K_w and Rele@K_w weigh a query by its searches, _u counts each once. The baselines learn from the run's own
-    training examples; nothing of them is kept.
+    training examples; trained, they stay in its cache.
 
     Example: mrse evaluate runs/mrse data/sample/items.parquet --judgments data/sample/judgments_val.parquet
     """
     import numpy as np
 
+    from mrse_model.baselines import compared
     from mrse_model.data.contract import read_catalogue, read_judgments
-    from mrse_model.data.example_files import ExampleSummary
-    from mrse_model.evaluate import measure, pseudo_query_set
+    from mrse_model.data.example_files import ExampleSummary, judged_in_training
+    from mrse_model.data.search_log import query_key
+    from mrse_model.evaluate import CUTS, RANKERS, measure, pseudo_query_set
     from mrse_model.evaluation.queries import clicked_queries, judged_queries, traffic_of, traffic_of_run
     from mrse_model.model import MRSE
+    from mrse_model.share import fingerprint_of
     from mrse_model.train import title_of
 
+    rankers = (*RANKERS, *(compared.NAMES if baselines else ()))
+    if against not in rankers:
+        fix = f"One of: {', '.join(rankers)}" + ("" if baselines else ", and with --baselines more")
+        raise InputError(f"no ranker {against!r}", field="--against", fix=fix)
     out = console()
     model = MRSE.from_pretrained(checkpoint)
     catalogue = read_catalogue(items, title=title or title_of(checkpoint))
     cache = checkpoint / "cache"
     summary = ExampleSummary.load(cache / "examples")
     features = np.load(cache / "features.npy", mmap_mode="r") if model.config.model.image_dims else None
-    if features is not None and len(features) != len(catalogue.ids):
-        raise InputError(
-            f"{len(catalogue.ids)} items, and the run has {len(features)}", file=items, fix="Give the run's own items"
-        )
+    made, ids = model.meta["training"], fingerprint_of(catalogue.ids)
+    if len(catalogue.ids) != made["items"] or made.get("item_ids", ids) != ids:  # a run of an older version has none
+        problem = f"{len(catalogue.ids)} items, and the run was trained on {made['items']}: others, or in another order"
+        raise InputError(problem, file=items, field="item_id", fix="Give the run's own items file")
     validation = cache / "examples" / "validation.parquet" if summary.validation_searches else None
     if searches is not None and judgments is None:
         raise InputError("they weigh judged queries", field="--searches", fix="Give --judgments")
@@ -76,6 +87,13 @@ def evaluate(
         queries = judged_queries(judgments.stem, judged, traffic=traffic)
         if traffic or searches is not None:
             out.print(_traffic(queries, traffic))
+        learnt = judged_in_training(cache / "examples") & set(map(query_key, queries.texts))
+        if learnt:
+            out.print(
+                f"warning: {len(learnt):,} of these {len(queries):,} queries were trained on with their judgments: "
+                "what is measured on them is not what new queries will find. Give judgments of others",
+                style="yellow",
+            )
     elif validation is not None:
         queries = clicked_queries("clicks after the split", validation)
     else:
@@ -84,13 +102,15 @@ def evaluate(
     folder = checkpoint / "evaluation" / queries.name.replace(" ", "-")
     others: list[Ranker] = []
     if baselines:
-        from mrse_model.baselines.compared import baselines as trained
-
-        others = trained(checkpoint, catalogue, features, seconds, seconds, say=out.print)
-    found = measure(model, catalogue, features, cache / "examples", queries, others, folder=folder)
+        others = compared.baselines(checkpoint, catalogue, features, seconds, seconds, say=out.print)
+    with out.status(f"{len(catalogue.ids):,} items, {len(queries):,} queries: vectors, BM25, exact search"):
+        found = measure(
+            model, catalogue, features, cache / "examples", queries, others,
+            baseline=against, cuts=k or CUTS, folder=folder,
+        )  # fmt: skip
     out.print(_table(found.report))
     out.print(f"linear hybrid: query(alpha), the share of the words, {found.weight}: chosen on {found.tuned_on}")
-    out.print(f"intervals, paired tests, TREC run and qrels: {folder}")
+    out.print(f"Rele@K, paired tests, share of unjudged items, TREC run and qrels: {folder}")
     if found.personal is not None:
         out.print(Markdown(found.personal.markdown()))
     else:

@@ -28,8 +28,10 @@ from mrse_model.model import MRSE
 from mrse_model.serving import ItemVectors, QueryHistory
 from mrse_model.texts import item_text
 
-MIX = "hybrid (MRSE + BM25, linear)"
-NEW_ITEMS = "MRSE, items without their queries"
+VECTORS, NEW_ITEMS = "MRSE", "MRSE, items without their queries"
+FUSED, MIX = "hybrid (MRSE + BM25, RRF)", "hybrid (MRSE + BM25, linear)"
+RANKERS = (BM25.name, VECTORS, FUSED, MIX)  # of every measurement; NEW_ITEMS where queries led to items
+CUTS = (100, 500)  # K of Recall@K and Rele@K
 TUNED_ON = 400  # queries
 
 
@@ -49,7 +51,7 @@ class Measured:
 
     def metrics(self) -> dict[str, float]:
         """The figures that go into the checkpoint's meta and the manifest."""
-        found = {name: estimate.mean for name, estimate in self.report["MRSE"].measures.items()}
+        found = {name: estimate.mean for name, estimate in self.report[VECTORS].measures.items()}
         if self.personal is not None:
             found["personal Recall@20"] = self.personal.with_history.mean
             found["personal Recall@20 without history"] = self.personal.without.mean
@@ -125,7 +127,7 @@ def measure(
     queries: QuerySet,
     others: Sequence[Ranker] = (),
     baseline: str = BM25.name,
-    cuts: Sequence[int] = (100, 500),
+    cuts: Sequence[int] = CUTS,
     folder: Path | None = None,
 ) -> Measured:
     """Ranks the whole catalogue by exact search; where queries are known to lead to items, once more without them: as
@@ -139,8 +141,8 @@ def measure(
     """
     led = item_queries(examples, len(catalogue.ids))
     items = model.item_vectors(catalogue.titles, catalogue.categories, features, led)
-    cuts = [k for k in cuts if k <= len(catalogue.ids)] or [len(catalogue.ids)]
-    vectors = VectorRanker("MRSE", lambda texts: model.query_vectors(texts), items.embedding)
+    cuts = sorted({k for k in cuts if k <= len(catalogue.ids)}) or [len(catalogue.ids)]
+    vectors = VectorRanker(VECTORS, lambda texts: model.query_vectors(texts), items.embedding)
     bm25 = BM25(catalogue_texts(catalogue))
     new = vectors
     if any(led):  # training queries are tuned on as they were new: their own items must not name them
@@ -148,7 +150,7 @@ def measure(
         new = VectorRanker(NEW_ITEMS, lambda texts: model.query_vectors(texts), without.embedding)
     tuned, tuned_on = tune_mix(LinearFusion(MIX, new, bm25, weight=0.5), examples, catalogue, queries.texts)
     mix = replace(tuned, vectors=vectors)
-    fused = ReciprocalRankFusion("hybrid (MRSE + BM25, RRF)", (vectors, bm25))
+    fused = ReciprocalRankFusion(FUSED, (vectors, bm25))
     rankers = [bm25, *others, *([new] if new is not vectors else []), vectors, fused, mix]
     report = evaluate(rankers, queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder)
     summary = ExampleSummary.load(examples)

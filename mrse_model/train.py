@@ -40,7 +40,7 @@ from mrse_model.mining import mine_hard_negatives
 from mrse_model.model import META, MRSE
 from mrse_model.ngrams import piece_vectors, random_vectors
 from mrse_model.processes import Processes
-from mrse_model.share import Share, StageKeys, code_of
+from mrse_model.share import Share, StageKeys, code_of, fingerprint_of
 from mrse_model.stages import Corpus, Stages
 from mrse_model.taste import fit_taste
 from mrse_model.texts import item_text, train_tokenizer
@@ -201,6 +201,7 @@ def train(
         "training": {
             "data": data,
             "items": len(catalogue.ids),
+            "item_ids": fingerprint_of(catalogue.ids),
             "examples": summary.examples,
             "split": summary.split,
             "pseudo_queries": summary.pseudo_queries,
@@ -238,7 +239,7 @@ class _Spent:
 
 
 def fingerprint(inputs: Inputs) -> str:
-    """12 hex digits over the size and content hash of every input file: which data a model has seen."""
+    """12 hex digits over the content of every input file: which data a model has seen."""
     digest = hashlib.sha256()
     for path in (inputs.items, inputs.searches, inputs.judgments, inputs.features):
         if path is not None:

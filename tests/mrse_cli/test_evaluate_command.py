@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -145,7 +146,40 @@ def test_searches_weigh_judged_queries_alone(trained, run) -> None:
         mrse(run, trained.sample.items, "--searches", trained.sample.searches)
 
 
-def test_other_items_than_the_run_s_are_refused(trained, run, tmp_path) -> None:
-    pq.write_table(pq.read_table(trained.sample.items).slice(1), tmp_path / "items.parquet")
-    with pytest.raises(InputError, match="239 items, and the run has 240"):
+@pytest.mark.parametrize("change", ["fewer", "another order"])
+def test_other_items_than_the_run_s_are_refused(trained, run, tmp_path, change) -> None:
+    items = pq.read_table(trained.sample.items)
+    items = items.slice(1) if change == "fewer" else items.take(list(range(len(items)))[::-1])
+    pq.write_table(items, tmp_path / "items.parquet")
+    with pytest.raises(InputError, match=f"{len(items)} items, and the run was trained on 240: others, or in another"):
         mrse(run, tmp_path / "items.parquet")
+
+
+def test_queries_that_were_trained_on_are_told(trained, run, tmp_path) -> None:
+    judgments = some_judgments(trained, tmp_path / "judged.parquet")
+    out = mrse(run, trained.sample.items, "--judgments", judgments)
+    assert "warning: 40 of these 60 queries were trained on with their judgments" in out
+    assert "trained on with" not in mrse(run, trained.sample.items, "--judgments", trained.sample.judgments_val)
+
+
+def test_the_depths_and_what_it_is_tested_against_can_be_chosen(trained, run) -> None:
+    out = mrse(run, trained.sample.items, "--k", "50", "--k", "10", "--against", "MRSE")
+    results, _ = report_of(run, "clicks-after-the-split")
+    assert {m.split("_")[0] for m in results["BM25"]["measures"]} == {
+        "nDCG@10", "Recall@10", "Recall@50", "Rele@10", "Rele@50"
+    }  # fmt: skip
+    assert "Recall@10_w" in out
+    text = (run / "evaluation" / "clicks-after-the-split" / "report.md").read_text()
+    assert "Paired bootstrap against MRSE" in text and "Unjudged among the first 10: BM25 " in text
+    with pytest.raises(InputError, match=r"no ranker 'Transformer'\. One of: BM25, MRSE, .*with --baselines more"):
+        mrse(run, trained.sample.items, "--against", "Transformer")
+
+
+def test_a_report_that_is_not_finished_leaves_the_last_one(trained, run, monkeypatch) -> None:
+    mrse(run, trained.sample.items)
+    folder = run / "evaluation" / "clicks-after-the-split"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr("mrse_model.evaluation.report.Report.markdown", Mock(side_effect=KeyboardInterrupt))
+    assert CliRunner().invoke(app, ["evaluate", str(run), str(trained.sample.items), "--k", "7"]).exit_code == 130
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
