@@ -63,7 +63,8 @@ class EncodedPictures:
 
 
 class ExtractedFeatures:
-    """Features that were extracted before (mrse features): Parquet with `item_id` and `feature`, in any order.
+    """Features that were extracted before: Parquet with `item_id` and the vectors (in `feature`, by mrse features), in
+    any order.
 
     Memory: the ids and one block of features. In the order of the items file, as `mrse features` writes it, each
     block is read once; in another order it is right and slower.
@@ -71,8 +72,8 @@ class ExtractedFeatures:
 
     needs_images = False
 
-    def __init__(self, path: str | Path, manifest: Manifest) -> None:
-        self._file = FeatureFile(path)
+    def __init__(self, path: str | Path, manifest: Manifest, *, column: str = "feature") -> None:
+        self._file = FeatureFile(path, column=column)
         _check_encoder(self._file.encoder, self._file.path, manifest)
         self._row: dict[str, int] = {}
         for ids, _ in self._file.batches():  # reads all of it: a bad vector must show before the first put

@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from mrse_cli.config import Config
-from mrse_cli.console import console
+from mrse_cli.console import console, resumable
 from mrse_model.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def evaluate(
     folder = checkpoint / "evaluation" / queries.name.replace(" ", "-")
     others: list[Ranker] = []
     if baselines:
-        others = compared.baselines(checkpoint, catalogue, features, seconds, seconds, say=out.print)
+        with resumable(out):
+            others = compared.baselines(checkpoint, catalogue, features, seconds, seconds, say=out.print)
     with out.status(f"{len(catalogue.ids):,} items, {len(queries):,} queries: vectors, BM25, exact search"):
         found = measure(
             model, catalogue, features, cache / "examples", queries, others,

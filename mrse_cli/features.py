@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mrse_cli.config import Config
-from mrse_cli.console import console
+from mrse_cli.console import console, resumable
 from mrse_model.images import DEFAULT_ENCODER
 
 
@@ -21,9 +21,9 @@ def features(
             help="efficientnet-lite0, efficientnet-lite0-colours, or clip:, siglip:, hf: and a name or folder."
         ),
     ] = DEFAULT_ENCODER,
-    size: Annotated[int | None, typer.Option(help="Pixels of a side. Default: the encoder's own.")] = None,
+    size: Annotated[int | None, typer.Option(min=32, help="Pixels of a side. Default: the encoder's own.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
-    threads: Annotated[int | None, typer.Option(help="Threads. Default: all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads. Default: all cores.")] = None,
     onnx: Annotated[
         Path | None, typer.Option(help="Also write the encoder here as ONNX, for mrse feed --image-encoder.")
     ] = None,
@@ -39,11 +39,8 @@ def features(
 
     out_console = console()
     model = load_encoder(encoder, size)
-    try:
+    with resumable(out_console):
         done = extract(items, out, model, batch=batch, threads=threads)
-    except KeyboardInterrupt:
-        out_console.print("interrupted: the same command goes on where it stopped")
-        raise
     out_console.print(
         f"{done.path}: {done.items} items, {done.without_picture} without, {done.distinct} distinct pictures, "
         f"{done.encoded} encoded now, {done.resumed} done before"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mrse_cli.config import Config
-from mrse_cli.console import console
+from mrse_cli.console import console, resumable
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
 from mrse_model.errors import InputError
 
@@ -25,6 +25,7 @@ def feed(
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
+    feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
     image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
     pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
@@ -42,7 +43,7 @@ def feed(
     ] = False,
     check_pictures: Annotated[bool, typer.Option(help="Decode every picture before the first put.")] = True,
     state: Annotated[Path | None, typer.Option(help="Journal of what was fed. Default: FILE.feed.sqlite.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads for the item tower.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for the item tower.")] = 2,
     cert: Certificate = None,
     key: Key = None,
     ca: Authority = None,
@@ -79,7 +80,7 @@ def feed(
         def advance(n: int) -> None:
             bar.advance(task, n)
 
-        try:
+        with resumable(out):
             if update:
                 updates = UpdateSource.open(file, doctype)
                 bar.update(task, total=updates.table.rows)
@@ -94,7 +95,7 @@ def feed(
                     file,
                     doctype,
                     model,
-                    pictures_from(file, model, features, image_encoder, pictures),
+                    pictures_from(file, model, features, feature_column, image_encoder, pictures),
                     led_by=led_by(model.manifest, searches, judgments, warn=out.print),
                     columns=columns.split(",") if columns is not None else None,
                     title=title,
@@ -106,16 +107,13 @@ def feed(
                 report = feed_items(
                     vespa, source, journal, via=way, full=full, delete_missing=delete_missing, progress=advance
                 )
-        except KeyboardInterrupt:
-            out.print("interrupted: the same command goes on where it stopped")
-            raise
     _tell(out, report)
     if report.failed:
         raise typer.Exit(1)
 
 
 def pictures_from(
-    file: Path, model: ExportedModel, features: Path | None, encoder: Path | None, wanted: bool
+    file: Path, model: ExportedModel, features: Path | None, column: str, encoder: Path | None, wanted: bool
 ) -> Pictures:
     from feeders.pictures import EncodedPictures, ExtractedFeatures, NoPictures
     from mrse_model.data.contract import ItemsFile
@@ -124,7 +122,7 @@ def pictures_from(
     if features and encoder:
         raise InputError("--features and --image-encoder exclude each other", fix="Give one of them")
     if features:
-        return ExtractedFeatures(features, model.manifest)
+        return ExtractedFeatures(features, model.manifest, column=column)
     if encoder:
         return EncodedPictures(ImageEncoder.load(encoder), model.manifest, file)
     if wanted and model.manifest.image_encoder and ItemsFile(file).image_column:

@@ -11,7 +11,7 @@ import typer
 from vespa.application import Vespa
 
 from mrse_cli.config import Config
-from mrse_cli.console import console
+from mrse_cli.console import console, resumable
 from mrse_cli.deploy import deploy_folder, tls_context
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
 from mrse_cli.feed import pictures_from, progress_bar
@@ -27,6 +27,7 @@ def migrate(
         str, typer.Option(envvar="MRSE_CONFIG_SERVER", help="URL of the config server.")
     ] = "http://localhost:19071",
     features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
+    feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
     image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
     pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
@@ -67,7 +68,7 @@ def migrate(
         items,
         DocumentType.load(app),
         new,
-        pictures_from(items, new, features, image_encoder, pictures),
+        pictures_from(items, new, features, feature_column, image_encoder, pictures),
         led_by=led_by(new.manifest, searches, judgments, warn=out.print),
     )
 
@@ -98,7 +99,7 @@ def migrate(
         deploy_folder(folder, config_server, tls, wait)
 
     filled, others = indexed(vespa, version)
-    with tempfile.TemporaryDirectory() as scratch:
+    with resumable(out), tempfile.TemporaryDirectory() as scratch:
         at = Path(scratch)
         if filled == 0:
             check_deployed(vespa, old)

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from mrse_cli.config import Config, training_config
-from mrse_cli.console import console
+from mrse_cli.console import console, resumable
 from mrse_model.errors import InputError
 from mrse_model.images import DEFAULT_ENCODER
 
@@ -34,7 +34,7 @@ def study(
         str | None, typer.Option(help="Sizes: base or tiny; default: base, and tiny for the sample.")
     ] = None,
     settings: Annotated[Path | None, typer.Option(help="TOML file of settings that all variants have.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads; 0 for all cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for all cores.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; default: studies/NAME.")] = None,
     share: Annotated[
         Path | None, typer.Option(help="Folder of trained stages that studies share; default: share beside --out.")
@@ -73,7 +73,8 @@ def study(
         data = Data(items, validation_judgments, searches, judgments, features, title, feature_column, encoder)
     common = training_config(preset or ("tiny" if items is None else "base"), settings, threads)
     command = shlex.join(["mrse", *sys.argv[1:]])
-    results = run_study(chosen, data, folder, common, share=share, command=command, console=out_console)
+    with resumable(out_console):
+        results = run_study(chosen, data, folder, common, share=share, command=command, console=out_console)
     out_console.print(Markdown(results.table()))
     for remark in results.remarks:
         out_console.print(remark)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mrse_cli.config import Config, training_config
-from mrse_cli.console import console
+from mrse_cli.console import console, resumable
 from mrse_model.images import DEFAULT_ENCODER
 
 
@@ -24,7 +24,7 @@ def train(
     preset: Annotated[str, typer.Option(help="Sizes: base (the paper's) or tiny.")] = "base",
     settings: Annotated[Path | None, typer.Option(help="TOML file of model, loss and train settings.")] = None,
     validation_from: Annotated[str | None, typer.Option(help="Searches from this date on are for validation.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads; 0 for all cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for all cores.")] = 0,
     tensorboard: Annotated[bool, typer.Option(help="Also log for TensorBoard.")] = False,
     config: Config = None,
 ) -> None:
@@ -40,4 +40,6 @@ def train(
         items=items, searches=searches, judgments=judgments, features=features, feature_column=feature_column,
         encoder=encoder, title=title, examples=ExampleSettings(validation_from=validation_from),
     )  # fmt: skip
-    run(inputs, out, training_config(preset, settings, threads), console(), tensorboard)
+    out_console = console()
+    with resumable(out_console):
+        run(inputs, out, training_config(preset, settings, threads), out_console, tensorboard)

@@ -52,7 +52,7 @@ class FeatureFile:
         if column not in self.table.schema.names:
             names = ", ".join(self.table.schema.names)
             raise self.table.error(
-                f"the column is missing; it has: {names}", field=column, fix="Name the vectors' column"
+                f"the column is missing; it has: {names}", field=column, fix="Name the vectors' by --feature-column"
             )
         kind = self.table.schema.field(column).type
         lists = pt.is_fixed_size_list(kind) or pt.is_list(kind) or pt.is_large_list(kind)

@@ -21,6 +21,7 @@ from feeders.pictures import ExtractedFeatures, NoPictures
 from feeders.schema import DocumentType
 from feeders.shoppers import ShopperSource
 from feeders.updates import UpdateSource
+from mrse_model.data.contract import ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.serving import ExportedModel
 
@@ -53,6 +54,18 @@ def test_documents_hold_the_fields_and_the_vectors(vespa, package, items, featur
     for name in ("embedding", "image_embedding", "text_feature"):
         np.testing.assert_allclose(decoded(document[name]["values"]), getattr(vectors, name)[0], atol=2**-8)
     assert "image_embedding" not in vespa.documents["id:item:item::i0"], "an item without a picture has no image vector"
+
+
+def test_vectors_are_read_from_the_column_that_is_named(package, items, features, tmp_path) -> None:
+    manifest = ExportedModel.load(package / "models").manifest
+    table = pq.read_table(features)
+    renamed = table.rename_columns(["item_id", "vector"]).replace_schema_metadata(table.schema.metadata)
+    pq.write_table(renamed, tmp_path / "own.parquet")
+    batch = next(ItemsFile(items).batches(12))
+    theirs = ExtractedFeatures(tmp_path / "own.parquet", manifest, column="vector").features(batch, [0, 1, 2])
+    assert np.array_equal(theirs, ExtractedFeatures(features, manifest).features(batch, [0, 1, 2]), equal_nan=True)
+    with pytest.raises(InputError, match=r"field feature: the column is missing.*--feature-column"):
+        ExtractedFeatures(tmp_path / "own.parquet", manifest)
 
 
 def feature_of(features: Path, item_id: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import typer
@@ -94,6 +95,39 @@ def test_the_ends_of_a_run(monkeypatch, capsys, raised, code, words) -> None:
         main.main()
     assert end.value.code == code
     assert capsys.readouterr().err == words
+
+
+@pytest.mark.parametrize(
+    ("command", "job"),
+    [
+        (["train", "items.parquet"], "mrse_model.train.train"),
+        (["study", "loss", "--items", "i", "--validation-judgments", "j"], "mrse_model.studies.runner.run_study"),
+        (["features", "items.parquet"], "mrse_model.images.extract.extract"),
+    ],
+)
+def test_ctrl_c_says_that_the_job_goes_on(monkeypatch, command, job) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setattr("mrse_model.images.encoders.load_encoder", lambda name, size: None)
+    monkeypatch.setattr(job, Mock(side_effect=KeyboardInterrupt))
+    found = CliRunner().invoke(main.app, command)
+    assert found.exit_code == 130 and "the same command goes on where it stopped" in found.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "items.parquet", "--threads", "-1"],
+        ["study", "loss", "--threads", "-1"],
+        ["features", "items.parquet", "--size", "-3"],
+        ["features", "items.parquet", "--threads", "0"],
+        ["feed", "items.parquet", "--threads", "0"],
+        ["evaluate", "run", "items.parquet", "--seconds", "0"],
+        ["evaluate", "run", "items.parquet", "--k", "0"],
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_done(command) -> None:
+    found = CliRunner().invoke(main.app, command)
+    assert found.exit_code == 2 and command[-2] in found.output and "Invalid value for" in found.output
 
 
 def test_a_package_is_zipped_without_what_vespaignore_names(tmp_path) -> None:
