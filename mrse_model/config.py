@@ -10,6 +10,7 @@ import json
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,25 @@ def config_toml(config: Config) -> str:
 
     table("", asdict(config))
     return "\n".join(lines).strip() + "\n"
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two nested tables: `key: old → new`, one line a key."""
+    found = []
+    for key in {**before, **now}:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key}: {old} → {new}")
+    return found
+
+
+def of_results(config: Config) -> dict[str, Any]:
+    """The settings that decide what is learned, as tables; with how many threads is none of them."""
+    tables = tomllib.loads(config_toml(config))
+    del tables["train"]["threads"]
+    return tables
 
 
 def write_config(config: Config, path: str | Path) -> None:

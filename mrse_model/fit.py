@@ -278,7 +278,9 @@ def fit(
             count = (step - 1) % train.evaluate_every + 1
             means = {k: float(v) / count for k, v in sums.items()}
             if not math.isfinite(means["loss"]):
-                raise InputError(f"the loss is {means['loss']}", field=f"train.{name}.lr", fix="Lower it, train again")
+                raise InputError(
+                    f"the loss is {means['loss']}", field=f"train.{name}.lr", fix="Lower it, and give another --out"
+                )
             measure(means)
             sums = {}
             if stale >= train.patience:

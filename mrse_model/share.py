@@ -34,7 +34,7 @@ def code_of(*modules: str) -> str:
 
 
 # Read when this module is imported, like that code itself.
-_STAGES = code_of(
+STAGES_CODE = code_of(
     "arrays", "experts", "fit", "losses", "mining", "model", "packing", "processes", "stages", "threads", "towers"
 )
 
@@ -143,7 +143,7 @@ class StageKeys:
         """The fingerprint of a stage that is about to begin: after the stages before it, mining included."""
         size, loss, train = model.config.model, model.config.loss, model.config.train
         always = [
-            _STAGES, name, getattr(train, name), train.seed, train.evaluate_every, train.patience, train.bf16,
+            STAGES_CODE, name, getattr(train, name), train.seed, train.evaluate_every, train.patience, train.bf16,
             size.dims, size.dropout, self.asked,
         ]  # fmt: skip
         sharp, soft = loss.temperature, loss.adaptor_temperature

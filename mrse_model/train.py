@@ -23,7 +23,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from mrse_model.arrays import Dev, Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
-from mrse_model.config import Config, ModelConfig, config_toml
+from mrse_model.config import Config, ModelConfig, differences, of_results, write_config
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries
 from mrse_model.data.examples import ExampleSettings, write_examples
@@ -67,7 +67,8 @@ class Inputs:
 
 
 CLAIM = "run.json"  # in a run's folder: the data and settings that it belongs to
-FORMAT = 3  # of what is cached there: another version of this code would misread it
+OTHER_FOLDER = "Give another --out, or delete this folder"
+FORMAT = 4  # of what is cached there: another version of this code would misread it
 STAGES = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
 
 
@@ -287,18 +288,17 @@ def image_features(
 def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
     """A run folder belongs to one set of data and settings: what is cached there must not be mixed with another's."""
     path = folder / CLAIM
-    claim = {"format": FORMAT, "data": fingerprint(inputs), "settings": config_toml(config),
-             "inputs": json.loads(json.dumps(asdict(inputs), default=str))}  # fmt: skip
-    claim["inputs"] = {
-        k: v for k, v in claim["inputs"].items() if k not in ("items", "searches", "judgments", "features")
-    }
-    if path.exists() and json.loads(path.read_text("utf-8")) != claim:
-        raise InputError(
-            "this run was begun with other data or settings, or by another version",
-            file=folder,
-            fix="Give another --out, or delete this folder",
-        )
-    (folder / "settings.toml").write_text(claim["settings"], "utf-8")
+    given = {k: v for k, v in asdict(inputs).items() if k not in ("items", "searches", "judgments", "features")}
+    claim = {"format": FORMAT, "data": fingerprint(inputs), "settings": of_results(config), "inputs": given}
+    claim = json.loads(json.dumps(claim, default=str))
+    if path.exists():
+        before = json.loads(path.read_text("utf-8"))
+        if before["format"] != FORMAT:
+            raise InputError("this run was begun by another version", file=folder, fix=OTHER_FOLDER)
+        if changed := differences(before, claim):
+            problem = f"this run was begun with other data or settings ({'; '.join(changed[:5])})"
+            raise InputError(problem, file=folder, fix=OTHER_FOLDER)
+    write_config(config, folder / "settings.toml")
     with whole_file(path) as part:
         part.write_text(json.dumps(claim, indent=1), "utf-8")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mrse_model.config import Config, config_toml, overlay
+from mrse_model.config import Config, differences, of_results, overlay, read_config, write_config
 from mrse_model.errors import InputError
 from mrse_model.model import META, MRSE
-from mrse_model.share import fingerprint_of
+from mrse_model.share import STAGES_CODE, code_of, fingerprint_of
 from mrse_model.studies.categories import by_category
 from mrse_model.studies.inputs import check, some_queries
 from mrse_model.studies.measure import MEASURES, Exam, Subject
@@ -23,7 +23,10 @@ from mrse_model.studies.measured import Measured, stage_figures
 from mrse_model.studies.plots import draw
 from mrse_model.studies.results import Results, tabulate
 from mrse_model.studies.study import Data, Study, Variant, slug
-from mrse_model.train import STAGES, Inputs, fingerprint, train
+from mrse_model.train import OTHER_FOLDER, STAGES, Inputs, fingerprint, train
+from mrse_model.whole_file import whole_file
+
+_CODE = STAGES_CODE + code_of("taste", "studies/measure", "studies/pools", "studies/queues", "evaluation/measures")
 
 
 def run_study(
@@ -73,22 +76,24 @@ def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
     them, and against which row, may change.
     """
     out.mkdir(parents=True, exist_ok=True)
-    settings = config_toml(config)
     learnt = fingerprint(Inputs(data.items, data.searches, data.judgments, data.features))
-    text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation)), settings))
-    path = out / "study.toml"
-    if path.exists() and _trained_for(path.read_text("utf-8")) != _trained_for(text):
-        raise InputError(
-            "this study was begun with other data or settings",
-            file=out,
-            fix="Give another --out, or delete this folder",
-        )
-    path.write_text(text, "utf-8")
-    (out / "settings.toml").write_text(settings, "utf-8")
+    text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation))), fingerprint_of(_CODE))
+    path, settings = out / "study.toml", out / "settings.toml"
+    if path.exists():
+        changed = differences(of_results(read_config(settings)), of_results(config))
+        changed += differences(_trained_for(path.read_text("utf-8")), _trained_for(text))
+        if changed:
+            problem = f"this study was begun with other data, settings or code ({'; '.join(changed[:5])})"
+            raise InputError(problem, file=out, fix=OTHER_FOLDER)
+    with whole_file(settings) as part:
+        write_config(config, part)
+    with whole_file(path) as part:
+        part.write_text(text, "utf-8")
 
 
-def _trained_for(toml: str) -> list[object]:
-    return [tomllib.loads(toml).get(key) for key in ("name", "until", "data", "variant")]
+def _trained_for(toml: str) -> dict[str, object]:
+    table = tomllib.loads(toml)
+    return {key: table.get(key) for key in ("name", "until", "code", "data", "variant")}
 
 
 def _trained(
@@ -126,5 +131,6 @@ def _write(study: Study, results: Results, out: Path, command: str) -> None:
         "log-entry.md": results.log_entry(command, date.today()),
     }
     for name, text in texts.items():
-        (out / name).write_text(text, "utf-8")
+        with whole_file(out / name) as part:
+            part.write_text(text, "utf-8")
     draw(study, results, out / "plot.png")

@@ -96,11 +96,17 @@ class Study:
         other = variant.versus or self.reference
         return other if other != variant.name else ""
 
-    def toml(self, data: Data, fingerprint: str) -> str:
-        """The study as TOML: its fields, the data, a table a variant."""
+    def toml(self, data: Data, fingerprint: str, code: str) -> str:
+        """The study as TOML: its fields, the code that trains and measures, the data, a table a variant."""
         plain = {k: getattr(self, k) for k in ("name", "question", "source", "reference", "columns", "until", "note")}
         lines = [f"{key} = {toml_literal(value)}" for key, value in plain.items()]
-        lines += ["", "[data]", f"fingerprint = {toml_literal(fingerprint)}", f"title = {toml_literal(data.title)}"]
+        lines += [
+            f"code = {toml_literal(code)}",
+            "",
+            "[data]",
+            f"fingerprint = {toml_literal(fingerprint)}",
+            f"title = {toml_literal(data.title)}",
+        ]
         chosen = {key: getattr(data, key) for key in ("feature_column", "encoder")}
         lines += [f"{key} = {toml_literal(value)}" for key, value in chosen.items() if value != getattr(Data, key)]
         for variant in self.variants:

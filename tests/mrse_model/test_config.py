@@ -79,3 +79,19 @@ def test_a_run_knows_what_it_reads_as_the_title(tmp_path: Path) -> None:
     assert title_of(tmp_path) == "title"
     _claim(tmp_path, Inputs(items, title="name"), Config())
     assert title_of(tmp_path) == "name"
+
+
+def test_a_run_says_what_is_other_than_when_it_began(tmp_path: Path) -> None:
+    items = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["a"], "title": ["Mug"]}), items)
+    _claim(tmp_path, Inputs(items), Config())
+    _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"threads": 3}}))
+    other = overlay(Config(), {"train": {"dssm": {"epochs": 3.0}}, "model": {"experts": ["vbert"]}})
+    with pytest.raises(InputError, match=r"train\.dssm\.epochs: 10\.0 → 3\.0") as told:
+        _claim(tmp_path, Inputs(items), other)
+    assert "model.experts: ['vbert', 'light_bert', 'ft_att', 'history'] → ['vbert']" in str(told.value)
+    with pytest.raises(InputError, match=r"inputs\.title: title → name"):
+        _claim(tmp_path, Inputs(items, title="name"), Config())
+    pq.write_table(pa.table({"item_id": ["b"], "title": ["Mug"]}), items)
+    with pytest.raises(InputError, match=r"data: [0-9a-f]{12} → [0-9a-f]{12}"):
+        _claim(tmp_path, Inputs(items), Config())

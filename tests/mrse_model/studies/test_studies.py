@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -74,7 +75,7 @@ def test_a_study_is_well_defined(study: Study) -> None:
         assert study.versus(variant) in {"", *names}
         made = (configs[variant.name], variant.queries)
         assert runs.setdefault(variant.folder, made) == made, "rows of one training have one training's settings"
-    written = tomllib.loads(study.toml(Data(Path("items"), Path("judged")), "abc"))
+    written = tomllib.loads(study.toml(Data(Path("items"), Path("judged")), "abc", "def"))
     assert [v["name"] for v in written["variant"]] == names
     for variant, table in zip(study.variants, written["variant"], strict=True):
         assert overlay(preset("base"), table.get("settings", {})) == configs[variant.name]
@@ -128,9 +129,39 @@ def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch
     assert runner.run_study(shown, data, finished, few_steps(), console=QUIET).columns == ("easy pool",)
     runner.run_study(STUDIES["loss"], data, finished, few_steps(), console=QUIET)
     assert (finished / "results.json").read_text("utf-8") == before
-    with pytest.raises(InputError, match="other data or settings"):
+    threads = overlay(few_steps(), {"train": {"threads": 7}})
+    runner.run_study(STUDIES["loss"], data, finished, threads, console=QUIET)
+    with pytest.raises(InputError, match=r"other data, settings or code \(train\.seed: 1 → 2\)"):
         other = overlay(few_steps(), {"train": {"seed": 2}})
         runner.run_study(STUDIES["loss"], data, finished, other, console=QUIET)
+    monkeypatch.setattr(runner, "_CODE", "another version's")
+    with pytest.raises(InputError, match=r"other data, settings or code \(code: "):
+        runner.run_study(STUDIES["loss"], data, finished, few_steps(), console=QUIET)
+
+
+def test_an_interrupted_study_goes_on(
+    finished: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def train(inputs: Inputs, run: Path, *arguments: Any, **options: Any) -> MRSE:
+        trained.append(run.name)
+        if trained == ["hybrid", "mnsce-alone"]:
+            raise KeyboardInterrupt
+        return real(inputs, run, *arguments, **options)
+
+    real = runner.train
+    monkeypatch.setattr(runner, "train", train)
+    begun = partial(runner.run_study, STUDIES["loss"], data, tmp_path / "loss", few_steps(), console=QUIET)
+    with pytest.raises(KeyboardInterrupt):
+        begun(share=finished.parent / "share")
+    assert [row["name"] for row in json.loads((tmp_path / "loss" / "results.json").read_text())["rows"]] == ["hybrid"]
+    begun(share=finished.parent / "share")
+    assert trained == ["hybrid", "mnsce-alone", "mnsce-alone", "triplet-alone"]
+    rows, before = (
+        json.loads((folder / "results.json").read_text())["rows"] for folder in (tmp_path / "loss", finished)
+    )
+    assert [row["measures"]["nDCG@10"] for row in rows] == [row["measures"]["nDCG@10"] for row in before]
 
 
 @pytest.fixture(scope="module")
