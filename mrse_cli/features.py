@@ -41,9 +41,12 @@ def features(
     model = load_encoder(encoder, size)
     with resumable(out_console):
         done = extract(items, out, model, batch=batch, threads=threads)
-    out_console.print(
-        f"{done.path}: {done.items} items, {done.without_picture} without, {done.distinct} distinct pictures, "
-        f"{done.encoded} encoded now, {done.resumed} done before"
-    )
+    if done.distinct is None:
+        out_console.print(f"{done.path}: {done.items} items, all done before")
+    else:
+        out_console.print(
+            f"{done.path}: {done.items} items, {done.without_picture} without, {done.distinct} distinct pictures, "
+            f"{done.encoded} encoded now, {done.resumed} items done before"
+        )
     if onnx is not None:
         out_console.print(str(export_onnx(model, onnx)))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mrse_cli.config import Config
 from mrse_cli.console import console, resumable
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
 from mrse_model.errors import InputError
+from mrse_model.progress import progress_bar
 
 if TYPE_CHECKING:
     from feeders.feed import Report
@@ -133,11 +133,6 @@ def pictures_from(
             fix="Give --features (mrse features) or --image-encoder image_encoder.onnx, or --no-pictures",
         )
     return NoPictures()
-
-
-def progress_bar(out: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
 
 
 def _tell(out: Console, report: Report) -> None:

@@ -35,7 +35,7 @@ EXTRA_OF = {
         ("accelerate", "gensim", "onnx", "onnxscript", "pandas", "safetensors", "torch", "torchvision", "transformers"),
         "train",
     ),
-    **dict.fromkeys(("bm25s", "ir_measures", "matplotlib", "tensorboard"), "train"),
+    **dict.fromkeys(("bm25s", "filelock", "ir_measures", "matplotlib", "tensorboard"), "train"),
     **dict.fromkeys(("faiss", "lark", "tantivy"), "local"),
     "granian": "local",
     "starlette": "web",

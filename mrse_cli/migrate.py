@@ -14,8 +14,9 @@ from mrse_cli.config import Config
 from mrse_cli.console import console, resumable
 from mrse_cli.deploy import deploy_folder, tls_context
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
-from mrse_cli.feed import pictures_from, progress_bar
+from mrse_cli.feed import pictures_from
 from mrse_model.errors import InputError
+from mrse_model.progress import progress_bar
 
 
 def migrate(

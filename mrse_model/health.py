@@ -22,9 +22,11 @@ CUT = 10  # a clicked item is found among so many
 
 
 def check_histories(run: Run, summary: ExampleSummary) -> None:
-    """Whether most examples from clicks know nothing of their person."""
+    """Whether most examples from clicks know nothing of their person, or there are none."""
     share, message = summary.empty_history_share, None
-    if share is not None and share > EMPTY:
+    if share is None:
+        message = "no example is a click: histories cannot be learned"
+    elif share > EMPTY:
         message = f"history is empty for {share:.0%} of the clicks: it can hardly be learned"
     run.warn("empty history", message)
 
@@ -50,7 +52,9 @@ def check_fusion(run: Run, stages: Stages) -> None:
     for modality, (full, without) in knock_outs(stages).items():
         message = None
         if full - without < NOTHING_CHANGED:
-            message = f"without {modality} the score is {without:.4f} instead of {full:.4f}: it changes nothing"
+            harm = without - full > NOTHING_CHANGED
+            message = f"without {modality} the score is {without:.4f} instead of {full:.4f}: "
+            message += "it does harm" if harm else "it changes nothing"
         run.warn(f"without {modality}", message)
 
 

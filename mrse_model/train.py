@@ -10,7 +10,8 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from filelock import FileLock, Timeout
 from rich.console import Console
 from tokenizers import Tokenizer
 
@@ -40,6 +42,7 @@ from mrse_model.mining import mine_hard_negatives
 from mrse_model.model import META, MRSE
 from mrse_model.ngrams import piece_vectors, random_vectors
 from mrse_model.processes import Processes
+from mrse_model.progress import steps_shown
 from mrse_model.share import Share, StageKeys, code_of, fingerprint_of
 from mrse_model.stages import Corpus, Stages
 from mrse_model.taste import fit_taste
@@ -89,12 +92,38 @@ def train(
     share: a folder where runs keep what others need not make again (mrse_model.share). until: the stage to stop after;
     the model is then returned without a checkpoint.
 
-    Raises InputError for bad input, and when `folder` holds a run of other data or other settings.
+    Raises InputError for bad input, and when `folder` holds a run of other data or other settings, or another training
+    is at work in it.
     """
     folder, processes = Path(folder), Processes()
     console = (console or Console()) if processes.main else Console(quiet=True)
+    (folder / "cache").mkdir(parents=True, exist_ok=True)
+    with _alone(folder) if processes.main else nullcontext():
+        return _train(inputs, folder, config, processes, console, tensorboard, share, until)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two trainings in one folder would write over each other's states. The lock goes with the process."""
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        fix = "Wait for it, or give another --out"
+        raise InputError("another training is at work in this folder", file=folder, fix=fix) from None
+
+
+def _train(
+    inputs: Inputs,
+    folder: Path,
+    config: Config,
+    processes: Processes,
+    console: Console,
+    tensorboard: bool,
+    share: Path | None,
+    until: str | None,
+) -> MRSE:
     cache = folder / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
     began, spent = time.perf_counter(), _Spent(folder)
     torch.set_num_threads(config.train.threads or torch.get_num_threads())
     writer = _tensorboard(folder) if tensorboard and processes.main else None
@@ -121,7 +150,11 @@ def train(
         if not examples_folder.exists():
             judgments = read_judgments(inputs.judgments, catalogue) if inputs.judgments else None
             searches = SearchesFile(inputs.searches) if inputs.searches else None
-            write_examples(examples_folder, catalogue, searches=searches, judgments=judgments, settings=inputs.examples)
+            with steps_shown(console) as progress:
+                write_examples(
+                    examples_folder, catalogue, searches=searches, judgments=judgments, settings=inputs.examples,
+                    progress=progress,
+                )  # fmt: skip
     summary = ExampleSummary.load(examples_folder)
     for line in summary.lines():
         console.print(f"  {line}")
@@ -134,10 +167,16 @@ def train(
     item_texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
     asked = _distinct_queries(shards)
     texts = item_texts + asked
-    with shared.kept(cache / "tokenizer.json", texts, config.model.vocab_size, code_of("texts")):
+    with (
+        console.status(f"tokenizer of {len(texts):,} texts"),
+        shared.kept(cache / "tokenizer.json", texts, config.model.vocab_size, code_of("texts")),
+    ):
         tokenizer = _cached_tokenizer(cache / "tokenizer.json", texts, config.model.vocab_size)
     ngrams = (config.model.ngrams, config.model.ngram_dims, config.model.ngram_min, config.model.ngram_max)
-    with shared.kept(cache / "ngrams.npy", texts, tokenizer.to_str(), ngrams, config.train.seed, code_of("ngrams")):
+    with (
+        console.status(f"n-grams of {len(texts):,} texts"),
+        shared.kept(cache / "ngrams.npy", texts, tokenizer.to_str(), ngrams, config.train.seed, code_of("ngrams")),
+    ):
         table = _cached_table(cache / "ngrams.npy", tokenizer, texts, config)
     size = replace(
         config.model,
@@ -179,13 +218,15 @@ def train(
             continue
         console.print(name, style="bold")
         if name == "dssm":
-            stages.freeze_texts()
+            with console.status("the BERTs' vectors of all texts"):
+                stages.freeze_texts()
         with shared.stage(run, name, keys, model):
             outcome = getattr(stages, name)()
             if outcome is not None and outcome.examples_per_second:
                 speed[name] = outcome.examples_per_second
         if name == "ft_att":
-            corpus.queries = mine_hard_negatives(stages, console)
+            with console.status("hard negatives for queries without judged ones"):
+                corpus.queries = mine_hard_negatives(stages, console)
         if processes.main:
             spent.on(name, outcome.cpu_seconds if outcome is not None else 0.0)
     processes.wait()
@@ -193,7 +234,8 @@ def train(
         return model.cpu().eval()
     console.print("taste", style="bold")
     run.forget("taste", -1)
-    fit_taste(stages)
+    with console.status("a ridge regression over the clicks"):
+        fit_taste(stages)
     spent.on("taste")
     check_training(run, stages)
 

@@ -4,9 +4,9 @@ One folder: `train-00000.parquet`, … in time order (judged pairs and pseudo-qu
 `validation.parquet` (the searches after the split, each with its history), `item_queries.parquet` (the queries that
 led to each item before the split) and `summary.json`. It appears when it is complete, never half.
 
-No example knows its own future: a history holds strictly earlier events of other searches and never the target; the
-queries of an item and the known positives are counted before the split. An item's queries do include the ones it is
-trained on: the trainer leaves the example's own query out of them. Robots are told by the whole log.
+No person's history knows the future: it holds strictly earlier events of other searches and never the target. What led
+to an item and what is a known positive are counted over all that is before the split, later searches than the example's
+included; the trainer leaves the example's own query out. Robots are told by the whole log.
 """
 
 from __future__ import annotations

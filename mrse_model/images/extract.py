@@ -19,12 +19,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
 
 from mrse_model.data.contract import ItemBatch, ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.images.encoders import FrozenEncoder
 from mrse_model.images.features import FeatureFile, feature_array, feature_schema
+from mrse_model.progress import progress_bar
 
 NO_PICTURE = -1
 ROW_GROUP = 4096
@@ -37,12 +38,15 @@ create table item (row integer primary key, item_id text unique, picture integer
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract` did. resumed: items an earlier run had done; encoded: distinct pictures encoded by this run."""
+    """What `extract` did. resumed: items an earlier run had done; encoded: distinct pictures encoded by this run.
+
+    Where the file was there already, all items are resumed, and without_picture and distinct are not counted (None).
+    """
 
     path: Path
     items: int
-    without_picture: int
-    distinct: int
+    without_picture: int | None
+    distinct: int | None
     encoded: int
     resumed: int
 
@@ -77,12 +81,12 @@ def extract(
     key = _source_key(items, encoder)
     if out.exists() and FeatureFile(out).fingerprint == key:
         done = FeatureFile(out).rows
-        return Extraction(out, done, 0, 0, 0, resumed=done)
+        return Extraction(out, done, None, None, 0, resumed=done)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     work = _Work(out, key, encoder.dims)
     try:
-        with ThreadPoolExecutor(threads or before) as pool, _bar(progress) as bar:
+        with ThreadPoolExecutor(threads or before) as pool, progress_bar(Console(stderr=True), progress) as bar:
             resumed, encoded = work.items_done(), 0
             task = bar.add_task(encoder.name, total=items.rows, completed=resumed)
             for some in items.batches(batch, images=True, start=resumed):
@@ -97,17 +101,22 @@ def extract(
 
 
 def _source_key(items: ItemsFile, encoder: FrozenEncoder) -> str:
-    """Changes with the encoder and with the items file; a partial or finished file of another key is not reused."""
-    stat = items.path.stat()
-    parts = f"{encoder.fingerprint} {items.rows} {stat.st_size} {stat.st_mtime_ns}"
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+    """Changes with the encoder, the items file and the picture files; a partial or finished file of another key is not
+    reused.
+    """
+    digest = hashlib.sha256(f"{encoder.fingerprint} {items.rows} {_version(items.path)}".encode())
+    if items.image_column == "image_path":
+        for batch in items.batches(columns=["image_path"]):
+            for name in filter(None, batch.extra["image_path"]):
+                path = items.path.parent / name
+                if path.is_file():  # what is missing is said with its row when it is read
+                    digest.update(f"{name} {_version(path)}\n".encode())
+    return digest.hexdigest()[:16]
 
 
-def _bar(shown: bool) -> Progress:
-    from rich.console import Console
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not shown)
+def _version(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 class _Work:

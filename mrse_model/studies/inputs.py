@@ -100,14 +100,14 @@ def some_queries(data: Data, share: float, folder: Path) -> Data:
         kept[name] = folder / f"{name}.parquet" if source else None
         if source is None or (folder / f"{name}.parquet").exists():
             continue
-        table = pq.read_table(source)
-        chosen = {q: q is not None and _place(q) < share for q in set(table["query"].to_pylist())}
-        with whole_file(folder / f"{name}.parquet") as part:
-            pq.write_table(table.filter(pa.array([chosen[q] for q in table["query"].to_pylist()])), part)
+        file = pq.ParquetFile(source)
+        with whole_file(folder / f"{name}.parquet") as part, pq.ParquetWriter(part, file.schema_arrow) as out:
+            for batch in file.iter_batches(1 << 16):
+                out.write_batch(batch.filter(pa.array([_chosen(q, share) for q in batch["query"].to_pylist()])))
     return replace(data, searches=kept["searches"], judgments=kept["judgments"])
 
 
-def _place(query: str) -> float:
-    """A query's place in [0, 1), the same for all its spellings."""
-    digest = hashlib.sha256(query_key(query).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+def _chosen(query: str | None, share: float) -> bool:
+    """By a query's place in [0, 1), the same for all its spellings. A null is of no query."""
+    digest = hashlib.sha256(query_key(query or "").encode()).digest()
+    return query is not None and int.from_bytes(digest[:8], "big") / 2**64 < share

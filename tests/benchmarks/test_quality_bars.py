@@ -15,8 +15,9 @@ pytest.importorskip("torch")
 import quality
 import training_speed
 from bars import Bar, verdict
-from quality_bars import cpu_seconds, history_bars, study_bars, training_bar
+from quality_bars import cpu_seconds, history_bars, report_bars, study_bars, training_bar
 
+from mrse_model.evaluate import MIX
 from mrse_model.studies.measured import Measured, Values
 from mrse_model.studies.registry import STUDIES
 from mrse_model.studies.results import tabulate
@@ -98,6 +99,34 @@ def test_training_counts_all_but_the_extraction_of_pictures() -> None:
     text = training_bar(spent(0, data=600, frozen=60, vbert=2100), "title", "base", features_given=False)
     assert text.value == 46 and not text.ok
     assert training_bar(model, "title", "tiny", features_given=True).value is None
+
+
+def report(**values: dict[str, float]) -> Any:
+    """A report whose rankers have these means; MRSE may be 0.02 worse than the baseline."""
+    names = {"mrse": "MRSE", "mix": MIX, "bm25": "BM25"}
+    return {
+        names[key]: SimpleNamespace(value=means.__getitem__, against={"nDCG@10": SimpleNamespace(low=-0.02)})
+        for key, means in values.items()
+    }
+
+
+def test_the_fashion_catalogue_has_absolute_bars() -> None:
+    both = report(mrse={"nDCG@10": 0.95, "Recall@100": 0.96}, mix={"nDCG@10": 0.96})
+    plain = report_bars(both, "title_without_colour", absolute=True, learnt_from_judgments=True)
+    assert [(bar.name.split(":")[1], bar.target, bar.ok) for bar in plain] == [
+        ("nDCG@10", 0.91, True), ("Recall@100", 0.965, False), ("over_two_tower_low", 0, False),
+        ("hybrid_minus_vectors", 0, True),
+    ]  # fmt: skip
+    full = report_bars(both, "title", absolute=True, learnt_from_judgments=True)
+    assert [(bar.name, bar.target, bar.ok) for bar in full[:1]] == [("title:nDCG@10", 0.955, False)]
+    assert [bar.name for bar in report_bars(both, "title", False, True)] == [bar.name for bar in full[1:]]
+
+
+@pytest.mark.parametrize(("mix", "ok"), [(0.7, True), (0.6, False)])
+def test_what_learnt_from_pseudo_queries_is_held_against_bm25(mix: float, ok: bool) -> None:
+    found = report(mrse={"nDCG@10": 0.5}, mix={"nDCG@10": mix}, bm25={"nDCG@10": 0.65})
+    (bar,) = report_bars(found, "title", absolute=False, learnt_from_judgments=False)
+    assert (bar.name, bar.ok) == ("title:hybrid_minus_bm25", ok) and bar.value == pytest.approx(mix - 0.65)
 
 
 def test_a_history_that_cannot_be_measured_is_said() -> None:

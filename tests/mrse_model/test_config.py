@@ -10,7 +10,7 @@ import pytest
 
 from mrse_model.config import Config, overlay, preset, read_config, write_config
 from mrse_model.errors import InputError
-from mrse_model.train import Inputs, _claim, title_of
+from mrse_model.train import Inputs, _alone, _claim, title_of
 
 
 @pytest.mark.parametrize("name", ["tiny", "base"])
@@ -79,6 +79,13 @@ def test_a_run_knows_what_it_reads_as_the_title(tmp_path: Path) -> None:
     assert title_of(tmp_path) == "title"
     _claim(tmp_path, Inputs(items, title="name"), Config())
     assert title_of(tmp_path) == "name"
+
+
+def test_two_trainings_cannot_write_into_one_folder(tmp_path: Path) -> None:
+    with _alone(tmp_path), pytest.raises(InputError, match=r"another training is at work.*--out"), _alone(tmp_path):
+        pass
+    with _alone(tmp_path):
+        pass
 
 
 def test_a_run_says_what_is_other_than_when_it_began(tmp_path: Path) -> None:

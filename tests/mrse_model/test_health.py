@@ -31,7 +31,7 @@ def stages(tmp_path: Path) -> Stages:
     return small_stages(tmp_path)
 
 
-@pytest.mark.parametrize(("share", "warns"), [(None, False), (0.4, False), (0.6, True)])
+@pytest.mark.parametrize(("share", "warns"), [(None, True), (0.4, False), (0.6, True)])
 def test_a_history_that_is_empty_for_most(run: Run, share: float | None, warns: bool) -> None:
     check_histories(run, cast(Any, SimpleNamespace(empty_history_share=share)))
     assert list(run.signatures) == (["empty history"] if warns else [])
@@ -100,6 +100,12 @@ def test_a_modality_that_changes_nothing(stages: Stages, modality: str, remove: 
     assert full == without
     check_fusion(stages.run, stages)
     assert "it changes nothing" in stages.run.signatures[f"without {modality}"]
+
+
+def test_a_modality_that_does_harm(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "knock_outs", lambda stages: {"pictures": (0.5, 0.6)})
+    check_fusion(stages.run, stages)
+    assert stages.run.signatures["without pictures"].endswith("the score is 0.6000 instead of 0.5000: it does harm")
 
 
 def test_a_modality_that_matters_does_not_warn(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:

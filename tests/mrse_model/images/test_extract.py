@@ -130,3 +130,20 @@ def test_errors_name_the_row(items_path, encoder, tmp_path):
     pq.write_table(pa.table({k: table[k] for k in ("item_id", "title")}), tmp_path / "none.parquet")
     with pytest.raises(InputError, match="there are no pictures"):
         extract(tmp_path / "none.parquet", tmp_path / "f.parquet", encoder, progress=False)
+
+
+def test_a_picture_file_that_is_replaced_is_read_again(pictures, picture, encoder, tmp_path):
+    for k, content in enumerate(pictures):
+        if content:
+            (tmp_path / f"{k}.png").write_bytes(content)
+    paths = [f"{k}.png" if content else None for k, content in enumerate(pictures)]
+    ids = [f"i{k}" for k in range(10)]
+    items, out = tmp_path / "items.parquet", tmp_path / "features.parquet"
+    pq.write_table(pa.table({"item_id": ids, "title": ids, "image_path": paths}), items)
+    before = extract(items, out, encoder, progress=False)
+    assert (before.distinct, before.encoded) == (7, 7)
+    again = extract(items, out, encoder, progress=False)
+    assert (again.resumed, again.encoded, again.distinct, again.without_picture) == (10, 0, None, None)
+    (tmp_path / "3.png").write_bytes(new := picture((1, 2, 250), (31, 40)))
+    assert extract(items, out, encoder, progress=False).encoded == 7
+    np.testing.assert_allclose(FeatureFile(out).matrix(["i3"]), encoder.features([new]), atol=1e-6)
