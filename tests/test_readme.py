@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,26 @@ def test_make_targets_exist() -> None:
     named = {word for page in PAGES for line in code_lines(page) for word in re.findall(r"^make ([a-z]+)", line)}
     assert named >= {"demo", "test"}
     assert {target for target in named if not re.search(rf"^{target}:", makefile, re.M)} == set()
+
+
+def test_the_split_that_a_page_shows_is_by_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pd = pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    queries = [f"{'Red' if n % 2 else 'red'} dress {n // 4}" for n in range(400)]
+    pd.DataFrame({"query": queries, "item_id": list(map(str, range(400))), "grade": 2}).to_parquet("judgments.parquet")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text("utf-8"), re.S)
+    exec(code, {})
+    train, val = (pd.read_parquet(f"judgments_{part}.parquet") for part in ("train", "val"))
+    assert len(train) + len(val) == 400 and 10 < len(val) < 100
+    assert not set(train["query"].str.lower()) & set(val["query"].str.lower())
+
+
+def test_the_settings_that_a_page_shows_are_read() -> None:
+    from mrse_model.config import Config, overlay
+
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "training.md").read_text("utf-8"), re.S)
+    (found,) = [overlay(Config(), tomllib.loads(block)) for block in blocks]
+    assert found.model.experts == ("vbert", "ft_att", "history")
+    assert (
+        overlay(found, {"model": {"experts": list(Config().model.experts)}}) == Config()
+    )  # else they are the defaults
