@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from importlib import import_module
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -107,6 +108,8 @@ def test_the_ends_of_a_run(monkeypatch, capsys, raised, code, words) -> None:
 )
 def test_ctrl_c_says_that_the_job_goes_on(monkeypatch, command, job) -> None:
     pytest.importorskip("torch")
+    for module in ("mrse_model.train", "mrse_model.studies.runner"):
+        import_module(module)  # what is imported first while something is replaced would keep the replacement
     monkeypatch.setattr("mrse_model.images.encoders.load_encoder", lambda name, size: None)
     monkeypatch.setattr(job, Mock(side_effect=KeyboardInterrupt))
     found = CliRunner().invoke(main.app, command)
