@@ -41,9 +41,10 @@ class Run:
     folder: Path
     train: TrainConfig
     console: Console
-    writer: Any = None  # a tensorboard SummaryWriter, when asked for
+    tensorboard: bool = False  # also writes tensorboard/STAGE
     signatures: dict[str, str] = field(default_factory=dict)
     processes: Processes = field(default_factory=Processes)
+    _writers: dict[str, Any] = field(default_factory=dict)  # a SummaryWriter a stage
 
     def __post_init__(self) -> None:
         (self.folder / "state").mkdir(parents=True, exist_ok=True)
@@ -56,17 +57,23 @@ class Run:
             file.write(
                 json.dumps({"stage": stage, "step": step, **{k: round(float(v), 6) for k, v in values.items()}}) + "\n"
             )
-        for name, value in values.items():
-            if self.writer is not None:
-                self.writer.add_scalar(f"{stage}/{name}", value, step)
+        if stage in self._writers:
+            for name, value in values.items():
+                self._writers[stage].add_scalar(name, value, step)
+            self._writers[stage].flush()
 
     def forget(self, stage: str, step: int) -> None:
-        """Takes out of log.jsonl what a killed run wrote of this stage after its checkpoint at `step`: it comes again.
-
-        A line that the kill cut short goes, too.
+        """Begins a stage: takes out of log.jsonl and hides in TensorBoard what a killed run wrote of it after its
+        checkpoint at `step`, because it comes again. A line that the kill cut short goes, too.
         """
+        if not self.processes.main:
+            return
+        if self.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writers[stage] = SummaryWriter(self.folder / "tensorboard" / stage, purge_step=step + 1)
         path = self.folder / "log.jsonl"
-        if not self.processes.main or not path.exists():
+        if not path.exists():
             return
         kept = []
         for line in path.read_text("utf-8").splitlines(keepends=True):
@@ -76,6 +83,11 @@ class Run:
                     kept.append(line)
         with whole_file(path) as part:
             part.write_text("".join(kept), "utf-8")
+
+    def close(self) -> None:
+        """Ends what is written for TensorBoard."""
+        for writer in self._writers.values():
+            writer.close()
 
     def rows(self, stage: str) -> list[dict[str, Any]]:
         """The lines of log.jsonl about this stage."""

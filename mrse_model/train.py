@@ -15,7 +15,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -126,8 +125,7 @@ def _train(
     cache = folder / "cache"
     began, spent = time.perf_counter(), _Spent(folder)
     torch.set_num_threads(config.train.threads or torch.get_num_threads())
-    writer = _tensorboard(folder) if tensorboard and processes.main else None
-    run = Run(folder, config.train, console, writer, processes=processes)
+    run = Run(folder, config.train, console, tensorboard, processes=processes)
 
     # Read and check everything before anything is made of it.
     console.print("data", style="bold")
@@ -258,8 +256,7 @@ def _train(
     }
     _report(folder, model, summary)
     model.cpu().save_pretrained(folder)
-    if writer is not None:
-        writer.close()
+    run.close()
     console.print(f"trained in {time.perf_counter() - began:.0f} s: {folder}")
     return model.eval()
 
@@ -349,12 +346,6 @@ def title_of(folder: Path) -> str:
     """The column of items that a run reads as the title."""
     path = folder / CLAIM
     return str(json.loads(path.read_text("utf-8"))["inputs"]["title"]) if path.exists() else "title"
-
-
-def _tensorboard(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(folder / "tensorboard")
 
 
 def _distinct_queries(shards: Sequence[Path]) -> list[str]:

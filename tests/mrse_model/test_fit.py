@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from mrse_model.config import StageConfig, TrainConfig, preset, read_config, write_config
@@ -110,7 +112,8 @@ def test_a_finished_run_is_left_as_it_is(sample: Sample, tmp_path: Path) -> None
     config, out = read_config(settings(tmp_path / "settings.toml", **stages)), tmp_path / "run"
     inputs = Inputs(sample.items, sample.searches, sample.judgments)
     model = train(inputs, out, config, Console(quiet=True), tensorboard=True)
-    assert list((out / "tensorboard").iterdir()), "asked for by a flag"
+    written = {folder.name for folder in (out / "tensorboard").iterdir()}
+    assert written >= {"ft_att", "light_bert", "vbert", "dssm"}, "asked for by a flag"
     model.meta["metrics"] = {"nDCG@10": 0.5}  # as mrse evaluate leaves them
     model.save_pretrained(out)
     before = {path: path.read_bytes() for path in (out / "meta.json", out / "log.jsonl", out / "report.md")}
@@ -127,7 +130,9 @@ class Stopped(Exception):
     pass
 
 
-def line_fit(folder: Path, train: TrainConfig, stage: StageConfig, stop_at: int = 0, rate: float = 1.0) -> nn.Linear:
+def line_fit(
+    folder: Path, train: TrainConfig, stage: StageConfig, stop_at: int = 0, rate: float = 1.0, run: Run | None = None
+) -> nn.Linear:
     """Fits y = 3 x with dropout; raises Stopped at step `stop_at`, as a kill would."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
@@ -146,7 +151,7 @@ def line_fit(folder: Path, train: TrainConfig, stage: StageConfig, stop_at: int 
     def score() -> float:
         return 1 / (1 + float((module(torch.ones(1, 1)) - 3).abs()))
 
-    fit(Run(folder, train, Console(quiet=True)), "line", stage, module, batches, 7, losses, score)
+    fit(run or Run(folder, train, Console(quiet=True)), "line", stage, module, batches, 7, losses, score)
     return module[0]
 
 
@@ -161,6 +166,21 @@ def test_wherever_it_stops_it_goes_on_alike(tmp_path: Path, stop_at: int) -> Non
     assert torch.equal(whole.weight, part.weight)
     line_fit(tmp_path / "cut", train, stage)
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole"), "a finished stage is not logged again"
+
+
+def test_tensorboard_shows_a_step_once_where_a_run_was_cut_off(tmp_path: Path) -> None:
+    train, stage = TrainConfig(evaluate_every=10), StageConfig(lr=0.02, max_steps=45, epochs=100)
+    for stop_at in (33, 0):  # killed after the checkpoint at 30
+        run = Run(tmp_path, train, Console(quiet=True), tensorboard=True)
+        with pytest.raises(Stopped) if stop_at else nullcontext():
+            line_fit(tmp_path, train, stage, stop_at, run=run)
+        if stop_at:
+            run.log("line", 40, score=0.5)  # a look that no checkpoint followed
+        run.close()
+    shown = EventAccumulator(str(tmp_path / "tensorboard" / "line")).Reload().Scalars("score")
+    told = [(row["step"], row["score"]) for row in curve(tmp_path) if "score" in row]
+    assert [e.step for e in shown] == [step for step, _ in told]
+    assert [e.value for e in shown] == pytest.approx([score for _, score in told], abs=1e-5)
 
 
 def test_patience_counts_over_a_stop(tmp_path: Path) -> None:
