@@ -62,12 +62,12 @@ def evaluate(
     from mrse_model.share import fingerprint_of
     from mrse_model.train import title_of
 
-    rankers = (*RANKERS, *(compared.NAMES if baselines else ()))
-    if against not in rankers:
-        fix = f"One of: {', '.join(rankers)}" + ("" if baselines else ", and with --baselines more")
-        raise InputError(f"no ranker {against!r}", field="--against", fix=fix)
     out = console()
     model = MRSE.from_pretrained(checkpoint)
+    rankers = [*RANKERS, *(compared.names(checkpoint) if baselines else ())]
+    if against not in rankers:
+        fix = "One of: " + ", ".join(map(repr, rankers)) + ("" if baselines else "; with --baselines more")
+        raise InputError(f"no ranker {against!r}", field="--against", fix=fix)
     catalogue = read_catalogue(items, title=title or title_of(checkpoint))
     cache = checkpoint / "cache"
     summary = ExampleSummary.load(cache / "examples")
@@ -76,6 +76,9 @@ def evaluate(
     if len(catalogue.ids) != made["items"] or made.get("item_ids", ids) != ids:  # a run of an older version has none
         problem = f"{len(catalogue.ids)} items, and the run was trained on {made['items']}: others, or in another order"
         raise InputError(problem, file=items, field="item_id", fix="Give the run's own items file")
+    if too_deep := [depth for depth in k or () if depth > len(catalogue.ids)]:
+        fix = f"Give {len(catalogue.ids)} at most"
+        raise InputError(f"{too_deep[0]} of {len(catalogue.ids)} items", field="--k", fix=fix)
     validation = cache / "examples" / "validation.parquet" if summary.validation_searches else None
     if searches is not None and judgments is None:
         raise InputError("they weigh judged queries", field="--searches", fix="Give --judgments")
@@ -109,7 +112,7 @@ def evaluate(
             model, catalogue, features, cache / "examples", queries, others,
             baseline=against, cuts=k or CUTS, folder=folder,
         )  # fmt: skip
-    out.print(_table(found.report))
+    out.print(_table(found.report, 3 if k is None else None))
     out.print(f"linear hybrid: query(alpha), the share of the words, {found.weight}: chosen on {found.tuned_on}")
     out.print(f"Rele@K, paired tests, share of unjudged items, TREC run and qrels: {folder}")
     if found.personal is not None:
@@ -131,9 +134,9 @@ def _traffic(queries: QuerySet, traffic: Mapping[str, int]) -> str:
     return f"{why}: nothing is weighted by traffic"
 
 
-def _table(report: Report) -> Table:
-    """nDCG@10 and the recalls, with their intervals; the file has the rest."""
-    shown = [name for name in report.results[0].measures if name.startswith(("nDCG", "Recall"))][:3]
+def _table(report: Report, columns: int | None) -> Table:
+    """nDCG@10 and the recalls, so many columns or all, with their intervals; the file has the rest."""
+    shown = [name for name in report.results[0].measures if name.startswith(("nDCG", "Recall"))][:columns]
     table = Table(title=f"{report.queries}: {report.n} queries, exact search over {report.catalogue:,} items")
     table.add_column("")
     for name in shown:

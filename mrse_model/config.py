@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 import types
 import typing
@@ -48,6 +49,7 @@ class ModelConfig:
     ngrams: str = "fasttext"  # or "off": the piece table is random, as in the ablation's last row
 
     def __post_init__(self) -> None:
+        _finite(self)
         for name in ("dims", "vocab_size", "bert_layers", "bert_heads", "bert_dims", "ngram_dims", "ngram_min",
                      "image_components", "history_length", "item_history_queries", "dssm_hidden"):  # fmt: skip
             _hold(getattr(self, name) >= 1, self, name, "1 or more")
@@ -80,6 +82,7 @@ class LossConfig:
     log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
 
     def __post_init__(self) -> None:
+        _finite(self)
         for name in ("temperature", "adaptor_temperature"):
             _hold(getattr(self, name) > 0, self, name, "above 0")
         for name in ("margin", "alpha", "beta"):
@@ -100,6 +103,7 @@ class StageConfig:
     average: float = 0.0  # decay of the running mean of the weights that is kept instead of the last; 0: none
 
     def __post_init__(self) -> None:
+        _finite(self)
         for name in ("epochs", "lr", "extra_negatives", "min_steps", "max_steps"):
             _hold(getattr(self, name) >= 0, self, name, "0 or more")
         _hold(self.batch >= 2, self, "batch", "2 or more: an example's negatives are the others'")
@@ -130,6 +134,7 @@ class TrainConfig:
     threads: int = 0  # 0: torch's choice
 
     def __post_init__(self) -> None:
+        _finite(self)
         for name in ("modality_dropout", "history_dropout"):
             _hold(0 <= getattr(self, name) <= 1, self, name, "from 0 to 1")
         for name in ("evaluate_every", "patience"):
@@ -141,6 +146,12 @@ class TrainConfig:
         _hold(set(weights) <= set(EVENTS), self, "event_weights", f"weights of {', '.join(EVENTS)}")
         _hold(all(w >= 0 for w in weights.values()), self, "event_weights", "weights of 0 or more")
         _hold(self.bf16 in BF16, self, "bf16", ", ".join(BF16[:-1]) + f" or {BF16[-1]}")
+
+
+def _finite(settings: Any) -> None:
+    for name, value in vars(settings).items():
+        if isinstance(value, float):
+            _hold(math.isfinite(value), settings, name, "a finite number")
 
 
 def _hold(condition: bool, settings: Any, name: str, right: str) -> None:
@@ -266,6 +277,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
         elif old != new:
             found.append(f"{prefix}{key}: {old} → {new}")
     return found
+
+
+def told(changed: list[str]) -> str:
+    """Some differences in one line."""
+    return "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
 
 
 def of_results(config: Config) -> dict[str, Any]:

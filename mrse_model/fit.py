@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class Run:
 
     def __post_init__(self) -> None:
         (self.folder / "state").mkdir(parents=True, exist_ok=True)
+        if self.tensorboard:
+            import_module("torch.utils.tensorboard")  # that it is missing is said now, not after the data is read
 
     def log(self, stage: str, step: int, **values: float) -> None:
         """Appends one line to log.jsonl."""
@@ -69,9 +72,8 @@ class Run:
         if not self.processes.main:
             return
         if self.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writers[stage] = SummaryWriter(self.folder / "tensorboard" / stage, purge_step=step + 1)
+            writer = import_module("torch.utils.tensorboard").SummaryWriter
+            self._writers[stage] = writer(self.folder / "tensorboard" / stage, purge_step=step + 1)
         path = self.folder / "log.jsonl"
         if not path.exists():
             return

@@ -34,6 +34,7 @@ def code_of(*modules: str) -> str:
 
 
 # Read when this module is imported, like that code itself.
+TOKENIZER_CODE, NGRAMS_CODE = code_of("texts"), code_of("ngrams")
 STAGES_CODE = code_of(
     "arrays", "experts", "fit", "losses", "mining", "model", "packing", "processes", "stages", "threads", "towers"
 )

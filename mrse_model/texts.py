@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from mrse_model.config import ModelConfig
 from mrse_model.errors import InputError
 
 PAD, UNK, CLS, SEP = 0, 1, 2, 3
@@ -76,7 +77,11 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         max_piece_length=16,
     )
     learner = empty(models.Unigram())
-    learner.train_from_iterator(iter(texts), trainer)
+    try:
+        learner.train_from_iterator(iter(texts), trainer)
+    except Exception as error:  # tokenizers has no class of its own for it
+        fix = f"Give more: {ModelConfig.vocab_size:,} is the paper's"
+        raise InputError(f"{vocab_size} are too few ({error})", field="model.vocab_size", fix=fix) from None
     # The trainer's sums differ by some 1e-11 from run to run, and equally good pieces come in any order. So do the
     # characters that it adds to cover the texts, each 0.0001 above the one before: all of them get the lowest score.
     found = {piece: round(score, 6) for piece, score in json.loads(learner.to_str())["model"]["vocab"]}

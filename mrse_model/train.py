@@ -24,7 +24,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from mrse_model.arrays import Dev, Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
-from mrse_model.config import Config, ModelConfig, differences, of_results, write_config
+from mrse_model.config import Config, ModelConfig, differences, of_results, told, write_config
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries
 from mrse_model.data.examples import ExampleSettings, write_examples
@@ -34,7 +34,7 @@ from mrse_model.fit import Run
 from mrse_model.health import check_histories, check_stage, check_training
 from mrse_model.images import DEFAULT_ENCODER
 from mrse_model.images.encoders import load_encoder
-from mrse_model.images.extract import extract
+from mrse_model.images.extract import extract, picture_files
 from mrse_model.images.features import FeatureFile
 from mrse_model.manifest import EncoderInfo
 from mrse_model.mining import mine_hard_negatives
@@ -42,7 +42,7 @@ from mrse_model.model import META, MRSE
 from mrse_model.ngrams import piece_vectors, random_vectors
 from mrse_model.processes import Processes
 from mrse_model.progress import steps_shown
-from mrse_model.share import Share, StageKeys, code_of, fingerprint_of
+from mrse_model.share import NGRAMS_CODE, TOKENIZER_CODE, Share, StageKeys, fingerprint_of
 from mrse_model.stages import Corpus, Stages
 from mrse_model.taste import fit_taste
 from mrse_model.texts import item_text, train_tokenizer
@@ -104,12 +104,16 @@ def train(
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Two trainings in one folder would write over each other's states. The lock goes with the process."""
+    lock = FileLock(folder / "lock")
     try:
-        with FileLock(folder / "lock", timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout:
         fix = "Wait for it, or give another --out"
         raise InputError("another training is at work in this folder", file=folder, fix=fix) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _train(
@@ -140,7 +144,8 @@ def _train(
     share = share if processes.main else None
     shared, data = Share(share), fingerprint(inputs)
     seen = fingerprint(replace(inputs, searches=None, judgments=None))
-    pictures = (cache / "features.npy", seen, inputs.feature_column, inputs.encoder, inputs.image_size)
+    files = _picture_files(inputs)
+    pictures = (cache / "features.npy", seen, files, inputs.feature_column, inputs.encoder, inputs.image_size)
     with shared.kept(*pictures), shared.kept(cache / "features.parquet", *pictures[1:]):
         features, encoder = image_features(inputs, catalogue, cache, config, console)
     examples_folder = cache / "examples"
@@ -156,7 +161,8 @@ def _train(
     summary = ExampleSummary.load(examples_folder)
     for line in summary.lines():
         console.print(f"  {line}")
-    check_histories(run, summary)
+    if "history" in config.model.experts:
+        check_histories(run, summary)
     if processes.main:
         spent.on("data")
     shards = sorted(examples_folder.glob("train-*.parquet"))
@@ -167,13 +173,13 @@ def _train(
     texts = item_texts + asked
     with (
         console.status(f"tokenizer of {len(texts):,} texts"),
-        shared.kept(cache / "tokenizer.json", texts, config.model.vocab_size, code_of("texts")),
+        shared.kept(cache / "tokenizer.json", texts, config.model.vocab_size, TOKENIZER_CODE),
     ):
         tokenizer = _cached_tokenizer(cache / "tokenizer.json", texts, config.model.vocab_size)
     ngrams = (config.model.ngrams, config.model.ngram_dims, config.model.ngram_min, config.model.ngram_max)
     with (
         console.status(f"n-grams of {len(texts):,} texts"),
-        shared.kept(cache / "ngrams.npy", texts, tokenizer.to_str(), ngrams, config.train.seed, code_of("ngrams")),
+        shared.kept(cache / "ngrams.npy", texts, tokenizer.to_str(), ngrams, config.train.seed, NGRAMS_CODE),
     ):
         table = _cached_table(cache / "ngrams.npy", tokenizer, texts, config)
     size = replace(
@@ -184,7 +190,7 @@ def _train(
     config = replace(config, model=size)
     examples, queries = build_examples(shards, cache / "examples.bin", tokenizer, size, config.train)
     if not any(len(queries.hard[row]) for row in range(len(queries.hard))):
-        console.print("  no judged low grades: hard negatives will be mined")
+        console.print("  no judged low grades: hard negatives are mined once FtAtt is trained")
     examples, dev = split_dev(examples, queries, len(catalogue.ids), config.train.seed, cache / "train.bin")
     led = led_by(item_queries(examples_folder, len(catalogue.ids)), queries, dev)
     lengths = (size.item_tokens, size.use_category)
@@ -280,12 +286,22 @@ class _Spent:
 
 def fingerprint(inputs: Inputs) -> str:
     """12 hex digits over the content of every input file: which data a model has seen."""
-    digest = hashlib.sha256()
-    for path in (inputs.items, inputs.searches, inputs.judgments, inputs.features):
-        if path is not None:
+    return hashlib.sha256("".join(_file_hashes(inputs).values()).encode()).hexdigest()[:12]
+
+
+def _file_hashes(inputs: Inputs) -> dict[str, str]:
+    """12 hex digits over the content of each input file that is given."""
+    found = {}
+    for name in ("items", "searches", "judgments", "features"):
+        if (path := getattr(inputs, name)) is not None:
             with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:12]
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return found
+
+
+def _picture_files(inputs: Inputs) -> str:
+    """Which picture files the items name, where the run extracts their features."""
+    return picture_files(ItemsFile(inputs.items, title=inputs.title)) if inputs.features is None else ""
 
 
 def image_features(
@@ -328,14 +344,15 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
     """A run folder belongs to one set of data and settings: what is cached there must not be mixed with another's."""
     path = folder / CLAIM
     given = {k: v for k, v in asdict(inputs).items() if k not in ("items", "searches", "judgments", "features")}
-    claim = {"format": FORMAT, "data": fingerprint(inputs), "settings": of_results(config), "inputs": given}
+    data = {"pictures": _picture_files(inputs), **_file_hashes(inputs)}
+    claim = {"format": FORMAT, "data": data, "settings": of_results(config), "inputs": given}
     claim = json.loads(json.dumps(claim, default=str))
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         if before["format"] != FORMAT:
             raise InputError("this run was begun by another version", file=folder, fix=OTHER_FOLDER)
         if changed := differences(before, claim):
-            problem = f"this run was begun with other data or settings ({'; '.join(changed[:5])})"
+            problem = f"this run was begun with other data or settings ({told(changed)})"
             raise InputError(problem, file=folder, fix=OTHER_FOLDER)
     write_config(config, folder / "settings.toml")
     with whole_file(path) as part:

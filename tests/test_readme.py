@@ -64,14 +64,16 @@ def test_make_targets_exist() -> None:
 
 def test_the_split_that_a_page_shows_is_by_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pd = pytest.importorskip("pandas")
+    from mrse_model.data.search_log import query_key
+
     monkeypatch.chdir(tmp_path)
-    queries = [f"{'Red' if n % 2 else 'red'} dress {n // 4}" for n in range(400)]
+    queries = [f"{'Red ' if n % 2 else ' red'} dress {n // 4}" for n in range(400)]
     pd.DataFrame({"query": queries, "item_id": list(map(str, range(400))), "grade": 2}).to_parquet("judgments.parquet")
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text("utf-8"), re.S)
     exec(code, {})
     train, val = (pd.read_parquet(f"judgments_{part}.parquet") for part in ("train", "val"))
     assert len(train) + len(val) == 400 and 10 < len(val) < 100
-    assert not set(train["query"].str.lower()) & set(val["query"].str.lower())
+    assert not set(map(query_key, train["query"])) & set(map(query_key, val["query"]))
 
 
 def test_the_settings_that_a_page_shows_are_read() -> None:

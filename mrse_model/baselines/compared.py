@@ -23,13 +23,21 @@ from mrse_model.data.example_files import training_pairs
 from mrse_model.evaluate import catalogue_texts
 from mrse_model.evaluation.rankers import Ranker, VectorRanker
 from mrse_model.model import CONFIG
-from mrse_model.share import code_of, fingerprint_of
+from mrse_model.share import STAGES_CODE, code_of, fingerprint_of
 from mrse_model.whole_file import whole_file
 
 FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA = "FastText mean", "MiniLM-L6, untrained", "single Transformer", "DSSM-α"
 TWO_TOWER = "plain two-tower"
-NAMES = (FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA, TWO_TOWER)
-_CODE = code_of("baselines/experts", "baselines/two_tower")
+_CODE = STAGES_CODE + code_of("baselines/experts", "baselines/two_tower", "texts")
+
+
+def names(run: Path) -> list[str]:
+    """The baselines that `baselines` makes of this run: FastText where it has its vectors, MiniLM where it is
+    installed.
+    """
+    left_out = {FASTTEXT} if read_config(run / CONFIG).model.ngrams == "off" else set()
+    left_out |= {MINILM} if minilm_folder() is None else set()
+    return [name for name in (FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA, TWO_TOWER) if name not in left_out]
 
 
 def baselines(
@@ -54,12 +62,12 @@ def baselines(
     tokenizer = Tokenizer.from_file(str(cache / "tokenizer.json"))
     table = np.load(cache / "ngrams.npy")
     out: list[Ranker] = []
-    if read_config(run / CONFIG).model.ngrams == "off":
+    if FASTTEXT not in names(run):
         say(f'no {FASTTEXT}: the run has ngrams = "off"')
     else:
         encode = fasttext_mean(tokenizer, table)
         out.append(VectorRanker(FASTTEXT, encode, encode(texts)))
-    if minilm_folder() is not None:
+    if MINILM in names(run):
         minilm, stored = MiniLM(), cache / f"minilm-{fingerprint_of(texts)}.npy"
         if not stored.exists():
             with whole_file(stored) as part, open(part, "wb") as file:

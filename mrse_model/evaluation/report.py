@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrse_model.evaluation.bootstrap import Bootstrap, Comparison, Estimate
-from mrse_model.evaluation.measures import per_query, unjudged_share
+from mrse_model.evaluation.measures import NDCG_CUT, per_query, unjudged_share
 from mrse_model.evaluation.queries import QuerySet
-from mrse_model.evaluation.rankers import Ranker, Ranking
+from mrse_model.evaluation.rankers import Ranker
 from mrse_model.evaluation.trec import query_id, write_qrels, write_run, write_topics
 
 WEIGHTED = ("Recall", "Rele")  # by traffic (_w) too, where it is known
@@ -115,16 +116,55 @@ def evaluate(
         cuts: the K of Recall@K and Rele@K.
         folder: where `NAME.run`, `qrels`, `topics.tsv`, `report.md`, `report.json` and `per_query.json` go.
     """
+    out = Path(folder) if folder is not None else None
+    with _appearing_whole(out) as work:
+        return _evaluate(rankers, queries, item_ids, baseline, cuts, work)
+
+
+@contextmanager
+def _appearing_whole(folder: Path | None) -> Iterator[Path | None]:
+    """Gives a folder to write a report's files into; they go to `folder` together at the end, in place of the last
+    report's: none stands beside those of another evaluation.
+    """
+    if folder is None:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+        yield Path(name)
+        last = folder / "report.json"
+        for result in json.loads(last.read_text("utf-8"))["results"] if last.is_file() else ():
+            (folder / _run_file(result["name"])).unlink(missing_ok=True)
+        for path in Path(name).iterdir():
+            path.replace(folder / path.name)
+
+
+def _run_file(ranker: str) -> str:
+    return f"{ranker.replace('/', '_')}.run"
+
+
+def _evaluate(
+    rankers: Sequence[Ranker],
+    queries: QuerySet,
+    item_ids: Sequence[str],
+    baseline: str | None,
+    cuts: Sequence[int],
+    out: Path | None,
+) -> Report:
     values: dict[str, dict[str, NDArray[np.float64]]] = {}
-    rankings: dict[str, Ranking] = {}
     seconds: dict[str, float] = {}
     unjudged: dict[str, float] = {}
+    if out:
+        write_qrels(out / "qrels", queries, item_ids)
+        write_topics(out / "topics.tsv", queries)
     for ranker in rankers:
         began = time.perf_counter()
-        ranking = rankings[ranker.name] = ranker.search(queries.texts, max(cuts))
+        ranking = ranker.search(queries.texts, max(*cuts, NDCG_CUT))
         seconds[ranker.name] = time.perf_counter() - began
         values[ranker.name] = per_query(queries, ranking, cuts)
         unjudged[ranker.name] = unjudged_share(queries, ranking)
+        if out:
+            write_run(out / _run_file(ranker.name), ranking, item_ids, ranker.name)
     results = []
     every = np.ones(len(queries), bool)
     for name, found in values.items():
@@ -136,27 +176,7 @@ def evaluate(
         everything = _estimates(queries, found, every)
         results.append(Result(name, everything, slices, against, unjudged[name], seconds[name]))
     report = Report(queries.name, len(queries), queries.left_out, len(item_ids), baseline, results)
-    if folder is not None:
-        _write(Path(folder), report, queries, item_ids, rankings, values)
-    return report
-
-
-def _write(
-    folder: Path,
-    report: Report,
-    queries: QuerySet,
-    item_ids: Sequence[str],
-    rankings: dict[str, Ranking],
-    values: dict[str, dict[str, NDArray[np.float64]]],
-) -> None:
-    """All files of a report, when all is known: none stands beside those of another evaluation."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
-        work = Path(name)
-        write_qrels(work / "qrels", queries, item_ids)
-        write_topics(work / "topics.tsv", queries)
-        for ranker, ranking in rankings.items():
-            write_run(work / f"{ranker.replace('/', '_')}.run", ranking, item_ids, ranker)
+    if out:
         rows = {
             query_id(i): {
                 "text": text,
@@ -164,13 +184,10 @@ def _write(
             }
             for i, text in enumerate(queries.texts)
         }
-        (work / "per_query.json").write_text(json.dumps(rows, indent=0) + "\n", "utf-8")
-        (work / "report.json").write_text(report.json(), "utf-8")
-        (work / "report.md").write_text(report.markdown(), "utf-8")
-        for old in folder.glob("*.run"):  # of rankers that were not asked for this time
-            old.unlink()
-        for path in work.iterdir():
-            path.replace(folder / path.name)
+        (out / "per_query.json").write_text(json.dumps(rows, indent=0) + "\n", "utf-8")
+        (out / "report.json").write_text(report.json(), "utf-8")
+        (out / "report.md").write_text(report.markdown(), "utf-8")
+    return report
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,13 @@ def extract(
             fix="Add `image` (bytes) or `image_path`, or train without",
         )
     key = _source_key(items, encoder)
-    if out.exists() and FeatureFile(out).fingerprint == key:
-        done = FeatureFile(out).rows
-        return Extraction(out, done, None, None, 0, resumed=done)
+    if out.exists():
+        try:
+            there = FeatureFile(out)
+        except InputError:
+            raise InputError("there is something else", file=out, fix="Give another --out") from None
+        if there.fingerprint == key:
+            return Extraction(out, there.rows, None, None, 0, resumed=there.rows)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     work = _Work(out, key, encoder.dims)
@@ -104,18 +108,26 @@ def _source_key(items: ItemsFile, encoder: FrozenEncoder) -> str:
     """Changes with the encoder, the items file and the picture files; a partial or finished file of another key is not
     reused.
     """
-    digest = hashlib.sha256(f"{encoder.fingerprint} {items.rows} {_version(items.path)}".encode())
-    if items.image_column == "image_path":
-        for batch in items.batches(columns=["image_path"]):
-            for name in filter(None, batch.extra["image_path"]):
-                path = items.path.parent / name
-                if path.is_file():  # what is missing is said with its row when it is read
-                    digest.update(f"{name} {_version(path)}\n".encode())
+    parts = f"{encoder.fingerprint} {items.rows} {_version(items.path)} {picture_files(items)}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def picture_files(items: ItemsFile) -> str:
+    """Changes with the files that `image_path` names; empty where the pictures are in the items file."""
+    if items.image_column != "image_path":
+        return ""
+    digest = hashlib.sha256()
+    for batch in items.batches(columns=["image_path"]):
+        for name in filter(None, batch.extra["image_path"]):
+            digest.update(f"{name} {_version(items.path.parent / name)}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def _version(path: Path) -> str:
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError:  # is said with its row when the picture is read
+        return ""
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 

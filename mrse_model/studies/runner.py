@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mrse_model.config import Config, differences, of_results, overlay, read_config, write_config
+from mrse_model.config import Config, differences, of_results, overlay, read_config, told, write_config
 from mrse_model.errors import InputError
 from mrse_model.model import META, MRSE
-from mrse_model.share import STAGES_CODE, code_of, fingerprint_of
+from mrse_model.share import code_of, fingerprint_of
 from mrse_model.studies.categories import by_category
 from mrse_model.studies.inputs import check, some_queries
 from mrse_model.studies.measure import MEASURES, Exam, Subject
@@ -26,7 +26,10 @@ from mrse_model.studies.study import Data, Study, Variant, slug
 from mrse_model.train import OTHER_FOLDER, STAGES, Inputs, fingerprint, train
 from mrse_model.whole_file import whole_file
 
-_CODE = STAGES_CODE + code_of("taste", "studies/measure", "studies/pools", "studies/queues", "evaluation/measures")
+_SHOWN = {f"studies/{name}" for name in ("categories", "plots", "registry", "results", "study")}
+_PACKAGE = Path(__file__).parent.parent
+_ALL = {path.relative_to(_PACKAGE).with_suffix("").as_posix() for path in _PACKAGE.rglob("*.py")}
+_CODE = code_of(*sorted(_ALL - _SHOWN))  # all that makes a figure
 
 
 def run_study(
@@ -45,7 +48,7 @@ def run_study(
         config: what all variants have in common. share: where studies keep the stages that they share; default beside
             `out`. command: for the log entry.
 
-    Raises InputError for a missing input, and when `out` holds the study of other data or settings.
+    Raises InputError for a missing input, and when `out` holds the study of other data, settings or code.
     """
     console, share = console or Console(), share or out.parent / "share"
     data = check(study, data, out / "sample", console)
@@ -72,8 +75,8 @@ def run_study(
 
 
 def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
-    """The folder belongs to one study of one set of data and settings: its rows must be comparable. What is shown of
-    them, and against which row, may change.
+    """The folder belongs to one study of one set of data, settings and code: its rows must be comparable. What is
+    shown of them, and against which row, may change.
     """
     out.mkdir(parents=True, exist_ok=True)
     learnt = fingerprint(Inputs(data.items, data.searches, data.judgments, data.features))
@@ -83,7 +86,7 @@ def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
         changed = differences(of_results(read_config(settings)), of_results(config))
         changed += differences(_trained_for(path.read_text("utf-8")), _trained_for(text))
         if changed:
-            problem = f"this study was begun with other data, settings or code ({'; '.join(changed[:5])})"
+            problem = f"this study was begun with other data, settings or code ({told(changed)})"
             raise InputError(problem, file=out, fix=OTHER_FOLDER)
     with whole_file(settings) as part:
         write_config(config, part)
@@ -93,7 +96,8 @@ def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
 
 def _trained_for(toml: str) -> dict[str, object]:
     table = tomllib.loads(toml)
-    return {key: table.get(key) for key in ("name", "until", "code", "data", "variant")}
+    variants = {variant["name"]: variant for variant in table["variant"]}
+    return {"variant": variants} | {key: table.get(key) for key in ("name", "until", "code", "data")}
 
 
 def _trained(

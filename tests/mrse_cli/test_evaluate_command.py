@@ -132,6 +132,8 @@ def test_a_log_without_returning_people(trained, run, tmp_path) -> None:
 
 def test_baselines_stand_beside_mrse(trained, run, monkeypatch) -> None:
     monkeypatch.setattr("mrse_model.baselines.compared.minilm_folder", lambda: None)
+    (folder := run / "evaluation" / "clicks-after-the-split").mkdir(parents=True)
+    (folder / "mine.run").write_text("kept")
     out = mrse(run, trained.sample.items, "--baselines", "--seconds", "0.05")
     assert "MiniLM is not installed" in out and "pairs in 0 s of CPU" in out
     results, _ = report_of(run, "clicks-after-the-split")
@@ -139,6 +141,10 @@ def test_baselines_stand_beside_mrse(trained, run, monkeypatch) -> None:
     assert list(results)[:5] == ["BM25", *learned]
     assert all("Recall@100_w" in results[name]["against"] for name in learned)
     assert "plain two-tower" in out
+    mrse(run, trained.sample.items)
+    assert {path.name for path in folder.glob("*.run")} == {
+        "mine.run", "BM25.run", "MRSE.run", f"{NEW_ITEMS}.run", "hybrid (MRSE + BM25, RRF).run", f"{MIX}.run"
+    }  # fmt: skip
 
 
 def test_searches_weigh_judged_queries_alone(trained, run) -> None:
@@ -162,17 +168,37 @@ def test_queries_that_were_trained_on_are_told(trained, run, tmp_path) -> None:
     assert "trained on with" not in mrse(run, trained.sample.items, "--judgments", trained.sample.judgments_val)
 
 
-def test_the_depths_and_what_it_is_tested_against_can_be_chosen(trained, run) -> None:
+def test_the_depths_and_what_it_is_tested_against_can_be_chosen(trained, run, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     out = mrse(run, trained.sample.items, "--k", "50", "--k", "10", "--against", "MRSE")
     results, _ = report_of(run, "clicks-after-the-split")
     assert {m.split("_")[0] for m in results["BM25"]["measures"]} == {
         "nDCG@10", "Recall@10", "Recall@50", "Rele@10", "Rele@50"
     }  # fmt: skip
-    assert "Recall@10_w" in out
+    assert "Recall@10_w" in out and "Recall@50_u" in out
     text = (run / "evaluation" / "clicks-after-the-split" / "report.md").read_text()
     assert "Paired bootstrap against MRSE" in text and "Unjudged among the first 10: BM25 " in text
-    with pytest.raises(InputError, match=r"no ranker 'Transformer'\. One of: BM25, MRSE, .*with --baselines more"):
+    with pytest.raises(InputError, match=r"no ranker 'Transformer'\. One of: 'BM25', 'MRSE', .*with --baselines more"):
         mrse(run, trained.sample.items, "--against", "Transformer")
+    with pytest.raises(InputError, match=r"field --k: 241 of 240 items\. Give 240 at most"):
+        mrse(run, trained.sample.items, "--k", "241")
+
+
+def test_a_small_depth_leaves_the_other_measures_as_they_are(trained, run) -> None:
+    mrse(run, trained.sample.items)
+    before, _ = report_of(run, "clicks-after-the-split")
+    mrse(run, trained.sample.items, "--k", "3")
+    after, _ = report_of(run, "clicks-after-the-split")
+    for name in before:
+        assert after[name]["measures"]["nDCG@10"] == before[name]["measures"]["nDCG@10"]
+        assert after[name]["unjudged_at_10"] == before[name]["unjudged_at_10"]
+
+
+def test_a_baseline_that_will_not_be_there_is_refused_before_any_is_trained(trained, run, monkeypatch) -> None:
+    monkeypatch.setattr("mrse_model.baselines.compared.minilm_folder", lambda: None)
+    monkeypatch.setattr("mrse_model.baselines.compared.baselines", Mock(side_effect=AssertionError("trained")))
+    with pytest.raises(InputError, match=r"no ranker 'MiniLM-L6, untrained'.*'plain two-tower'\.$"):
+        mrse(run, trained.sample.items, "--baselines", "--against", "MiniLM-L6, untrained")
 
 
 def test_a_report_that_is_not_finished_leaves_the_last_one(trained, run, monkeypatch) -> None:

@@ -46,6 +46,7 @@ def test_base_has_the_paper_s_sizes() -> None:
         ("[model]\ndropout = 1.5", r"field model\.dropout: it is 1\.5\. Give from 0 to 0\.9"),
         ("[model]\nquery_tokens = 2", r"field model\.query_tokens: it is 2"),
         ("[model]\nngram_min = 5", r"field model\.ngram_max: it is 4\. Give ngram_min, 5, or more"),
+        ("[train.dssm]\nepochs = inf", r"field train\.dssm\.epochs: it is Infinity\. Give a finite number"),
         ("[loss]\ntemperature = 0", r"field loss\.temperature: it is 0\.0\. Give above 0"),
         ("[loss]\nalpha = 0\nbeta = 0", r"field loss\.alpha"),
         ("[train]\nevaluate_every = 0", r"field train\.evaluate_every: it is 0\. Give 1 or more"),
@@ -90,15 +91,19 @@ def test_two_trainings_cannot_write_into_one_folder(tmp_path: Path) -> None:
 
 def test_a_run_says_what_is_other_than_when_it_began(tmp_path: Path) -> None:
     items = tmp_path / "items.parquet"
-    pq.write_table(pa.table({"item_id": ["a"], "title": ["Mug"]}), items)
+    pq.write_table(pa.table({"item_id": ["a"], "title": ["Mug"], "name": ["Mug"]}), items)
     _claim(tmp_path, Inputs(items), Config())
     _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"threads": 3}}))
     other = overlay(Config(), {"train": {"dssm": {"epochs": 3.0}}, "model": {"experts": ["vbert"]}})
     with pytest.raises(InputError, match=r"train\.dssm\.epochs: 10\.0 → 3\.0") as told:
         _claim(tmp_path, Inputs(items), other)
+    many = overlay(Config(), {"loss": {"beta": 1.0, "alpha": 2.0, "margin": 0.3}, "train": {"seed": 2, "patience": 9}})
+    many = overlay(many, {"train": {"evaluate_every": 7, "dssm": {"epochs": 3.0}}})
+    with pytest.raises(InputError, match=r"; and 2 more\)"):
+        _claim(tmp_path, Inputs(items), many)
     assert "model.experts: ['vbert', 'light_bert', 'ft_att', 'history'] → ['vbert']" in str(told.value)
     with pytest.raises(InputError, match=r"inputs\.title: title → name"):
         _claim(tmp_path, Inputs(items, title="name"), Config())
-    pq.write_table(pa.table({"item_id": ["b"], "title": ["Mug"]}), items)
-    with pytest.raises(InputError, match=r"data: [0-9a-f]{12} → [0-9a-f]{12}"):
+    pq.write_table(pa.table({"item_id": ["b"], "title": ["Mug"], "name": ["Mug"]}), items)
+    with pytest.raises(InputError, match=r"\(data\.items: [0-9a-f]{12} → [0-9a-f]{12}\)"):
         _claim(tmp_path, Inputs(items), Config())

@@ -47,6 +47,11 @@ def test_no_words_at_all_is_an_input_error() -> None:
         train_tokenizer(["  ", ""], 100)
 
 
+def test_too_small_a_vocabulary_names_the_setting() -> None:
+    with pytest.raises(InputError, match=r"field model\.vocab_size: 8 are too few .*30,000 is the paper's"):
+        train_tokenizer(TEXTS, 8)
+
+
 def test_the_same_texts_give_the_same_tokenizer() -> None:
     draw = random.Random(0)
     texts = [

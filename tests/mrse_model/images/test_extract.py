@@ -147,3 +147,10 @@ def test_a_picture_file_that_is_replaced_is_read_again(pictures, picture, encode
     (tmp_path / "3.png").write_bytes(new := picture((1, 2, 250), (31, 40)))
     assert extract(items, out, encoder, progress=False).encoded == 7
     np.testing.assert_allclose(FeatureFile(out).matrix(["i3"]), encoder.features([new]), atol=1e-6)
+
+
+def test_what_is_no_feature_file_is_not_written_over(items_path, encoder):
+    before = items_path.read_bytes()
+    with pytest.raises(InputError, match=r"items.parquet: there is something else\. Give another --out"):
+        extract(items_path, items_path, encoder, progress=False)
+    assert items_path.read_bytes() == before

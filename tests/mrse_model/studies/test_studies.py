@@ -139,6 +139,12 @@ def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch
         runner.run_study(STUDIES["loss"], data, finished, few_steps(), console=QUIET)
 
 
+def test_all_that_makes_a_figure_is_a_study_s_code() -> None:
+    made = runner._ALL - runner._SHOWN
+    assert {"texts", "train", "data/examples", "evaluate", "evaluation/rankers", "studies/measure", "stages"} <= made
+    assert runner._SHOWN < runner._ALL
+
+
 def test_an_interrupted_study_goes_on(
     finished: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
