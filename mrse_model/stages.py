@@ -30,6 +30,7 @@ MEASURED = 20_000  # pictures by which the features' mean and spread are measure
 Encode = Callable[[Any], Tensor]  # places in a batch → their vectors
 ALONE = 1000  # tokens at least for a thread: each has a gradient of every weight to add up
 UNMET = 0.2  # of the items in training have no history, as the new ones of tomorrow
+UNASKED = 0.3  # of the queries that led to an item are left out: else they are relied on more than on what it is
 
 
 @dataclass
@@ -481,7 +482,7 @@ class Stages:
             missing = self.config.train.modality_dropout
             present = present * torch.from_numpy(rng.random((len(rows), 1)) > missing)
             led = np.where(rng.random((len(rows), 1)) < UNMET, -1, led)
-            led = np.where(rng.random(led.shape) < missing, -1, led)
+            led = np.where(rng.random(led.shape) < UNASKED, -1, led)
         if own is not None:
             led[: len(own)] = np.where(led[: len(own)] == own[:, None], -1, led[: len(own)])
         weight = torch.from_numpy((led >= 0).astype(np.float32))
