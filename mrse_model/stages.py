@@ -30,7 +30,7 @@ MEASURED = 20_000  # pictures by which the features' mean and spread are measure
 Encode = Callable[[Any], Tensor]  # places in a batch → their vectors
 ALONE = 1000  # tokens at least for a thread: each has a gradient of every weight to add up
 UNMET = 0.2  # of the items in training have no history, as the new ones of tomorrow
-UNASKED = 0.3  # of the queries that led to an item are left out: else they are relied on more than on what it is
+UNASKED = 0.3  # of the queries that led to an item are left out in training, or they are learnt by heart (dev/LOG.md)
 
 
 @dataclass
