@@ -39,7 +39,7 @@ class Bar:
 
 
 def _figure(value: float) -> str:
-    """Four figures behind the point where there is something in front of it that they matter for."""
+    """Four decimals below 10, where the bars of quality lie; one above: counts, minutes, milliseconds."""
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
 
 

@@ -144,7 +144,7 @@ def _train(
     share = share if processes.main else None
     shared, data = Share(share), fingerprint(inputs)
     seen = fingerprint(replace(inputs, searches=None, judgments=None))
-    files = _picture_files(inputs)
+    files = _picture_files(inputs) if share else ""  # a look at every picture's file, for the key in the share alone
     pictures = (cache / "features.npy", seen, files, inputs.feature_column, inputs.encoder, inputs.image_size)
     with shared.kept(*pictures), shared.kept(cache / "features.parquet", *pictures[1:]):
         features, encoder = image_features(inputs, catalogue, cache, config, console)

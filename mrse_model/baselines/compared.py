@@ -62,12 +62,13 @@ def baselines(
     tokenizer = Tokenizer.from_file(str(cache / "tokenizer.json"))
     table = np.load(cache / "ngrams.npy")
     out: list[Ranker] = []
-    if FASTTEXT not in names(run):
-        say(f'no {FASTTEXT}: the run has ngrams = "off"')
-    else:
+    made = names(run)
+    if FASTTEXT in made:
         encode = fasttext_mean(tokenizer, table)
         out.append(VectorRanker(FASTTEXT, encode, encode(texts)))
-    if MINILM in names(run):
+    else:
+        say(f'no {FASTTEXT}: the run has ngrams = "off"')
+    if MINILM in made:
         minilm, stored = MiniLM(), cache / f"minilm-{fingerprint_of(texts)}.npy"
         if not stored.exists():
             with whole_file(stored) as part, open(part, "wb") as file:
