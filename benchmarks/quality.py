@@ -31,29 +31,24 @@ from rich.console import Console
 
 from mrse_model.baselines.bm25 import BM25
 from mrse_model.baselines.compared import TWO_TOWER, baselines
-from mrse_model.config import Config, preset, read_config
+from mrse_model.config import Config, of_results, preset, read_config
 from mrse_model.data.contract import read_catalogue, read_judgments
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 from mrse_model.evaluate import measure
 from mrse_model.evaluation.queries import judged_queries, with_wording_slices
-from mrse_model.model import META, MRSE
+from mrse_model.studies.runner import about
 from mrse_model.train import Inputs, train
 
 
-def trained(inputs: Inputs, run: Path, config: Config) -> MRSE:
-    """MRSE of that run; trained, or trained on, where the run is not finished."""
-    return MRSE.from_pretrained(run) if (run / META).is_file() else train(inputs, run, config, Console(stderr=True))
-
-
-def measure_title(data: Data, inputs: Inputs, run: Path, sizes: str, config: Config, seconds: float) -> list[Bar]:
-    """Trains, measures and prints for one title column; returns its bars. sizes: the preset's name."""
-    model, title = trained(inputs, run, config), inputs.title
+def measure_title(data: Data, inputs: Inputs, run: Path, config: Config, seconds: float) -> list[Bar]:
+    """Trains MRSE, or reads its finished run, measures and prints for one title column; returns its bars."""
+    model, title = train(inputs, run, config, Console(stderr=True)), inputs.title
     catalogue = read_catalogue(data.items, title=title)
     examples = run / "cache" / "examples"
     features = np.load(run / "cache" / "features.npy", mmap_mode="r") if model.config.model.image_dims else None
     queries = judged_queries(f"{data.judged.stem}, {title}", read_judgments(data.judged, catalogue, unknown="skip"))
-    if data.wording:
+    if data.wording and title == "title":  # what that file says is of these titles
         queries = with_wording_slices(queries, data.wording)
     others = baselines(run, catalogue, features, seconds, two_tower_seconds=cpu_seconds(model))
     baseline = TWO_TOWER if data.learn else BM25.name
@@ -68,7 +63,8 @@ def measure_title(data: Data, inputs: Inputs, run: Path, sizes: str, config: Con
     if data.searches is not None:
         out += history_bars(found.personal, title)
     if fashion:
-        out.append(training_bar(model, title, sizes, features_given=inputs.features is not None))
+        base = of_results(config) == of_results(preset("base"))
+        out.append(training_bar(model, title, base, features_given=inputs.features is not None))
     return out
 
 
@@ -98,8 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--bars", action="store_true")
     args = parser.parse_args(arguments)
-    sizes = args.preset or ("base" if args.data else "tiny")
-    config = preset(sizes)
+    config = preset(args.preset or ("base" if args.data else "tiny"))
     if args.settings:
         config = read_config(args.settings, config)
     try:
@@ -118,9 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     items=data.items, searches=data.searches, judgments=data.learn, features=args.features,
                     feature_column=args.feature_column, title=title,
                 )  # fmt: skip
-                bars += measure_title(data, inputs, runs / title, sizes, config, args.seconds)
+                bars += measure_title(data, inputs, runs / title, config, args.seconds)
             if data.learn is not None:
-                bars += [*study_bars(args.studies), speed_bar(folder, Path(name), args.speed)]
+                about_data = {about(data.items, title) for title in titles}
+                bars += [*study_bars(args.studies, about_data), speed_bar(folder, Path(name), args.speed)]
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from mrse_model.evaluation.personal import PersonalResult
 from mrse_model.evaluation.report import Report
 from mrse_model.model import MRSE
 from mrse_model.studies.registry import BETAS
+from mrse_model.studies.runner import CODE
 from mrse_model.studies.study import slug
 
 NDCG, RECALL = "nDCG@10", "Recall@500"
@@ -57,25 +60,26 @@ def cpu_seconds(model: MRSE) -> float:
     return sum(seconds for part, seconds in spent.items() if part != "data")
 
 
-def training_bar(model: MRSE, title: str, preset: str, features_given: bool) -> Bar:
+def training_bar(model: MRSE, title: str, base: bool, features_given: bool) -> Bar:
     """CPU minutes of a training with the preset base, feature extraction apart: what it takes on one core, and so the
-    most that it takes on two.
+    most that it takes on two. base: whether it had that preset's settings.
     """
     name = f"{title}:training_minutes"
-    if preset != "base":
-        return Bar(name, None, MINUTES, "<=", "run with --preset base")
+    if not base:
+        return Bar(name, None, MINUTES, "<=", "run with --preset base, without --settings of its own")
     extracted = not features_given and model.config.model.image_dims
     reading = 0.0 if extracted else model.meta["training"]["cpu_seconds"].get("data", 0.0)
     return Bar(name, (cpu_seconds(model) + reading) / 60, MINUTES, "<=")
 
 
-def study_bars(folder: Path | None) -> list[Bar]:
+def study_bars(folder: Path | None, data: Collection[str]) -> list[Bar]:
     """What the studies ablation, loss and beta decide, by FOLDER/NAME/results.json; prints on what each was run.
+    Results of other data (`data`: studies.runner.about) or of other code than today's do not count.
 
     Each added part and the hybrid loss: the lower end of the paired interval of nDCG@10 and of Recall@500. β: the best
     by Recall@500 is inside the grid; beside it the lower end of the best minus β 0.
     """
-    ablation, loss, beta = (_rows(folder, name) for name in ("ablation", "loss", "beta"))
+    ablation, loss, beta = (_rows(folder, name, data) for name in ("ablation", "loss", "beta"))
     lows: dict[str, float | None] = {}
     for name in ADDED:
         lows[f"ablation:{slug(name)}_low"] = _against(ablation, name, NDCG, "low")
@@ -92,13 +96,18 @@ def study_bars(folder: Path | None) -> list[Bar]:
     ]
 
 
-def _rows(folder: Path | None, study: str) -> dict[str, dict[str, Any]]:
-    """The rows of a study by name; none where it was not run, or not to its end."""
+def _rows(folder: Path | None, study: str, data: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The rows of a study by name; none where it was not run, not to its end, or on something else."""
     path = folder / study / "results.json" if folder else None
     if path is None or not path.is_file():
         return {}
     results = json.loads(path.read_text("utf-8"))
-    print(f"study {study}: {results['data']}")
+    same_code = tomllib.loads(path.with_name("study.toml").read_text("utf-8"))["code"] == CODE
+    same_data = results["data"].partition(":")[0] in data
+    does_not_count = "" if same_code and same_data else f"; does not count: other {'data' if same_code else 'code'}"
+    print(f"study {study}: {results['data']}{does_not_count}")
+    if does_not_count:
+        return {}
     unfinished = study == "beta" and results["missing"]  # the best of a part of the grid says nothing
     return {} if unfinished else {row["name"]: row for row in results["rows"]}
 

@@ -54,7 +54,7 @@ def evaluate(
 
     from mrse_model.baselines import compared
     from mrse_model.data.contract import read_catalogue, read_judgments
-    from mrse_model.data.example_files import ExampleSummary, judged_in_training
+    from mrse_model.data.example_files import ExampleSummary, queries_in_training
     from mrse_model.data.search_log import query_key
     from mrse_model.evaluate import CUTS, RANKERS, measure, pseudo_query_set
     from mrse_model.evaluation.queries import clicked_queries, judged_queries, traffic_of, traffic_of_run
@@ -90,18 +90,23 @@ def evaluate(
         queries = judged_queries(judgments.stem, judged, traffic=traffic)
         if traffic or searches is not None:
             out.print(_traffic(queries, traffic))
-        learnt = judged_in_training(cache / "examples") & set(map(query_key, queries.texts))
-        if learnt:
-            out.print(
-                f"warning: {len(learnt):,} of these {len(queries):,} queries were trained on with their judgments: "
-                "what is measured on them is not what new queries will find. Give judgments of others",
-                style="yellow",
-            )
+        asked = set(map(query_key, queries.texts))
+        for by, learnt in zip(("judgments", "clicks"), queries_in_training(cache / "examples"), strict=True):
+            if known := len(learnt & asked):
+                out.print(
+                    f"warning: {known:,} of these {len(queries):,} queries were trained on with their {by}: "
+                    "what is measured on them is not what new queries will find. Give judgments of others",
+                    style="yellow",
+                )
     elif validation is not None:
         queries = clicked_queries("clicks after the split", validation)
     else:
         out.print("neither judgments nor searches: the queries are pieces of titles, which says little about people")
-        queries = pseudo_query_set(catalogue)
+        _, learnt = queries_in_training(cache / "examples")
+        queries = pseudo_query_set(catalogue, but=learnt)
+        if not len(queries):
+            queries = pseudo_query_set(catalogue)
+            out.print("warning: all of them were trained on: new queries will find less", style="yellow")
     folder = checkpoint / "evaluation" / queries.name.replace(" ", "-")
     others: list[Ranker] = []
     if baselines:

@@ -125,7 +125,7 @@ def pictures_from(
         return ExtractedFeatures(features, model.manifest, column=column)
     if encoder:
         return EncodedPictures(ImageEncoder.load(encoder), model.manifest, file)
-    if wanted and model.manifest.image_encoder and ItemsFile(file).image_column:
+    if wanted and model.manifest.image_encoder and ItemsFile(file, title=None).image_column:
         raise InputError(
             "the model sees pictures and the file has some, but there are no features of them",
             file=file,

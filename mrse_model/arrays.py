@@ -74,6 +74,11 @@ class Ragged:
             high > low, self.values[np.minimum(place, len(self.values) - 1)] if len(self.values) else -1, -1
         )
 
+    def where(self, keep: np.ndarray) -> Ragged:
+        """The same rows with those of their values v alone for which keep[v]."""
+        kept = keep[self.values]
+        return Ragged(np.concatenate([[0], np.cumsum(kept)])[self.start], self.values[kept])
+
 
 def _within(sizes: np.ndarray) -> np.ndarray:
     """Of lists of these sizes end to end, each value's place in its own list: [2, 3] → 0 1 0 1 2."""

@@ -16,7 +16,7 @@ import numpy as np
 from mrse_model.arrays import history_weight
 from mrse_model.baselines.bm25 import BM25
 from mrse_model.data.contract import Catalogue
-from mrse_model.data.example_files import ExampleSummary, item_queries, training_pairs
+from mrse_model.data.example_files import ExampleSummary, dev_queries, item_queries, training_pairs
 from mrse_model.data.pseudo_queries import pseudo_queries
 from mrse_model.data.search_log import query_key
 from mrse_model.evaluation.measures import condensed, per_query
@@ -32,7 +32,7 @@ VECTORS, NEW_ITEMS = "MRSE", "MRSE, items without their queries"
 FUSED, MIX = "hybrid (MRSE + BM25, RRF)", "hybrid (MRSE + BM25, linear)"
 RANKERS = (BM25.name, VECTORS, FUSED, MIX)  # of every measurement; NEW_ITEMS where queries led to items
 CUTS = (100, 500)  # K of Recall@K and Rele@K
-TUNED_ON = 400  # queries
+TUNED_ON, FEWEST_DEV = 400, 50  # queries
 
 
 @dataclass(frozen=True)
@@ -94,22 +94,28 @@ def tune_mix(
     """The linear hybrid with the share of the words that is best for queries other than those `measured`; and which
     they are.
 
-    Training queries with judged near misses, all else left out of their rankings, because relevance logs are samples;
-    where no training query has any, pieces of titles that were not trained on, and the words in doubt. Where those are
-    all measured too, the mix stays as it is.
+    Queries with judged near misses, all else left out of their rankings, because relevance logs are samples: those that
+    the training held out, or where they are few, any that it saw. Where no query has near misses, pieces of titles, and
+    the words in doubt; that were not trained on, if there are any. Where all are measured, the mix stays as it is.
     """
     pairs, but = training_pairs(examples), set(map(query_key, measured))
-    rows = [i for i, near in enumerate(pairs.negatives) if len(near) and query_key(pairs.queries[i]) not in but]
+    keys = list(map(query_key, pairs.queries))
+    rows = [i for i, near in enumerate(pairs.negatives) if len(near) and keys[i] not in but]
     if rows:
+        held = set(map(query_key, dev_queries(examples)))
+        new = [i for i in rows if keys[i] in held]
+        kind, rows = ("dev queries", new) if len(new) >= FEWEST_DEV else ("training queries", rows)
         rows = np.random.default_rng(0).permutation(rows)[:TUNED_ON].tolist()
         judged = [(pairs.positives[i], pairs.negatives[i]) for i in rows]
         queries = QuerySet(
-            "training queries", [pairs.queries[i] for i in rows], [np.concatenate(both) for both in judged],
+            kind, [pairs.queries[i] for i in rows], [np.concatenate(both) for both in judged],
             [np.repeat(np.array([1, 0], np.int16), [len(good), len(near)]) for good, near in judged],
             1, np.ones(len(rows)),
         )  # fmt: skip
     else:
-        queries = pseudo_query_set(catalogue, TUNED_ON, seed=102, but=but)
+        queries = pseudo_query_set(catalogue, TUNED_ON, seed=102, but=but | set(keys))
+        if not len(queries):
+            queries = pseudo_query_set(catalogue, TUNED_ON, seed=102, but=but)
         if not len(queries):
             return mix, "no query, because all are measured"
 

@@ -22,6 +22,8 @@ from mrse_model.config import ModelConfig
 from mrse_model.packing import Dense, Dropout, Packed
 from mrse_model.threads import uniform
 
+NO_ENTRY = -1e4  # what is added to the attention score of an entry that is none
+
 
 def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
     """values [..., n, d] averaged with weight [..., n] ≥ 0 to [..., d]; zeros where all weights are 0."""
@@ -274,6 +276,13 @@ class FtAttItem(nn.Module):
         return mean + self.mix * self.attention.pooled(mean, tokens, (weight - 1) * 1e4)
 
 
+def history_bias(weight: Tensor) -> Tensor:
+    """Weights of a history's entries → what is added to their attention scores: an entry counts in proportion to its
+    weight however small that is, and not at all at 0, so that padding changes nothing.
+    """
+    return torch.where(weight > 0, weight.clamp_min(1e-30).log(), NO_ENTRY)
+
+
 class HistoryExpert(nn.Module):
     """FtAtt over a history (paper §Stage 2): attention over its entries, asked by the tower's own text.
 
@@ -288,9 +297,8 @@ class HistoryExpert(nn.Module):
 
     def forward(self, text: Tensor, entries: Tensor, weight: Tensor) -> Tensor:
         """text [b, d], entries [b, h, d], weight [b, h] ≥ 0 → [b, d]."""
-        bias = torch.log(weight.clamp_min(1e-6))  # an entry counts in proportion to its weight
         present = (weight.sum(-1, keepdim=True) > 0).float()
-        return self.attention.pooled(text, entries, bias) * present + self.empty * (1 - present)
+        return self.attention.pooled(text, entries, history_bias(weight)) * present + self.empty * (1 - present)
 
 
 class Taste(nn.Module):
@@ -344,7 +352,7 @@ class ImageHistory(nn.Module):
             (entries @ (asked @ key.weight).unsqueeze(-1)).squeeze(-1)
             for entries, key in ((images, self.image_key), (texts, self.text_key))
         )
-        weights = (by_image + by_text + torch.log(has.clamp_min(1e-6))).softmax(-1)
+        weights = (by_image + by_text + history_bias(has)).softmax(-1)
         mean = (weights.unsqueeze(1) @ images).squeeze(1)
         present = (has.sum(-1, keepdim=True) > 0).float()
         return F.normalize(mean, dim=-1, eps=1e-6) * present, present

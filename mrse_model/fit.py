@@ -128,7 +128,7 @@ def uses_bf16(setting: str, device: torch.device) -> bool:
     On a GPU by autocast; on a CPU in the BERTs' dense layers alone (packing.Dense), a quarter less time a step.
     """
     if device.type == "cuda":
-        has = torch.cuda.is_bf16_supported()
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return setting == "on" or (setting == "auto" and has)

@@ -24,7 +24,8 @@ NEAREST, KEPT, MARGIN, MOST_QUERIES = 64, 16, 0.95, 50_000
 def mine_hard_negatives(stages: Stages, console: Console, block: int = 256) -> Queries:
     """Fills `hard` of the queries that have none (50,000 at most). Call it after FtAtt is trained."""
     queries, model, same = stages.corpus.queries, stages.model, stages.same_text
-    empty = [row for row in range(len(queries.texts)) if not len(queries.hard[row])][:MOST_QUERIES]
+    lacking = [row for row in range(len(queries.texts)) if not len(queries.hard[row])]
+    empty = lacking[:MOST_QUERIES]
     if not empty:
         return queries
     if stages.items <= NEAREST:
@@ -45,5 +46,5 @@ def mine_hard_negatives(stages: Stages, console: Console, block: int = 256) -> Q
             best = float((items[known] @ vector).max())
             hard[row] = near[(score < MARGIN * best) & ~np.isin(same[near], same[known])][:KEPT].tolist()
             mined += bool(hard[row])
-    console.print(f"  hard negatives mined for {mined:,} of {len(empty):,} queries that have no judged ones")
+    console.print(f"  hard negatives mined for {mined:,} of {len(lacking):,} queries that have no judged ones")
     return replace(queries, hard=Ragged.of(hard))

@@ -37,6 +37,11 @@ class Processes:
         if self.world > 1:
             atexit.register(state.destroy_process_group)
 
+    @property
+    def unused(self) -> int:
+        """GPUs of this machine that one process alone leaves idle."""
+        return max(0, torch.cuda.device_count() - 1) if self.world == 1 else 0
+
     def wait(self) -> None:
         """Returns when all processes are here."""
         self._state.wait_for_everyone()

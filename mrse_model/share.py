@@ -34,7 +34,11 @@ def code_of(*modules: str) -> str:
 
 
 # Read when this module is imported, like that code itself.
-TOKENIZER_CODE, NGRAMS_CODE = code_of("texts"), code_of("ngrams")
+TOKENIZER_CODE, NGRAMS_CODE, TOKENS_CODE = code_of("texts"), code_of("ngrams"), code_of("arrays", "texts")
+EXAMPLES_CODE = code_of(
+    "data/contract", "data/example_files", "data/examples", "data/history", "data/pseudo_queries", "data/search_log",
+    "data/shards", "data/table",
+)  # fmt: skip
 STAGES_CODE = code_of(
     "arrays", "experts", "fit", "losses", "mining", "model", "packing", "processes", "stages", "threads", "towers"
 )

@@ -111,8 +111,9 @@ class Stages:
             return None
         some = np.random.default_rng(self.config.train.seed).permutation(np.flatnonzero(self.has_image[:, 0].numpy()))
         model.adaptor.start(features[np.sort(some[:MEASURED])])
-        known, has = self.corpus.queries.known, self.has_image.numpy()[:, 0] > 0
-        pairs = self._image_pairs(known, has)
+        has = self.has_image.numpy()[:, 0] > 0
+        known = self.corpus.queries.known.where(has)
+        pairs = self._image_pairs(known)
         if len(pairs) < stage.batch // 4:
             message = "too few items share a query to train the image adaptor: the pictures' projection is random"
             self.run.warn("adaptor", message)
@@ -126,8 +127,8 @@ class Stages:
 
             def losses(queries: np.ndarray, rng: np.random.Generator) -> Losses:
                 first, second = known.sample(queries, rng), known.sample(queries, rng)
-                keep = has[first] & has[second] & (first != second)
-                queries, first, second = queries[keep], first[keep], second[keep]
+                if (keep := first != second).any():  # else an item is its own positive: a step that teaches nothing
+                    queries, first, second = queries[keep], first[keep], second[keep]
                 both = np.concatenate([first, second])
                 one, other = self.shared(len(both), lambda at: self._adapt(both[at])).split(len(first))
                 mask = self._put(not_negatives(queries, second, known, self.same_picture))
@@ -155,10 +156,10 @@ class Stages:
         model.adaptor.requires_grad_(False)
         return outcome if len(pairs) >= stage.batch // 4 else None
 
-    def _image_pairs(self, known: Ragged, has: np.ndarray) -> np.ndarray:
-        """Rows of the queries to train on that lead to at least two items with pictures."""
+    def _image_pairs(self, pictured: Ragged) -> np.ndarray:
+        """Rows of the queries to train on that lead to at least two items with pictures. pictured: those of each."""
         held = set(self.corpus.dev.rows.tolist())
-        return np.array([q for q in range(len(known)) if q not in held and has[known[q]].sum() > 1], np.int64)
+        return np.array([q for q in range(len(pictured)) if q not in held and len(pictured[q]) > 1], np.int64)
 
     @cached_property
     def components(self) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -26,9 +27,10 @@ from tokenizers import Tokenizer
 from mrse_model.arrays import Dev, Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
 from mrse_model.config import Config, ModelConfig, differences, of_results, told, write_config
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
-from mrse_model.data.example_files import ExampleSummary, item_queries
+from mrse_model.data.example_files import ExampleSummary, item_queries, save_dev_queries
 from mrse_model.data.examples import ExampleSettings, write_examples
 from mrse_model.data.search_log import query_key
+from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 from mrse_model.fit import Run
 from mrse_model.health import check_histories, check_stage, check_training
@@ -42,7 +44,15 @@ from mrse_model.model import META, MRSE
 from mrse_model.ngrams import piece_vectors, random_vectors
 from mrse_model.processes import Processes
 from mrse_model.progress import steps_shown
-from mrse_model.share import NGRAMS_CODE, TOKENIZER_CODE, Share, StageKeys, fingerprint_of
+from mrse_model.share import (
+    EXAMPLES_CODE,
+    NGRAMS_CODE,
+    TOKENIZER_CODE,
+    TOKENS_CODE,
+    Share,
+    StageKeys,
+    fingerprint_of,
+)
 from mrse_model.stages import Corpus, Stages
 from mrse_model.taste import fit_taste
 from mrse_model.texts import item_text, train_tokenizer
@@ -72,6 +82,14 @@ CLAIM = "run.json"  # in a run's folder: the data and settings that it belongs t
 OTHER_FOLDER = "Give another --out, or delete this folder"
 FORMAT = 4  # of what is cached there: another version of this code would misread it
 STAGES = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
+# Of the claim: what the cached pictures' features depend on.
+PICTURE_CLAIMS = tuple(
+    f"{name}:"
+    for name in (
+        "data.items", "data.pictures", "data.features", "inputs.encoder", "inputs.image_size", "inputs.feature_column",
+        "settings.model.use_images",
+    )
+)  # fmt: skip
 
 
 def train(
@@ -96,6 +114,8 @@ def train(
     """
     folder, processes = Path(folder), Processes()
     console = (console or Console()) if processes.main else Console(quiet=True)
+    if processes.unused:
+        console.print(f"{processes.unused} more GPUs are idle: accelerate launch --multi_gpu -m mrse_cli.main train …")
     (folder / "cache").mkdir(parents=True, exist_ok=True)
     with _alone(folder) if processes.main else nullcontext():
         return _train(inputs, folder, config, processes, console, tensorboard, share, until)
@@ -131,10 +151,15 @@ def _train(
     torch.set_num_threads(config.train.threads or torch.get_num_threads())
     run = Run(folder, config.train, console, tensorboard, processes=processes)
 
-    # Read and check everything before anything is made of it.
+    # Read and check everything before anything is made of it; searches are checked as they are read.
     console.print("data", style="bold")
     processes.wait_for_main()
     catalogue = read_catalogue(inputs.items, title=inputs.title)
+    searches = SearchesFile(inputs.searches) if inputs.searches else None
+    inputs.examples.validation_start()
+    examples_folder, judgments = cache / "examples", None
+    if inputs.judgments and not examples_folder.exists():
+        judgments = read_judgments(inputs.judgments, catalogue)
     if processes.main:
         _claim(folder, inputs, config)
     if (folder / META).is_file() and until is None:  # the last thing that a training writes
@@ -148,11 +173,10 @@ def _train(
     pictures = (cache / "features.npy", seen, files, inputs.feature_column, inputs.encoder, inputs.image_size)
     with shared.kept(*pictures), shared.kept(cache / "features.parquet", *pictures[1:]):
         features, encoder = image_features(inputs, catalogue, cache, config, console)
-    examples_folder = cache / "examples"
-    with shared.kept(examples_folder, FORMAT, data, inputs.title, inputs.examples):
+    with shared.kept(examples_folder, EXAMPLES_CODE, data, inputs.title, inputs.examples):
         if not examples_folder.exists():
-            judgments = read_judgments(inputs.judgments, catalogue) if inputs.judgments else None
-            searches = SearchesFile(inputs.searches) if inputs.searches else None
+            for left in cache.glob(f".{examples_folder.name}-*"):  # by a kill
+                shutil.rmtree(left)
             with steps_shown(console) as progress:
                 write_examples(
                     examples_folder, catalogue, searches=searches, judgments=judgments, settings=inputs.examples,
@@ -192,9 +216,11 @@ def _train(
     if not any(len(queries.hard[row]) for row in range(len(queries.hard))):
         console.print("  no judged low grades: hard negatives are mined once FtAtt is trained")
     examples, dev = split_dev(examples, queries, len(catalogue.ids), config.train.seed, cache / "train.bin")
+    if processes.main:
+        save_dev_queries(examples_folder, [queries.texts[row] for row in dev.rows])
     led = led_by(item_queries(examples_folder, len(catalogue.ids)), queries, dev)
     lengths = (size.item_tokens, size.use_category)
-    with shared.kept(cache / "item_tokens.npy", texts, tokenizer.to_str(), lengths):
+    with shared.kept(cache / "item_tokens.npy", texts, tokenizer.to_str(), lengths, TOKENS_CODE):
         item_tokens = _cached_tokens(cache / "item_tokens.npy", catalogue, tokenizer, size)
     counts = _positive_counts(examples, len(catalogue.ids))
     corpus = Corpus(item_tokens, features, led, queries, examples, dev, counts)
@@ -290,18 +316,18 @@ def fingerprint(inputs: Inputs) -> str:
 
 
 def _file_hashes(inputs: Inputs) -> dict[str, str]:
-    """12 hex digits over the content of each input file that is given."""
+    """12 hex digits over the content of each input file that is given. Raises InputError for one that is none."""
     found = {}
     for name in ("items", "searches", "judgments", "features"):
         if (path := getattr(inputs, name)) is not None:
-            with open(path, "rb") as file:
+            with open(Table(path).path, "rb") as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     return found
 
 
 def _picture_files(inputs: Inputs) -> str:
     """Which picture files the items name, where the run extracts their features."""
-    return picture_files(ItemsFile(inputs.items, title=inputs.title)) if inputs.features is None else ""
+    return picture_files(ItemsFile(inputs.items, title=None)) if inputs.features is None else ""
 
 
 def image_features(
@@ -314,7 +340,7 @@ def image_features(
         return None, None
     path = inputs.features
     if path is None:
-        items = ItemsFile(inputs.items, title=inputs.title)
+        items = ItemsFile(inputs.items, title=None)
         if items.image_column is None:
             console.print("  no pictures: the model learns from words alone")
             return None, None
@@ -341,8 +367,10 @@ def image_features(
 
 
 def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
-    """A run folder belongs to one set of data and settings: what is cached there must not be mixed with another's."""
-    path = folder / CLAIM
+    """A run folder belongs to one set of data and settings: what is cached there must not be mixed with another's. As
+    long as nothing but pictures was made there, it may be given to another: what was wrong in the input is mended so.
+    """
+    path, cache = folder / CLAIM, folder / "cache"
     given = {k: v for k, v in asdict(inputs).items() if k not in ("items", "searches", "judgments", "features")}
     data = {"pictures": _picture_files(inputs), **_file_hashes(inputs)}
     claim = {"format": FORMAT, "data": data, "settings": of_results(config), "inputs": given}
@@ -351,9 +379,13 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
         before = json.loads(path.read_text("utf-8"))
         if before["format"] != FORMAT:
             raise InputError("this run was begun by another version", file=folder, fix=OTHER_FOLDER)
-        if changed := differences(before, claim):
+        changed = differences(before, claim)
+        if changed and (cache / "examples").exists():
             problem = f"this run was begun with other data or settings ({told(changed)})"
             raise InputError(problem, file=folder, fix=OTHER_FOLDER)
+        if any(line.startswith(PICTURE_CLAIMS) for line in changed):
+            for name in ("features.npy", "features.parquet"):  # pictures half encoded have a key of their own
+                (cache / name).unlink(missing_ok=True)
     write_config(config, folder / "settings.toml")
     with whole_file(path) as part:
         part.write_text(json.dumps(claim, indent=1), "utf-8")

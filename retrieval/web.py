@@ -34,7 +34,7 @@ class Site:
         self._pictures = sqlite3.connect("", check_same_thread=False)
         self._pictures.execute("CREATE TABLE picture(id TEXT PRIMARY KEY, data BLOB) WITHOUT ROWID")
         if items is not None:
-            for batch in ItemsFile(items).batches(256, images=True):
+            for batch in ItemsFile(items, title=None).batches(256, images=True):
                 self._pictures.executemany(
                     "INSERT OR REPLACE INTO picture VALUES (?, ?)", zip(batch.ids, batch.images, strict=True)
                 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mrse_model.errors import MissingExtra
-from mrse_model.evaluation.rankers import Ranking
+from mrse_model.evaluation.rankers import Ranking, best
 
 _WORD = re.compile(r"\w+")
 
@@ -49,8 +49,14 @@ class BM25:
 
     def search(self, queries: Sequence[str], k: int) -> Ranking:
         """The k best items of each query; an item without a word of the query is no hit."""
-        rows, scores = self._index.retrieve(
-            [words(query) for query in queries], k=min(k, self._count), show_progress=False
-        )
-        hit = scores > 0
-        return Ranking(np.where(hit, rows, -1).astype(np.int64), np.where(hit, scores, -np.inf).astype(np.float32))
+        k = min(k, self._count)
+        rows = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        for i, query in enumerate(queries):
+            known = self._index.get_tokens_ids(words(query))
+            # Its own `retrieve` breaks ties as they come, and keeps at the last rank any of them.
+            found = self._index.get_scores_from_ids(known) if known else np.zeros(self._count, np.float32)
+            top = best(found[None], k)[0]
+            hits = int((found[top] > 0).sum())
+            rows[i, :hits], scores[i, :hits] = top[:hits], found[top[:hits]]
+        return Ranking(rows, scores)

@@ -32,10 +32,10 @@ _CODE = STAGES_CODE + code_of("baselines/experts", "baselines/two_tower", "texts
 
 
 def names(run: Path) -> list[str]:
-    """The baselines that `baselines` makes of this run: FastText where it has its vectors, MiniLM where it is
-    installed.
+    """The baselines that `baselines` makes of this run: FastText and DSSM-α where it has FastText's vectors, MiniLM
+    where it is installed.
     """
-    left_out = {FASTTEXT} if read_config(run / CONFIG).model.ngrams == "off" else set()
+    left_out = {FASTTEXT, DSSM_ALPHA} if read_config(run / CONFIG).model.ngrams == "off" else set()
     left_out |= {MINILM} if minilm_folder() is None else set()
     return [name for name in (FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA, TWO_TOWER) if name not in left_out]
 
@@ -67,7 +67,7 @@ def baselines(
         encode = fasttext_mean(tokenizer, table)
         out.append(VectorRanker(FASTTEXT, encode, encode(texts)))
     else:
-        say(f'no {FASTTEXT}: the run has ngrams = "off"')
+        say(f'no {FASTTEXT}, no {DSSM_ALPHA}: the run has ngrams = "off"')
     if MINILM in made:
         minilm, stored = MiniLM(), cache / f"minilm-{fingerprint_of(texts)}.npy"
         if not stored.exists():
@@ -93,6 +93,8 @@ def baselines(
 
     kinds: tuple[tuple[str, Kind], ...] = ((TRANSFORMER, "transformer"), (DSSM_ALPHA, "dssm_alpha"))
     for name, kind in kinds:
+        if name not in made:
+            continue
         tower = TextTwoTower(kind, texts, tokenizer, table)
         fit = partial(tower.fit, pairs.queries, pairs.positives, cpu_seconds=seconds)
         seen = fitted(name, tower.modules, seconds, fit)

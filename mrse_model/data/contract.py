@@ -52,17 +52,18 @@ class ItemsFile:
 
     Args:
         path: the Parquet file; `image_path` is taken relative to its folder.
-        title: the column to take as the title (a catalogue may have several versions of it).
+        title: the column to take as the title (a catalogue may have several versions of it); None to read no titles.
 
     A `category` that is one string is split at ">" ("Men > Tops" is two levels). Null is the empty path; blank levels
     drop out.
     """
 
-    def __init__(self, path: str | Path, *, title: str = "title") -> None:
+    def __init__(self, path: str | Path, *, title: str | None = "title") -> None:
         self.table = Table(path)
         self.path, self.rows, self.title = self.table.path, self.table.rows, title
         self.table.require("item_id", "string")
-        self.table.require(title, "string")
+        if title is not None:
+            self.table.require(title, "string")
         self._category = self.table.require("category", "list<string>", "string", optional=True)
         has_bytes = self.table.require("image", "binary", optional=True)
         has_path = self.table.require("image_path", "string", optional=True)
@@ -111,7 +112,8 @@ class ItemsFile:
             columns: further columns for `extra`; None for all of `extra_columns`.
         """
         extra = self.extra_columns if columns is None else list(columns)
-        read = ["item_id", self.title, *(c for c in extra if c not in ("item_id", self.title))]
+        own = ["item_id"] if self.title is None else ["item_id", self.title]
+        read = [*own, *(c for c in extra if c not in own)]
         if self._category and "category" not in read:
             read.append("category")
         if images and self.image_column and self.image_column not in read:
@@ -123,11 +125,16 @@ class ItemsFile:
             yield ItemBatch(
                 first_row=first_row,
                 ids=required_texts(self.table, batch, "item_id", first_row, "item"),
-                titles=required_texts(self.table, batch, self.title, first_row, "item"),
+                titles=self._titles(batch, first_row),
                 categories=self._categories(batch, first_row),
                 images=self._images(batch, first_row) if images else [None] * batch.num_rows,
                 extra={name: self.table.values(batch, name, first_row) for name in extra},
             )
+
+    def _titles(self, batch: pa.RecordBatch, first_row: int) -> list[str]:
+        if self.title is None:
+            return [""] * batch.num_rows
+        return required_texts(self.table, batch, self.title, first_row, "item")
 
     def _categories(self, batch: pa.RecordBatch, first_row: int) -> list[list[str]]:
         if self._category is None:

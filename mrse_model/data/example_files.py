@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,11 @@ import pyarrow.parquet as pq
 from mrse_model.config import EVENTS
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
+from mrse_model.whole_file import whole_file
 
 KINDS = (*EVENTS, "judged", "pseudo-query")
 JUDGED, PSEUDO = 3, 4
+DEV_QUERIES = "dev_queries.json"
 
 ITEMS, AGES = pa.list_(pa.int32()), pa.list_(pa.float32())
 HISTORY = {"history_items": ITEMS, "history_kind": pa.list_(pa.int8()), "history_age": AGES}
@@ -92,14 +95,27 @@ def item_queries(folder: str | Path, items: int) -> list[list[str]]:
     return queries
 
 
-def judged_in_training(folder: str | Path) -> set[str]:
-    """The queries (`query_key`) whose judgments are among a folder's training examples."""
-    found: set[str] = set()
+def queries_in_training(folder: str | Path) -> tuple[set[str], set[str]]:
+    """The queries (`query_key`) of a folder's training examples: the judged ones, and those of events and texts."""
+    judged, others = set[str](), set[str]()
     for shard in sorted(Path(folder).glob("train-*.parquet")):
         for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "kind"]):
-            judged = batch.filter(pc.equal(batch["kind"], JUDGED))
-            found.update(map(query_key, judged["query"].to_pylist()))
-    return found
+            is_judged = pc.equal(batch["kind"], JUDGED)
+            for found, rows in ((judged, is_judged), (others, pc.invert(is_judged))):
+                found.update(map(query_key, batch.filter(rows)["query"].to_pylist()))
+    return judged, others
+
+
+def save_dev_queries(examples: Path, queries: Sequence[str]) -> None:
+    """Writes which queries a run holds out of training, beside its examples."""
+    with whole_file(examples.parent / DEV_QUERIES) as part:
+        part.write_text(json.dumps(list(queries), ensure_ascii=False) + "\n", "utf-8")
+
+
+def dev_queries(examples: Path) -> list[str]:
+    """The queries that a run held out of training; none where an older version trained it."""
+    path = examples.parent / DEV_QUERIES
+    return list(json.loads(path.read_text("utf-8"))) if path.is_file() else []
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import Ranking
 
@@ -35,10 +37,11 @@ def run_lines(ranking: Ranking) -> Iterator[tuple[int, int, int, float]]:
         for rank, row in enumerate(rows, start=1):
             if row < 0:
                 break
-            # A tie, or an order that rounding turned, becomes the least step below the hit before.
-            score = min(float(ranking.scores[i, rank - 1]), last - max(abs(last), 1e-3) * 1e-7 if rank > 1 else last)
+            # A tie, or an order that rounding turned, becomes the next float32 below the hit before: trec_eval compares
+            # in that type.
+            score = min(float(ranking.scores[i, rank - 1]), last)
             yield i, int(row), rank, score
-            last = score
+            last = float(np.nextafter(np.float32(score), np.float32(-np.inf)))
 
 
 def write_run(path: str | Path, ranking: Ranking, item_ids: Sequence[str], tag: str) -> None:

@@ -70,7 +70,7 @@ def extract(
     Raises:
         InputError: bad items, a picture that does not decode (with its row), two runs at once into one file.
     """
-    items, out = ItemsFile(items_path), Path(out_path)
+    items, out = ItemsFile(items_path, title=None), Path(out_path)
     if items.image_column is None:
         raise InputError(
             "there are no pictures",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -134,20 +134,26 @@ def judged(exam: Exam, queries: Floats, items: Floats) -> dict[str, Values]:
     return {name: Values("queries", values) for name, values in found.items()}
 
 
-def clicks(exam: Exam, searches: PersonalSearches, ranking: Ranking) -> dict[str, Values]:
-    """Recall@K of what was clicked in each search; and Rele@K over the searches whose query is judged, so that a query
-    counts as often as it is asked (the paper's weighted variant).
-    """
+def clicks(searches: PersonalSearches, ranking: Ranking) -> dict[str, Values]:
+    """Recall@K of what was clicked in each search."""
     out = {}
     for cut in CLICK_CUTS:
         found = [np.isin(c, r[:cut]).mean() for c, r in zip(searches.clicked, ranking.rows, strict=True)]
         out[f"clicks Recall@{cut}"] = Values("searches", np.array(found), searches.users)
+    return out
+
+
+def relevance(exam: Exam, searches: PersonalSearches, ranking: Ranking) -> dict[str, Values]:
+    """Rele@K over the searches whose query is judged: a query counts as often as it is asked (the paper's weighted
+    variant). ranking: of items without the queries that led to them, which are the judged ones.
+    """
+    out: dict[str, Values] = {}
     known = [(i, exam.grades[k]) for i, q in enumerate(searches.queries) if (k := query_key(q)) in exam.grades]
     if known:
         users = [searches.users[i] for i, _ in known]
         for cut in CUTS:
-            relevance = [sum(g.get(int(r), 0.0) for r in ranking.rows[i, :cut]) / cut for i, g in known]
-            out[f"Rele@{cut}_w"] = Values("judged searches", np.array(relevance), users)
+            found = [sum(g.get(int(r), 0.0) for r in ranking.rows[i, :cut]) / cut for i, g in known]
+            out[f"Rele@{cut}_w"] = Values("judged searches", np.array(found), users)
     return out
 
 
@@ -166,13 +172,16 @@ def measure_model(subject: Subject, variant: Variant) -> dict[str, Values]:
         return out
     histories = None if variant.option == "no history" else histories_of(model, items, searches)
     vectors = model.query_vectors(searches.queries, histories)
-    if variant.option == "three queues":
+
+    def ranked(found: ItemVectors) -> Ranking:
+        if variant.option != "three queues":
+            return search_exact(vectors, found.embedding, DEPTH)
         assert histories is not None
         weights = [h.weight if h is not None else np.zeros(0, np.float32) for h in histories]
-        ranking = three_queues(vectors, items, searches.history, weights, DEPTH)
-    else:
-        ranking = search_exact(vectors, items.embedding, DEPTH)
-    return out | clicks(exam, searches, ranking)
+        return three_queues(vectors, found, searches.history, weights, DEPTH)
+
+    new = replace(items, embedding=items.text_feature)  # the text feature is the vector without the item's queries
+    return out | clicks(searches, ranked(items)) | relevance(exam, searches, ranked(new))
 
 
 def measure_vbert(subject: Subject, variant: Variant) -> dict[str, Values]:
@@ -199,16 +208,20 @@ def measure_expert(subject: Subject, variant: Variant) -> dict[str, Values]:
     out = {"nDCG@10 without it": judged(exam, vectors.numpy(), items.numpy())["nDCG@10"]}
     if place is None:
         return out
+    users = None
     if (searches := subject.searches) is not None:
+        users = searches.users
         asked = subject.query_experts(searches.queries, histories_of(model, subject.items, searches))
     led = [row for row, some in enumerate(subject.led_by) if some] or list(range(len(items)))
     chosen = np.sort(np.random.default_rng(0).permutation(led)[:MOST_ITEMS])
-    for name, tower, experts in (("query", model.query, asked), ("item", model.item, subject.item_experts[chosen])):
+    sides = (("query", model.query, asked, users), ("item", model.item, subject.item_experts[chosen], None))
+    for name, tower, experts, clusters in sides:
         final = _fused(tower, experts, None)
         moves = torch.stack([1 - (_fused(tower, experts, p) * final).sum(-1) for p in range(len(EXPERTS))])
         share = moves[place] / moves.sum(0).clamp_min(1e-9)
-        out[f"{name} cosine"] = Values(f"{name} side", (experts[:, place] * final).sum(-1).numpy())
-        out[f"{name} share"] = Values(f"{name} side", share.numpy())
+        cosine = (experts[:, place] * final).sum(-1).numpy()
+        out[f"{name} cosine"] = Values(f"{name} side", cosine, clusters)
+        out[f"{name} share"] = Values(f"{name} side", share.numpy(), clusters)
     return out
 
 

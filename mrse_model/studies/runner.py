@@ -29,7 +29,7 @@ from mrse_model.whole_file import whole_file
 _SHOWN = {f"studies/{name}" for name in ("categories", "plots", "registry", "results", "study")}
 _PACKAGE = Path(__file__).parent.parent
 _ALL = {path.relative_to(_PACKAGE).with_suffix("").as_posix() for path in _PACKAGE.rglob("*.py")}
-_CODE = code_of(*sorted(_ALL - _SHOWN))  # all that makes a figure
+CODE = fingerprint_of(code_of(*sorted(_ALL - _SHOWN)))  # of all that makes a figure
 
 
 def run_study(
@@ -52,11 +52,9 @@ def run_study(
     """
     console, share = console or Console(), share or out.parent / "share"
     data = check(study, data, out / "sample", console)
-    _claim(study, data, out, config)
     exam = Exam(data)
-    described = (
-        f"{data.items.parent.name}, {data.title}: {len(exam.catalogue):,} items, {len(exam.queries)} judged queries"
-    )
+    _claim(study, data, out, config)
+    described = f"{about(data.items, data.title)}: {len(exam.catalogue):,} items, {len(exam.queries)} judged queries"
     (out / "measured").mkdir(exist_ok=True)
     measured: dict[str, Measured] = {}
     subject: Subject | None = None
@@ -74,18 +72,23 @@ def run_study(
     return results
 
 
+def about(items: Path, title: str) -> str:
+    """The data in a word: the name of its folder, and which column is read as the title."""
+    return f"{items.parent.name}, {title}"
+
+
 def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
     """The folder belongs to one study of one set of data, settings and code: its rows must be comparable. What is
-    shown of them, and against which row, may change.
+    shown of them, and against which row, may change; and everything until the first row has read its input.
     """
     out.mkdir(parents=True, exist_ok=True)
     learnt = fingerprint(Inputs(data.items, data.searches, data.judgments, data.features))
-    text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation))), fingerprint_of(_CODE))
+    text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation))), CODE)
     path, settings = out / "study.toml", out / "settings.toml"
     if path.exists():
         changed = differences(of_results(read_config(settings)), of_results(config))
         changed += differences(_trained_for(path.read_text("utf-8")), _trained_for(text))
-        if changed:
+        if changed and (any(out.glob("runs/*/cache/examples")) or any(out.glob("measured/*"))):
             problem = f"this study was begun with other data, settings or code ({told(changed)})"
             raise InputError(problem, file=out, fix=OTHER_FOLDER)
     with whole_file(settings) as part:

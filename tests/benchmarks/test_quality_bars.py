@@ -18,9 +18,11 @@ from bars import Bar, verdict
 from quality_bars import cpu_seconds, history_bars, report_bars, study_bars, training_bar
 
 from mrse_model.evaluate import MIX
+from mrse_model.model import MRSE
 from mrse_model.studies.measured import Measured, Values
 from mrse_model.studies.registry import STUDIES
 from mrse_model.studies.results import tabulate
+from mrse_model.studies.runner import CODE
 
 if TYPE_CHECKING:
     from conftest import Trained
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 NOISE = np.random.default_rng(0).normal(0, 0.01, 50)
 ADDED = [f"ablation:{name}_low" for name in ("n-grams", "image", "category", "history")]
 LOSS = ["loss:hybrid_minus_mnsce_low", "loss:hybrid_minus_triplet_low"]
+SAMPLE = {"sample, title"}
 BETA = ["beta:best_minus_0_low", "beta:best_above_first", "beta:best_below_last"]
 
 
@@ -49,8 +52,10 @@ def write(folder: Path, name: str, means: dict[str, float]) -> None:
         for n, v in enumerate(STUDIES[name].variants)
         if v.name in means
     }
+    results = tabulate(STUDIES[name], measured, "sample, title: 9 items")
     (folder / name).mkdir(parents=True)
-    (folder / name / "results.json").write_text(tabulate(STUDIES[name], measured, "sample").json(), "utf-8")
+    (folder / name / "results.json").write_text(results.json(), "utf-8")
+    (folder / name / "study.toml").write_text(f'code = "{CODE}"', "utf-8")
 
 
 def variants(name: str, *means: float) -> dict[str, float]:
@@ -61,7 +66,7 @@ def test_the_studies_bars_are_read_from_their_results(tmp_path: Path) -> None:
     write(tmp_path, "ablation", variants("ablation", 0.5, 0.6, 0.7, 0.7, 0.8))
     write(tmp_path, "loss", variants("loss", 0.8, 0.7, 0.8))
     write(tmp_path, "beta", variants("beta", 0.5, 0.6, 0.7, 0.6, 0.5, 0.5, 0.5, 0.5))
-    found = {bar.name: bar for bar in study_bars(tmp_path)}
+    found = {bar.name: bar for bar in study_bars(tmp_path, SAMPLE)}
     assert list(found) == ADDED + LOSS + BETA
     assert [found[name].ok for name in ADDED] == [True, True, False, True]
     assert [found[name].ok for name in LOSS] == [True, False]
@@ -73,17 +78,29 @@ def test_the_studies_bars_are_read_from_their_results(tmp_path: Path) -> None:
 def test_a_best_weight_at_an_end_is_short(tmp_path: Path) -> None:
     write(tmp_path / "first", "beta", variants("beta", *np.linspace(0.8, 0.5, 8)))
     write(tmp_path / "last", "beta", variants("beta", *np.linspace(0.5, 0.8, 8)))
-    first, last = ([bar.ok for bar in study_bars(tmp_path / end) if bar.name in BETA] for end in ("first", "last"))
+    first, last = (
+        [bar.ok for bar in study_bars(tmp_path / end, SAMPLE) if bar.name in BETA] for end in ("first", "last")
+    )
     assert first == [False, False, True] and last == [True, True, False]
 
 
 def test_what_no_study_has_measured_is_not_ok(tmp_path: Path) -> None:
     write(tmp_path, "ablation", variants("ablation", 0.5, 0.6))
     write(tmp_path, "beta", variants("beta", 0.5, 0.6, 0.5))  # the rest of the grid is missing
-    bars = study_bars(tmp_path)
+    bars = study_bars(tmp_path, SAMPLE)
     assert [bar.name for bar in bars if bar.value is not None] == ADDED[:1]
-    assert all(bar.value is None and "run: mrse study" in str(bar) for bar in study_bars(None))
+    assert all(bar.value is None and "run: mrse study" in str(bar) for bar in study_bars(None, SAMPLE))
     assert "mrse study loss" in next(str(bar) for bar in bars if bar.name in LOSS)
+
+
+@pytest.mark.parametrize(("data", "code", "why"), [("other, title", CODE, "data"), ("sample, title", "f00", "code")])
+def test_a_study_of_other_data_or_code_does_not_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: str, code: str, why: str
+) -> None:
+    write(tmp_path, "loss", variants("loss", 0.8, 0.7, 0.6))
+    (tmp_path / "loss" / "study.toml").write_text(f'code = "{code}"', "utf-8")
+    assert all(bar.value is None for bar in study_bars(tmp_path, {data}))
+    assert f"does not count: other {why}" in capsys.readouterr().out
 
 
 def spent(image_dims: int = 0, **seconds: float) -> Any:
@@ -94,11 +111,11 @@ def spent(image_dims: int = 0, **seconds: float) -> Any:
 def test_training_counts_all_but_the_extraction_of_pictures() -> None:
     model = spent(1280, data=600, frozen=60, vbert=1800, taste=60)
     assert cpu_seconds(model) == 1920  # the plain two-tower's budget: reading is not training
-    given, extracted = (training_bar(model, "title", "base", features_given=given) for given in (True, False))
+    given, extracted = (training_bar(model, "title", True, features_given=given) for given in (True, False))
     assert (given.value, extracted.value) == (42, 32) and given.ok and given.name == "title:training_minutes"
-    text = training_bar(spent(0, data=600, frozen=60, vbert=2100), "title", "base", features_given=False)
+    text = training_bar(spent(0, data=600, frozen=60, vbert=2100), "title", True, features_given=False)
     assert text.value == 46 and not text.ok
-    assert training_bar(model, "title", "tiny", features_given=True).value is None
+    assert training_bar(model, "title", False, features_given=True).value is None
 
 
 def report(**values: dict[str, float]) -> Any:
@@ -139,6 +156,7 @@ def test_the_command_prints_every_bar(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained.run, tmp_path / "runs" / "title")
+    monkeypatch.setattr(quality, "train", lambda inputs, run, config, console: MRSE.from_pretrained(run))
     monkeypatch.setattr(quality, "cpu_seconds", lambda _: 0.1)  # of the plain two-tower
     monkeypatch.setattr("mrse_model.baselines.compared.minilm_folder", lambda: None)
     monkeypatch.setattr(training_speed, "installed", lambda: False)
@@ -151,6 +169,14 @@ def test_the_command_prints_every_bar(
         *ADDED, *LOSS, *BETA, "training_pairs_per_second_ratio",
     ]  # fmt: skip
     assert lines[-1].endswith('not measured (needs: pip install "sentence-transformers[train]")')
+
+
+def test_a_run_of_other_settings_is_not_measured(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained.run, tmp_path / "title")
+    assert quality.main(["--data", str(trained.sample.items.parent), "--runs", str(tmp_path), "--preset", "base"]) == 2
+    assert "begun with other data or settings" in capsys.readouterr().err
 
 
 def test_pseudo_queries_have_no_studies(tmp_path: Path, trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,3 +153,8 @@ def test_rows_of_like_length_are_encoded_together_and_come_back_in_their_order()
 
     assert by_length(lengths, encode, parts=2).tolist() == [0, 10, 20, 30, 40, 50]
     assert met == [[0, 0, 0], [1, 3, 5]]
+
+
+def test_rows_of_some_values_alone() -> None:
+    some = Ragged.of([[3, 0, 1], [], [2], [0, 3]]).where(np.array([True, False, False, True]))
+    assert [some[row].tolist() for row in range(len(some))] == [[3, 0], [], [], [0, 3]]

@@ -16,8 +16,9 @@ pytest.importorskip("torch")
 from mrse_model.baselines.bm25 import BM25
 from mrse_model.config import preset
 from mrse_model.data.contract import Catalogue, SearchesFile, read_catalogue
-from mrse_model.data.example_files import EXAMPLE_SCHEMA, item_queries
+from mrse_model.data.example_files import EXAMPLE_SCHEMA, item_queries, save_dev_queries
 from mrse_model.data.examples import write_examples
+from mrse_model.data.search_log import query_key
 from mrse_model.evaluate import (
     MIX,
     NEW_ITEMS,
@@ -172,9 +173,26 @@ def test_without_near_misses_the_mix_is_tuned_on_pieces_of_titles_that_are_not_m
     alike = VectorRanker("v", encode, np.ones((len(shop), 1), np.float32))
     mix = LinearFusion(MIX, alike, BM25(shop.titles), weight=0.5)
     tuned, what = tune_mix(mix, examples, shop, all_pieces[:2])
-    assert asked == all_pieces[2:] and what == f"{len(asked)} pseudo-queries"
+    trained_on = {query_key(title) for title in shop.titles[:-1]}
+    new = [piece for piece in all_pieces[2:] if query_key(piece) not in trained_on]
+    assert 0 < len(new) < len(all_pieces[2:])
+    assert asked == new and what == f"{len(asked)} pseudo-queries"
     assert tuned.weight > 0.5  # vectors that are all alike say nothing
     assert tune_mix(mix, examples, shop, all_pieces) == (mix, "no query, because all are measured")
+    asked.clear()
+    tune_mix(mix, examples, shop, [piece for piece in all_pieces if query_key(piece) not in trained_on])
+    assert asked and {query_key(text) for text in asked} <= trained_on  # better than none
+
+
+@pytest.mark.parametrize(("fewest", "held_out"), [(3, True), (4, False)])
+def test_the_mix_is_tuned_on_what_the_training_held_out_where_that_is_enough(
+    shop, tmp_path, monkeypatch, fewest, held_out
+) -> None:
+    monkeypatch.setattr("mrse_model.evaluate.FEWEST_DEV", fewest)
+    examples = judged(tmp_path / "examples", shop)
+    save_dev_queries(examples, [title.upper() for title in shop.titles[:4]])
+    _, what = tune_mix(mix_of(shop, True), examples, shop, [shop.titles[0]])
+    assert what == ("3 dev queries" if held_out else f"{len(shop) - 2} training queries")
 
 
 def test_relevant_to_a_pseudo_query_are_the_items_with_all_its_words(shop) -> None:

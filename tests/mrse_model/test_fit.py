@@ -21,10 +21,14 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from mrse_cli.main import main
 from mrse_model.config import StageConfig, TrainConfig, preset, read_config, write_config
+from mrse_model.data.examples import ExampleSettings
 from mrse_model.data.sample import Sample, write_sample
 from mrse_model.errors import InputError
 from mrse_model.fit import Losses, Run, fit, uses_bf16
+from mrse_model.images.encoders import load_encoder
+from mrse_model.images.extract import extract
 from mrse_model.train import Inputs, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,3 +227,52 @@ def test_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [uses_bf16(setting, cpu) for setting in ("auto", "on", "off")] == [False, True, False]
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     assert [uses_bf16(setting, cpu) for setting in ("auto", "on", "off")] == [True, True, False]
+
+
+def test_bf16_on_a_gpu_that_has_it_and_not_on_one_that_emulates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert [uses_bf16(setting, torch.device("cuda")) for setting in ("auto", "on")] == [False, True]
+
+
+def test_input_that_was_mended_is_taken_in_the_same_folder(sample: Sample, tmp_path: Path) -> None:
+    """Nothing was made of what was wrong; what was made of right input is no other's."""
+    config, out = (
+        read_config(settings(tmp_path / "settings.toml", True, ft_att=StageConfig(max_steps=1))),
+        tmp_path / "run",
+    )
+    (out / "cache" / ".examples-left").mkdir(parents=True)  # by a kill
+    wrong = pq.read_table(sample.judgments).to_pylist()
+    wrong[5]["item_id"] = None
+    pq.write_table(pa.Table.from_pylist(wrong), tmp_path / "judgments.parquet")
+    inputs = Inputs(sample.items, None, tmp_path / "judgments.parquet", features=vectors(sample, tmp_path))
+    for problem, some in (
+        ("row 5, field item_id", replace(inputs, feature_column="vector")),
+        ("the column is missing", replace(inputs, judgments=sample.judgments)),
+        ("is not a date", replace(inputs, examples=ExampleSettings(validation_from="soon"))),
+    ):
+        with pytest.raises(InputError, match=problem):
+            train(some, out, config, Console(quiet=True), until="ft_att")
+    right = replace(inputs, judgments=sample.judgments, feature_column="vector")
+    train(right, out, config, Console(quiet=True), until="ft_att")
+    assert not (out / "cache" / ".examples-left").exists()
+    with pytest.raises(InputError, match=r"other data or settings \(data.judgments"):
+        train(replace(right, judgments=sample.judgments_val), out, config, Console(quiet=True), until="ft_att")
+
+
+@pytest.mark.parametrize("option", ["--searches", "--judgments", "--features"])
+def test_a_file_that_is_not_there_is_named(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    arguments = ["train", sample.items, "--out", tmp_path / "run", option, tmp_path / "typo.parquet"]
+    monkeypatch.setattr(sys, "argv", ["mrse", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2 and "typo.parquet" in (error := capsys.readouterr().err) and "Traceback" not in error
+
+
+def test_the_pictures_of_items_with_another_title_column(sample: Sample, tmp_path: Path) -> None:
+    table = pq.read_table(sample.items).slice(0, 3)
+    named = table.rename_columns(["name" if name == "title" else name for name in table.schema.names])
+    pq.write_table(named, tmp_path / "items.parquet")
+    done = extract(tmp_path / "items.parquet", tmp_path / "features.parquet", load_encoder("efficientnet-lite0", 32))
+    assert done.items == 3 and done.encoded > 0

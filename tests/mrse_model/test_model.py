@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from mrse_model.config import Config, ModelConfig  # noqa: E402
 from mrse_model.errors import InputError  # noqa: E402
-from mrse_model.experts import Adaptor, TokenAttention  # noqa: E402
+from mrse_model.experts import Adaptor, HistoryExpert, ImageHistory, TokenAttention  # noqa: E402
 from mrse_model.model import MRSE  # noqa: E402
 from mrse_model.serving import QueryHistory  # noqa: E402
 from mrse_model.texts import train_tokenizer  # noqa: E402
@@ -143,3 +143,22 @@ def test_a_checkpoint_that_lacks_a_file_or_does_not_fit_says_so(model: MRSE, tmp
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(InputError, match="the checkpoint lacks this file"):
         MRSE.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("weight", [1.0, 1e-3, 1e-9])
+def test_padding_does_not_change_what_a_history_says(weight: float) -> None:
+    """However old the events are."""
+    torch.manual_seed(0)
+    size = ModelConfig(dims=8)
+    text, entries = torch.randn(1, 8), torch.randn(1, 3, 8)
+    weights = torch.tensor([[1.0, 0.5, 0.1]]) * weight
+    padded, zeros = torch.nn.functional.pad(entries, (0, 0, 0, 17)), torch.nn.functional.pad(weights, (0, 17))
+    history, pictures = HistoryExpert(size), ImageHistory(size)
+    history.requires_grad_(False), pictures.requires_grad_(False)
+    alone, filled = history(text, entries, weights), history(text, padded, zeros)
+    assert torch.allclose(alone, filled, atol=1e-6) and alone.norm() > 0.1
+    for short, long in zip(
+        pictures(text, entries, entries, weights), pictures(text, padded, padded, zeros), strict=True
+    ):
+        assert torch.allclose(short, long, atol=1e-6) and short.norm() == pytest.approx(1)
+    assert torch.equal(history(text, padded, zeros * 0), history.empty[None])

@@ -32,3 +32,9 @@ def test_scores_are_lucenes():
 
 def test_a_query_of_unknown_words_has_no_hits():
     assert (BM25(["red dress", "blue shoe"]).search(["xyzzy"], 2).rows == -1).all()
+
+
+def test_equal_scores_come_by_row():
+    assert BM25(["red dress", "blue shoe", "red shoe", "red hat", "red coat"]).search(["red"], 4).rows.tolist() == [
+        [0, 2, 3, 4]
+    ]

@@ -8,9 +8,9 @@ import pytest
 ir_measures = pytest.importorskip("ir_measures")
 
 from mrse_model.evaluation.queries import QuerySet  # noqa: E402
-from mrse_model.evaluation.rankers import VectorRanker  # noqa: E402
+from mrse_model.evaluation.rankers import Ranking, VectorRanker  # noqa: E402
 from mrse_model.evaluation.report import evaluate  # noqa: E402
-from mrse_model.evaluation.trec import trec_id  # noqa: E402
+from mrse_model.evaluation.trec import trec_id, write_run  # noqa: E402
 
 N, M, D = 40, 120, 16
 
@@ -97,3 +97,12 @@ def test_queries_that_are_never_asked_count_in_the_unweighted_means_alone(world)
     assert "Recall@5_w" not in report["good"].slices["even numbers"]
     text = report.markdown()
     assert "| – |" in text and "nan" not in text and f"of the {N // 2} queries that are asked" in text
+
+
+def test_ties_keep_their_order_in_a_tool_that_compares_in_float32(tmp_path):
+    scores = np.array([[8.1] * 60 + [0.0] * 3 + [-1e-9]], np.float32)
+    rows = np.random.default_rng(0).permutation(64)[None]
+    write_run(tmp_path / "run", Ranking(rows, scores), [f"i{row}" for row in range(64)], "ties")
+    read = [(np.float32(hit.score), hit.doc_id) for hit in ir_measures.read_trec_run(str(tmp_path / "run"))]
+    assert [name for _, name in sorted(read, reverse=True)] == [f"i{row}" for row in rows[0]]
+    assert len({score for score, _ in read}) == 64

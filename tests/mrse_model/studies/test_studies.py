@@ -134,7 +134,7 @@ def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch
     with pytest.raises(InputError, match=r"other data, settings or code \(train\.seed: 1 → 2\)"):
         other = overlay(few_steps(), {"train": {"seed": 2}})
         runner.run_study(STUDIES["loss"], data, finished, other, console=QUIET)
-    monkeypatch.setattr(runner, "_CODE", "another version's")
+    monkeypatch.setattr(runner, "CODE", "another version's")
     with pytest.raises(InputError, match=r"other data, settings or code \(code: "):
         runner.run_study(STUDIES["loss"], data, finished, few_steps(), console=QUIET)
 
@@ -200,6 +200,24 @@ def test_the_items_experts_are_those_of_their_vectors(
     with torch.no_grad():
         fused = model.item.dssm(subject.item_experts).numpy()
     assert np.allclose(fused, subject.items.embedding, atol=1e-5)
+
+
+def test_relevance_of_judged_searches_is_of_items_without_their_queries(data: Data, experts: Path) -> None:
+    """Those queries are the judged ones: an item would be found by its label."""
+    run, variant = experts / "runs" / "mrse", STUDIES["history"].variants[1]
+    known, new = (Subject(MRSE.from_pretrained(run), run, Exam(data)) for _ in range(2))
+    new.__dict__["led_by"] = [[] for _ in range(120)]
+    told, untold = (MEASURES["model"](subject, variant) for subject in (known, new))
+    assert np.array_equal(told["Rele@100_w"].values, untold["Rele@100_w"].values)
+    assert not np.array_equal(told["clicks Recall@20"].values, untold["clicks Recall@20"].values)
+
+
+def test_the_experts_shares_of_persons_searches_are_resampled_by_person(data: Data, experts: Path) -> None:
+    run = experts / "runs" / "mrse"
+    subject = Subject(MRSE.from_pretrained(run), run, Exam(data))
+    found = MEASURES["expert"](subject, STUDIES["experts"].variants[1])
+    assert subject.searches is not None and found["query share"].clusters == subject.searches.users
+    assert found["item share"].clusters is None
 
 
 @pytest.mark.parametrize("name", sorted(ISSUE - {"loss", "experts"}))
