@@ -18,8 +18,10 @@ MADE = {
 }  # fmt: skip
 
 
-def check_items(items: Path, item: Schema) -> Iterator[InputError]:
-    """Required columns are there, and a column that has a field, or misses one by a slip of the pen, fits it."""
+def check_items(items: Path, item: Schema, title: str = "title") -> Iterator[InputError]:
+    """Required columns are there (`title`: the one to be read as the title), and a column that has a field, or misses
+    one by a slip of the pen, fits it.
+    """
     if not items.is_file():
         yield InputError("the file is missing", file=items, fix="Name an items.parquet, or run: mrse sample")
         return
@@ -28,11 +30,11 @@ def check_items(items: Path, item: Schema) -> Iterator[InputError]:
     except pa.ArrowInvalid as error:
         yield InputError(f"not a Parquet file: {error}", file=items, fix="Write it with pyarrow, pandas or DuckDB")
         return
-    for name in ("item_id", "title"):
+    for name, fix in (("item_id", ""), (title, "; --title names another column")):
         if name not in columns:
-            yield InputError("the column is missing", file=items, field=name, fix="Every item needs it: string")
+            yield InputError("the column is missing", file=items, field=name, fix=f"Every item needs it: string{fix}")
     for name, kind in columns.items():
-        if name in PICTURE:
+        if name in PICTURE or (name == title and name not in item.fields):
             continue
         field = item.fields.get(name)
         if field is None:

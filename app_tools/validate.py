@@ -15,7 +15,7 @@ from mrse_model.manifest import Manifest
 IR, OPSET = 13, 26  # the most that ONNX Runtime 1.23, which Vespa 8.700 has, reads
 
 
-def validate(app: str | Path, items: str | Path | None = None) -> list[InputError]:
+def validate(app: str | Path, items: str | Path | None = None, title: str = "title") -> list[InputError]:
     """Every problem between manifest, schemas, services, query profiles and Parquet columns; [] if there is none."""
     app = Path(app)
     problems: list[InputError] = []
@@ -48,7 +48,7 @@ def validate(app: str | Path, items: str | Path | None = None) -> list[InputErro
         collect(lambda: check_services(app, schemas, loaded))
         collect(lambda: check_query_profiles(app, schemas, loaded))
     if items is not None:
-        collect(lambda: check_items(Path(items), schemas["item"]))
+        collect(lambda: check_items(Path(items), schemas["item"], title))
     return list({str(problem): problem for problem in problems}.values())
 
 

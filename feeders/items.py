@@ -81,7 +81,7 @@ class ItemSource:
         source = cls(
             items, doctype, model, pictures, led_by, tuple(chosen), tuple(c for c in available if c not in chosen)
         )
-        items.check(pictures=pictures.needs_images and check_pictures)
+        items.check(pictures=pictures.needs_images and check_pictures, paths=pictures.needs_images)
         for batch in items.batches(columns=chosen):
             for row in range(len(batch)):
                 source._fields(batch, row)

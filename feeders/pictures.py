@@ -77,8 +77,16 @@ class ExtractedFeatures:
         _check_encoder(self._file.encoder, self._file.path, manifest)
         self._row: dict[str, int] = {}
         for ids, _ in self._file.batches():  # reads all of it: a bad vector must show before the first put
-            self._row |= zip(ids, range(len(self._row), len(self._row) + len(ids)), strict=True)
+            self._file.remember(ids, self._row)
         self._first, self._block = 0, np.empty((0, self._file.dims), np.float32)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._row
 
     def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
         return np.stack([self._feature(batch.ids[row]) for row in rows]) if rows else None

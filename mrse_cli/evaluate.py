@@ -82,6 +82,7 @@ def evaluate(
     validation = cache / "examples" / "validation.parquet" if summary.validation_searches else None
     if searches is not None and judgments is None:
         raise InputError("they weigh judged queries", field="--searches", fix="Give --judgments")
+    known_labels = 0
     if judgments is not None:
         judged = read_judgments(judgments, catalogue, unknown="skip")
         if judged.skipped:
@@ -90,9 +91,12 @@ def evaluate(
         queries = judged_queries(judgments.stem, judged, traffic=traffic)
         if traffic or searches is not None:
             out.print(_traffic(queries, traffic))
+        if queries.left_out:
+            out.print(f"left out: {queries.left_out:,} judged queries without a relevant item")
         asked = set(map(query_key, queries.texts))
-        for by, learnt in zip(("judgments", "clicks"), queries_in_training(cache / "examples"), strict=True):
-            if known := len(learnt & asked):
+        known_labels, known_clicks = (len(learnt & asked) for learnt in queries_in_training(cache / "examples"))
+        for by, known in (("judgments", known_labels), ("clicks", known_clicks)):
+            if known:
                 out.print(
                     f"warning: {known:,} of these {len(queries):,} queries were trained on with their {by}: "
                     "what is measured on them is not what new queries will find. Give judgments of others",
@@ -124,8 +128,11 @@ def evaluate(
         out.print(Markdown(found.personal.markdown()))
     else:
         out.print(f"what the history adds is not measured: {found.not_personal}")
-    model.meta["metrics"] = found.metrics()
-    model.save_meta(checkpoint)
+    if known_labels:
+        out.print("the checkpoint keeps the figures that it had: these are not of new queries")
+    else:
+        model.meta["metrics"] = found.metrics()
+        model.save_meta(checkpoint)
 
 
 def _traffic(queries: QuerySet, traffic: Mapping[str, int]) -> str:

@@ -17,6 +17,7 @@ from mrse_model.progress import progress_bar
 if TYPE_CHECKING:
     from feeders.feed import Report
     from feeders.pictures import Pictures
+    from mrse_model.data.contract import ItemsFile
     from mrse_model.serving import ExportedModel
 
 
@@ -91,23 +92,29 @@ def feed(
                 report = feed_shoppers(vespa, people, journal, via=way, full=full, progress=advance)
             else:
                 model = ExportedModel.load(app / "models", threads=threads)
+                seen = pictures_from(file, model, features, feature_column, image_encoder, pictures)
                 source = ItemSource.open(
                     file,
                     doctype,
                     model,
-                    pictures_from(file, model, features, feature_column, image_encoder, pictures),
+                    seen,
                     led_by=led_by(model.manifest, searches, judgments, warn=out.print),
-                    columns=columns.split(",") if columns is not None else None,
+                    columns=[name.strip() for name in columns.split(",")] if columns is not None else None,
                     title=title,
                     check_pictures=check_pictures,
                 )
                 if source.left_out:
                     out.print(f"not in {doctype.file.name}, left out: {', '.join(source.left_out)}")
+                if missing := _without_features(source.items, seen):
+                    told = f"{missing:,} of {source.items.rows:,} items are not in {features}: they have no picture"
+                    out.print(told)
                 bar.update(task, total=source.items.rows)
                 report = feed_items(
                     vespa, source, journal, via=way, full=full, delete_missing=delete_missing, progress=advance
                 )
     _tell(out, report)
+    if update:
+        out.print("an id that Vespa does not have is not made: its update changes nothing, and counts as fed")
     if report.failed:
         raise typer.Exit(1)
 
@@ -133,6 +140,20 @@ def pictures_from(
             fix="Give --features (mrse features) or --image-encoder image_encoder.onnx, or --no-pictures",
         )
     return NoPictures()
+
+
+def _without_features(items: ItemsFile, pictures: Pictures) -> int:
+    """How many items the file of features lacks. Raises InputError where it lacks all: it is of other items."""
+    from feeders.pictures import ExtractedFeatures
+
+    if not isinstance(pictures, ExtractedFeatures):
+        return 0
+    missing = sum(item_id not in pictures for batch in items.batches() for item_id in batch.ids)
+    if missing == items.rows:
+        raise InputError(
+            "no item has a feature here", file=pictures.path, field="item_id", fix=f"Extract those of {items.path}"
+        )
+    return missing
 
 
 def _tell(out: Console, report: Report) -> None:

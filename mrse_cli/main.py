@@ -1,6 +1,7 @@
 """`mrse`: the commands, each a function in its own module of this folder, and the rules that they share.
 
-Bad input is one line on stderr and exit code 2; Ctrl-C is 130; anything else that escapes is a bug, with its traceback.
+Bad input, and a path that cannot be read or written, is one line on stderr and exit code 2; Ctrl-C is 130; anything
+else that escapes is a bug, with its traceback.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ def main() -> None:
         app()
     except InputError as error:
         print(error, file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(InputError(error.strerror or str(error), file=error.filename), file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]

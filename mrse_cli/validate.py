@@ -19,6 +19,7 @@ def validate(
     items: Annotated[
         Path | None, typer.Option(help="Hold the columns of this items.parquet against the schema.")
     ] = None,
+    title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
     vespa: Annotated[bool, typer.Option(help="Also let Vespa's own code judge (needs Java 17 and Maven).")] = False,
     config: Config = None,
 ) -> None:
@@ -28,7 +29,7 @@ def validate(
 
     Example: mrse validate vespa_app --items data/items.parquet
     """
-    problems = find_problems(app, items)
+    problems = find_problems(app, items, title)
     if vespa:
         problems += judge.judge(app)
     for problem in problems:
@@ -36,6 +37,7 @@ def validate(
     if problems:
         typer.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {app}", err=True)
         raise typer.Exit(2)
-    if items is not None and (unfed := columns_not_fed(items, read_schemas(app)["item"])):
+    unfed = columns_not_fed(items, read_schemas(app)["item"]) if items is not None else []
+    if unfed := [name for name in unfed if name != title]:
         typer.echo(f"{items}: {', '.join(unfed)}: not fed, item.sd has no such field")
     typer.echo(f"{app}: no problem found" + (", and Vespa accepts it" if vespa else ""))

@@ -55,6 +55,7 @@ class ModelConfig:
             _hold(getattr(self, name) >= 1, self, name, "1 or more")
         for name in ("query_tokens", "item_tokens"):
             _hold(getattr(self, name) >= 3, self, name, "3 or more: two of them are CLS and SEP")
+        _hold(self.query_tokens <= self.item_tokens, self, "query_tokens", f"item_tokens, {self.item_tokens}, or less")
         _hold(self.image_dims >= 0, self, "image_dims", "0 or more")
         _hold(self.bert_dims % self.bert_heads == 0, self, "bert_heads", f"a divisor of bert_dims, {self.bert_dims}")
         _hold(self.ngram_max >= self.ngram_min, self, "ngram_max", f"ngram_min, {self.ngram_min}, or more")
@@ -195,6 +196,8 @@ def read_config(path: str | Path, base: Config | None = None) -> Config:
         raw = tomllib.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", file=path) from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"not TOML: {error}", file=path) from None
     start = base or preset(raw.pop("preset", "base"))

@@ -159,7 +159,12 @@ def _train(
     inputs.examples.validation_start()
     examples_folder, judgments = cache / "examples", None
     if inputs.judgments and not examples_folder.exists():
-        judgments = read_judgments(inputs.judgments, catalogue)
+        judgments = read_judgments(inputs.judgments, catalogue, unknown="skip")
+        if judgments.skipped:
+            console.print(f"  left out: {judgments.skipped:,} judgments of items that are not in {inputs.items}")
+        if judgments.skipped and not len(judgments):
+            fix = "Give the catalogue that was judged"
+            raise InputError("no judged item is in the catalogue", file=inputs.judgments, field="item_id", fix=fix)
     if processes.main:
         _claim(folder, inputs, config)
     if (folder / META).is_file() and until is None:  # the last thing that a training writes
@@ -353,7 +358,9 @@ def image_features(
         with whole_file(stored) as part:
             matrix = np.lib.format.open_memmap(part, "w+", np.float32, (len(catalogue.ids), file.dims))
             matrix[:] = np.nan
+            seen: dict[str, int] = {}
             for ids, values in file.batches():
+                file.remember(ids, seen)
                 rows = np.array([catalogue.row.get(item_id, -1) for item_id in ids])
                 matrix[rows[rows >= 0]] = values[rows >= 0]
             matrix.flush()

@@ -63,7 +63,7 @@ class ItemsFile:
         self.path, self.rows, self.title = self.table.path, self.table.rows, title
         self.table.require("item_id", "string")
         if title is not None:
-            self.table.require(title, "string")
+            self.table.require(title, "string", other="--title")
         self._category = self.table.require("category", "list<string>", "string", optional=True)
         has_bytes = self.table.require("image", "binary", optional=True)
         has_path = self.table.require("image_path", "string", optional=True)
@@ -75,14 +75,14 @@ class ItemsFile:
         if self.rows == 0:
             raise self.table.error("it has no rows", fix="Write at least one item")
 
-    def check(self, *, pictures: bool = False) -> int:
+    def check(self, *, pictures: bool = False, paths: bool = True) -> int:
         """Reads the file once; raises InputError at the first row that breaks the contract, else returns the rows.
 
         Memory is flat but for the ids. With `pictures` every picture is decoded too, so that nothing is left to fail
-        later; without it only the existence of `image_path` files is checked.
+        later; without it only the existence of `image_path` files is checked, and with paths False not even that.
         """
         first_seen: dict[str, int] = {}
-        paths = self.image_column == "image_path"
+        paths = paths and self.image_column == "image_path"
         for batch in self.batches(images=pictures, columns=["image_path"] if paths and not pictures else []):
             self.remember(batch, first_seen)
             for i, image in enumerate(batch.images):

@@ -84,7 +84,9 @@ class ExampleSummary:
         try:
             return ExampleSummary(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise InputError("this is not a folder of training examples", file=folder, fix="Run mrse train") from error
+            raise InputError(
+                "this is not a folder of training examples", file=folder, fix="Run mrse train in a new folder"
+            ) from error
 
 
 def item_queries(folder: str | Path, items: int) -> list[list[str]]:

@@ -104,7 +104,13 @@ def write_examples(
     try:
         summary = _Writer(part, catalogue, judgments, settings, progress).write(searches)
         if not summary.rows:
-            raise InputError("there is nothing to learn from: no click and no judged positive", file=catalogue.path)
+            found = "; ".join(summary.lines()[1:])
+            raise InputError(
+                f"there is nothing to learn from: no click and no judged positive ({found})",
+                file=searches.path if searches is not None else judgments.path if judgments is not None else None,
+                fix="Look at what was left out: ids of another catalogue, robots (a user who clicks nearly all that is "
+                "shown), or a split before everything",
+            )
         (part / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
         part.chmod(0o755)
         if folder.exists():

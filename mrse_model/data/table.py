@@ -82,10 +82,11 @@ class Table:
         """An InputError about this file."""
         return InputError(problem, file=self.path, row=row, field=field, fix=fix)
 
-    def require(self, column: str, *types: str, optional: bool = False) -> str | None:
+    def require(self, column: str, *types: str, optional: bool = False, other: str = "") -> str | None:
         """The one of `types` (keys of TYPE_TESTS) that the column has; None for an optional column that is absent.
 
         A column of nothing but nulls that was written without a type counts as absent if it is optional.
+        other: the option that names another column.
         """
         expected = " or ".join(types)
         indices = self.schema.get_all_field_indices(column)
@@ -93,7 +94,8 @@ class Table:
             if optional:
                 return None
             names = ", ".join(self.schema.names) or "none"
-            raise self.error(f"the column is missing; it has: {names}", field=column, fix=f"Add it as {expected}")
+            fix = f"Add it as {expected}" + (f", or name another by {other}" if other else "")
+            raise self.error(f"the column is missing; it has: {names}", field=column, fix=fix)
         if len(indices) > 1:
             raise self.error(f"the column occurs {len(indices)} times", field=column, fix="Keep one of them")
         kind = self.schema.field(indices[0]).type

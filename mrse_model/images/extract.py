@@ -1,8 +1,9 @@
 """Pictures of a whole catalogue → a feature file, once; resumable after a kill; identical pictures encoded once.
 
-While it runs, `OUT.partial/` holds `features.f32` (one row a distinct picture, append only) and `state.sqlite` (which
-pictures and items are done). A batch of items is committed after its features are on disk, so whatever is cut off is at
-most one batch. At the end the Parquet file is written beside and renamed. Memory does not grow with the items.
+While it runs, `OUT.partial/` holds `features.f32` (one row a distinct picture, append only) and `state-2.sqlite`
+(which pictures and items are done). A batch of items is committed after its features are on disk, so whatever is cut
+off is at most one batch; where the items have changed since, the pictures that are done still are. At the end the
+Parquet file is written beside and renamed. Memory does not grow with the items, but for their ids.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mrse_model.progress import progress_bar
 NO_PICTURE = -1
 ROW_GROUP = 4096
 _TABLES = """
-create table source (key text);
+create table source (key text, encoder text);
 create table picture (digest blob primary key, number integer) without rowid;
 create table item (row integer primary key, item_id text unique, picture integer);
 """
@@ -84,11 +85,14 @@ def extract(
             there = FeatureFile(out)
         except InputError:
             raise InputError("there is something else", file=out, fix="Give another --out") from None
+        if not there.fingerprint:
+            raise InputError("there are vectors that mrse features did not write", file=out, fix="Give another --out")
         if there.fingerprint == key:
             return Extraction(out, there.rows, None, None, 0, resumed=there.rows)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
-    work = _Work(out, key, encoder.dims)
+    items.check()  # ids, and that every picture file is there
+    work = _Work(out, key, encoder)
     try:
         with ThreadPoolExecutor(threads or before) as pool, progress_bar(Console(stderr=True), progress) as bar:
             resumed, encoded = work.items_done(), 0
@@ -134,25 +138,24 @@ def _version(path: Path) -> str:
 class _Work:
     """The `.partial` folder. Invariant: a committed picture's features are on disk."""
 
-    def __init__(self, out: Path, key: str, dims: int) -> None:
-        self.out, self.key, self.dims = out, key, dims
+    def __init__(self, out: Path, key: str, encoder: FrozenEncoder) -> None:
+        self.out, self.key, self.dims = out, key, encoder.dims
         self.folder = out.with_name(out.name + ".partial")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.db = self._open()
-        if self.db.execute("select key from source").fetchall() != [
-            (key,)
-        ]:  # new, or left by another encoder or catalogue
+        before = self.db.execute("select key, encoder from source").fetchone() or ("", "")
+        if before[0] != key:  # new, or left by another encoder or catalogue; what that encoder has seen it knows
             with self.db:
-                for table in ("source", "picture", "item"):
+                for table in ("source", "item", *(["picture"] if before[1] != encoder.fingerprint else [])):
                     self.db.execute(f"delete from {table}")
-                self.db.execute("insert into source values (?)", (key,))
+                self.db.execute("insert into source values (?, ?)", (key, encoder.fingerprint))
         self.pictures: int = self.db.execute("select count(*) from picture").fetchone()[0]
         path = self.folder / "features.f32"
         self.file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 - closed by close()
-        self.file.truncate(self.pictures * dims * 4)  # what a killed run wrote and did not commit
+        self.file.truncate(self.pictures * self.dims * 4)  # what a killed run wrote and did not commit
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.folder / "state.sqlite", timeout=0)
+        db = sqlite3.connect(self.folder / "state-2.sqlite", timeout=0)
         try:
             db.execute("pragma locking_mode = exclusive")  # the lock lives as long as the process: a kill frees it
             db.execute("begin exclusive")
@@ -236,7 +239,8 @@ class _Work:
                 missing += int((places < 0).sum())
                 writer.write_table(pa.table([pa.array(ids, pa.string()), feature_array(features)], schema=schema))
         os.replace(temporary, self.out)
-        return Extraction(self.out, rows, missing, self.pictures, encoded, resumed)
+        distinct = self.db.execute("select count(distinct picture) from item where picture >= 0").fetchone()[0]
+        return Extraction(self.out, rows, missing, distinct, encoded, resumed)
 
     def close(self) -> None:
         self.file.close()

@@ -63,8 +63,7 @@ class FeatureFile:
         if ENCODER_KEY in metadata:
             self.encoder = EncoderInfo(**json.loads(metadata[ENCODER_KEY]))
         else:
-            width = kind.list_size if pt.is_fixed_size_list(kind) else self._first_width()
-            self.encoder = EncoderInfo("precomputed", width, 0)
+            self.encoder = EncoderInfo("precomputed", self._first_width(), 0)
 
     @property
     def dims(self) -> int:
@@ -74,14 +73,22 @@ class FeatureFile:
     def _first_width(self) -> int:
         for _, batch in self.table.batches([self.column], BATCH):
             for value in batch.column(0):
-                if value.is_valid:
+                if value.is_valid and len(value):
                     return len(value)
-        raise self.table.error("every feature is null", field=self.column, fix="Give vectors for some items")
+        raise self.table.error("every feature is null or empty", field=self.column, fix="Give vectors for some items")
 
     def batches(self, size: int = BATCH) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
         """Yields (item ids, float32 [n, F] with NaN rows for null), in the file's order; memory is one batch."""
         for first, batch in self.table.batches(["item_id", self.column], size):
             yield self.table.texts(batch, "item_id", first), self._matrix(batch.column(self.column), first)
+
+    def remember(self, ids: Sequence[str], seen: dict[str, int]) -> None:
+        """Adds the rows of the next batch's ids to `seen`; raises InputError where an id is there already."""
+        for item_id in ids:
+            before = seen.setdefault(item_id, row := len(seen))
+            if before != row:
+                problem = f"{item_id!r} is also the id of row {before}"
+                raise self.table.error(problem, row=row, field="item_id", fix="Keep one of them")
 
     def _matrix(self, column: pa.Array, first_row: int) -> NDArray[np.float32]:
         valid = ~column.is_null().to_numpy(zero_copy_only=False)

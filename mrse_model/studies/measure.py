@@ -45,6 +45,14 @@ class Exam:
         self._judgments: list[Judgments] = [judged]
 
     @cached_property
+    def learnt(self) -> int:
+        """How many of the judged queries are among the judgments that are learnt from: none, as it should be."""
+        if self.data.judgments is None:
+            return 0
+        learnt = read_judgments(self.data.judgments, self.catalogue, unknown="skip").queries
+        return len(set(map(query_key, learnt)) & set(map(query_key, self.queries.texts)))
+
+    @cached_property
     def grades(self) -> Mapping[str, dict[int, float]]:
         """Query key → item → grade from 0 to 1, by the validation judgments and those learnt from."""
         if self.data.judgments is not None:

@@ -55,6 +55,9 @@ def run_study(
     exam = Exam(data)
     _claim(study, data, out, config)
     described = f"{about(data.items, data.title)}: {len(exam.catalogue):,} items, {len(exam.queries)} judged queries"
+    if exam.learnt:
+        described += f", {exam.learnt} of them learnt from: these figures are not of new queries"
+        console.print(f"warning: {described}", style="yellow")
     (out / "measured").mkdir(exist_ok=True)
     measured: dict[str, Measured] = {}
     subject: Subject | None = None

@@ -68,6 +68,13 @@ def test_vectors_are_read_from_the_column_that_is_named(package, items, features
         ExtractedFeatures(tmp_path / "own.parquet", manifest)
 
 
+def test_an_id_twice_in_the_features_is_refused(package, features, tmp_path) -> None:
+    table = pq.read_table(features)
+    pq.write_table(pa.concat_tables([table.slice(3, 1), table]), tmp_path / "twice.parquet")
+    with pytest.raises(InputError, match=r"row 4, field item_id: 'i8' is also the id of row 0"):
+        ExtractedFeatures(tmp_path / "twice.parquet", ExportedModel.load(package / "models").manifest)
+
+
 def feature_of(features: Path, item_id: str) -> np.ndarray:
     table = pq.read_table(features)
     row = table["item_id"].to_pylist().index(item_id)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
-from mrse_cli.main import main
+from mrse_cli.main import app, main
 
 
 @dataclass(frozen=True)
@@ -137,3 +138,22 @@ def _stand_in_encoder(path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     helper.set_model_props(model, {"name": "stand-in"})
     onnx.save(model, path)
+
+
+def test_features_of_other_items_and_of_some(mrse, vespa, package, items, features, tmp_path) -> None:
+    table = pq.read_table(features)
+    ids = table["item_id"].to_pylist()
+    for name, kept in (("none", 0), ("some", 4)):
+        renamed = [*ids[:kept], *(f"x{i}" for i in ids[kept:])]
+        there = table.set_column(0, table.schema.field(0), pa.array(renamed)).replace_schema_metadata(
+            table.schema.metadata
+        )
+        pq.write_table(there, tmp_path / f"{name}.parquet")
+    command = ["feed", items, "--app", package, "-e", vespa.url, "--features"]
+    result = mrse(*command, tmp_path / "none.parquet")
+    _refused(result, vespa, f"{tmp_path / 'none.parquet'}, field item_id: no item has a feature here")
+    assert (
+        CliRunner()
+        .invoke(app, [*map(str, command), str(tmp_path / "some.parquet")])
+        .output.count(f"8 of 12 items are not in {tmp_path / 'some.parquet'}: they have no picture")
+    )

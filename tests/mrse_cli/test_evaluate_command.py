@@ -166,6 +166,7 @@ def test_queries_that_were_trained_on_are_told(trained, run, tmp_path) -> None:
     judgments = some_judgments(trained, tmp_path / "judged.parquet")
     out = mrse(run, trained.sample.items, "--judgments", judgments)
     assert "warning: 40 of these 60 queries were trained on with their judgments" in out
+    assert "keeps the figures that it had" in out and not json.loads((run / "meta.json").read_text())["metrics"]
     assert re.search(r"warning: \d+ of these 60 queries were trained on with their clicks", out)
     assert "trained on with" not in mrse(run, trained.sample.items, "--judgments", trained.sample.judgments_val)
 

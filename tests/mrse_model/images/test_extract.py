@@ -104,6 +104,39 @@ def test_starts_afresh_for_another_encoder_and_not_at_all_when_done(items_path, 
     assert extract(items_path, out, again, batch=2, progress=False).encoded == 7
 
 
+def test_a_mended_catalogue_goes_on_with_the_pictures_that_are_done(items_path, encoder, tmp_path):
+    out = tmp_path / "features.parquet"
+    table = pq.read_table(items_path).to_pydict()
+    mended = table["image"][8]
+    table["image"][8] = b"broken"
+    pq.write_table(pa.table(table), items_path)
+    with pytest.raises(InputError, match="row 8, field image"):
+        extract(items_path, out, encoder, batch=2, progress=False)
+    table["image"][8] = mended
+    pq.write_table(pa.table(table), items_path)
+    done = extract(items_path, out, encoder, batch=2, progress=False)
+    assert (done.resumed, done.distinct) == (0, 7) and done.encoded < 4
+    extract(items_path, tmp_path / "whole.parquet", encoder, progress=False)
+    assert pq.read_table(out).equals(pq.read_table(tmp_path / "whole.parquet"))
+
+
+def test_vectors_that_a_user_brought_are_not_written_over(items_path, encoder, tmp_path):
+    out = tmp_path / "own.parquet"
+    pq.write_table(pa.table({"item_id": ["i0"], "feature": [[1.0, 2.0]]}), out)
+    before = out.read_bytes()
+    with pytest.raises(InputError, match="vectors that mrse features did not write"):
+        extract(items_path, out, encoder, progress=False)
+    assert out.read_bytes() == before
+
+
+def test_a_picture_file_that_is_not_there_is_told_before_any_is_encoded(items_path, encoder, tmp_path):
+    ids = ["i0", "i1"]
+    (tmp_path / "0.png").write_bytes(pq.read_table(items_path)["image"][0].as_py())
+    pq.write_table(pa.table({"item_id": ids, "image_path": ["0.png", "gone.png"]}), tmp_path / "paths.parquet")
+    with pytest.raises(InputError, match=r"row 1, field image_path: there is no file 'gone\.png'"):
+        extract(tmp_path / "paths.parquet", tmp_path / "f.parquet", counting(encoder, 0), progress=False)
+
+
 def test_two_runs_into_one_file_are_refused(items_path, encoder, tmp_path):
     out = tmp_path / "features.parquet"
 

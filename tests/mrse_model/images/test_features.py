@@ -36,5 +36,11 @@ def test_errors_name_row_and_field(tmp_path):
         FeatureFile(write(tmp_path / "c.parquet", [[1, 2]], pa.list_(pa.int64())))
     with pytest.raises(InputError, match=r"field feature: the column is missing; it has: item_id, vec"):
         FeatureFile(write(tmp_path / "d.parquet", [[1, 2]], floats, "vec"))
-    with pytest.raises(InputError, match=r"every feature is null"):
-        FeatureFile(write(tmp_path / "e.parquet", [None], floats))
+    for empty, kind in ((None, floats), ([], floats), (None, pa.list_(pa.float32(), 3))):
+        with pytest.raises(InputError, match=r"every feature is null or empty"):
+            FeatureFile(write(tmp_path / "e.parquet", [empty], kind))
+    seen: dict[str, int] = {}
+    file = FeatureFile(write(tmp_path / "f.parquet", [[1, 2]] * 3, floats))
+    file.remember(["a", "b"], seen)
+    with pytest.raises(InputError, match=r"row 3, field item_id: 'b' is also the id of row 1"):
+        file.remember(["c", "b"], seen)
