@@ -34,6 +34,7 @@ def study(
         str | None, typer.Option(help="Sizes: base or tiny; default: base, and tiny for the sample.")
     ] = None,
     settings: Annotated[Path | None, typer.Option(help="TOML file of settings that all variants have.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row, a seed each; a row is their mean.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for all cores.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; default: studies/NAME.")] = None,
     share: Annotated[
@@ -74,7 +75,9 @@ def study(
     common = training_config(preset or ("tiny" if items is None else "base"), settings, threads)
     command = shlex.join(["mrse", *sys.argv[1:]])
     with resumable(out_console):
-        results = run_study(chosen, data, folder, common, share=share, command=command, console=out_console)
+        results = run_study(
+            chosen, data, folder, common, share=share, seeds=seeds, command=command, console=out_console
+        )
     out_console.print(Markdown(results.table()))
     for remark in results.remarks:
         out_console.print(remark)

@@ -198,11 +198,7 @@ class MRSE(nn.Module):
             ) from None
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         try:
-            meta = json.loads((folder / META).read_text("utf-8"))
-        except ValueError as error:
-            raise InputError(f"not JSON: {error}", file=folder / META, fix="Run: mrse train") from None
-        try:
-            model = cls(config, tokenizer, meta)
+            model = cls(config, tokenizer, json.loads((folder / META).read_text("utf-8")))
             model.load_state_dict(load_file(folder / WEIGHTS))
         except (ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(

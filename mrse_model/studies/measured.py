@@ -59,6 +59,17 @@ class Measured:
         return Measured(values, raw["numbers"], raw["curves"])
 
 
+def mean_of(trainings: Sequence[Measured]) -> Measured:
+    """What was measured on several trainings of one variant, as one: every value's mean; the first one's curves."""
+    first = trainings[0]
+    values = {
+        name: Values(v.group, np.mean([m.values[name].values for m in trainings], axis=0), v.clusters)
+        for name, v in first.values.items()
+    }
+    numbers = {name: float(np.mean([m.numbers[name] for m in trainings])) for name in first.numbers}
+    return Measured(values, numbers, first.curves)
+
+
 def stage_figures(run: Path, stages: Sequence[str]) -> tuple[dict[str, float], dict]:
     """Of a run: CPU_SECONDS of the stages' steps (a stage keeps them with its weights, so what another run trained, or
     this one before a kill, counts too); of its log.jsonl the last stage's steps and its first step with 99 % of its

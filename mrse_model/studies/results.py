@@ -30,7 +30,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """A study's table. remarks: sentences that belong to it. missing: variants that are not measured yet."""
+    """A study's table. remarks: sentences that belong to it. missing: variants that are not measured yet. seeds:
+    trainings a row.
+    """
 
     study: str
     question: str
@@ -42,6 +44,7 @@ class Results:
     note: str = ""
     remarks: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    seeds: int = 1
 
     def json(self) -> str:
         """Everything, for machines."""
@@ -65,9 +68,11 @@ class Results:
     def markdown(self) -> str:
         """The page for people."""
         parts = [f"# {self.study}: {self.question}", f"{self.source}. Data: {self.data}.", self.table()]
+        trainings = "One training a row, one seed: the intervals do not hold what another seed would change."
+        if self.seeds > 1:
+            trainings = f"A query's value is its mean over {self.seeds} trainings a row, of {self.seeds} seeds."
         parts.append(
-            "Mean and 95 % bootstrap interval over queries (over users where the measure is of persons). One training "
-            "a row, one seed: the intervals do not hold what another seed would change."
+            "Mean and 95 % bootstrap interval over queries (over users where the measure is of persons). " + trainings
         )
         parts += [self.note] if self.note else []
         parts += list(self.remarks)

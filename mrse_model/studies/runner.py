@@ -7,6 +7,7 @@ log-entry.md. Call it again after a kill: what is finished stays. The variants s
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from mrse_model.share import code_of, fingerprint_of
 from mrse_model.studies.categories import by_category
 from mrse_model.studies.inputs import check, some_queries
 from mrse_model.studies.measure import MEASURES, Exam, Subject
-from mrse_model.studies.measured import Measured, stage_figures
+from mrse_model.studies.measured import Measured, mean_of, stage_figures
 from mrse_model.studies.plots import draw
 from mrse_model.studies.results import Results, tabulate
 from mrse_model.studies.study import Data, Study, Variant, slug
@@ -39,6 +40,7 @@ def run_study(
     config: Config,
     *,
     share: Path | None = None,
+    seeds: int = 1,
     command: str = "",
     console: Console | None = None,
 ) -> Results:
@@ -46,14 +48,15 @@ def run_study(
 
     Args:
         config: what all variants have in common. share: where studies keep the stages that they share; default beside
-            `out`. command: for the log entry.
+            `out`. seeds: trainings of each variant, of the config's seed and the next ones; a row is their mean.
+            command: for the log entry.
 
     Raises InputError for a missing input, and when `out` holds the study of other data, settings or code.
     """
     console, share = console or Console(), share or out.parent / "share"
     data = check(study, data, out / "sample", console)
     exam = Exam(data)
-    _claim(study, data, out, config)
+    _claim(study, data, out, config, seeds)
     described = f"{about(data.items, data.title)}: {len(exam.catalogue):,} items, {len(exam.queries)} judged queries"
     if exam.learnt:
         described += f", {exam.learnt} of them learnt from: these figures are not of new queries"
@@ -63,13 +66,20 @@ def run_study(
     subject: Subject | None = None
     for number, variant in enumerate(study.ordered(), 1):
         console.print(f"{study.name}, {number} of {len(study.variants)}: {variant.name}", style="bold cyan")
-        path = out / "measured" / f"{slug(variant.name)}.json"
-        if not path.exists():
-            if subject is None or subject.run.name != variant.folder:
-                subject = _trained(study, variant, exam, out, config, share, console)
-            _measure(study, variant, subject).save(path)
-        measured[variant.name] = Measured.load(path)
-        results = _results(study, measured, described, exam)
+        trainings = []
+        for seed in range(config.train.seed, config.train.seed + seeds):
+            suffix = f"-seed-{seed}" if seed > config.train.seed else ""
+            path = out / "measured" / f"{slug(variant.name)}{suffix}.json"
+            if not path.exists():
+                run, settings = out / "runs" / f"{variant.folder}{suffix}", overlay(config, {"train": {"seed": seed}})
+                if subject is None or subject.run != run:
+                    if seeds > 1:
+                        console.print(f"seed {seed}", style="bold")
+                    subject = _trained(study, variant, exam, run, settings, share, console)
+                _measure(study, variant, subject).save(path)
+            trainings.append(Measured.load(path))
+        measured[variant.name] = mean_of(trainings)
+        results = replace(_results(study, measured, described, exam), seeds=seeds)
         _write(study, results, out, command)
     console.print(f"{out / 'results.md'}, {out / 'plot.png'}, {out / 'log-entry.md'}")
     return results
@@ -80,13 +90,13 @@ def about(items: Path, title: str) -> str:
     return f"{items.parent.name}, {title}"
 
 
-def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
+def _claim(study: Study, data: Data, out: Path, config: Config, seeds: int) -> None:
     """The folder belongs to one study of one set of data, settings and code: its rows must be comparable. What is
     shown of them, and against which row, may change; and everything until the first row has read its input.
     """
     out.mkdir(parents=True, exist_ok=True)
     learnt = fingerprint(Inputs(data.items, data.searches, data.judgments, data.features))
-    text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation))), CODE)
+    text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation))), CODE, seeds)
     path, settings = out / "study.toml", out / "settings.toml"
     if path.exists():
         changed = differences(of_results(read_config(settings)), of_results(config))
@@ -103,17 +113,16 @@ def _claim(study: Study, data: Data, out: Path, config: Config) -> None:
 def _trained_for(toml: str) -> dict[str, object]:
     table = tomllib.loads(toml)
     variants = {variant["name"]: variant for variant in table["variant"]}
-    return {"variant": variants} | {key: table.get(key) for key in ("name", "until", "code", "data")}
+    return {"variant": variants} | {key: table.get(key) for key in ("name", "until", "seeds", "code", "data")}
 
 
 def _trained(
-    study: Study, variant: Variant, exam: Exam, out: Path, config: Config, share: Path, console: Console
+    study: Study, variant: Variant, exam: Exam, run: Path, config: Config, share: Path, console: Console
 ) -> Subject:
-    """Trains the variant, or reads its finished run."""
-    run = out / "runs" / variant.folder
+    """Trains the variant in `run`, or reads its finished run."""
     if (run / META).is_file():
         return Subject(MRSE.from_pretrained(run), run, exam)
-    data = some_queries(exam.data, variant.queries, out / "data" / f"{variant.queries:g}")
+    data = some_queries(exam.data, variant.queries, run.parent.parent / "data" / f"{variant.queries:g}")
     inputs = Inputs(
         data.items, data.searches, data.judgments, data.features, data.feature_column, data.encoder, title=data.title
     )

@@ -145,6 +145,22 @@ def test_all_that_makes_a_figure_is_a_study_s_code() -> None:
     assert runner._SHOWN < runner._ALL
 
 
+def test_a_row_of_several_seeds_is_their_mean(finished: Path, data: Data, tmp_path: Path) -> None:
+    shared = finished.parent / "share"
+    out = tmp_path / "loss"
+    results = runner.run_study(STUDIES["loss"], data, out, few_steps(), share=shared, seeds=2, console=QUIET)
+    assert sorted(path.name for path in (out / "runs").glob("hybrid*")) == ["hybrid", "hybrid-seed-2"]
+    one, other = (Measured.load(out / "measured" / f"hybrid{seed}.json") for seed in ("", "-seed-2"))
+    first = Measured.load(finished / "measured" / "hybrid.json")
+    assert np.array_equal(one.values["nDCG@10"].values, first.values["nDCG@10"].values)
+    assert not np.array_equal(one.values["nDCG@10"].values, other.values["nDCG@10"].values)
+    both = (one.values["nDCG@10"].values + other.values["nDCG@10"].values) / 2
+    assert results.rows[0].measures["nDCG@10"].mean == pytest.approx(both.mean())
+    assert "mean over 2 trainings a row" in (out / "results.md").read_text("utf-8")
+    with pytest.raises(InputError, match=r"other data, settings or code \(seeds: 2 → 3\)"):
+        runner.run_study(STUDIES["loss"], data, out, few_steps(), share=shared, seeds=3, console=QUIET)
+
+
 def test_an_interrupted_study_goes_on(
     finished: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
