@@ -92,7 +92,9 @@ def test_two_trainings_cannot_write_into_one_folder(tmp_path: Path) -> None:
 def test_a_run_says_what_is_other_than_when_it_began(tmp_path: Path) -> None:
     items = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": ["a"], "title": ["Mug"], "name": ["Mug"]}), items)
-    _claim(tmp_path, Inputs(items), Config())
+    _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"seed": 9}}))
+    _claim(tmp_path, Inputs(items), Config())  # nothing was made yet
+    (tmp_path / "cache" / "examples").mkdir(parents=True)
     _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"threads": 3}}))
     other = overlay(Config(), {"train": {"dssm": {"epochs": 3.0}}, "model": {"experts": ["vbert"]}})
     with pytest.raises(InputError, match=r"train\.dssm\.epochs: 10\.0 → 3\.0") as told:
