@@ -6,7 +6,7 @@ trains MRSE (or takes up the run in --runs) and, for the same CPU time, the plai
 not measured: those of the studies are read from --studies, the one of the training's speed is measured with --speed.
 
     python benchmarks/quality.py --bars                                   # on the generated sample
-    for s in ablation loss beta; do mrse study $s … --out studies/$s; done
+    for s in ablation loss beta; do mrse study $s … --seeds 3 --out studies/$s; done  # close calls: one seed is too few
     python benchmarks/quality.py --data ../shared/data/fashion --runs runs/fashion --studies studies --speed --bars
 
 --data holds items.parquet and either judgments_val.parquet with judgments_train.parquet (or judgments.parquet) to learn

@@ -94,9 +94,10 @@ def evaluate(
         if queries.left_out:
             out.print(f"left out: {queries.left_out:,} judged queries without a relevant item")
         asked = set(map(query_key, queries.texts))
-        known_labels, known_clicks = (len(learnt & asked) for learnt in queries_in_training(cache / "examples"))
-        for by, known in (("judgments", known_labels), ("clicks", known_clicks)):
-            if known:
+        learnt = queries_in_training(cache / "examples")
+        known_labels = len(learnt["judgments"] & asked)
+        for by in ("judgments", "clicks"):
+            if known := len(learnt[by] & asked):
                 out.print(
                     f"warning: {known:,} of these {len(queries):,} queries were trained on with their {by}: "
                     "what is measured on them is not what new queries will find. Give judgments of others",
@@ -106,8 +107,7 @@ def evaluate(
         queries = clicked_queries("clicks after the split", validation)
     else:
         out.print("neither judgments nor searches: the queries are pieces of titles, which says little about people")
-        _, learnt = queries_in_training(cache / "examples")
-        queries = pseudo_query_set(catalogue, but=learnt)
+        queries = pseudo_query_set(catalogue, but=queries_in_training(cache / "examples")["texts"])
         if not len(queries):
             queries = pseudo_query_set(catalogue)
             out.print("warning: all of them were trained on: new queries will find less", style="yellow")

@@ -97,15 +97,18 @@ def item_queries(folder: str | Path, items: int) -> list[list[str]]:
     return queries
 
 
-def queries_in_training(folder: str | Path) -> tuple[set[str], set[str]]:
-    """The queries (`query_key`) of a folder's training examples: the judged ones, and those of events and texts."""
-    judged, others = set[str](), set[str]()
+def queries_in_training(folder: str | Path) -> dict[str, set[str]]:
+    """The queries (`query_key`) of a folder's training examples, by what they were learnt from: judgments, clicks (and
+    what follows them), or texts, of which pseudo-queries are pieces.
+    """
+    found: dict[str, set[str]] = {"judgments": set(), "clicks": set(), "texts": set()}
     for shard in sorted(Path(folder).glob("train-*.parquet")):
         for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "kind"]):
-            is_judged = pc.equal(batch["kind"], JUDGED)
-            for found, rows in ((judged, is_judged), (others, pc.invert(is_judged))):
-                found.update(map(query_key, batch.filter(rows)["query"].to_pylist()))
-    return judged, others
+            kind = batch["kind"]
+            rows = (pc.equal(kind, JUDGED), pc.less(kind, JUDGED), pc.equal(kind, PSEUDO))
+            for learnt, chosen in zip(found.values(), rows, strict=True):
+                learnt.update(map(query_key, batch.filter(chosen)["query"].to_pylist()))
+    return found
 
 
 def save_dev_queries(examples: Path, queries: Sequence[str]) -> None:

@@ -179,19 +179,16 @@ class LinearFusion:
         queries, or lies behind it by no more than the standard error of the difference: words must help to count. The
         queries should not be those that are evaluated.
 
-        trust_words: instead the largest within one standard error of the best (Breiman et al. 1984): for queries that
-        are no person's, where a small lead of the vectors says little.
+        trust_words: instead the largest such weight: for queries that are no person's, where a small lead of the
+        vectors says little.
         """
         found = self.candidates(queries)
         scores = np.array([score(found.mix(weight, self.depth)) for weight in weights])
         means = scores.mean(1)
         best = int(np.argmax(means))
         behind, root = scores[best] - scores, len(scores[best]) ** 0.5
-        if trust_words:
-            chosen = np.flatnonzero(behind.mean(1) <= scores[best].std() / root)[-1]
-        else:
-            chosen = np.flatnonzero(behind.mean(1) <= behind.std(1) / root)[0]
-        return replace(self, weight=weights[int(chosen)])
+        level = np.flatnonzero(behind.mean(1) <= behind.std(1) / root)
+        return replace(self, weight=weights[int(level[-1] if trust_words else level[0])])
 
 
 def _nothing(queries: int, k: int) -> Ranking:

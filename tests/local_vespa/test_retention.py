@@ -19,7 +19,7 @@ def retention(selection: str = KEEP, every: float = 60) -> Retention:
 
 @pytest.mark.parametrize(
     ("fields", "kept"),
-    [({}, True), ({"expires": time.time() + 1000}, True), ({"expires": time.time() - 1000}, False)],
+    [({}, True), ({"expires": time.time() + 1e6}, True), ({"expires": time.time() - 1e6}, False)],
 )
 def test_an_expired_document_is_neither_put_nor_kept(fields: dict, kept: bool) -> None:
     rules = retention()

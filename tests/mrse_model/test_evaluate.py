@@ -16,7 +16,8 @@ pytest.importorskip("torch")
 from mrse_model.baselines.bm25 import BM25
 from mrse_model.config import preset
 from mrse_model.data.contract import Catalogue, SearchesFile, read_catalogue
-from mrse_model.data.example_files import EXAMPLE_SCHEMA, item_queries, save_dev_queries
+from mrse_model.data.example_files import EXAMPLE_SCHEMA, item_queries, queries_in_training, save_dev_queries
+from mrse_model.data.example_files import KINDS as KINDS_OF_EXAMPLES
 from mrse_model.data.examples import write_examples
 from mrse_model.data.search_log import query_key
 from mrse_model.evaluate import (
@@ -234,3 +235,13 @@ def test_a_history_is_told_to_the_model_as_its_items_and_their_weights() -> None
     assert histories[0].weight == pytest.approx([train.event_weights["order"], train.event_weights["click"] * day])
     assert histories[0].image.tolist() == items.image_embedding[[30, 3]].tolist()
     assert histories[1].text.tolist() == items.text_feature[[35]].tolist()
+
+
+def test_what_a_run_learnt_from_is_told_apart(tmp_path) -> None:
+    lists = {name: [] for name in ("history_items", "history_kind", "history_age", "hard", "known", "skipped")}
+    who = {"item": 0, "timestamp": 0, "user_id": "", "search_id": ""}
+    rows = [{"query": query, "kind": KINDS_OF_EXAMPLES.index(kind)} | who | lists for query, kind in (
+        ("Mug", "click"), ("mug", "judged"), ("red  mug", "order"), ("steel", "pseudo-query"),
+    )]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, EXAMPLE_SCHEMA), tmp_path / "train-00000.parquet")
+    assert queries_in_training(tmp_path) == {"judgments": {"mug"}, "clicks": {"mug", "red mug"}, "texts": {"steel"}}
