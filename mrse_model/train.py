@@ -387,7 +387,7 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
         if before["format"] != FORMAT:
             raise InputError("this run was begun by another version", file=folder, fix=OTHER_FOLDER)
         changed = differences(before, claim)
-        if changed and (cache / "examples").exists():
+        if changed and ((cache / "examples").exists() or any((folder / "state").glob("*.pt"))):
             problem = f"this run was begun with other data or settings ({told(changed)})"
             raise InputError(problem, file=folder, fix=OTHER_FOLDER)
         if any(line.startswith(PICTURE_CLAIMS) for line in changed):

@@ -94,6 +94,11 @@ def test_a_run_says_what_is_other_than_when_it_began(tmp_path: Path) -> None:
     pq.write_table(pa.table({"item_id": ["a"], "title": ["Mug"], "name": ["Mug"]}), items)
     _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"seed": 9}}))
     _claim(tmp_path, Inputs(items), Config())  # nothing was made yet
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "ft_att.pt").touch()
+    with pytest.raises(InputError, match=r"train\.seed: 1 → 2"):  # its cache was deleted
+        _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"seed": 2}}))
+    (tmp_path / "state" / "ft_att.pt").unlink()
     (tmp_path / "cache" / "examples").mkdir(parents=True)
     _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"threads": 3}}))
     other = overlay(Config(), {"train": {"dssm": {"epochs": 3.0}}, "model": {"experts": ["vbert"]}})
