@@ -86,12 +86,9 @@ def ours(
     torch.manual_seed(0)
     batch, began = config.train.light_bert.batch, clock()
     for start in range(0, len(pairs), batch):
-        for texts, tokens in zip(
-            zip(*pairs[start : start + batch], strict=True),
-            (config.model.query_tokens, config.model.item_tokens),
-            strict=True,
-        ):
-            token_matrix(tokenizer, texts, tokens)
+        queries, items = zip(*pairs[start : start + batch], strict=True)
+        token_matrix(tokenizer, queries, config.model.query_tokens)
+        token_matrix(tokenizer, items, config.model.item_tokens)
     stages = Stages(Run(folder, config.train, Console(quiet=True)), MRSE(config, tokenizer), corpus)
     stages.light_bert()
     return clock() - began

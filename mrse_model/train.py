@@ -162,9 +162,7 @@ def _train(
         judgments = read_judgments(inputs.judgments, catalogue, unknown="skip")
         if judgments.skipped:
             console.print(f"  left out: {judgments.skipped:,} judgments of items that are not in {inputs.items}")
-        if judgments.skipped and not len(judgments):
-            fix = "Give the catalogue that was judged"
-            raise InputError("no judged item is in the catalogue", file=inputs.judgments, field="item_id", fix=fix)
+        judgments.check()
     if processes.main:
         _claim(folder, inputs, config)
     if (folder / META).is_file() and until is None:  # the last thing that a training writes

@@ -96,11 +96,7 @@ class ItemsFile:
 
     def remember(self, batch: ItemBatch, first_seen: dict[str, int]) -> None:
         """Adds the rows of the batch's ids to `first_seen`; raises InputError where an id is there already."""
-        for row, item_id in enumerate(batch.ids, start=batch.first_row):
-            before = first_seen.setdefault(item_id, row)
-            if before != row:
-                problem = f"{item_id!r} is also the id of row {before}"
-                raise self.table.error(problem, row=row, field="item_id", fix="Keep one of them")
+        self.table.remember(batch.ids, first_seen, batch.first_row)
 
     def batches(
         self, size: int = BATCH, *, images: bool = False, columns: Sequence[str] | None = (), start: int = 0
@@ -277,6 +273,12 @@ class Judgments:
 
     def __len__(self) -> int:
         return len(self.item)
+
+    def check(self) -> None:
+        """Raises InputError where rows were left out and none is left: it is another catalogue that was judged."""
+        if self.skipped and not len(self):
+            problem = f"none of its {self.skipped:,} judgments is of an item of the catalogue"
+            raise InputError(problem, file=self.path, field="item_id", fix="Give the catalogue that was judged")
 
     def groups(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Yields (query, item rows, grades) for each query."""

@@ -106,6 +106,16 @@ class Table:
                 return name
         raise self.error(f"the column is {kind}, not {expected}", field=column, fix=f"Write it as {expected}")
 
+    def remember(self, ids: Sequence[str], first_seen: dict[str, int], first_row: int) -> None:
+        """Adds the rows of these ids, the first of them `first_row`, to `first_seen`; raises InputError where an id is
+        there already.
+        """
+        for row, item_id in enumerate(ids, start=first_row):
+            before = first_seen.setdefault(item_id, row)
+            if before != row:
+                problem = f"{item_id!r} is also the id of row {before}"
+                raise self.error(problem, row=row, field="item_id", fix="Keep one of them")
+
     def batches(self, columns: Sequence[str], size: int, start: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yields (row number of the first row, record batch of at most `size` rows), from row `start` on."""
         if size < 1:

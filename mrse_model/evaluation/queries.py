@@ -74,9 +74,7 @@ def judged_queries(
         items.append(rows)
         grades.append(values)
     if not texts:
-        if judgments.skipped:
-            problem = f"none of its {judgments.skipped:,} judgments is of an item of the catalogue"
-            raise InputError(problem, file=judgments.path, field="item_id", fix="Give the catalogue that was judged")
+        judgments.check()
         raise InputError(
             "no query has a relevant item", file=judgments.path, field="grade", fix="Judge some pairs above 0"
         )

@@ -84,11 +84,7 @@ class FeatureFile:
 
     def remember(self, ids: Sequence[str], seen: dict[str, int]) -> None:
         """Adds the rows of the next batch's ids to `seen`; raises InputError where an id is there already."""
-        for item_id in ids:
-            before = seen.setdefault(item_id, row := len(seen))
-            if before != row:
-                problem = f"{item_id!r} is also the id of row {before}"
-                raise self.table.error(problem, row=row, field="item_id", fix="Keep one of them")
+        self.table.remember(ids, seen, first_row=len(seen))
 
     def _matrix(self, column: pa.Array, first_row: int) -> NDArray[np.float32]:
         valid = ~column.is_null().to_numpy(zero_copy_only=False)

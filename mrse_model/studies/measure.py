@@ -40,26 +40,28 @@ class Exam:
     def __init__(self, data: Data) -> None:
         self.data = data
         self.catalogue: Catalogue = read_catalogue(data.items, title=data.title)
-        judged = read_judgments(data.validation, self.catalogue, unknown="skip")
-        self.queries: QuerySet = judged_queries(data.validation.stem, judged)
-        self._judgments: list[Judgments] = [judged]
+        self._judged = read_judgments(data.validation, self.catalogue, unknown="skip")
+        self.queries: QuerySet = judged_queries(data.validation.stem, self._judged)
+
+    @cached_property
+    def _learnt_from(self) -> list[Judgments]:
+        """The judgments that are learnt from, in a list, or none."""
+        path = self.data.judgments
+        return [read_judgments(path, self.catalogue, unknown="skip")] if path is not None else []
 
     @cached_property
     def learnt(self) -> int:
         """How many of the judged queries are among the judgments that are learnt from: none, as it should be."""
-        if self.data.judgments is None:
-            return 0
-        learnt = read_judgments(self.data.judgments, self.catalogue, unknown="skip").queries
-        return len(set(map(query_key, learnt)) & set(map(query_key, self.queries.texts)))
+        learnt = {query_key(query) for judgments in self._learnt_from for query in judgments.queries}
+        return len(learnt & set(map(query_key, self.queries.texts)))
 
     @cached_property
     def grades(self) -> Mapping[str, dict[int, float]]:
         """Query key → item → grade from 0 to 1, by the validation judgments and those learnt from."""
-        if self.data.judgments is not None:
-            self._judgments.append(read_judgments(self.data.judgments, self.catalogue, unknown="skip"))
-        top = max(int(j.grade.max(initial=1)) for j in self._judgments)
+        every = [self._judged, *self._learnt_from]
+        top = max(int(j.grade.max(initial=1)) for j in every)
         found: dict[str, dict[int, float]] = {}
-        for judgments in self._judgments:
+        for judgments in every:
             for query, rows, values in judgments.groups():
                 found.setdefault(query_key(query), {}).update(zip(rows.tolist(), (values / top).tolist(), strict=True))
         return found
