@@ -233,14 +233,14 @@ class Dev:
     relevant: list[np.ndarray]
     pool: np.ndarray
 
-    def ndcg(self, top: np.ndarray) -> float:
-        """Mean nDCG with gain 1 for a relevant item. top: places in `pool`, best first, int [Q, k]."""
+    def ndcg(self, top: np.ndarray) -> np.ndarray:
+        """Each query's nDCG [Q], with gain 1 for a relevant item. top: places in `pool`, best first, int [Q, k]."""
         discount = 1 / np.log2(np.arange(2, top.shape[1] + 2))
         values = []
         for row, relevant in zip(self.pool[top], self.relevant, strict=True):
             ideal = discount[: min(len(relevant), len(discount))].sum()
             values.append((np.isin(row, relevant) * discount).sum() / ideal)
-        return float(np.mean(values))
+        return np.array(values)
 
 
 def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: Path) -> tuple[Examples, Dev]:

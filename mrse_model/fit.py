@@ -176,6 +176,14 @@ class Average:
             mean.copy_(kept)
 
 
+def clearly(gain: np.ndarray) -> bool:
+    """Whether the mean of a look's gains over the look that is kept, one a dev query, is above its standard error. If
+    not they are level, and the earlier one stays: the one-standard-error rule (Hastie et al. 2009, 7.10). A single gain
+    has no error.
+    """
+    return float(gain.mean()) > float(gain.std()) / math.sqrt(len(gain))
+
+
 def fit(
     run: Run,
     name: str,
@@ -184,7 +192,7 @@ def fit(
     batches: Callable[[int, int], Iterable[Any]],
     steps_per_epoch: int,
     losses: Callable[[Any, np.random.Generator], Losses],
-    score: Callable[[], float],
+    score: Callable[[], float | np.ndarray],
     watch: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Trains `modules` and leaves the best weights in them; of their running mean, where the stage has one.
@@ -192,8 +200,9 @@ def fit(
     Args:
         batches: (epoch, skip) → that epoch's batches from number `skip` on, the same ones at every call.
         losses: a batch and a generator → {"loss": scalar, …}; called in training mode under the step's seed.
-        score: the dev score, higher is better; called in evaluation mode before step 0 and every `evaluate_every`
-            steps.
+        score: the dev score, higher is better, or each dev query's [Q]: then a look must be `clearly` better than the
+            one that is kept, unless that is the start. Called in evaluation mode before step 0 and every
+            `evaluate_every` steps.
         watch: called by the main process after each later score, to warn of what looks wrong.
 
     A finished stage is not trained again: its weights are read back from state/.
@@ -210,7 +219,8 @@ def fit(
         if isinstance(module, Dense):
             module.low_precision = low_precision and on_cpu
     average = Average(modules, stage.average)
-    step, best, best_weights, stale, began, seen = 0, -1.0, None, 0, time.perf_counter(), 0
+    step, best, best_step, best_weights, stale = 0, np.array([-1.0]), 0, None, 0
+    began, seen = time.perf_counter(), 0
     cpu_began = time.process_time()
     processes.wait()  # the main process may have just put the file there
     if path.is_file():
@@ -222,29 +232,31 @@ def fit(
         modules.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         average.values = state["average"]
-        step, best, best_weights, stale = state["step"], state["best"], state["best_weights"], state["stale"]
+        step, best, best_step = state["step"], state["scores"].numpy(), state["best_step"]
+        best_weights, stale = state["best_weights"], state["stale"]
         cpu_began -= state["cpu_seconds"]
         run.console.print(f"  {name}: goes on at step {step} of {total}")
     run.forget(name, step if path.is_file() else -1)
 
-    def look() -> float:
+    def look() -> np.ndarray:
         modules.eval()
         with torch.no_grad():
-            return processes.agreed(score())
+            return processes.agreed(np.atleast_1d(score()))
 
     def measure(values: dict[str, float]) -> None:
-        nonlocal best, best_weights, stale
+        nonlocal best, best_step, best_weights, stale
         with average.in_place():
             now = look()
-            if now > best:
+            better = now.mean() > best.mean() and (best_step == 0 or clearly(now - best))
+            if better:
                 best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
-            run.log(name, step, score=now, **values)
+            run.log(name, step, score=now.mean(), **values)
             speed = f", {rate():.0f} examples/s" if seen else ""
             shown = " ".join(f"{k} {v:.4f}" for k, v in values.items())
-            run.console.print(f"  {name} step {step}/{total} dev {now:.4f} {shown}{speed}")
+            run.console.print(f"  {name} step {step}/{total} dev {now.mean():.4f} {shown}{speed}")
             if seen and processes.main:
                 watch()
-        best, stale = (now, 0) if now > best else (best, stale + 1)
+        best, best_step, stale = (now, step, 0) if better else (best, best_step, stale + 1)
 
     def cpu_seconds() -> float:
         return round(time.process_time() - cpu_began, 1)
@@ -255,8 +267,8 @@ def fit(
     def save(done: bool) -> None:
         if not processes.main:
             return
-        state = {"done": done, "step": step, "best": best, "best_weights": best_weights, "stale": stale}
-        state |= {"cpu_seconds": cpu_seconds()}
+        state = {"done": done, "step": step, "best": float(best.mean()), "best_weights": best_weights, "stale": stale}
+        state |= {"scores": torch.tensor(best), "best_step": best_step, "cpu_seconds": cpu_seconds()}
         if done:
             state |= {"examples_per_second": rate()}
         else:
@@ -303,9 +315,9 @@ def fit(
             save(done=False)
     modules.load_state_dict(best_weights or modules.state_dict())
     modules.eval()
-    run.log(name, step, best=best, examples_per_second=rate())
+    run.log(name, step, best=best.mean(), examples_per_second=rate())
     save(done=True)
-    return Outcome(best, step, rate(), cpu_seconds())
+    return Outcome(float(best.mean()), step, rate(), cpu_seconds())
 
 
 def _groups(modules: nn.Module) -> list[dict[str, Any]]:

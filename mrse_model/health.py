@@ -119,12 +119,15 @@ def knock_outs(stages: Stages, most: int = 1000) -> dict[str, tuple[float, float
         inputs = texts * words, image * picture, present * picture, entries, weight * led
         return model.item.fuse(*inputs, stages.detail(rows))
 
-    full = pool_ndcg(dev, queries, items(dev.pool))
-    found = {"words": (full, pool_ndcg(dev, queries, items(dev.pool, words=0)))}
+    def score(pool: Tensor) -> float:
+        return float(pool_ndcg(dev, queries, pool).mean())
+
+    full = score(items(dev.pool))
+    found = {"words": (full, score(items(dev.pool, words=0)))}
     if bool(stages.has_image.any()) and "vbert" in experts:
-        found["pictures"] = (full, pool_ndcg(dev, queries, items(dev.pool, picture=0)))
+        found["pictures"] = (full, score(items(dev.pool, picture=0)))
     if len(stages.corpus.led_by.values) and "history" in experts:
-        found["the queries that led to an item"] = (full, pool_ndcg(dev, queries, items(dev.pool, led=0)))
+        found["the queries that led to an item"] = (full, score(items(dev.pool, led=0)))
     batch = stages.examples_with_history(most)
     if len(batch) and "history" in experts:
         texts = stages.query_texts[batch["query"].astype(np.int64)].to(stages.device)

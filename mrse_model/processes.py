@@ -82,8 +82,8 @@ class Processes:
             if some:
                 parameter.grad = total.view_as(parameter).to(parameter.dtype)
 
-    def agreed(self, value: float) -> float:
-        """The main process's value, in all of them: what decides how the training goes on must not differ by a bit."""
+    def agreed(self, values: np.ndarray) -> np.ndarray:
+        """The main process's values, in all of them: what decides how the training goes on must not differ by a bit."""
         if self.world == 1:
-            return value
-        return float(broadcast(torch.tensor([value], dtype=torch.float64, device=self.device)))
+            return values
+        return np.asarray(broadcast(torch.tensor(values, dtype=torch.float64, device=self.device)).cpu())

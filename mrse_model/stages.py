@@ -146,7 +146,7 @@ class Stages:
             def score() -> float:
                 pool = self._adapt(dev.pool) * self.has_image[dev.pool].to(self.device)
                 own = torch.from_numpy(np.searchsorted(dev.pool, asking)).to(self.device)
-                return pool_ndcg(asked, self._adapt(asking), pool, without=own) if usable else 0.0
+                return pool_ndcg(asked, self._adapt(asking), pool, without=own).mean() if usable else 0.0
 
             outcome = fit(self.run, "adaptor", stage, model.adaptor, batches, steps, losses, score)
         with torch.no_grad():
@@ -293,7 +293,7 @@ class Stages:
             dev = self.corpus.dev
             blocks = (dev.pool[i : i + 1024] for i in range(0, len(dev.pool), 1024))
             pool = torch.cat([self.shared(len(rows), vectors(rows)) for rows in blocks])
-            return pool_ndcg(dev, F.normalize(dev_query(*self.tokens(dev.tokens)), dim=-1), pool)
+            return pool_ndcg(dev, F.normalize(dev_query(*self.tokens(dev.tokens)), dim=-1), pool).mean()
 
         examples, seed = self.corpus.examples, self.config.train.seed
         steps = examples.steps(stage.batch)
@@ -445,21 +445,37 @@ class Stages:
 
             return self._losses(batch, rng, stage, lambda at: by_history(encode, asked[at], weight[at]), vectors, True)
 
-        def score() -> float:
-            self.refresh_cached()
-            dev = self.corpus.dev
-            blocks = (dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096))
-            pool = torch.cat([item.fuse(*self.item_inputs(rows), self.detail(rows)) for rows in blocks])
-            return pool_ndcg(dev, query.fuse(self.dev_texts, *self.no_history(len(dev.tokens))), pool)
-
         examples = self.corpus.examples
         outcome = fit(
             self.run, "dssm", stage, parts,
             lambda epoch, skip: examples.batches(stage.batch, train.seed + 1, epoch, skip),
-            examples.steps(stage.batch), losses, score, lambda: self.watch("dssm"),
+            examples.steps(stage.batch), losses, self.dev_scores, lambda: self.watch("dssm"),
         )  # fmt: skip
         self.refresh_cached()
         return outcome
+
+    def dev_scores(self) -> np.ndarray:
+        """What the fusion finds for each dev query, nDCG@10 [Q]: the mean of searching the items as they are and as new
+        ones, which no query has led to yet and which take longer to learn.
+
+        Each query's, so that of level looks the earliest is kept (fit.clearly): the fusion learns by heart which
+        queries led to which items, and what nobody has judged pays for it before the dev queries show it.
+        """
+        self.refresh_cached()
+        dev, item = self.corpus.dev, self.model.item
+        asked = self.model.query.fuse(self.dev_texts, *self.no_history(len(dev.tokens)))
+        blocks = [dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096)]
+
+        def found(led: float) -> np.ndarray:
+            vectors = []
+            for rows in blocks:
+                texts, image, present, entries, weight = self.item_inputs(rows)
+                vectors.append(item.fuse(texts, image, present, entries, weight * led, self.detail(rows)))
+            return pool_ndcg(dev, asked, torch.cat(vectors))
+
+        if "history" not in self.config.model.experts or not len(self.corpus.led_by.values):
+            return found(1)
+        return (found(1) + found(0)) / 2
 
     @torch.no_grad()
     def item_vectors(self) -> Tensor:
@@ -576,9 +592,9 @@ def by_length(lengths: np.ndarray, encode: Callable[[np.ndarray], Tensor], parts
     return found[torch.from_numpy(np.argsort(order)).to(found.device)]
 
 
-def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10, without: Tensor | None = None) -> float:
-    """nDCG@k of the dev queries [Q, d] over the pool [P, d]. without: a place in the pool for each query, int64 [Q],
-    that it cannot find.
+def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10, without: Tensor | None = None) -> np.ndarray:
+    """nDCG@k of each dev query [Q], of vectors [Q, d] over the pool [P, d]. without: a place in the pool for each,
+    int64 [Q], that it cannot find.
     """
     scores = queries @ pool.T
     if without is not None:

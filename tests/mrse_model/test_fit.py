@@ -196,6 +196,54 @@ def test_patience_counts_over_a_stop(tmp_path: Path) -> None:
     assert max(row["step"] for row in curve(tmp_path)) == 6
 
 
+def step_kept(folder: Path, scores: list[np.ndarray], stop_at: int = 0) -> int:
+    """Which look's weights a stage ends with whose looks have these scores, one look a step from the start on."""
+    module, taken = nn.Linear(1, 1, bias=False), [0]
+
+    def losses(batch: list[int], rng: np.random.Generator) -> Losses:
+        if stop_at and batch[0] + 1 == stop_at:
+            raise Stopped
+        with torch.no_grad():
+            taken[0] = batch[0] + 1
+            module.weight.fill_(float(taken[0]))
+        return {"loss": module.weight.sum() * 0}
+
+    def score() -> np.ndarray:
+        return scores[round(module.weight.item())]
+
+    with torch.no_grad():
+        module.weight.zero_()
+    steps = len(scores) - 1
+    train, stage = TrainConfig(evaluate_every=1, patience=9), StageConfig(max_steps=steps, epochs=1, lr=0.0)
+    fit(
+        Run(folder, train, Console(quiet=True)), "looks", stage, module,
+        lambda epoch, skip: [[n] for n in range(skip, steps)], steps, losses, score,
+    )  # fmt: skip
+    return round(module.weight.item())
+
+
+@pytest.mark.parametrize("stop_at", [0, 3, 4])
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([[0, 0], [0.5, 0.5], [0.9, 0.2], [0.5, 0.5]], 1),  # 0.05 better, with an error of 0.25: level
+        ([[0, 0], [0.5, 0.5], [0.6, 0.5], [0.9, 0.9]], 3),  # 0.05 with an error of 0.035, then more
+        ([[0, 0], [0.5, 0.5], [0.51, 0.51], [0.52, 0.51]], 3),  # little, and the same for all
+        ([[0, 0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], 1),  # no better at all
+        ([[0.4, 0.4], [1.0, 0.0], [0.4, 0.4], [0.4, 0.4]], 1),  # the start is not kept for being level
+        ([[0.4], [0.5], [0.51], [0.50]], 2),  # one number has no error
+    ],
+)
+def test_of_level_looks_the_earliest_is_kept(
+    tmp_path: Path, scores: list[list[float]], kept: int, stop_at: int
+) -> None:
+    looks = [np.array(row) for row in scores]
+    if stop_at and stop_at < len(looks):
+        with pytest.raises(Stopped):
+            step_kept(tmp_path, looks, stop_at)
+    assert step_kept(tmp_path, looks) == kept
+
+
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the loss is nan.*Lower it"):
         line_fit(tmp_path, TrainConfig(evaluate_every=2), StageConfig(max_steps=9), rate=float("nan"))

@@ -219,6 +219,24 @@ def test_a_picture_does_not_find_itself(stages: Stages) -> None:
     assert pool_ndcg(dev, query, pool, k=1, without=torch.tensor([0])) == 1
 
 
+def test_the_fusion_is_chosen_by_items_as_they_are_and_as_new_ones(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[torch.Tensor] = []
+
+    def score(dev: Dev, queries: torch.Tensor, pool: torch.Tensor) -> np.ndarray:
+        pools.append(pool)
+        return np.full(len(queries), float(len(pools)))
+
+    monkeypatch.setattr("mrse_model.stages.pool_ndcg", score)
+    with torch.no_grad():
+        assert stages.dev_scores().tolist() == [1.5] * len(stages.corpus.dev.tokens)
+        known, new = pools
+        led = np.isin(stages.corpus.dev.pool, np.flatnonzero(np.diff(stages.corpus.led_by.start)))
+        assert led.any() and not torch.allclose(known[led], new[led]), "their queries count"
+        assert torch.allclose(known[~led], new[~led]), "who has none is new"
+
+
 @pytest.fixture
 def threads() -> Iterator[None]:
     before = torch.get_num_threads()
