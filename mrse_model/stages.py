@@ -462,20 +462,14 @@ class Stages:
         queries led to which items, and what nobody has judged pays for it before the dev queries show it.
         """
         self.refresh_cached()
-        dev, item = self.corpus.dev, self.model.item
+        dev = self.corpus.dev
         asked = self.model.query.fuse(self.dev_texts, *self.no_history(len(dev.tokens)))
-        blocks = [dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096)]
-
-        def found(led: float) -> np.ndarray:
-            vectors = []
-            for rows in blocks:
-                texts, image, present, entries, weight = self.item_inputs(rows)
-                vectors.append(item.fuse(texts, image, present, entries, weight * led, self.detail(rows)))
-            return pool_ndcg(dev, asked, torch.cat(vectors))
-
+        blocks = (dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096))
+        pool = torch.cat([self.model.item.fuse(*self.item_inputs(rows), self.detail(rows)) for rows in blocks])
+        known = pool_ndcg(dev, asked, pool)
         if "history" not in self.config.model.experts or not len(self.corpus.led_by.values):
-            return found(1)
-        return (found(1) + found(0)) / 2
+            return known
+        return (known + pool_ndcg(dev, asked, self.text_features[dev.pool].to(self.device))) / 2
 
     @torch.no_grad()
     def item_vectors(self) -> Tensor:
