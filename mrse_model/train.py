@@ -80,7 +80,7 @@ class Inputs:
 
 CLAIM = "run.json"  # in a run's folder: the data and settings that it belongs to
 OTHER_FOLDER = "Give another --out, or delete this folder"
-FORMAT = 4  # of what is cached there: another version of this code would misread it
+FORMAT = 5  # of what a run keeps there (caches, states of stages): another version of this code would misread it
 STAGES = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
 # Of the claim: what the cached pictures' features depend on.
 PICTURE_CLAIMS = tuple(
