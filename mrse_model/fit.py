@@ -232,7 +232,7 @@ def fit(
         modules.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         average.values = state["average"]
-        step, best, best_step = state["step"], state["scores"].numpy(), state["best_step"]
+        step, best, best_step = state["step"], np.array(state["scores"]), state["best_step"]
         best_weights, stale = state["best_weights"], state["stale"]
         cpu_began -= state["cpu_seconds"]
         run.console.print(f"  {name}: goes on at step {step} of {total}")
@@ -268,7 +268,7 @@ def fit(
         if not processes.main:
             return
         state = {"done": done, "step": step, "best": float(best.mean()), "best_weights": best_weights, "stale": stale}
-        state |= {"scores": torch.tensor(best), "best_step": best_step, "cpu_seconds": cpu_seconds()}
+        state |= {"scores": best.tolist(), "best_step": best_step, "cpu_seconds": cpu_seconds()}
         if done:
             state |= {"examples_per_second": rate()}
         else:

@@ -16,7 +16,7 @@ from mrse_model.data.example_files import ExampleSummary
 from mrse_model.fit import Run
 from mrse_model.stages import Stages, pool_ndcg
 
-SHARE_COLLAPSED, NOTHING_CHANGED, EMPTY, DOMINATES = 0.02, 0.002, 0.5, 0.95
+SHARE_COLLAPSED, NOTHING_CHANGED, EMPTY, ALWAYS_0, DOMINATES = 0.02, 0.002, 0.5, 0.001, 0.95
 TRIPLET = ("vbert", "dssm")  # the stages of the hybrid loss
 CUT = 10  # a clicked item is found among so many
 
@@ -32,12 +32,16 @@ def check_histories(run: Run, summary: ExampleSummary) -> None:
 
 
 def check_triplet(run: Run, stage: str) -> None:
-    """Whether the stage's triplet term was 0 at every look, or is nearly all of the loss at the last one."""
+    """Whether the stage's triplet term is nearly none or nearly all of the loss, as of the last look. At the first one
+    it never is 0: the untrained model finds every negative hard.
+    """
     rows, message = [row for row in run.rows(stage) if "hnst" in row], None
-    if rows and all(row["hnst"] == 0 for row in rows):
-        message = f"{stage}: the triplet term is always 0: the hard negatives are not hard, or there are none"
-    elif rows and rows[-1]["hnst_share"] > DOMINATES:
-        message = f"{stage}: the triplet term is {rows[-1]['hnst_share']:.0%} of the loss: lower loss.beta"
+    share = rows[-1]["hnst_share"] if rows else None
+    if share is not None and share < ALWAYS_0:
+        message = f"{stage}: the triplet term is {share:.2%} of the loss: the hard negatives are not hard, or there "
+        message += "are none"
+    elif share is not None and share > DOMINATES:
+        message = f"{stage}: the triplet term is {share:.0%} of the loss: lower loss.beta"
     run.warn(f"{stage} triplet", message)
 
 

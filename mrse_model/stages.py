@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -113,8 +113,9 @@ class Stages:
         model.adaptor.start(features[np.sort(some[:MEASURED])])
         has = self.has_image.numpy()[:, 0] > 0
         known = self.corpus.queries.known.where(has)
-        pairs = self._image_pairs(known)
-        if len(pairs) < stage.batch // 4:
+        asking, pairs = self._image_pairs(known)
+        enough = len(pairs) >= max(1, stage.batch // 4)
+        if not enough:
             message = "too few items share a query to train the image adaptor: the pictures' projection is random"
             self.run.warn("adaptor", message)
         else:
@@ -135,18 +136,15 @@ class Stages:
                 return {"loss": mnsce(one, other, None, mask, self.config.loss.adaptor_temperature).mean()}
 
             # One picture of each dev query asks for the others, itself left out of what it finds.
-            dev = self.corpus.dev
-            pictured = [relevant[has[relevant]] for relevant in dev.relevant]
-            usable = [i for i, relevant in enumerate(pictured) if len(relevant) > 1]
-            asking = np.array([pictured[i][0] for i in usable], np.int64)
-            asked = replace(
-                dev, rows=dev.rows[usable], tokens=dev.tokens[usable], relevant=[pictured[i][1:] for i in usable]
-            )
+            relevant = [known[row] for row in asking]
+            asker = np.array([some[0] for some in relevant], np.int64)
+            pool = np.union1d(self.corpus.dev.pool, np.concatenate(relevant))
+            dev = Dev(asking, self.corpus.queries.tokens[asking], [some[1:] for some in relevant], pool)
 
             def score() -> float:
-                pool = self._adapt(dev.pool) * self.has_image[dev.pool].to(self.device)
-                own = torch.from_numpy(np.searchsorted(dev.pool, asking)).to(self.device)
-                return pool_ndcg(asked, self._adapt(asking), pool, without=own).mean() if usable else 0.0
+                found = self._adapt(pool) * self.has_image[pool].to(self.device)
+                own = torch.from_numpy(np.searchsorted(pool, asker)).to(self.device)
+                return pool_ndcg(dev, self._adapt(asker), found, without=own).mean()
 
             outcome = fit(self.run, "adaptor", stage, model.adaptor, batches, steps, losses, score)
         with torch.no_grad():
@@ -154,12 +152,17 @@ class Stages:
                 rows = np.arange(start, min(start + 4096, self.items))
                 self.images[rows] = self._adapt(rows).cpu() * self.has_image[rows]
         model.adaptor.requires_grad_(False)
-        return outcome if len(pairs) >= stage.batch // 4 else None
+        return outcome if enough else None
 
-    def _image_pairs(self, pictured: Ragged) -> np.ndarray:
-        """Rows of the queries to train on that lead to at least two items with pictures. pictured: those of each."""
-        held = set(self.corpus.dev.rows.tolist())
-        return np.array([q for q in range(len(pictured)) if q not in held and len(pictured[q]) > 1], np.int64)
+    def _image_pairs(self, pictured: Ragged) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the queries that lead to at least two items with pictures: those to choose weights by, which are dev
+        queries, or every tenth where no dev query is one; and those to train on. pictured: the items of each query.
+        """
+        usable = np.flatnonzero(np.diff(pictured.start) > 1)
+        is_dev = np.isin(usable, self.corpus.dev.rows)
+        if not is_dev.any():
+            is_dev[::10] = True
+        return usable[is_dev], usable[~is_dev]
 
     @cached_property
     def components(self) -> np.ndarray | None:
