@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from mrse_model.evaluate import MIX
 from mrse_model.evaluation.personal import PersonalResult
 from mrse_model.evaluation.report import Report
 from mrse_model.model import MRSE
-from mrse_model.studies.registry import BETAS
-from mrse_model.studies.runner import CODE
+from mrse_model.studies.registry import BETAS, STUDIES
+from mrse_model.studies.runner import LEARNT_FROM, is_current
 from mrse_model.studies.study import slug
 
 NDCG, RECALL = "nDCG@10", "Recall@500"
@@ -74,7 +73,8 @@ def training_bar(model: MRSE, title: str, base: bool, features_given: bool) -> B
 
 def study_bars(folder: Path | None, data: Collection[str]) -> list[Bar]:
     """What the studies ablation, loss and beta decide, by FOLDER/NAME/results.json; prints on what each was run.
-    Results of other data (`data`: studies.runner.about) or of other code than today's do not count.
+    Results of other data (`data`: studies.runner.about), of other code or variants than today's, and of queries that
+    were learnt from do not count.
 
     Each added part and the hybrid loss: the lower end of the paired interval of nDCG@10 and of Recall@500. β: the best
     by Recall@500 is inside the grid; beside it the lower end of the best minus β 0.
@@ -102,11 +102,15 @@ def _rows(folder: Path | None, study: str, data: Collection[str]) -> dict[str, d
     if path is None or not path.is_file():
         return {}
     results = json.loads(path.read_text("utf-8"))
-    same_code = tomllib.loads(path.with_name("study.toml").read_text("utf-8"))["code"] == CODE
-    same_data = results["data"].partition(":")[0] in data
-    does_not_count = "" if same_code and same_data else f"; does not count: other {'data' if same_code else 'code'}"
-    print(f"study {study}: {results['data']}{does_not_count}")
-    if does_not_count:
+    why = ""
+    if not is_current(STUDIES[study], path.parent):
+        why = "other code, or other variants"
+    elif results["data"].partition(":")[0] not in data:
+        why = "other data"
+    elif LEARNT_FROM in results["data"]:
+        why = "its queries were learnt from"
+    print(f"study {study}: {results['data']}" + (f"; does not count: {why}" if why else ""))
+    if why:
         return {}
     unfinished = study == "beta" and results["missing"]  # the best of a part of the grid says nothing
     return {} if unfinished else {row["name"]: row for row in results["rows"]}

@@ -31,6 +31,7 @@ _SHOWN = {f"studies/{name}" for name in ("categories", "plots", "registry", "res
 _PACKAGE = Path(__file__).parent.parent
 _ALL = {path.relative_to(_PACKAGE).with_suffix("").as_posix() for path in _PACKAGE.rglob("*.py")}
 CODE = fingerprint_of(code_of(*sorted(_ALL - _SHOWN)))  # of all that makes a figure
+LEARNT_FROM = "of them learnt from: these figures are not of new queries"
 
 
 def run_study(
@@ -59,7 +60,7 @@ def run_study(
     _claim(study, data, out, config, seeds)
     described = f"{about(data.items, data.title)}: {len(exam.catalogue):,} items, {len(exam.queries)} judged queries"
     if exam.learnt:
-        described += f", {exam.learnt} of them learnt from: these figures are not of new queries"
+        described += f", {exam.learnt} {LEARNT_FROM}"
         console.print(f"warning: {described}", style="yellow")
     (out / "measured").mkdir(exist_ok=True)
     measured: dict[str, Measured] = {}
@@ -88,6 +89,15 @@ def run_study(
 def about(items: Path, title: str) -> str:
     """The data in a word: the name of its folder, and which column is read as the title."""
     return f"{items.parent.name}, {title}"
+
+
+def is_current(study: Study, folder: Path) -> bool:
+    """Whether what is in the study's folder was trained and measured by today's code, its variants as they are now."""
+    path = folder / "study.toml"
+    if not path.is_file():
+        return False
+    then, now = (_trained_for(toml) for toml in (path.read_text("utf-8"), study.toml(Data(path, path), "", CODE)))
+    return all(then[key] == now[key] for key in ("code", "variant"))
 
 
 def _claim(study: Study, data: Data, out: Path, config: Config, seeds: int) -> None:

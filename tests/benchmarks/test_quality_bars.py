@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -16,13 +17,17 @@ import quality
 import training_speed
 from bars import Bar, verdict
 from quality_bars import cpu_seconds, history_bars, report_bars, study_bars, training_bar
+from quality_data import Data
 
+from mrse_model.config import preset
 from mrse_model.evaluate import MIX
 from mrse_model.model import MRSE
 from mrse_model.studies.measured import Measured, Values
 from mrse_model.studies.registry import STUDIES
 from mrse_model.studies.results import tabulate
-from mrse_model.studies.runner import CODE
+from mrse_model.studies.runner import CODE, LEARNT_FROM
+from mrse_model.studies.study import Data as StudyData
+from mrse_model.train import Inputs
 
 if TYPE_CHECKING:
     from conftest import Trained
@@ -43,7 +48,7 @@ def test_a_bar_is_ok_short_or_not_measured(capsys: pytest.CaptureFixture[str]) -
     assert lines[3] == "bar d – 2.0000 not measured (run it)"
 
 
-def write(folder: Path, name: str, means: dict[str, float]) -> None:
+def write(folder: Path, name: str, means: dict[str, float], data: str = "sample, title: 9 items") -> None:
     """The results of a study whose variants have these means, the same queries' noise around them."""
     measured = {
         v.name: Measured(
@@ -52,10 +57,10 @@ def write(folder: Path, name: str, means: dict[str, float]) -> None:
         for n, v in enumerate(STUDIES[name].variants)
         if v.name in means
     }
-    results = tabulate(STUDIES[name], measured, "sample, title: 9 items")
+    results = tabulate(STUDIES[name], measured, data)
     (folder / name).mkdir(parents=True)
     (folder / name / "results.json").write_text(results.json(), "utf-8")
-    (folder / name / "study.toml").write_text(f'code = "{CODE}"', "utf-8")
+    (folder / name / "study.toml").write_text(STUDIES[name].toml(StudyData(folder, folder), "", CODE), "utf-8")
 
 
 def variants(name: str, *means: float) -> dict[str, float]:
@@ -93,14 +98,47 @@ def test_what_no_study_has_measured_is_not_ok(tmp_path: Path) -> None:
     assert "mrse study loss" in next(str(bar) for bar in bars if bar.name in LOSS)
 
 
-@pytest.mark.parametrize(("data", "code", "why"), [("other, title", CODE, "data"), ("sample, title", "f00", "code")])
-def test_a_study_of_other_data_or_code_does_not_count(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: str, code: str, why: str
+def other_data(folder: Path) -> None:
+    shutil.rmtree(folder)
+    write(folder.parent, "loss", variants("loss", 0.8, 0.7, 0.6), "other, title: 9 items")
+
+
+def learnt_from(folder: Path) -> None:
+    shutil.rmtree(folder)
+    write(folder.parent, "loss", variants("loss", 0.8, 0.7, 0.6), f"sample, title: 9 items, 3 {LEARNT_FROM}")
+
+
+def other_code(folder: Path) -> None:
+    toml = (folder / "study.toml").read_text("utf-8")
+    (folder / "study.toml").write_text(toml.replace(CODE, "f00"), "utf-8")
+
+
+def another_setting(folder: Path) -> None:
+    toml = (folder / "study.toml").read_text("utf-8")
+    changed = toml.replace("settings.loss.beta = 0.0", "settings.loss.beta = 1.0")
+    assert changed != toml
+    (folder / "study.toml").write_text(changed, "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (other_data, "other data"),
+        (learnt_from, "its queries were learnt from"),
+        (other_code, "other code, or other variants"),
+        (another_setting, "other code, or other variants"),
+        (lambda folder: (folder / "study.toml").unlink(), "other code, or other variants"),
+    ],
+    ids=["data", "learnt", "code", "variants", "no study.toml"],
+)
+def test_a_study_of_something_else_does_not_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Path], None], why: str
 ) -> None:
     write(tmp_path, "loss", variants("loss", 0.8, 0.7, 0.6))
-    (tmp_path / "loss" / "study.toml").write_text(f'code = "{code}"', "utf-8")
-    assert all(bar.value is None for bar in study_bars(tmp_path, {data}))
-    assert f"does not count: other {why}" in capsys.readouterr().out
+    assert all(bar.ok for bar in study_bars(tmp_path, SAMPLE) if bar.name in LOSS)
+    change(tmp_path / "loss")
+    assert all(bar.value is None for bar in study_bars(tmp_path, SAMPLE))
+    assert f"does not count: {why}" in capsys.readouterr().out
 
 
 def spent(image_dims: int = 0, **seconds: float) -> Any:
@@ -146,6 +184,14 @@ def test_what_learnt_from_pseudo_queries_is_held_against_bm25(mix: float, ok: bo
     assert (bar.name, bar.ok) == ("title:hybrid_minus_bm25", ok) and bar.value == pytest.approx(mix - 0.65)
 
 
+def test_the_lift_of_a_history_is_relative() -> None:
+    lift = SimpleNamespace(difference=0.3, low=0.2, high=0.4, relative=0.09, relative_low=0.02, relative_high=0.1)
+    bars = history_bars(cast(Any, SimpleNamespace(lift=lift)), "title")
+    assert [(bar.value, bar.target, bar.ok) for bar in bars] == [(0.09, 0.1, False), (0.02, 0, True)]
+    lift.relative, lift.relative_low = 0.1, -0.01
+    assert [bar.ok for bar in history_bars(cast(Any, SimpleNamespace(lift=lift)), "title")] == [True, False]
+
+
 def test_a_history_that_cannot_be_measured_is_said() -> None:
     assert [str(bar).split(" (")[0] for bar in history_bars(None, "title")] == [
         "bar title:history_lift_recall@20 – 0.1000 not measured", "bar title:history_lift_low – 0.0000 not measured"
@@ -169,6 +215,39 @@ def test_the_command_prints_every_bar(
         *ADDED, *LOSS, *BETA, "training_pairs_per_second_ratio",
     ]  # fmt: skip
     assert lines[-1].endswith('not measured (needs: pip install "sentence-transformers[train]")')
+
+
+@pytest.mark.parametrize("judgments_to_learn_from", [True, False])
+def test_mrse_is_held_against_the_two_tower_of_the_same_time(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judgments_to_learn_from: bool
+) -> None:
+    """Where it has learnt from judgments; else against BM25."""
+    asked: dict[str, Any] = {}
+
+    class Enough(Exception):
+        pass
+
+    def baselines(
+        run: Path, catalogue: object, features: object, seconds: float, two_tower_seconds: float
+    ) -> list[Any]:
+        asked.update(seconds=seconds, two_tower_seconds=two_tower_seconds)
+        return []
+
+    def measure(*arguments: Any, folder: Path) -> None:
+        asked["baseline"] = arguments[6]
+        raise Enough
+
+    monkeypatch.setattr(quality, "train", lambda inputs, run, config, console: MRSE.from_pretrained(run))
+    monkeypatch.setattr(quality, "baselines", baselines)
+    monkeypatch.setattr(quality, "measure", measure)
+    sample = trained.sample
+    learn = sample.judgments if judgments_to_learn_from else None
+    data = Data(sample.items, None, learn, sample.judgments_val, None)
+    with pytest.raises(Enough):
+        quality.measure_title(data, Inputs(items=sample.items), trained.run, preset("tiny"), seconds=7)
+    model = MRSE.from_pretrained(trained.run)
+    assert asked["seconds"] == 7 and asked["two_tower_seconds"] == cpu_seconds(model) != 7
+    assert asked["baseline"] == ("plain two-tower" if judgments_to_learn_from else "BM25")
 
 
 def test_a_run_of_other_settings_is_not_measured(
