@@ -60,19 +60,23 @@ def judged_queries(
     name: str, judgments: Judgments, *, traffic: Mapping[str, float] | None = None, positive: int = 2
 ) -> QuerySet:
     """The queries of a judgments file. An item is relevant from grade `positive` on (or the highest grade, if lower).
+    A query is one however it is spelt (`query_key`), as in training: its text is the first spelling, and an item that
+    two spellings grade apart has the higher grade.
 
     traffic: searches of each query, by its `query_key`; a query that it lacks is never asked. Without it, or where it
     lacks them all, traffic is not known. Raises InputError when nothing is relevant.
     """
     positive = min(positive, max(int(judgments.grade.max(initial=0)), 1))
-    texts, items, grades, left_out = [], [], [], 0
+    judged: dict[str, tuple[str, dict[int, int]]] = {}
     for text, rows, values in judgments.groups():
-        if not (values >= positive).any():
-            left_out += 1
-            continue
-        texts.append(text)
-        items.append(rows)
-        grades.append(values)
+        _, known = judged.setdefault(query_key(text), (text, {}))
+        for row, grade in zip(rows.tolist(), values.tolist(), strict=True):
+            known[row] = max(grade, known.get(row, 0))
+    relevant = [(text, known) for text, known in judged.values() if max(known.values(), default=0) >= positive]
+    left_out = len(judged) - len(relevant)
+    texts = [text for text, _ in relevant]
+    items = [np.fromiter(known, np.int32) for _, known in relevant]
+    grades = [np.fromiter(known.values(), np.int16) for _, known in relevant]
     if not texts:
         judgments.check()
         raise InputError(

@@ -102,6 +102,16 @@ def test_queries_without_a_relevant_item_are_counted_and_left_out(tmp_path):
         judged_queries("j", none)
 
 
+def test_a_judged_query_is_one_however_it_is_spelt(tmp_path):
+    query, item, grades = [0, 0, 1, 2, 2], [4, 5, 7, 5, 6], np.array([2, 0, 2, 1, 2], np.int16)
+    texts = ["Red dress", "mug", "red  dress"]
+    judgments = Judgments(tmp_path, texts, np.array(query, np.int32), np.array(item, np.int32), grades, 0)
+    found = judged_queries("j", judgments, traffic={"red dress": 3, "mug": 1})
+    assert (found.texts, found.traffic.tolist()) == (["Red dress", "mug"], [3, 1])
+    assert [i.tolist() for i in found.items] == [[4, 5, 6], [7]]
+    assert [g.tolist() for g in found.grades] == [[2, 1, 2], [2]]  # graded apart, the higher
+
+
 def test_clicked_queries_and_traffic(tmp_path):
     path = tmp_path / "validation.parquet"
     pq.write_table(pa.table({"query": ["x", "y", "x", "z"], "items": [[3], [1, 2], [9, 3], []]}), path)
