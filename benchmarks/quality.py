@@ -35,7 +35,7 @@ from mrse_model.config import Config, of_results, preset, read_config
 from mrse_model.data.contract import read_catalogue, read_judgments
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
-from mrse_model.evaluate import measure
+from mrse_model.evaluate import measure, trained_on
 from mrse_model.evaluation.queries import judged_queries, with_wording_slices
 from mrse_model.studies.runner import about
 from mrse_model.train import Inputs, train
@@ -48,6 +48,8 @@ def measure_title(data: Data, inputs: Inputs, run: Path, config: Config, seconds
     examples = run / "cache" / "examples"
     features = np.load(run / "cache" / "features.npy", mmap_mode="r") if model.config.model.image_dims else None
     queries = judged_queries(f"{data.judged.stem}, {title}", read_judgments(data.judged, catalogue, unknown="skip"))
+    for by, known in trained_on(examples, queries).items():
+        print(f"warning: {known:,} of these {len(queries):,} queries were trained on with their {by}")
     if data.wording and title == "title":  # what that file says is of these titles
         queries = with_wording_slices(queries, data.wording)
     others = baselines(run, catalogue, features, seconds, two_tower_seconds=cpu_seconds(model))

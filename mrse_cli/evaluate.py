@@ -55,8 +55,7 @@ def evaluate(
     from mrse_model.baselines import compared
     from mrse_model.data.contract import read_catalogue, read_judgments
     from mrse_model.data.example_files import ExampleSummary, queries_in_training
-    from mrse_model.data.search_log import query_key
-    from mrse_model.evaluate import CUTS, RANKERS, measure, pseudo_query_set
+    from mrse_model.evaluate import CUTS, RANKERS, measure, pseudo_query_set, trained_on
     from mrse_model.evaluation.queries import clicked_queries, judged_queries, traffic_of, traffic_of_run
     from mrse_model.model import MRSE
     from mrse_model.share import fingerprint_of
@@ -93,16 +92,14 @@ def evaluate(
             out.print(_traffic(queries, traffic))
         if queries.left_out:
             out.print(f"left out: {queries.left_out:,} judged queries without a relevant item")
-        asked = set(map(query_key, queries.texts))
-        learnt = queries_in_training(cache / "examples")
-        known_labels = len(learnt["judgments"] & asked)
-        for by in ("judgments", "clicks"):
-            if known := len(learnt[by] & asked):
-                out.print(
-                    f"warning: {known:,} of these {len(queries):,} queries were trained on with their {by}: "
-                    "what is measured on them is not what new queries will find. Give judgments of others",
-                    style="yellow",
-                )
+        learnt = trained_on(cache / "examples", queries)
+        known_labels = learnt.get("judgments", 0)
+        for by, known in learnt.items():
+            out.print(
+                f"warning: {known:,} of these {len(queries):,} queries were trained on with their {by}: "
+                "what is measured on them is not what new queries will find. Give judgments of others",
+                style="yellow",
+            )
     elif validation is not None:
         queries = clicked_queries("clicks after the split", validation)
     else:

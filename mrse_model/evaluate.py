@@ -16,7 +16,13 @@ import numpy as np
 from mrse_model.arrays import history_weight
 from mrse_model.baselines.bm25 import BM25
 from mrse_model.data.contract import Catalogue
-from mrse_model.data.example_files import ExampleSummary, dev_queries, item_queries, training_pairs
+from mrse_model.data.example_files import (
+    ExampleSummary,
+    dev_queries,
+    item_queries,
+    queries_in_training,
+    training_pairs,
+)
 from mrse_model.data.pseudo_queries import pseudo_queries
 from mrse_model.data.search_log import query_key
 from mrse_model.evaluation.measures import condensed, per_query
@@ -86,6 +92,15 @@ def pseudo_query_set(
     rows = list(relevant.values())
     grades = [np.ones(len(some), np.int16) for some in rows]
     return QuerySet("pseudo-queries", list(relevant), rows, grades, 1, np.ones(len(rows)))
+
+
+def trained_on(examples: Path, queries: QuerySet) -> dict[str, int]:
+    """How many of the queries a run (RUN/cache/examples) was trained on, by what it learnt of them: "judgments" or
+    "clicks". What is measured on those is not what new queries will find.
+    """
+    asked, learnt = set(map(query_key, queries.texts)), queries_in_training(examples)
+    known = {by: len(learnt[by] & asked) for by in ("judgments", "clicks")}
+    return {by: count for by, count in known.items() if count}
 
 
 def tune_mix(

@@ -219,9 +219,12 @@ def test_the_command_prints_every_bar(
 
 @pytest.mark.parametrize("judgments_to_learn_from", [True, False])
 def test_mrse_is_held_against_the_two_tower_of_the_same_time(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judgments_to_learn_from: bool
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    judgments_to_learn_from: bool,
 ) -> None:
-    """Where it has learnt from judgments; else against BM25."""
+    """Where it has learnt from judgments; else against BM25. Queries that it was trained on are told."""
     asked: dict[str, Any] = {}
 
     class Enough(Exception):
@@ -241,13 +244,14 @@ def test_mrse_is_held_against_the_two_tower_of_the_same_time(
     monkeypatch.setattr(quality, "baselines", baselines)
     monkeypatch.setattr(quality, "measure", measure)
     sample = trained.sample
-    learn = sample.judgments if judgments_to_learn_from else None
-    data = Data(sample.items, None, learn, sample.judgments_val, None)
+    judged, learn = (sample.judgments_val, sample.judgments) if judgments_to_learn_from else (sample.judgments, None)
+    data = Data(sample.items, None, learn, judged, None)
     with pytest.raises(Enough):
         quality.measure_title(data, Inputs(items=sample.items), trained.run, preset("tiny"), seconds=7)
     model = MRSE.from_pretrained(trained.run)
     assert asked["seconds"] == 7 and asked["two_tower_seconds"] == cpu_seconds(model) != 7
     assert asked["baseline"] == ("plain two-tower" if judgments_to_learn_from else "BM25")
+    assert ("queries were trained on with their judgments" in capsys.readouterr().out) != judgments_to_learn_from
 
 
 def test_a_run_of_other_settings_is_not_measured(
