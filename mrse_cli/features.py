@@ -30,7 +30,7 @@ def features(
     config: Config = None,
 ) -> None:
     """Extract image features, once for a catalogue. Identical pictures are encoded once; a run that was cut off
-    goes on.
+    goes on; into the file of an earlier catalogue, only the pictures that are new are encoded.
 
     Example: mrse features items.parquet -o features.parquet
     """

@@ -1,8 +1,10 @@
-"""Pictures of a whole catalogue → a feature file, once; resumable after a kill; identical pictures encoded once.
+"""Pictures of a whole catalogue → a feature file, once; resumable after a kill; identical pictures encoded once, and
+those that the file has of an earlier catalogue not again.
 
 While it runs, `OUT.partial/` holds `features.f32` (one row a distinct picture, append only) and `state-2.sqlite`
 (which pictures and items are done). A batch of items is committed after its features are on disk, so whatever is cut
-off is at most one batch; where the items have changed since, the pictures that are done still are. At the end the
+off is at most one batch; where the items have changed since, the pictures that are done still are, those of a finished
+OUT among them. At the end the
 Parquet file is written beside and renamed. Memory does not grow with the items, but for their ids.
 """
 
@@ -14,6 +16,7 @@ import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ from rich.console import Console
 from mrse_model.data.contract import ItemBatch, ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.images.encoders import FrozenEncoder
-from mrse_model.images.features import FeatureFile, feature_array, feature_schema
+from mrse_model.images.features import DIGEST_BYTES, FeatureFile, feature_array, feature_schema
 from mrse_model.progress import progress_bar
 
 NO_PICTURE = -1
@@ -79,7 +82,7 @@ def extract(
             field="image",
             fix="Add `image` (bytes) or `image_path`, or train without",
         )
-    key = _source_key(items, encoder)
+    key, there = _source_key(items, encoder), None
     if out.exists():
         try:
             there = FeatureFile(out)
@@ -94,6 +97,7 @@ def extract(
     items.check()  # ids, and that every picture file is there
     work = _Work(out, key, encoder)
     try:
+        work.begin(there if there and there.weights == encoder.fingerprint else None)
         with ThreadPoolExecutor(threads or before) as pool, progress_bar(Console(stderr=True), progress) as bar:
             resumed, encoded = work.items_done(), 0
             task = bar.add_task(encoder.name, total=items.rows, completed=resumed)
@@ -109,8 +113,8 @@ def extract(
 
 
 def _source_key(items: ItemsFile, encoder: FrozenEncoder) -> str:
-    """Changes with the encoder, the items file and the picture files; a partial or finished file of another key is not
-    reused.
+    """Changes with the encoder, the items file and the picture files. Of a partial or finished file of another key
+    single pictures are reused alone.
     """
     parts = f"{encoder.fingerprint} {items.rows} {_version(items.path)} {picture_files(items)}"
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
@@ -148,11 +152,43 @@ class _Work:
             with self.db:
                 for table in ("source", "item", *(["picture"] if before[1] != encoder.fingerprint else [])):
                     self.db.execute(f"delete from {table}")
-                self.db.execute("insert into source values (?, ?)", (key, encoder.fingerprint))
+                self.db.execute("insert into source values ('', ?)", (encoder.fingerprint,))
         self.pictures: int = self.db.execute("select count(*) from picture").fetchone()[0]
         path = self.folder / "features.f32"
         self.file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 - closed by close()
         self.file.truncate(self.pictures * self.dims * 4)  # what a killed run wrote and did not commit
+        self.begun = before[0] == key
+
+    def begin(self, there: FeatureFile | None) -> None:
+        """Takes over the pictures of a finished file of this encoder, of other items; after a kill it goes on."""
+        if self.begun:
+            return
+        for digests, features in there.pictures() if there is not None else ():
+            new: dict[bytes, int] = {}  # → its row
+            for row, digest in enumerate(digests):
+                if digest is not None and digest not in new and self._number(digest) is None:
+                    new[digest] = row
+            self._append(features[list(new.values())])
+            with self.db:
+                self._commit(list(new))
+        with self.db:
+            self.db.execute("update source set key = ?", (self.key,))
+
+    def _number(self, digest: bytes) -> int | None:
+        found = self.db.execute("select number from picture where digest = ?", (digest,)).fetchone()
+        return int(found[0]) if found else None
+
+    def _append(self, features: np.ndarray) -> None:
+        """Puts the features of the next pictures on disk."""
+        self.file.seek(0, os.SEEK_END)
+        self.file.write(features.astype("<f4").tobytes())
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def _commit(self, digests: list[bytes]) -> None:
+        """Numbers the pictures whose features were appended; within a transaction."""
+        self.db.executemany("insert into picture values (?, ?)", zip(digests, count(self.pictures)))
+        self.pictures += len(digests)
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.folder / "state-2.sqlite", timeout=0)
@@ -176,38 +212,32 @@ class _Work:
     def add(self, some: ItemBatch, encoder: FrozenEncoder, pool: ThreadPoolExecutor, items: ItemsFile) -> int:
         """Encodes the new pictures of a batch and commits it. Returns how many they were."""
         numbers: dict[bytes, int] = {}
-        new: list[bytes] = []
+        new: dict[bytes, bytes] = {}  # digest → picture
         places: list[int] = []
         for image in some.images:
             if image is None:
                 places.append(NO_PICTURE)
                 continue
-            digest = hashlib.blake2b(image, digest_size=16).digest()
+            digest = hashlib.blake2b(image, digest_size=DIGEST_BYTES).digest()
             if digest not in numbers:
-                found = self.db.execute("select number from picture where digest = ?", (digest,)).fetchone()
-                numbers[digest] = found[0] if found else self.pictures + len(new)
-                if not found:
-                    new.append(image)
+                found = self._number(digest)
+                numbers[digest] = self.pictures + len(new) if found is None else found
+                if found is None:
+                    new[digest] = image
             places.append(numbers[digest])
         try:
-            features = encoder.features(new, pool)
+            features = encoder.features(list(new.values()), pool)
         except InputError as error:
-            raise self._with_row(error, some, new, items) from None
-        self.file.seek(0, os.SEEK_END)
-        self.file.write(features.astype("<f4").tobytes())
-        self.file.flush()
-        os.fsync(self.file.fileno())
+            raise self._with_row(error, some, list(new.values()), items) from None
+        self._append(features)
         try:
             with self.db:
-                self.db.executemany(
-                    "insert into picture values (?, ?)", [(d, n) for d, n in numbers.items() if n >= self.pictures]
-                )
                 rows = range(some.first_row, some.first_row + len(some))
                 self.db.executemany("insert into item values (?, ?, ?)", zip(rows, some.ids, places, strict=True))
+                self._commit(list(new))
         except sqlite3.IntegrityError:
             items.check()  # names the row
             raise
-        self.pictures += len(new)
         return len(new)
 
     @staticmethod
@@ -228,16 +258,20 @@ class _Work:
         rows = self.items_done()
         empty = np.empty((0, self.dims), np.float32)
         vectors = np.memmap(self.file, "<f4", "r", shape=(self.pictures, self.dims)) if self.pictures else empty
-        schema = feature_schema(encoder.info, self.key)
+        schema = feature_schema(encoder.info, encoder.fingerprint, self.key)
         temporary, missing = self.folder / "features.parquet", 0
         with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer:
-            cursor = self.db.execute("select item_id, picture from item order by row")
+            cursor = self.db.execute(
+                "select item_id, picture, digest from item left join picture on item.picture = number order by row"
+            )
             while some := cursor.fetchmany(ROW_GROUP):
-                ids, places = [i for i, _ in some], np.array([p for _, p in some])
+                ids, places, digests = [i for i, *_ in some], np.array([p for _, p, _ in some]), [d for *_, d in some]
                 features = np.full((len(some), self.dims), np.nan, np.float32)
                 features[places >= 0] = vectors[places[places >= 0]]
                 missing += int((places < 0).sum())
-                writer.write_table(pa.table([pa.array(ids, pa.string()), feature_array(features)], schema=schema))
+                pictures = pa.array(digests, pa.binary(DIGEST_BYTES))
+                columns = [pa.array(ids, pa.string()), feature_array(features), pictures]
+                writer.write_table(pa.table(columns, schema=schema))
         os.replace(temporary, self.out)
         distinct = self.db.execute("select count(distinct picture) from item where picture >= 0").fetchone()[0]
         return Extraction(self.out, rows, missing, distinct, encoded, resumed)

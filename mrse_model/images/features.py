@@ -1,7 +1,8 @@
 """Feature files: Parquet with `item_id` and `feature`, one row an item; null where an item has no picture.
 
-Files written by `extract` name their encoder in the schema's metadata. A file that a user brings (any float list, any
-order) is taken as it is: `FeatureFile("vectors.parquet", column="embedding")`. Needs no torch.
+Files written by `extract` name their encoder in the schema's metadata and have a third column, `picture`: the digest of
+the item's picture, by which the next extraction knows what is encoded already. A file that a user brings (any float
+list, any order) is taken as it is: `FeatureFile("vectors.parquet", column="embedding")`. Needs no torch.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from numpy.typing import NDArray
 from mrse_model.data.table import Table
 from mrse_model.manifest import EncoderInfo
 
-ENCODER_KEY, FINGERPRINT_KEY = b"mrse.encoder", b"mrse.fingerprint"
+ENCODER_KEY, WEIGHTS_KEY, FINGERPRINT_KEY = b"mrse.encoder", b"mrse.encoder.fingerprint", b"mrse.fingerprint"
+DIGEST_BYTES = 16
 BATCH = 4096
 
 
-def feature_schema(encoder: EncoderInfo, fingerprint: str) -> pa.Schema:
-    """The schema of a feature file; its metadata says which encoder, and of which items, made it."""
+def feature_schema(encoder: EncoderInfo, weights: str, fingerprint: str) -> pa.Schema:
+    """The schema of a feature file; its metadata says which encoder, of which weights, and of which items, made it."""
     fields = [
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("feature", pa.list_(pa.float32(), encoder.dims)),
+        pa.field("picture", pa.binary(DIGEST_BYTES)),
     ]
-    return pa.schema(fields, {ENCODER_KEY: json.dumps(asdict(encoder)), FINGERPRINT_KEY: fingerprint})
+    metadata = {ENCODER_KEY: json.dumps(asdict(encoder)), WEIGHTS_KEY: weights, FINGERPRINT_KEY: fingerprint}
+    return pa.schema(fields, metadata)
 
 
 def feature_array(features: NDArray[np.float32]) -> pa.FixedSizeListArray:
@@ -59,7 +63,7 @@ class FeatureFile:
         if not lists or not pt.is_floating(kind.value_type):
             raise self.table.error(f"the column is {kind}, not a list of floats", field=column, fix="Write list<float>")
         metadata = self.table.schema.metadata or {}
-        self.fingerprint = metadata.get(FINGERPRINT_KEY, b"").decode()
+        self.fingerprint, self.weights = (metadata.get(key, b"").decode() for key in (FINGERPRINT_KEY, WEIGHTS_KEY))
         if ENCODER_KEY in metadata:
             self.encoder = EncoderInfo(**json.loads(metadata[ENCODER_KEY]))
         else:
@@ -81,6 +85,11 @@ class FeatureFile:
         """Yields (item ids, float32 [n, F] with NaN rows for null), in the file's order; memory is one batch."""
         for first, batch in self.table.batches(["item_id", self.column], size):
             yield self.table.texts(batch, "item_id", first), self._matrix(batch.column(self.column), first)
+
+    def pictures(self) -> Iterator[tuple[list[bytes | None], NDArray[np.float32]]]:
+        """Yields (the digests of the items' pictures, float32 [n, F]), of a file that `extract` wrote."""
+        for first, batch in self.table.batches(["picture", self.column], BATCH):
+            yield batch.column("picture").to_pylist(), self._matrix(batch.column(self.column), first)
 
     def remember(self, ids: Sequence[str], seen: dict[str, int]) -> None:
         """Adds the rows of the next batch's ids to `seen`; raises InputError where an id is there already."""

@@ -76,10 +76,11 @@ def features(tmp_path: Path, columns: dict[str, list]) -> Path:
     vectors = np.random.default_rng(0).normal(size=(12, FEATURES)).astype(np.float32)
     vectors[::3] = np.nan
     file = tmp_path / "features.parquet"
-    schema = feature_schema(EncoderInfo("stand-in", FEATURES, 96), "x")
+    schema = feature_schema(EncoderInfo("stand-in", FEATURES, 96), "weights", "x")
     order = list(reversed(range(12)))
     ids = pa.array([columns["item_id"][n] for n in order])
-    pq.write_table(pa.table([ids, feature_array(vectors[order])], schema=schema), file)
+    pictures = pa.nulls(12, schema.field("picture").type)
+    pq.write_table(pa.table([ids, feature_array(vectors[order]), pictures], schema=schema), file)
     return file
 
 

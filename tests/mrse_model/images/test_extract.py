@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("torch")
 
 from mrse_model.errors import InputError
+from mrse_model.images import extract as extraction
 from mrse_model.images.extract import extract
 from mrse_model.images.features import FeatureFile
 
@@ -101,7 +102,50 @@ def test_starts_afresh_for_another_encoder_and_not_at_all_when_done(items_path, 
     assert extract(items_path, out, again, batch=2, progress=False).resumed == 10
     assert again.network.seen == 0
     os.utime(items_path)  # the catalogue was written again
-    assert extract(items_path, out, again, batch=2, progress=False).encoded == 7
+    done = extract(items_path, out, again, batch=2, progress=False)
+    assert (done.resumed, done.distinct, done.encoded, again.network.seen) == (0, 7, 0, 0)
+    assert extract(items_path, out, encoder, batch=2, progress=False).encoded == 7  # the first weights again
+
+
+def with_new_items(items_path, pictures: dict) -> None:
+    table = pq.read_table(items_path).to_pydict()
+    for item_id, picture in pictures.items():
+        for column, values in table.items():
+            values.append({"item_id": item_id, "image": picture}.get(column, values[0]))
+    pq.write_table(pa.table(table), items_path)
+
+
+def test_of_a_catalogue_that_has_grown_the_new_pictures_alone_are_encoded(items_path, picture, encoder, tmp_path):
+    out, counted = tmp_path / "features.parquet", counting(encoder)
+    extract(items_path, out, encoder, batch=2, progress=False)
+    known = pq.read_table(items_path)["image"][0].as_py()
+    with_new_items(items_path, {"new": picture((9, 99, 9), (31, 40)), "known": known, "none": None})
+    done = extract(items_path, out, counted, batch=2, progress=False)
+    assert (done.items, done.distinct, done.without_picture) == (13, 8, 3)
+    assert done.encoded == counted.network.seen == 1
+    extract(items_path, tmp_path / "whole.parquet", encoder, batch=2, progress=False)
+    assert pq.read_table(out).equals(pq.read_table(tmp_path / "whole.parquet"))
+
+
+def test_a_kill_while_known_pictures_are_taken_over(items_path, picture, encoder, tmp_path, monkeypatch):
+    out, counted = tmp_path / "features.parquet", counting(encoder)
+    extract(items_path, out, encoder, batch=2, progress=False)
+    with_new_items(items_path, {"new": picture((9, 99, 9), (31, 40))})
+    monkeypatch.setattr("mrse_model.images.features.BATCH", 3)
+    commit, calls = extraction._Work._commit, []
+
+    def cut_off(work, digests):
+        calls.append(digests)
+        if len(calls) == 3:  # their features are on disk
+            raise KeyboardInterrupt
+        commit(work, digests)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(extraction._Work, "_commit", cut_off)
+        extract(items_path, out, counted, batch=2, progress=False)
+    assert extract(items_path, out, counted, batch=2, progress=False).encoded == counted.network.seen == 1
+    extract(items_path, tmp_path / "whole.parquet", encoder, batch=2, progress=False)
+    assert pq.read_table(out).equals(pq.read_table(tmp_path / "whole.parquet"))
 
 
 def test_a_mended_catalogue_goes_on_with_the_pictures_that_are_done(items_path, encoder, tmp_path):
@@ -178,7 +222,7 @@ def test_a_picture_file_that_is_replaced_is_read_again(pictures, picture, encode
     again = extract(items, out, encoder, progress=False)
     assert (again.resumed, again.encoded, again.distinct, again.without_picture) == (10, 0, None, None)
     (tmp_path / "3.png").write_bytes(new := picture((1, 2, 250), (31, 40)))
-    assert extract(items, out, encoder, progress=False).encoded == 7
+    assert extract(items, out, encoder, progress=False).encoded == 1
     np.testing.assert_allclose(FeatureFile(out).matrix(["i3"]), encoder.features([new]), atol=1e-6)
 
 
