@@ -70,7 +70,8 @@ class Results:
         parts = [f"# {self.study}: {self.question}", f"{self.source}. Data: {self.data}.", self.table()]
         trainings = "One training a row, one seed: the intervals do not hold what another seed would change."
         if self.seeds > 1:
-            trainings = f"A query's value is its mean over {self.seeds} trainings a row, of {self.seeds} seeds."
+            trainings = f"A query's value is its mean over {self.seeds} trainings a row, of {self.seeds} seeds: the "
+            trainings += "intervals are of other queries, not of other seeds."
         parts.append(
             "Mean and 95 % bootstrap interval over queries (over users where the measure is of persons). " + trainings
         )
