@@ -7,19 +7,24 @@ right.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
+from urllib.parse import quote
 
 import numpy as np
 from tokenizers import Tokenizer
-from vespa.application import Vespa
+from vespa.application import Vespa, VespaSync
 from vespa.exceptions import VespaError
 from vespa.io import VespaQueryResponse
 
+from feeders.journal import Journal
+from feeders.operations import NAMESPACE
 from mrse_model.errors import InputError
 from mrse_model.serving import ExportedModel
 from mrse_model.texts import token_lists
 
 PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
+ASKED_FOR = 100  # documents of the journal
 SAME = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below
 
 
@@ -52,9 +57,16 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
 
 def indexed(app: Vespa, version: str) -> tuple[int, int]:
     """How many items the index holds: (of this model version, of other versions)."""
-    total = count(app, "select item_id from item where true")
-    ours = count(app, "select item_id from item where model_version contains @version", version=version)
-    return ours, total - ours
+    ours = holding(app, version)
+    return ours, count(app, "select item_id from item where true") - ours
+
+
+def holding(app: Vespa, version: str, suffix: str = "") -> int:
+    """How many items hold vectors of this model version, in the fields with this suffix. Raises InputError where such
+    fields are not deployed.
+    """
+    yql = f"select item_id from item where model_version{suffix} contains @version"
+    return count(app, yql, version=version)
 
 
 def count(app: Vespa, yql: str, **parameters: str) -> int:
@@ -71,15 +83,59 @@ def count(app: Vespa, yql: str, **parameters: str) -> int:
         raise _nobody(app, error) from None
 
 
+def forget_lost(app: Vespa, doctype: str, journal: Journal, held: int) -> int:
+    """Makes the journal forget the documents that the index lost, so that they are fed again; returns how many they
+    were. held: how many documents the index has.
+
+    A count alone does not see the loss of one file's documents where others fed the same index: some are asked for.
+    """
+    if len(journal) <= held and _all_there(app, doctype, journal.sample(ASKED_FOR)):
+        return 0
+    return journal.keep_only(_ids(app, doctype))
+
+
+def _all_there(app: Vespa, doctype: str, ids: list[str]) -> bool:
+    with app.syncio() as session:
+        for item_id in ids:
+            path = f"/document/v1/{NAMESPACE}/{doctype}/docid/{quote(item_id, safe='')}"
+            status, body = _get(session, app, path, {"fieldSet": "[id]"})
+            if status == 404:
+                return False
+            _check(app, path, status, body)
+    return True
+
+
+def _ids(app: Vespa, doctype: str) -> Iterator[str]:
+    """The ids of all documents of the index, by visiting it."""
+    path, parameters = f"/document/v1/{NAMESPACE}/{doctype}/docid", {"fieldSet": "[id]", "wantedDocumentCount": "1024"}
+    with app.syncio() as session:
+        while True:
+            status, body = _get(session, app, path, parameters)
+            _check(app, path, status, body)
+            yield from (document["id"].split("::", 1)[1] for document in body["documents"])
+            if "continuation" not in body:
+                return
+            parameters["continuation"] = body["continuation"]
+
+
+def _check(app: Vespa, path: str, status: int, body: Any) -> None:
+    if status != 200 or not isinstance(body, dict):
+        raise InputError(f"{app.end_point}{path} answers {status}: {body}", fix="Give an --endpoint with document-api")
+
+
 def get(app: Vespa, path: str, parameters: dict[str, str] | None = None) -> tuple[int, Any]:
     """GET with pyvespa's connection settings: status, and the JSON body or its text. Raises InputError if nobody
     answers.
     """
     with app.syncio() as session:
-        try:
-            response = session.http_client.get(app.end_point + path, params=parameters or {})
-        except Exception as error:  # httpr's exceptions share no base class
-            raise _nobody(app, error) from None
+        return _get(session, app, path, parameters or {})
+
+
+def _get(session: VespaSync, app: Vespa, path: str, parameters: dict[str, str]) -> tuple[int, Any]:
+    try:
+        response = session.http_client.get(app.end_point + path, params=parameters)
+    except Exception as error:  # httpr's exceptions share no base class
+        raise _nobody(app, error) from None
     try:
         return response.status_code, response.json()
     except (ValueError, RuntimeError):

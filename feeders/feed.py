@@ -12,7 +12,7 @@ import orjson
 from vespa.application import Vespa
 
 from feeders import cli_transport, pyvespa_transport
-from feeders.deployed import check_deployed, count, indexed
+from feeders.deployed import check_deployed, count, forget_lost, holding, indexed
 from feeders.items import ItemSource
 from feeders.journal import Journal
 from feeders.operations import Operation, Outcome
@@ -100,9 +100,8 @@ def feed_items(
     ours, others = indexed(app, source.model.manifest.model_version)
     with Journal(state, f"{app.end_point} {source.doctype.name}") as journal:
         note = ""
-        if len(journal) > ours + others:
-            note = f"the index holds {ours + others} items and the journal {len(journal)}: all are fed again"
-            full = True
+        if lost := forget_lost(app, source.doctype.name, journal, ours + others):
+            note = f"{lost} items of the journal were not in the index any more: those in the file are fed again"
         elif others:
             note = f"{others} items in the index were of another model version; those in the file were replaced"
         puts = 0
@@ -133,11 +132,14 @@ def backfill(
 ) -> Report:
     """Assigns the source's vectors to the fields with this suffix, in every item of the file (mrse migrate).
 
-    The journal of the plain fields is that of `feed_items`, so a feed after the migration finds nothing changed.
+    The journal of the plain fields is that of `feed_items`, so a feed after the migration finds nothing changed. That
+    of the others is forgotten where the index has fewer of this version: the fields went with an earlier migration.
     """
     version = source.model.manifest.model_version
     target = f"{app.end_point} {source.doctype.name}" + (f" {suffix} {version}" if suffix else "")
     with Journal(state, target) as journal:
+        if suffix and len(journal) > holding(app, version, suffix):
+            journal.keep_only(())
         updates = source.vector_updates(journal, suffix)
         report = send_all(app, updates, refused_file(state), via=via, journal=journal, progress=progress)
     report.unchanged = source.items.rows - report.ok - report.failed
@@ -157,10 +159,10 @@ def feed_shoppers(
     people = len(source)
     held = count(app, "select user_id from shopper where true")
     with Journal(state, f"{app.end_point} shopper") as journal:
-        everything = full or len(journal) > held
+        forget_lost(app, "shopper", journal, held)
         report = send_all(
             app,
-            source.operations(journal, everything=everything),
+            source.operations(journal, everything=full),
             refused_file(state),
             via=via,
             journal=journal,

@@ -1,4 +1,9 @@
-"""An items file to puts: checked as a whole first, then encoded batch by batch, unchanged items left out."""
+"""An items file to operations: checked as a whole first, then encoded batch by batch, unchanged items left out.
+
+Of an item's digest the first half is of its plain columns, the second of all that a model makes of it and what it makes
+that from. So an item of which a search log or a model changes the vectors alone is not put anew: what came by
+`mrse feed --update` stays.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +33,20 @@ INT8 = (
 )
 MODEL_FIELDS = (*VECTOR_FIELDS, *(name + INT8 for name in VECTOR_FIELDS[:2]), "model_version")
 OWN_FIELDS = ("item_id", "title", "category", *MODEL_FIELDS)
+HALF = 16  # bytes of each half of a digest
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One item. columns: the plain ones, None where it has no value; made: title, category, tensors, model version,
+    likewise; known: the digest in the journal.
+    """
+
+    id: str
+    columns: dict[str, Any]
+    made: dict[str, Any]
+    digest: bytes
+    known: bytes | None
 
 
 @dataclass(frozen=True)
@@ -88,64 +107,72 @@ class ItemSource:
         return source
 
     def operations(self, journal: Journal, *, everything: bool = False) -> Iterator[Operation]:
-        """Puts of the items that the journal does not know as they are now (or of all); marks all ids present in it."""
-        for item_id, fields, tensors, digest in self._encoded(journal, everything):
-            yield Operation("put", self.doctype.name, item_id, fields | tensors, digest)
+        """What brings the index to the file: puts of items that the journal does not know (or of all), updates of those
+        that it knows otherwise. Marks all ids present in the journal.
+        """
+        for item in self._encoded(journal, everything):
+            if item.known is None:
+                fields = {"item_id": item.id} | item.made | item.columns
+                present = {name: value for name, value in fields.items() if value is not None}
+                yield Operation("put", self.doctype.name, item.id, present, item.digest)
+            elif item.known[:HALF] == item.digest[:HALF]:
+                yield Operation("update", self.doctype.name, item.id, _assign(item.made), item.digest)
+            else:  # whole, and made if it is not there: it may have expired, and have another date now
+                fields = {"item_id": item.id} | item.made | item.columns
+                yield Operation("update", self.doctype.name, item.id, _assign(fields), item.digest, create=True)
 
     def vector_updates(self, journal: Journal, suffix: str = "") -> Iterator[Operation]:
-        """Partial updates that assign the vectors and the model version alone, to the fields with this suffix."""
-        for item_id, fields, tensors, digest in self._encoded(journal, everything=False):
-            values = {name: tensors.get(name) for name in self._vector_fields()}
-            values["model_version"] = fields["model_version"]
-            assigned = {name + suffix: {"assign": value} for name, value in values.items()}
-            yield Operation("update", self.doctype.name, item_id, assigned, digest)
+        """Partial updates of what the model makes alone, to the fields with this suffix. An item's columns stay as the
+        journal knows them: if they have changed since, the next feed sends them.
+        """
+        for item in self._encoded(journal, everything=False):
+            if suffix:
+                names = [*self._vector_fields(), "model_version"]
+                assigned = _assign({name + suffix: item.made[name] for name in names})
+                yield Operation("update", self.doctype.name, item.id, assigned, item.digest)
+            else:  # what the journal does not know may not be in the index: the next feed puts it
+                digest = item.known[:HALF] + item.digest[HALF:] if item.known else b""
+                if digest != item.known:
+                    yield Operation("update", self.doctype.name, item.id, _assign(item.made), digest)
 
-    def _encoded(
-        self, journal: Journal, everything: bool
-    ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], bytes]]:
-        """Id, plain fields, tensors and digest of each item to send."""
+    def _encoded(self, journal: Journal, everything: bool) -> Iterator[Encoded]:
+        """Each item to send."""
+        vector_fields = self._vector_fields()
         for batch in self.items.batches(BATCH, images=self.pictures.needs_images, columns=self.columns):
             journal.mark_present(batch.ids)
             fields = [self._fields(batch, row) for row in range(len(batch))]
-            queries = self.led_by.queries(batch.ids) if self.led_by else None
+            queries = self.led_by.queries(batch.ids) if self.led_by else [[] for _ in batch.ids]
             digests = [
-                self._digest(fields[row], self.pictures.identity(batch, row), queries[row] if queries else [])
-                for row in range(len(batch))
+                _digest(columns) + _digest([made, queries[row], vector_fields], self.pictures.identity(batch, row))
+                for row, (columns, made) in enumerate(fields)
             ]
-            rows = [row for row in range(len(batch)) if everything or journal.digest(batch.ids[row]) != digests[row]]
+            known = [None if everything else _known(journal.digest(item_id)) for item_id in batch.ids]
+            rows = [row for row in range(len(batch)) if known[row] != digests[row]]
             if not rows:
                 continue
             vectors = self.model.item_vectors(
                 [batch.titles[row] for row in rows],
                 [batch.categories[row] for row in rows],
                 self.pictures.features(batch, rows),
-                [queries[row] for row in rows] if queries else None,
+                [queries[row] for row in rows] if self.led_by else None,
             )
             for row, tensors in zip(rows, self._tensors(vectors), strict=True):
-                yield batch.ids[row], fields[row], tensors, digests[row]
+                columns, made = fields[row]
+                yield Encoded(batch.ids[row], columns, made | tensors, digests[row], known[row])
 
-    def _fields(self, batch: ItemBatch, row: int) -> dict[str, Any]:
-        """The document's fields but its tensors."""
+    def _fields(self, batch: ItemBatch, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The document's fields but its tensors: its columns, and what vectors are made of and by."""
         file, at = self.items.path, batch.first_row + row
         for field, text in (("item_id", batch.ids[row]), (self.items.title, batch.titles[row])):
             try:
                 legal_text(text)
             except ValueError as error:
                 raise InputError(str(error), file=file, row=at, field=field, fix="Remove it") from None
-        fields: dict[str, Any] = {"item_id": batch.ids[row], "title": batch.titles[row]}
-        if batch.categories[row] and "category" in self.doctype.fields:
-            fields["category"] = self.doctype.value("category", batch.categories[row], file, at)
-        for column in self.columns:
-            value = self.doctype.value(column, batch.extra[column][row], file, at)
-            if value is not None:
-                fields[column] = value
-        fields["model_version"] = self.model.manifest.model_version
-        return fields
-
-    def _digest(self, fields: dict[str, Any], picture: bytes, queries: list[str]) -> bytes:
-        digest = hashlib.blake2b(orjson.dumps([fields, queries]), digest_size=16)
-        digest.update(picture)
-        return digest.digest()
+        columns = {name: self.doctype.value(name, batch.extra[name][row], file, at) for name in self.columns}
+        made: dict[str, Any] = {"title": batch.titles[row], "model_version": self.model.manifest.model_version}
+        if "category" in self.doctype.fields:
+            made["category"] = self.doctype.value("category", batch.categories[row] or None, file, at)
+        return columns, made
 
     def _vector_fields(self) -> list[str]:
         """The vector fields that the document type has."""
@@ -158,4 +185,20 @@ class ItemSource:
         }
         present = {name: ~np.isnan(matrix[:, 0]) for name, matrix in columns.items()}
         for row in range(len(vectors.embedding)):
-            yield {name: {"values": cells[name][row]} for name in columns if present[name][row]}
+            yield {name: {"values": cells[name][row]} if present[name][row] else None for name in columns}
+
+
+def _assign(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a partial update; null clears one."""
+    return {name: {"assign": value} for name, value in fields.items()}
+
+
+def _digest(value: object, more: bytes = b"") -> bytes:
+    digest = hashlib.blake2b(orjson.dumps(value), digest_size=HALF)
+    digest.update(more)
+    return digest.digest()
+
+
+def _known(digest: bytes | None) -> bytes | None:
+    """None also for a digest of one half, as an earlier version wrote it."""
+    return digest if digest is not None and len(digest) == 2 * HALF else None

@@ -60,18 +60,33 @@ class Journal:
         return found[0] if found else None
 
     def acknowledge(self, outcome: Outcome) -> None:
-        """Notes a delivered put (or that a document is gone)."""
+        """Notes a delivered put (or that a document is gone); of an operation without a digest nothing is noted."""
         operation = outcome.operation
         with self._lock:
             if operation.kind == "remove":
                 self._db.execute("DELETE FROM fed WHERE target = ? AND id = ?", (self.target, operation.id))
-            else:
+            elif operation.digest:
                 row = (self.target, operation.id, operation.digest)
                 self._db.execute("INSERT OR REPLACE INTO fed VALUES (?, ?, ?)", row)
             if time.monotonic() - self._committed > COMMIT_SECONDS:
                 self._db.execute("COMMIT")
                 self._db.execute("BEGIN EXCLUSIVE")
                 self._committed = time.monotonic()
+
+    def sample(self, most: int) -> list[str]:
+        """Some acknowledged ids, drawn at random."""
+        rows = self._db.execute("SELECT id FROM fed WHERE target = ? ORDER BY random() LIMIT ?", (self.target, most))
+        return [item_id for (item_id,) in rows]
+
+    def keep_only(self, ids: Iterable[str]) -> int:
+        """Forgets the documents that are not among these, and returns how many they were."""
+        self._db.execute("CREATE TEMP TABLE held(id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._db.executemany("INSERT OR IGNORE INTO held VALUES (?)", ((i,) for i in ids))
+        lost = self._db.execute(
+            "DELETE FROM fed WHERE target = ? AND id NOT IN (SELECT id FROM held)", (self.target,)
+        ).rowcount
+        self._db.execute("DROP TABLE held")
+        return lost
 
     def mark_present(self, ids: Iterable[str]) -> None:
         """Notes that these ids are in the input file."""

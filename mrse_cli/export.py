@@ -15,6 +15,9 @@ from mrse_model.errors import InputError
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a run (mrse train --out).")] = Path("runs/mrse"),
     app: Annotated[Path, typer.Option(help="Application package; the files go into its models/.")] = Path("vespa_app"),
+    out: Annotated[
+        Path | None, typer.Option(help="Write the files into this folder instead of a package: for mrse migrate.")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Export the query and item towers (ONNX), the tokenizer and the manifest; and the image encoder.
@@ -25,14 +28,14 @@ def export(
     from mrse_model.images.encoders import export_onnx, load_encoder
     from mrse_model.model import MRSE
 
-    if not (app / "services.xml").is_file():
+    if out is None and not (app / "services.xml").is_file():
         raise InputError("no application package here", file=app, field="--app", fix="Give the folder of services.xml")
-    out = console()
+    say, folder = console().print, out or app / "models"
     model = MRSE.from_pretrained(checkpoint)
-    manifest = write(model, app / "models")
-    out.print(f"{manifest.model_version} → {app / 'models'}")
+    manifest = write(model, folder)
+    say(f"{manifest.model_version} → {folder}")
     info = manifest.image_encoder
     if info is not None and info.size:  # size 0: the user's own vectors, and no encoder of ours
         path = checkpoint / "image_encoder.onnx"
         export_onnx(load_encoder(info.name, info.size), path)
-        out.print(f"{info.name} → {path} (for mrse feed --image-encoder)")
+        say(f"{info.name} → {path} (for mrse feed --image-encoder)")

@@ -33,6 +33,7 @@ def migrate(
     pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")] = None,
+    title: Annotated[str, typer.Option(help="Column to take as the title.")] = "title",
     via: Annotated[str, typer.Option(help="pyvespa, or cli: the Go client.")] = "pyvespa",
     state: Annotated[Path | None, typer.Option(help="Journal of what was fed. Default: ITEMS.feed.sqlite.")] = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for each deployment.")] = 120,
@@ -44,11 +45,11 @@ def migrate(
     """Go over to a new model without downtime: a second set of vectors, backfilled, switched to, and back.
 
     Queries by query profile run on, and none meets vectors of two models. At the end vespa_app/models holds the new
-    model. Started again after a failure, it goes on.
+    model (mrse export runs/new --out runs/new/export wrote it). Started again after a failure, it goes on.
 
     Example: mrse migrate runs/new/export items.parquet --features features.parquet
     """
-    from feeders.deployed import check_deployed, count, indexed
+    from feeders.deployed import check_deployed, count, holding, indexed
     from feeders.feed import backfill
     from feeders.items import ItemSource
     from feeders.led_by import led_by
@@ -71,6 +72,8 @@ def migrate(
         new,
         pictures_from(items, new, features, feature_column, image_encoder, pictures),
         led_by=led_by(new.manifest, searches, judgments, warn=out.print),
+        columns=(),  # the vectors alone
+        title=title,
     )
 
     def fill(suffix: str, done: str) -> None:
@@ -85,8 +88,7 @@ def migrate(
                 via=cast(Literal["pyvespa", "cli"], via),
                 progress=lambda n: bar.advance(task, n),
             )
-        yql = f"select item_id from item where model_version{suffix} contains @version"
-        without = count(vespa, "select item_id from item where true") - count(vespa, yql, version=version)
+        without = count(vespa, "select item_id from item where true") - holding(vespa, version, suffix)
         if report.failed or without:
             raise InputError(
                 f"{without} items of the index have no vectors of {version} ({report.failed} updates were refused)",
@@ -128,11 +130,11 @@ def _has_second_set(vespa: Vespa, version: str) -> bool:
     """Whether the second fields are deployed and hold this version in every item. Vespa refuses to search a field that
     is not there.
     """
-    from feeders.deployed import count
+    from feeders.deployed import count, holding
     from feeders.migration import SUFFIX
 
     try:
-        held = count(vespa, f"select item_id from item where model_version{SUFFIX} contains @version", version=version)
+        held = holding(vespa, version, SUFFIX)
     except InputError:
         return False
     return held == count(vespa, "select item_id from item where true")

@@ -24,6 +24,8 @@ import onnxruntime
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
+VISITED = 5  # documents that a visit answers at a time
+
 
 class RecordingVespa:
     """status: decides the status of a document operation, given (method, document path, how often it was tried)."""
@@ -91,7 +93,7 @@ class RecordingVespa:
                 self.on_deploy(body)
             return self.deployment
         if path.startswith("/document/v1/"):
-            return self._document(method, path, json.loads(body or b"{}"))
+            return self._document(method, path, parameters, json.loads(body or b"{}"))
         if path.startswith("/search"):
             return 200, self._search(parameters | json.loads(body or b"{}"))
         if path == "/model-evaluation/v1/query_text/embedding/eval":
@@ -104,19 +106,29 @@ class RecordingVespa:
             return 200, {"converged": True, "currentGeneration": 1, "wantedGeneration": 1, "services": []}
         return 404, {"error": "unknown API"}
 
-    def _document(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        _, _, _, namespace, doctype, _, name = path.split("/", 6)
+    def _document(self, method: str, path: str, parameters: dict[str, str], body: dict[str, Any]) -> tuple[int, Any]:
+        namespace, doctype, _, *rest = path.removeprefix("/document/v1/").split("/", 3)
+        if not rest:  # a visit, some documents an answer
+            ids = [i for i in self.documents if i.startswith(f"id:{namespace}:{doctype}::")]
+            start = int(parameters.get("continuation", 0))
+            answer: dict[str, Any] = {"documents": [{"id": i, "fields": {}} for i in ids[start : start + VISITED]]}
+            return 200, answer | ({"continuation": str(start + VISITED)} if start + VISITED < len(ids) else {})
+        [name] = rest
         document_id = f"id:{namespace}:{doctype}::{name}"
         self._tries[path] = self._tries.get(path, 0) + 1
         status = self.status(method, path, self._tries[path])
         if status != 200:
             return status, {"pathId": path, "message": f"told to answer {status}"}
-        self.operations.append((method, document_id, body.get("fields", {})))
+        if method != "GET":
+            self.operations.append((method, document_id, body.get("fields", {})))
         if method == "POST":
             self.documents[document_id] = body["fields"]
-        elif method == "PUT" and document_id in self.documents:
-            assigned = {field: change["assign"] for field, change in body["fields"].items()}
-            self.documents[document_id] |= assigned
+        elif method == "PUT" and (document_id in self.documents or parameters.get("create") == "true"):
+            document = self.documents.setdefault(document_id, {})
+            for field, change in body["fields"].items():
+                document[field] = change["assign"]
+                if document[field] is None:
+                    del document[field]
         elif method == "DELETE":
             self.documents.pop(document_id, None)
         elif method == "GET":

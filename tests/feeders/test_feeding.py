@@ -14,6 +14,7 @@ import pytest
 from recording_vespa import RecordingVespa
 from vespa.application import Vespa
 
+from app_tools.variants import build_variant
 from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
 from feeders.items import ItemSource
 from feeders.led_by import LedBy, led_by
@@ -25,6 +26,8 @@ from mrse_model.data.contract import ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.serving import ExportedModel
 
+VARIANTS = Path(__file__).parents[2] / "variants"
+
 
 def source_of(file: Path, package: Path, features: Path | None = None, **options) -> ItemSource:
     model = ExportedModel.load(package / "models")
@@ -32,8 +35,16 @@ def source_of(file: Path, package: Path, features: Path | None = None, **options
     return ItemSource.open(file, DocumentType.load(package), model, pictures, **options)
 
 
-def feed(file: Path, package: Path, vespa: RecordingVespa, features: Path | None = None, **options) -> Report:
-    return feed_items(Vespa(vespa.url), source_of(file, package, features), file.with_suffix(".sqlite"), **options)
+def feed(
+    file: Path,
+    package: Path,
+    vespa: RecordingVespa,
+    features: Path | None = None,
+    led_by: LedBy | None = None,
+    **options,
+) -> Report:
+    source = source_of(file, package, features, led_by=led_by)
+    return feed_items(Vespa(vespa.url), source, file.with_suffix(".sqlite"), **options)
 
 
 def decoded(cells: str) -> np.ndarray:
@@ -59,7 +70,7 @@ def test_documents_hold_the_fields_and_the_vectors(vespa, package, items, featur
 def test_vectors_are_read_from_the_column_that_is_named(package, items, features, tmp_path) -> None:
     manifest = ExportedModel.load(package / "models").manifest
     table = pq.read_table(features)
-    renamed = table.rename_columns(["item_id", "vector"]).replace_schema_metadata(table.schema.metadata)
+    renamed = table.rename_columns(["item_id", "vector", "picture"]).replace_schema_metadata(table.schema.metadata)
     pq.write_table(renamed, tmp_path / "own.parquet")
     batch = next(ItemsFile(items).batches(12))
     theirs = ExtractedFeatures(tmp_path / "own.parquet", manifest, column="vector").features(batch, [0, 1, 2])
@@ -88,18 +99,81 @@ def test_a_second_run_sends_only_what_changed(vespa, package, items, columns) ->
     pq.write_table(pa.table(columns).slice(0, 10), items)
     vespa.operations.clear()
     report = feed(items, package, vespa)
-    assert [(m, i) for m, i, _ in vespa.operations] == [("POST", "id:item:item::i3")]
+    assert [(m, i) for m, i, _ in vespa.operations] == [("PUT", "id:item:item::i3")]
+    assert vespa.documents["id:item:item::i3"]["price"] == 99.0
     assert (report.ok, report.unchanged, report.missing, report.removed) == (1, 9, 2, 0)
     report = feed(items, package, vespa, delete_missing=True)
     assert report.removed == 2 and len(vespa.documents) == 10
     assert feed(items, package, vespa, full=True).ok == 10
 
 
+def test_what_changes_the_vectors_alone_leaves_what_updates_brought(vespa, package, items, tmp_path) -> None:
+    feed(items, package, vespa)
+    pq.write_table(pa.table({"item_id": ["i1", "i2"], "price": [9.5, 9.5]}), tmp_path / "prices.parquet")
+    prices = UpdateSource.open(tmp_path / "prices.parquet", DocumentType.load(package))
+    feed_updates(Vespa(vespa.url), prices, tmp_path / "state")
+    judged = tmp_path / "judgments.parquet"
+    pq.write_table(pa.table({"query": ["gown"], "item_id": ["i2"], "grade": [2]}), judged)
+    model = ExportedModel.load(package / "models")
+    before = vespa.documents["id:item:item::i2"]["embedding"]
+    vespa.operations.clear()
+    report = feed(items, package, vespa, led_by=LedBy(model.manifest, None, judged))
+    assert (report.ok, report.unchanged) == (1, 11)
+    assert "price" not in vespa.operations[0][2]
+    after = vespa.documents["id:item:item::i2"]
+    assert after["price"] == 9.5 and after["embedding"] != before
+
+
+def test_a_value_that_is_gone_from_the_file_is_cleared(vespa, package, items, columns) -> None:
+    feed(items, package, vespa)
+    columns["price"][4], columns["category"][4] = None, None
+    pq.write_table(pa.table(columns), items)
+    assert feed(items, package, vespa).ok == 1
+    assert not {"price", "category"} & set(vespa.documents["id:item:item::i4"])
+
+
+def test_an_item_that_expired_and_has_another_date_is_whole_again(vespa, package, items, columns) -> None:
+    columns["expires"] = [10**10] * 12
+    pq.write_table(pa.table(columns), items)
+    feed(items, package, vespa)
+    before = vespa.documents.pop("id:item:item::i4")
+    columns["expires"][4] = 2 * 10**10
+    columns["expires"][5] = 2 * 10**10
+    pq.write_table(pa.table(columns), items)
+    assert feed(items, package, vespa).ok == 2
+    assert vespa.documents["id:item:item::i4"] == before | {"expires": 2 * 10**10}
+
+
+def test_fields_that_a_new_schema_has_are_filled(vespa, package, items, tmp_path) -> None:
+    feed(items, package, vespa)
+    int8 = build_variant(package, VARIANTS, "int8", tmp_path / "int8")
+    assert feed(items, int8, vespa).ok == 12
+    assert all("embedding_int8" in fields for fields in vespa.documents.values())
+    assert feed(items, int8, vespa).unchanged == 12
+
+
 def test_an_index_that_lost_its_documents_is_fed_again(vespa, package, items) -> None:
     feed(items, package, vespa)
     vespa.documents.clear()
     report = feed(items, package, vespa)
-    assert report.ok == 12 and "fed again" in report.note
+    assert report.ok == 12 and "12 items of the journal were not in the index" in report.note
+
+
+def test_only_what_the_index_lost_is_fed_again(vespa, package, items) -> None:
+    feed(items, package, vespa)
+    for lost in ("i3", "i8"):
+        del vespa.documents[f"id:item:item::{lost}"]
+    assert feed(items, package, vespa).ok == 2 and len(vespa.documents) == 12
+
+
+def test_of_two_files_in_one_index_both_notice_its_loss(vespa, package, items, columns, tmp_path) -> None:
+    columns["item_id"] = [f"other{n}" for n in range(12)]
+    pq.write_table(pa.table(columns), tmp_path / "others.parquet")
+    files = (items, tmp_path / "others.parquet")
+    for file in files:
+        feed(file, package, vespa)
+    vespa.documents.clear()
+    assert [feed(file, package, vespa).ok for file in files] == [12, 12]
 
 
 @pytest.mark.parametrize("via", ["pyvespa", "cli"])

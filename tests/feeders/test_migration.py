@@ -12,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 from vespa.application import Vespa
@@ -67,8 +69,8 @@ def feed(app: Path, items: Path, url: str) -> None:
     feed_items(Vespa(url), source, items.with_name("items.parquet.feed.sqlite"))
 
 
-def migrate(app: Path, items: Path, new_models: Path, url: str):
-    arguments = ["migrate", new_models, items, "--app", app, "-e", url, "--config-server", url, "--no-pictures"]
+def migrate(app: Path, items: Path, new_models: Path, url: str, *more: str):
+    arguments = ["migrate", new_models, items, "--app", app, "-e", url, "--config-server", url, "--no-pictures", *more]
     return CliRunner().invoke(main.app, list(map(str, arguments)), catch_exceptions=False)
 
 
@@ -140,6 +142,51 @@ def test_a_migration_killed_at_its_very_end_does_not_turn_to_fields_that_are_gon
     assert migrate(app, items, new_models, vespa.url).exit_code == 0 and len(vespa.deployed) == 6
     last = zipfile.ZipFile(io.BytesIO(vespa.deployed[-1]))
     assert b"_next" not in last.read("schemas/item.sd") + last.read("search/query-profiles/q2i.xml")
+
+
+def test_what_changed_in_the_file_meanwhile_is_left_to_the_next_feed(
+    vespa, app, items, columns, new_models, monkeypatch
+) -> None:
+    feed(app, items, vespa.url)
+    columns["price"][3] = 99.0
+    pq.write_table(pa.table(columns), items)
+    assert migrate(app, items, new_models, vespa.url).exit_code == 0
+    assert vespa.documents["id:item:item::i3"]["price"] == 3.0
+    vespa.operations.clear()
+    monkeypatch.setattr("feeders.feed.check_deployed", lambda vespa, model: None)  # the server knows one model
+    feed(app, items, vespa.url)
+    assert [i for _, i, _ in vespa.operations] == ["id:item:item::i3"]
+    assert vespa.documents["id:item:item::i3"]["price"] == 99.0
+
+
+def test_the_title_may_be_another_column(vespa, app, items, columns, new_models) -> None:
+    columns["name"] = [f"steel mug {n}" for n in range(12)]
+    columns["price"] = ["a lot"] * 12  # what was not fed does not matter
+    pq.write_table(pa.table(columns), items)
+    source = ItemSource.open(
+        items, DocumentType.load(app), ExportedModel.load(app / "models"), NoPictures(), columns=(), title="name"
+    )
+    feed_items(Vespa(vespa.url), source, items.with_name("items.parquet.feed.sqlite"))
+    assert migrate(app, items, new_models, vespa.url, "--title", "name").exit_code == 0
+    assert vespa.documents["id:item:item::i1"]["title"] == "steel mug 1"
+    cells = vespa.documents["id:item:item::i1"]["embedding"]["values"]
+    stored = (np.frombuffer(bytes.fromhex(cells), ">u2").astype(np.uint32) << 16).view(np.float32)
+    expected = ExportedModel.load(new_models).item_vectors(["steel mug 1"], [["women", "dress"]]).embedding[0]
+    np.testing.assert_allclose(stored, expected, atol=2**-8)
+
+
+def test_a_migration_after_one_that_was_given_up(vespa, app, items, new_models) -> None:
+    """Its second set of fields is gone, and the journal of it is not believed."""
+    feed(app, items, vespa.url)
+    vespa.status = lambda method, path, tries: 400 if method == "PUT" and path.endswith("/i7") else 200
+    with pytest.raises(InputError, match="1 items of the index have no vectors of mrse-ffffffffffff"):
+        migrate(app, items, new_models, vespa.url)
+    for fields in vespa.documents.values():
+        for name in [name for name in fields if name.endswith("_next")]:
+            del fields[name]
+    vespa.status = lambda method, path, tries: 200
+    assert migrate(app, items, new_models, vespa.url).exit_code == 0
+    assert indexed(Vespa(vespa.url), NEW) == (12, 0)
 
 
 def test_an_item_that_the_file_lacks_stops_it_before_the_switch(vespa, app, items, new_models) -> None:

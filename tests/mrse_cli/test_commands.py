@@ -6,6 +6,7 @@ import io
 import zipfile
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -160,3 +161,19 @@ def test_a_package_without_a_model_is_not_deployed(vespa, package, tmp_path) -> 
     with pytest.raises(InputError, match="no exported model here"):
         CliRunner().invoke(main.app, ["deploy", str(tmp_path), "--config-server", vespa.url], catch_exceptions=False)
     assert vespa.deployed == []
+
+
+def test_export_into_a_folder_needs_no_package(tmp_path, monkeypatch) -> None:
+    written: list[tuple[str, Path]] = []
+
+    def export(model: str, folder: Path) -> SimpleNamespace:
+        written.append((model, folder))
+        return SimpleNamespace(model_version="mrse-1", image_encoder=None)
+
+    monkeypatch.setattr("mrse_model.export.export", export)
+    monkeypatch.setattr("mrse_model.model.MRSE.from_pretrained", lambda run: f"the model of {run}")
+    app = ["--app", str(tmp_path / "none")]
+    with pytest.raises(InputError, match="no application package here"):
+        CliRunner().invoke(main.app, ["export", "runs/new", *app], catch_exceptions=False)
+    done = CliRunner().invoke(main.app, ["export", "runs/new", *app, "--out", str(tmp_path / "new")])
+    assert done.exit_code == 0 and written == [("the model of runs/new", tmp_path / "new")]
