@@ -41,8 +41,8 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
     )
     if status == 404:
         raise InputError(f"{app.end_point} serves no model query_text", field="model_version", fix=fix)
-    if status != 200:
-        raise InputError(f"{app.end_point} cannot evaluate its model: status {status}, {body}", fix=fix)
+    if status != 200 or not isinstance(body, dict | list):
+        raise InputError(f"{app.end_point} cannot evaluate its model: status {status}, {str(body)[:200]}", fix=fix)
     theirs = np.array(body["values"] if isinstance(body, dict) else body, np.float32).ravel()
     ours = model.query_vectors([PROBE])[0]
     alike = float(theirs @ ours) / max(float(np.linalg.norm(theirs)), 1e-9) if theirs.shape == ours.shape else 0.0

@@ -1,16 +1,12 @@
-"""The queries that led to each item, by clicks or by judgment: the item side's history (paper, H_i), counted on disk.
-
-A temporary SQLite table, because a log may name more (item, query) pairs than fit into memory.
-"""
+"""The queries that led to each item, by click or by judgment: the item side's history (paper, H_i), counted on disk."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mrse_model.data.contract import SearchesFile, judged_positives
-from mrse_model.data.search_log import query_key
+from mrse_model.data.search_log import SearchLog, SpamRule, query_key
 from mrse_model.manifest import Manifest
 
 
@@ -34,37 +30,41 @@ def led_by(
 
 
 class LedBy:
-    """Look-up of the most frequent queries of an item, weighted by what they led to (click < cart < order).
-
-    Queries for which the item is a judged positive come after those, as in training (mrse_model/data/search_log.py).
+    """Look-up of the most frequent queries of an item, counted as in training (mrse_model/data/search_log.py): robots
+    are left out, a search in which it was clicked counts once, judged queries come after clicked ones.
     """
 
     def __init__(
         self, manifest: Manifest, searches: str | Path | None = None, judgments: str | Path | None = None
     ) -> None:
-        self._limit = manifest.item_history_queries
-        self._db = sqlite3.connect(
-            "", isolation_level=None, check_same_thread=False
-        )  # "": a file that vanishes on close
-        self._db.execute("PRAGMA journal_mode = OFF")
-        self._db.execute("CREATE TABLE led(item TEXT, query TEXT, n REAL, PRIMARY KEY(item, query)) WITHOUT ROWID")
-        weights = manifest.event_weights
-        for batch in SearchesFile(searches).batches() if searches else ():
-            rows = []
-            for i, query in enumerate(batch.queries):
-                events = (("click", batch.clicked[i]), ("cart", batch.carted[i]), ("order", batch.ordered[i]))
-                rows += [(item, query, weights.get(kind, 1.0)) for kind, items in events for item in items]
-            self._add(rows)
+        self._limit, self._rows, self._log = manifest.item_history_queries, _Numbers(), SearchLog("")
+        if searches:
+            self._log.load(SearchesFile(searches), self._rows, SpamRule(), lambda *_: None)
+            self._log.count_pairs(until=None)
         for pairs in judged_positives(judgments) if judgments else ():
-            self._add([(item, query, 0.0) for query, item in pairs])
-
-    def _add(self, rows: Sequence[tuple[str, str, float]]) -> None:
-        add = "INSERT INTO led VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
-        self._db.execute("BEGIN")
-        self._db.executemany(add, ((item, key, n) for item, query, n in rows if (key := query_key(query))))
-        self._db.execute("COMMIT")
+            keys = ((query_key(query), self._rows[item]) for query, item in pairs)
+            self._log.add_judged((key, row) for key, row in keys if key)
 
     def queries(self, item_ids: Sequence[str]) -> list[list[str]]:
         """For each item its queries, the most frequent first, as many as the model takes."""
-        best = "SELECT query FROM led WHERE item = ? ORDER BY n DESC, query LIMIT ?"
-        return [[q for (q,) in self._db.execute(best, (item, self._limit))] for item in item_ids]
+        rows = self._rows
+        return [self._log.queries_of(rows[item], self._limit) if item in rows else [] for item in item_ids]
+
+
+class _Numbers(Mapping[str, int]):
+    """A number for each item that is asked for: what a log names need not be in the catalogue that is fed."""
+
+    def __init__(self) -> None:
+        self._number: dict[str, int] = {}
+
+    def __getitem__(self, item_id: str) -> int:
+        return self._number.setdefault(item_id, len(self._number))
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._number
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._number)
+
+    def __len__(self) -> int:
+        return len(self._number)

@@ -49,7 +49,7 @@ class EncodedPictures:
 
     def __init__(self, encoder: ImageEncoder, manifest: Manifest, items: Path) -> None:
         self._encoder, self._items = encoder, items
-        _check_encoder(EncoderInfo(encoder.name, encoder.dims, 0), encoder.path, manifest)
+        _check_encoder(EncoderInfo(encoder.name, encoder.dims, encoder.size), encoder.path, manifest)
 
     def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
         try:
@@ -117,4 +117,10 @@ def _check_encoder(found: EncoderInfo, file: Path, manifest: Manifest) -> None:
             f"features of {found.name} ({found.dims} wide), and the model knows {wanted.name} ({wanted.dims} wide)",
             file=file,
             fix=f"Extract them with {wanted.name}",
+        )
+    if found.size != wanted.size:
+        raise InputError(
+            f"features of pictures of {found.size} pixels, and the model knows {wanted.size}",
+            file=file,
+            fix=f"Extract them anew: mrse features --size {wanted.size}",
         )

@@ -41,6 +41,9 @@ class UpdateSource:
         source = cls(table, doctype, tuple(columns))
         for _ in source.operations():
             pass
+        seen: dict[str, int] = {}
+        for first, batch in table.batches(["item_id"], BATCH):  # two of one item would be sent side by side
+            table.remember(table.texts(batch, "item_id", first), seen, first)
         return source
 
     def operations(self) -> Iterator[Operation]:

@@ -18,15 +18,14 @@ from mrse_cli.package import zip_package
 from mrse_model.errors import InputError
 from mrse_model.manifest import Manifest
 
+LOCAL = "http://localhost:19071"
 TENANT = "/application/v2/tenant/default"
 CONVERGE = f"{TENANT}/application/default/environment/prod/region/default/instance/default/serviceconverge"
 
 
 def deploy(
     app: Annotated[Path, typer.Argument(help="Application package folder.")] = Path("vespa_app"),
-    config_server: Annotated[
-        str, typer.Option(envvar="MRSE_CONFIG_SERVER", help="URL of the config server.")
-    ] = "http://localhost:19071",
+    config_server: Annotated[str, typer.Option(envvar="MRSE_CONFIG_SERVER", help="URL of the config server.")] = LOCAL,
     variant: Annotated[str | None, typer.Option(help="Deploy this variant of the package, such as cluster.")] = None,
     variants: Annotated[Path, typer.Option(help="Folder of the variants.")] = Path("variants"),
     wait: Annotated[float, typer.Option(help="Seconds to wait until all services run the new generation.")] = 120,
@@ -54,7 +53,11 @@ def deploy_folder(app: Path, config_server: str, tls: ssl.SSLContext, wait: floa
     out = console()
     manifest = Manifest.load(app / "models")
     body = zip_package(app)
-    with httpx.Client(base_url=config_server.rstrip("/"), verify=tls, timeout=120) as server:
+    try:
+        url = httpx.URL(config_server.rstrip("/"))
+    except httpx.InvalidURL as error:
+        raise InputError(f"not a URL: {error}", field="--config-server", fix=f"Write it like {LOCAL}") from None
+    with httpx.Client(base_url=url, verify=tls, timeout=120) as server:
         begin = time.perf_counter()
         answer = _post(server, body)
         for line in answer.get("log", []):
@@ -72,7 +75,10 @@ def tls_context(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSL
     for option, file in (("--cert", cert), ("--key", key), ("--ca", ca)):
         if file is not None and not file.is_file():
             raise InputError("no such file", file=file, field=option)
-    context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    try:
+        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    except ssl.SSLError as error:
+        raise InputError(f"no certificate authority: {error}", file=ca, field="--ca", fix="Give a PEM file") from None
     if cert:
         try:
             context.load_cert_chain(cert, key)

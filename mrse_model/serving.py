@@ -202,6 +202,7 @@ class ImageEncoder:
         self._settings = session.get_modelmeta().custom_metadata_map
         self.name = self._settings.get("name", path.stem)
         self.dims = int(session.get_outputs()[0].shape[1])
+        self.size = int(session.get_inputs()[0].shape[2])
 
     @classmethod
     def load(cls, path: str | Path, threads: int = 1) -> ImageEncoder:

@@ -15,15 +15,25 @@ from mrse_model.manifest import Manifest
 from retrieval.behaviour import ClickedItems, Event, last_events, tensor_values
 
 NAMESPACE = "item"
+DOCUMENT_API = "Start Vespa (mrse serve-local), or give an --endpoint that has document-api as well as search"
 KINDS = {"clicks": "click", "carts": "cart", "orders": "order"}
 
 
 def events_of(session: VespaSync, user: str) -> list[Event]:
-    """The events of a `shopper` document; [] for a person that Vespa does not know."""
-    answer = session.get_data("shopper", user, namespace=NAMESPACE)
-    if answer.status_code == 404:
+    """The events of a `shopper` document; [] for a person that Vespa does not know. Raises InputError where the
+    endpoint does not answer, or does not serve documents.
+    """
+    where = session.app.end_point
+    try:
+        answer = session.get_data("shopper", user, namespace=NAMESPACE)
+        body = answer.json
+    except Exception as error:  # httpr's exceptions share no base class
+        raise InputError(f"{where} gives no person ({error})", fix=DOCUMENT_API) from None
+    if answer.status_code == 404 and "id" in body:
         return []
-    fields: dict[str, Any] = answer.json.get("fields", {})
+    if answer.status_code != 200:
+        raise InputError(f"{where} gives no person: status {answer.status_code}, {body}", fix=DOCUMENT_API)
+    fields: dict[str, Any] = body.get("fields", {})
     return [Event(item, kind, at) for field, kind in KINDS.items() for item, at in _cells(fields.get(field)).items()]
 
 
@@ -83,4 +93,6 @@ def _vectors(session: VespaSync, item_ids: Sequence[str], manifest: Manifest, su
         answer = cast(VespaQueryResponse, session.query(body=body))
     except VespaError as error:
         raise InputError(f"the items of a history cannot be read: {error}") from None
+    except Exception as error:  # httpr's exceptions share no base class
+        raise InputError(f"nothing answers at {session.app.end_point} ({error})", fix="Start it") from None
     return {hit["fields"]["item_id"]: hit["fields"] for hit in answer.hits}

@@ -216,6 +216,8 @@ class Searcher:
             raise InputError(f"Vespa refuses the query: {_words(error)}") from None
         except Exception as error:  # httpr's exceptions share no base class
             raise InputError(f"nothing answers at {self._app.end_point} ({error})", fix="Start it") from None
+        if "root" not in answer:
+            raise InputError(f"{self._app.end_point} does not serve searches: {answer}", fix="Give another --endpoint")
         errors = answer["root"].get("errors")
         if errors:
             raise InputError(f"Vespa answers in part: {errors[0].get('message') or errors[0].get('summary')}")

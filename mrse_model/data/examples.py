@@ -163,7 +163,7 @@ class _Writer:
     def write(self, searches: SearchesFile | None) -> ExampleSummary:
         with SearchLog(self.folder / "searches.sqlite") as log:
             if searches is not None:
-                log.load(searches, self.catalogue, self.settings.spam, self.progress)
+                log.load(searches, self.catalogue.row, self.settings.spam, self.progress)
             split = self._split(log)
             log.count_pairs(until=split)
             log.add_judged((key, item) for key, judged in self.judged.items() for item in judged.positive)

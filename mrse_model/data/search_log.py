@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from mrse_model.data.contract import Catalogue, SearchesFile
+from mrse_model.data.contract import SearchesFile
 
 CACHE_KIB = 16 * 1024
 PAIRS_IN_MEMORY = 50_000  # counts gathered before they are added to the file
@@ -75,10 +75,11 @@ class SearchLog:
         spam_users: how many users the rule removed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | Literal[""]) -> None:
+        """path: "" for a file that vanishes when the log is closed."""
         self.dropped: Counter[str] = Counter()
         self.spam_users = 0
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # a feed encodes in another
         self._db.executescript(
             f"""
             PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;
@@ -97,8 +98,8 @@ class SearchLog:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def load(self, searches: SearchesFile, catalogue: Catalogue, rule: SpamRule, progress: Progress) -> None:
-        """Reads the file, looks the items up, and removes robots."""
+    def load(self, searches: SearchesFile, row_of: Mapping[str, int], rule: SpamRule, progress: Progress) -> None:
+        """Reads the file, looks the items up, and removes robots. row_of: item id → its row in the catalogue."""
         self._db.execute("BEGIN")
         for batch in searches.batches():
             rows = []
@@ -110,14 +111,14 @@ class SearchLog:
                 kinds: dict[int, int] = {}
                 for kind, ids in ((CLICK, batch.clicked[i]), (CART, batch.carted[i]), (ORDER, batch.ordered[i])):
                     for item_id in ids:
-                        item = catalogue.row.get(item_id)
+                        item = row_of.get(item_id)
                         if item is None:
                             self.dropped["clicked item not in items"] += 1
                         else:
                             kinds[item] = max(kind, kinds.get(item, kind))
                 items = np.fromiter(kinds.keys(), np.int32, len(kinds)).tobytes()
                 strongest = np.fromiter(kinds.values(), np.int8, len(kinds)).tobytes()
-                shown = dict.fromkeys(catalogue.row[item] for item in batch.shown[i] if item in catalogue.row)
+                shown = dict.fromkeys(row_of[item] for item in batch.shown[i] if item in row_of)
                 left = [row for row in shown if row not in kinds][:MOST_SKIPPED]
                 skipped = np.array(left, np.int32).tobytes()
                 counts = len(batch.shown[i]), len(set(batch.clicked[i]))
@@ -203,6 +204,12 @@ class SearchLog:
             "SELECT item FROM pair WHERE query = ? ORDER BY n DESC, item LIMIT ?", (key, MOST_KNOWN)
         )
         return tuple(item for (item,) in rows)
+
+    def queries_of(self, item: int, limit: int) -> list[str]:
+        """The `limit` most frequent queries of one item, in the order of `item_queries`."""
+        self._db.execute("CREATE INDEX IF NOT EXISTS by_item ON pair (item)")
+        rows = self._db.execute("SELECT query FROM pair WHERE item = ? ORDER BY n DESC, query LIMIT ?", (item, limit))
+        return [query for (query,) in rows]
 
     def item_queries(self, limit: int) -> Iterator[tuple[int, list[str]]]:
         """Yields (item, its `limit` most frequent queries) of every item that was clicked or judged a positive, items

@@ -265,6 +265,20 @@ def test_the_queries_that_led_to_an_item_are_encoded_with_it(vespa, package, ite
     assert feed_shoppers(Vespa(vespa.url), ShopperSource(log), tmp_path / "people").unchanged == 2
 
 
+def test_led_by_counts_as_training_does(package, tmp_path) -> None:
+    """A search counts once, whatever came of it, and a robot's not at all."""
+    robot = [("robot", 1000 + n, "cheap", ["i1"], []) for n in range(61)]
+    people = [("u1", 100, "gown", ["i1"], []), ("u2", 200, "gown", ["i1"], []), ("u3", 300, "dress", ["i1"], ["i1"])]
+    users, times, queries, clicked, ordered = zip(*people, *robot, strict=True)
+    table = {
+        "search_id": [str(n) for n in range(len(users))], "user_id": users, "query": queries, "clicked": clicked,
+        "timestamp": pa.array(times, pa.timestamp("s")), "ordered": ordered, "shown": clicked,
+    }  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "searches.parquet")
+    found = LedBy(ExportedModel.load(package / "models").manifest, tmp_path / "searches.parquet")
+    assert found.queries(["i1", "i2"]) == [["gown", "dress"], []]
+
+
 def test_what_the_model_was_trained_with_and_the_feed_lacks_is_told(package, tmp_path) -> None:
     manifest = ExportedModel.load(package / "models").manifest
     trained = replace(manifest, training={"examples": {"click": 1200, "order": 300, "judged": 70, "pseudo-query": 9}})
@@ -291,6 +305,22 @@ def test_updates_assign_and_leave_nulls_alone(vespa, package, tmp_path) -> None:
     sent = {i: fields for _, i, fields in vespa.operations}
     assert sent["id:item:item::i1"] == {"price": {"assign": 9.5}, "in_stock": {"assign": False}}
     assert sent["id:item:item::i2"] == {"in_stock": {"assign": True}}
+
+
+def test_an_update_of_one_item_twice_is_refused(package, tmp_path) -> None:
+    """They are sent side by side: which of them would win is chance."""
+    file = tmp_path / "prices.parquet"
+    pq.write_table(pa.table({"item_id": ["i1", "i2", "i1"], "price": [9.5, 1.0, 8.5]}), file)
+    with pytest.raises(InputError, match=r"row 2, field item_id: 'i1' is also the id of row 0"):
+        UpdateSource.open(file, DocumentType.load(package))
+
+
+def test_features_of_another_size_are_refused(package, features) -> None:
+    manifest = ExportedModel.load(package / "models").manifest
+    assert manifest.image_encoder
+    larger = replace(manifest, image_encoder=replace(manifest.image_encoder, size=224))
+    with pytest.raises(InputError, match=r"pictures of 96 pixels, and the model knows 224.*mrse features --size 224"):
+        ExtractedFeatures(features, larger)
 
 
 def test_a_title_cannot_be_updated_alone(package, tmp_path) -> None:

@@ -156,6 +156,19 @@ def test_deploy_says_what_the_server_says(vespa, package) -> None:
         CliRunner().invoke(main.app, ["deploy", str(package), "--config-server", vespa.url], catch_exceptions=False)
 
 
+def test_bad_ways_to_a_config_server(package, tmp_path) -> None:
+    def deploy(url: str, *more: str) -> None:
+        arguments = ["deploy", str(package), "--config-server", url, *more]
+        CliRunner().invoke(main.app, arguments, catch_exceptions=False)
+
+    with pytest.raises(InputError, match="field --config-server: not a URL"):
+        deploy("http://h:abc")
+    junk = tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    with pytest.raises(InputError, match="field --ca: no certificate authority"):
+        deploy("http://127.0.0.1:9", "--ca", str(junk))
+
+
 def test_a_package_without_a_model_is_not_deployed(vespa, package, tmp_path) -> None:
     (tmp_path / "services.xml").write_text("<services/>")
     with pytest.raises(InputError, match="no exported model here"):

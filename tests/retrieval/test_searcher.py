@@ -113,6 +113,25 @@ def test_a_vector_of_another_model_is_refused(vespa, searcher) -> None:
     assert not any("nearestNeighbor" in body["yql"] for body in vespa.queries)
 
 
+def test_a_person_that_cannot_be_asked_for_is_not_an_unknown_one(searcher, vespa, model) -> None:
+    assert searcher.search("red dress", user="nobody", profile="ann").clicks == 0
+    vespa.status = lambda method, path, tries: 404  # an endpoint that serves searches alone
+    with pytest.raises(InputError, match=r"gives no person: status 404.*document-api as well"):
+        searcher.search("red dress", user="u1")
+    silent = Searcher(Vespa("http://127.0.0.1:9"), model=model)
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9 gives no person"):
+        silent.search("red dress", user="u1")
+    with pytest.raises(InputError, match=r"nothing answers at http://127\.0\.0\.1:9"):
+        silent.search("red dress", clicks=[Event("i1", "click", 1.0)])
+    silent.close()
+
+
+def test_what_is_no_search_is_told(searcher, vespa) -> None:
+    vespa.answer = lambda body: {"message": "no such handler"}
+    with pytest.raises(InputError, match="does not serve searches"):
+        searcher.search("red dress", profile="bm25")
+
+
 @pytest.mark.parametrize(("options", "words"), [({"profile": "nope"}, "no profile 'nope'"), ({}, "the query is blank")])
 def test_bad_queries_are_refused_here(searcher, options, words) -> None:
     with pytest.raises(InputError, match=words):

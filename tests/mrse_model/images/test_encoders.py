@@ -138,6 +138,7 @@ def test_onnx_without_torch_gives_the_same_features(name, tmp_path, picture):
     served = ImageEncoder.load(path)
     found = served.features(data, batch=2)
     assert served.name == encoder.name and served.dims == encoder.dims
+    assert served.size == encoder.info.size
     assert np.isnan(found[1]).all()
     np.testing.assert_allclose(found[[0, 2, 3]], encoder.features([d for d in data if d]), atol=2e-4)
 
