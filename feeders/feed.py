@@ -86,6 +86,7 @@ def feed_items(
     source: ItemSource,
     state: Path,
     *,
+    queries: Vespa | None = None,
     via: Via = "pyvespa",
     full: bool = False,
     delete_missing: bool = False,
@@ -93,11 +94,12 @@ def feed_items(
 ) -> Report:
     """Feeds what changed since the last feed of this file to this endpoint (`full`: everything).
 
-    The deployed model is held against the source's before anything is sent. state: the journal's file.
-    delete_missing: remove from the index what was fed before and is not in the file now. Raises InputError.
+    The deployed model is held against the source's before anything is sent. state: the journal's file. queries: the
+    container that answers queries, where it is another. delete_missing: remove from the index what was fed before and
+    is not in the file now. Raises InputError.
     """
-    check_deployed(app, source.model)
-    ours, others = indexed(app, source.model.manifest.model_version)
+    check_deployed(queries or app, source.model)
+    ours, others = indexed(queries or app, source.model.manifest.model_version)
     with Journal(state, f"{app.end_point} {source.doctype.name}") as journal:
         note = ""
         if lost := forget_lost(app, source.doctype.name, journal, ours + others):
@@ -127,6 +129,7 @@ def backfill(
     state: Path,
     *,
     suffix: str = "",
+    queries: Vespa | None = None,
     via: Via = "pyvespa",
     progress: Progress | None = None,
 ) -> Report:
@@ -138,7 +141,7 @@ def backfill(
     version = source.model.manifest.model_version
     target = f"{app.end_point} {source.doctype.name}" + (f" {suffix} {version}" if suffix else "")
     with Journal(state, target) as journal:
-        if suffix and len(journal) > holding(app, version, suffix):
+        if suffix and len(journal) > holding(queries or app, version, suffix):
             journal.keep_only(())
         updates = source.vector_updates(journal, suffix)
         report = send_all(app, updates, refused_file(state), via=via, journal=journal, progress=progress)
@@ -151,13 +154,14 @@ def feed_shoppers(
     source: ShopperSource,
     state: Path,
     *,
+    queries: Vespa | None = None,
     via: Via = "pyvespa",
     full: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Feeds the people whose events changed since the last feed of this log to this endpoint (`full`: all of them)."""
     people = len(source)
-    held = count(app, "select user_id from shopper where true")
+    held = count(queries or app, "select user_id from shopper where true")
     with Journal(state, f"{app.end_point} shopper") as journal:
         forget_lost(app, "shopper", journal, held)
         report = send_all(

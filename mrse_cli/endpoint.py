@@ -16,6 +16,13 @@ LOCAL = "http://localhost:8080"
 Endpoint = Annotated[
     str, typer.Option("--endpoint", "-e", envvar="MRSE_ENDPOINT", help="URL of Vespa's container (query and feed).")
 ]
+QueryEndpoint = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MRSE_QUERY_ENDPOINT",
+        help="URL of the container that answers queries, where --endpoint takes documents alone (variants/cluster).",
+    ),
+]
 Certificate = Annotated[
     Path | None,
     typer.Option("--cert", envvar="VESPA_CLI_DATA_PLANE_CERT_FILE", help="PEM file: client certificate for mTLS."),

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mrse_cli.config import Config
 from mrse_cli.console import console, resumable
-from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
+from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, QueryEndpoint, connect
 from mrse_model.errors import InputError
 from mrse_model.progress import progress_bar
 
@@ -25,6 +25,7 @@ def feed(
     file: Annotated[Path, typer.Argument(help="Parquet: items, or what --update and --shoppers say.")],
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
+    query_endpoint: QueryEndpoint = None,
     features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
     image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
@@ -71,7 +72,7 @@ def feed(
         raise InputError("--update and --shoppers exclude each other", fix="Run mrse feed twice")
     way = cast(Literal["pyvespa", "cli"], via)
     out = console()
-    vespa = connect(endpoint, cert, key, ca)
+    vespa, queries = connect(endpoint, cert, key, ca), connect(query_endpoint or endpoint, cert, key, ca)
     journal = state or file.with_name(file.name + ".feed.sqlite")
     doctype = DocumentType.load(app, "shopper" if shoppers else "item")
     out.print(f"checking {file}")
@@ -89,7 +90,7 @@ def feed(
             elif shoppers:
                 people = ShopperSource(file)
                 bar.update(task, total=len(people))
-                report = feed_shoppers(vespa, people, journal, via=way, full=full, progress=advance)
+                report = feed_shoppers(vespa, people, journal, queries=queries, via=way, full=full, progress=advance)
             else:
                 model = ExportedModel.load(app / "models", threads=threads)
                 seen = pictures_from(file, model, features, feature_column, image_encoder, pictures)
@@ -110,8 +111,9 @@ def feed(
                     out.print(told)
                 bar.update(task, total=source.items.rows)
                 report = feed_items(
-                    vespa, source, journal, via=way, full=full, delete_missing=delete_missing, progress=advance
-                )
+                    vespa, source, journal, queries=queries, via=way, full=full, delete_missing=delete_missing,
+                    progress=advance,
+                )  # fmt: skip
     _tell(out, report)
     if update:
         out.print("an id that Vespa does not have is not made: its update changes nothing, and counts as fed")

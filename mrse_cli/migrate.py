@@ -13,7 +13,7 @@ from vespa.application import Vespa
 from mrse_cli.config import Config
 from mrse_cli.console import console, resumable
 from mrse_cli.deploy import deploy_folder, tls_context
-from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
+from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, QueryEndpoint, connect
 from mrse_cli.feed import pictures_from
 from mrse_model.errors import InputError
 from mrse_model.progress import progress_bar
@@ -24,6 +24,7 @@ def migrate(
     items: Annotated[Path, typer.Argument(help="Items file: all items that are in the index.")],
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
+    query_endpoint: QueryEndpoint = None,
     config_server: Annotated[
         str, typer.Option(envvar="MRSE_CONFIG_SERVER", help="URL of the config server.")
     ] = "http://localhost:19071",
@@ -65,6 +66,7 @@ def migrate(
     if old.manifest.model_version == version:
         raise InputError(f"{app} has model {version} already", file=models, fix="Give the folder of another export")
     vespa, tls = connect(endpoint, cert, key, ca), tls_context(cert, key, ca)
+    queries = connect(query_endpoint or endpoint, cert, key, ca)
     journal = state or items.with_name(items.name + ".feed.sqlite")
     source = ItemSource.open(
         items,
@@ -85,10 +87,11 @@ def migrate(
                 source,
                 journal,
                 suffix=suffix,
+                queries=queries,
                 via=cast(Literal["pyvespa", "cli"], via),
                 progress=lambda n: bar.advance(task, n),
             )
-        without = count(vespa, "select item_id from item where true") - holding(vespa, version, suffix)
+        without = count(queries, "select item_id from item where true") - holding(queries, version, suffix)
         if report.failed or without:
             raise InputError(
                 f"{without} items of the index have no vectors of {version} ({report.failed} updates were refused)",
@@ -101,11 +104,11 @@ def migrate(
         out.print(words)
         deploy_folder(folder, config_server, tls, wait)
 
-    filled, others = indexed(vespa, version)
+    filled, others = indexed(queries, version)
     with resumable(out), tempfile.TemporaryDirectory() as scratch:
         at = Path(scratch)
         if filled == 0:
-            check_deployed(vespa, old)
+            check_deployed(queries, old)
             both = double_package(app, app / "models", models, at / "1", serve_next=False)
             deploy_step(both, "1 a second set of vectors")
             fill(SUFFIX, "new vectors beside the old")
@@ -113,7 +116,7 @@ def migrate(
             switched = double_package(app, app / "models", models, at / "2", serve_next=True)
             deploy_step(switched, "2 the query profiles turn to the new vectors")
             fill("", "new vectors in place of the old")
-        if others or _has_second_set(vespa, version):  # else it was killed after step 5: nothing to turn to
+        if others or _has_second_set(queries, version):  # else it was killed after step 5: nothing to turn to
             deploy_step(
                 double_package(app, models, models, at / "3", serve_next=True), "3 the new model has both names"
             )

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from vespa.application import VespaSync
-from vespa.exceptions import VespaError
-from vespa.io import VespaQueryResponse
 
-from mrse_model.errors import InputError
 from mrse_model.manifest import Manifest
 from retrieval.behaviour import ClickedItems, Event, last_events, tensor_values
 
-NAMESPACE = "item"
-DOCUMENT_API = "Start Vespa (mrse serve-local), or give an --endpoint that has document-api as well as search"
+SPELLINGS = 20  # persons at most whose ids differ in case alone, which a word of an attribute does not tell apart
+Ask = Callable[[dict[str, Any]], dict[str, Any]]  # the body of a query → Vespa's answer; raises InputError
 KINDS = {"clicks": "click", "carts": "cart", "orders": "order"}
 
 
-def events_of(session: VespaSync, user: str) -> list[Event]:
-    """The events of a `shopper` document; [] for a person that Vespa does not know. Raises InputError where the
-    endpoint does not answer, or does not serve documents.
+def events_of(ask: Ask, user: str) -> list[Event]:
+    """The events of a `shopper` document; [] for a person that Vespa does not know. By a search, because a container
+    for queries need not serve documents (variants/cluster).
     """
-    where = session.app.end_point
-    try:
-        answer = session.get_data("shopper", user, namespace=NAMESPACE)
-        body = answer.json
-    except Exception as error:  # httpr's exceptions share no base class
-        raise InputError(f"{where} gives no person ({error})", fix=DOCUMENT_API) from None
-    if answer.status_code == 404 and "id" in body:
-        return []
-    if answer.status_code != 200:
-        raise InputError(f"{where} gives no person: status {answer.status_code}, {body}", fix=DOCUMENT_API)
-    fields: dict[str, Any] = body.get("fields", {})
+    body = {
+        "yql": "select * from shopper where user_id contains @user",
+        "user": user,
+        "ranking": "unranked",
+        "presentation.format.tensors": "short",
+        "hits": SPELLINGS,
+    }
+    found = [hit["fields"] for hit in ask(body)["root"].get("children", []) if hit["fields"]["user_id"] == user]
+    fields: dict[str, Any] = found[0] if found else {}
     return [Event(item, kind, at) for field, kind in KINDS.items() for item, at in _cells(fields.get(field)).items()]
 
 
@@ -46,7 +40,7 @@ def _cells(tensor: Any) -> dict[str, float]:
 
 
 def clicked_items(
-    session: VespaSync,
+    ask: Ask,
     events: Sequence[Event],
     manifest: Manifest,
     *,
@@ -58,7 +52,7 @@ def clicked_items(
     now: Unix seconds (`last_events`). suffix: of the second set of vectors (mrse migrate).
     """
     newest = last_events(events, manifest, now)
-    found = _vectors(session, [event.item_id for event, _ in newest], manifest, suffix)
+    found = _vectors(ask, [event.item_id for event, _ in newest], manifest, suffix)
     kept = [(event.item_id, weight) for event, weight in newest if event.item_id in found]
     rows = [found[item_id] for item_id, _ in kept]
 
@@ -75,7 +69,7 @@ def clicked_items(
     )
 
 
-def _vectors(session: VespaSync, item_ids: Sequence[str], manifest: Manifest, suffix: str) -> dict[str, dict[str, Any]]:
+def _vectors(ask: Ask, item_ids: Sequence[str], manifest: Manifest, suffix: str) -> dict[str, dict[str, Any]]:
     if not item_ids:
         return {}
     names = {f"item{i}": item_id for i, item_id in enumerate(item_ids)}
@@ -89,10 +83,5 @@ def _vectors(session: VespaSync, item_ids: Sequence[str], manifest: Manifest, su
         "hits": len(item_ids),
         **names,
     }
-    try:
-        answer = cast(VespaQueryResponse, session.query(body=body))
-    except VespaError as error:
-        raise InputError(f"the items of a history cannot be read: {error}") from None
-    except Exception as error:  # httpr's exceptions share no base class
-        raise InputError(f"nothing answers at {session.app.end_point} ({error})", fix="Start it") from None
-    return {hit["fields"]["item_id"]: hit["fields"] for hit in answer.hits}
+    hits = ask(body)["root"].get("children", [])
+    return {hit["fields"]["item_id"]: hit["fields"] for hit in hits}

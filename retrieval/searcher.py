@@ -129,8 +129,8 @@ class Searcher:
             return None
         if self.producer is None:
             raise InputError("a history needs the exported model here", fix="Give the package with --app")
-        events = clicks if clicks is not None else events_of(self._session, user or "")
-        return clicked_items(self._session, events, self.producer.model.manifest, suffix=self._suffix)
+        events = clicks if clicks is not None else events_of(self._ask, user or "")
+        return clicked_items(self._ask, events, self.producer.model.manifest, suffix=self._suffix)
 
     def _vector(
         self, query: str | QueryVector, clicked: ClickedItems | None, profile: Profile

@@ -155,6 +155,17 @@ def test_nearest_neighbours_are_those_of_an_exact_search(shop: Shop) -> None:
     assert found == pytest.approx(best, abs=5e-3)  # bfloat16 may swap near ties
 
 
+def test_a_person_s_events_are_found_by_a_search(shop: Shop) -> None:
+    ids = [hit["fields"]["item_id"] for hit in search(shop, yql="select item_id from item where true")][:2]
+    people = {"U 1": {ids[0]: 1000.0}, "u 1": {ids[0]: 1000.0, ids[1]: 2000.0}}
+    for user, clicks in people.items():
+        fields = {"user_id": user, "clicks": {"cells": clicks}}
+        shop.vespa.feed_data_point("shopper", user, fields, namespace="item")
+    searcher = Searcher(shop.vespa, model=shop.exported)
+    assert [searcher.search("dress", user=user).clicks for user in ("U 1", "u 1", "u")] == [1, 2, 0]
+    searcher.close()
+
+
 def test_a_model_that_is_not_deployed_is_refused_before_anything_is_fed(shop: Shop, tmp_path: Path) -> None:
     other = tmp_path / "app"
     shutil.copytree(shop.app, other)

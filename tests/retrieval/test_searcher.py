@@ -113,16 +113,20 @@ def test_a_vector_of_another_model_is_refused(vespa, searcher) -> None:
     assert not any("nearestNeighbor" in body["yql"] for body in vespa.queries)
 
 
-def test_a_person_that_cannot_be_asked_for_is_not_an_unknown_one(searcher, vespa, model) -> None:
+def test_a_person_is_asked_for_by_a_search(searcher, vespa, model, answer) -> None:
+    """A container for queries need not serve documents; and two persons' ids may differ in case alone."""
+    shoppers = [("U1", {"i9": 100.0}), ("u1", {"i1": 100.0, "i2": 200.0})]
+    children = [{"fields": {"user_id": user, "clicks": {"cells": cells}}} for user, cells in shoppers]
+    vespa.answer = lambda body: (
+        {"root": {"fields": {"totalCount": 2}, "children": children}} if "user" in body else answer(body)
+    )
+    vespa.status = lambda method, path, tries: 404
+    assert searcher.search("red dress", user="u1", profile="ann").clicks == 2
     assert searcher.search("red dress", user="nobody", profile="ann").clicks == 0
-    vespa.status = lambda method, path, tries: 404  # an endpoint that serves searches alone
-    with pytest.raises(InputError, match=r"gives no person: status 404.*document-api as well"):
-        searcher.search("red dress", user="u1")
     silent = Searcher(Vespa("http://127.0.0.1:9"), model=model)
-    with pytest.raises(InputError, match=r"127\.0\.0\.1:9 gives no person"):
-        silent.search("red dress", user="u1")
-    with pytest.raises(InputError, match=r"nothing answers at http://127\.0\.0\.1:9"):
-        silent.search("red dress", clicks=[Event("i1", "click", 1.0)])
+    for who in ({"user": "u1"}, {"clicks": [Event("i1", "click", 1.0)]}):
+        with pytest.raises(InputError, match=r"nothing answers at http://127\.0\.0\.1:9"):
+            silent.search("red dress", **who)
     silent.close()
 
 
