@@ -149,6 +149,20 @@ def test_global_phase_fuses_ranks(shop):
         assert hit["relevance"] == pytest.approx(sum(1 / (61 + r) for r in ranks))
 
 
+def test_groups_are_of_all_matches_whatever_the_global_phase_leaves(shop):
+    grouping = "all(group(colour) max(9) each(output(count()) max(1) each(output(summary()))))"
+    asked = {
+        "yql": f"select title from thing where userInput(@words) limit 1 | {grouping}",
+        "words": "dress shoe hats plain",
+        "input.query(q)": QUERY,
+        "ranking.globalPhase.rerankCount": 1,
+    }
+    (plain, _), (fused, hit) = (root(shop, **asked, ranking=ranking)["children"] for ranking in ("near", "fused"))
+    assert sum(g["fields"]["count()"] for g in fused["children"][0]["children"]) == 5
+    assert fused == plain  # their relevance is the content node's, too
+    assert hit["relevance"] < 0.04
+
+
 def test_onnx_in_a_rank_profile_and_summary_features(shop):
     answer = root(
         shop,
