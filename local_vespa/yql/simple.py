@@ -257,6 +257,8 @@ class _Parser:
         if self.tokens.at(".", spaces=False) and self.tokens.peek(1).kind == "number":
             self.tokens.position += 1
             digits += "." + self.tokens.next().text
+        if "." not in digits and len(digits) < 20:
+            return sign * int(digits)
         value = float(digits)
         return sign * (int(value) if value.is_integer() else value)
 

@@ -7,7 +7,9 @@ import json
 import math
 
 import pytest
-from engine_helpers import THINGS, VECTORS, ask, put, search, titles
+from engine_helpers import THINGS, VECTORS, ask, package_files, put, search, titles, zipped
+
+from local_vespa.testing import deploy, running_engine
 
 TITLE = {id: fields["title"] for id, fields in THINGS.items()}
 
@@ -147,6 +149,47 @@ def test_global_phase_fuses_ranks(shop):
     for hit in answer["children"][:2]:
         ranks = [order.index(hit) for order in (lexical, semantic)]
         assert hit["relevance"] == pytest.approx(sum(1 / (61 + r) for r in ranks))
+
+
+LONG = 1234567890123456789  # as a float it is equal to its neighbours
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ("{n} = {long}", "b"),
+        ("{n} = @long", "b"),
+        ("{n} = @text", "b"),
+        ("{n} in ({long}, 5)", "b"),
+        ("{n} in (@text)", "b"),
+        ('{n} contains "{long}"', "b"),
+        ('{n} contains "[{long};]"', "bc"),
+        ('{n} contains ">{long}"', "c"),
+        ("{n} >= {long}", "bc"),
+        ("range({n}, {long}, {long})", "b"),
+        ('({{defaultIndex: "{n}"}}userInput("[{long};{long}]"))', "b"),
+        ('weightedSet({n}, {{"{long}": 1}})', "b"),
+        ("{n} = @huge", ""),
+        ("{n} in (@huge)", ""),
+    ],
+)
+@pytest.mark.parametrize("field", ["added", "runs"])
+def test_long_integers_are_not_their_neighbours(longs, field, where, ids):
+    asked = {"long": LONG, "text": str(LONG), "huge": "9" * 500}
+    assert "".join(sorted(found(longs, where.format(n=field, long=LONG), **asked))) == ids
+
+
+@pytest.fixture(scope="module")
+def longs(tmp_path_factory):
+    files = package_files()
+    files["schemas/thing.sd"] = files["schemas/thing.sd"].replace(
+        b"field sold ", b"field runs type array<long> { indexing: attribute }\n    field sold "
+    )
+    with running_engine(tmp_path_factory.mktemp("longs")) as url:
+        deploy(url, zipped(files))
+        for n, id in enumerate("abc", LONG - 1):
+            assert put(url, id, {"added": n, "runs": [n]})[0] == 200
+        yield url
 
 
 def test_groups_are_of_all_matches_whatever_the_global_phase_leaves(shop):
