@@ -13,7 +13,7 @@ from .errors import DocumentError, unsupported
 from .schema import INTEGERS, Field, FieldType, Schema
 from .selection import Selection, SelectionError, parse_selection
 from .tensors import Tensor, TensorError, update_tensor
-from .values import Fields, field_of, parse_field, parse_fields, parse_scalar, parse_value
+from .values import Fields, field_of, parse_field, parse_fields, parse_scalar, parse_value, token
 
 ARITHMETIC = ("increment", "decrement", "multiply", "divide")
 
@@ -69,24 +69,10 @@ def _options(body: dict[str, Any], condition: Selection | None, create: bool | N
     """condition and create of a write: as given, else those of the body (JsonReader.readSingleDocumentStreaming)."""
     own, makes = body.get("condition"), body.get("create", False)
     if own is not None and not isinstance(own, str):
-        raise DocumentError(400, "expected string value for condition, got " + _token(own))
+        raise DocumentError(400, "expected string value for condition, got " + token(own))
     if not isinstance(makes, bool):
-        raise DocumentError(400, f"failed parsing document: Current token ({_token(makes)}) not of boolean type")
+        raise DocumentError(400, f"failed parsing document: Current token ({token(makes)}) not of boolean type")
     return condition or read_selection(own or None), makes if create is None else create
-
-
-def _token(value: Any) -> str:
-    """What Jackson calls the token that a JSON value begins with."""
-    match value:
-        case None:
-            return "VALUE_NULL"
-        case bool():
-            return f"VALUE_{str(value).upper()}"
-        case dict():
-            return "START_OBJECT"
-        case list():
-            return "START_ARRAY"
-    return {int: "VALUE_NUMBER_INT", float: "VALUE_NUMBER_FLOAT"}.get(type(value), "VALUE_STRING")
 
 
 def _fields(body: Any) -> dict[str, Any]:
@@ -109,10 +95,12 @@ def _checked(schema: Schema, id: str, field: Field, operation: str, value: Any) 
             raise DocumentError(400, f"Error in '{name}': {e}") from e
         return value
     if operation in ("add", "remove") and kind.collection:
-        if operation == "remove" and kind.collection == "weightedset" and isinstance(value, dict):
-            return {parse_scalar(kind.scalar, k): 0 for k in value}
         try:
-            return parse_value(kind, value if isinstance(value, (list, dict)) else [value])
+            if not isinstance(value, (list, dict)):
+                raise ValueError(f"Expected start of composite, got {token(value)}")
+            if operation == "remove" and kind.collection == "weightedset" and isinstance(value, dict):
+                return {parse_scalar(kind.scalar, k): 0 for k in value}
+            return parse_value(kind, value)
         except ValueError as e:
             raise DocumentError(400, f"Error in '{name}': {e}") from e
     if operation in ARITHMETIC:

@@ -120,6 +120,12 @@ def test_numbers_and_groups_in_ids(fresh):
         ("bad", b"", "POST", 400, "missing the required"),
         ("bad", {"fields": {"price": {"explode": 1}}}, "PUT", 400, "Operation 'explode' not implemented."),
         ("bad", {"fields": {"title": {"increment": 1}}}, "PUT", 400, "Expected a numeric field"),
+        ("bad", {"fields": {"marks": ["a", "b"]}}, "POST", 400, "Expected start of JSON object, got START_ARRAY"),
+        ("bad", {"fields": {"marks": [{"key": "a", "value": 1}]}}, "POST", 400, "got START_ARRAY"),
+        ("bad", {"fields": {"marks": {"add": ["a"]}}}, "PUT", 400, "Expected start of JSON object, got START_ARRAY"),
+        ("bad", {"fields": {"marks": {"remove": ["a"]}}}, "PUT", 400, "Expected start of JSON object"),
+        ("bad", {"fields": {"labels": {"add": "a"}}}, "PUT", 400, "Expected start of composite, got VALUE_STRING"),
+        ("bad", {"fields": {"ages": {"remove": {"abc": 0}}}}, "PUT", 400, 'For input string: "abc"'),
         (
             "bad",
             {"fields": {"marks{eco}": {"increment": 1}}},
