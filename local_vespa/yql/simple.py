@@ -218,10 +218,15 @@ class _Parser:
         return None
 
     def weight(self) -> int | None:
+        start = self.tokens.position
         if not self.tokens.skip("!", spaces=False):
             return None
         if self.tokens.at("number", spaces=False):
-            return int(self.tokens.next().text)
+            digits = self.tokens.next().text
+            if len(digits) < 20 and int(digits) < 1 << 31:
+                return int(digits)
+            self.tokens.position = start  # no integer of Java's: no weight
+            return None
         weight = 150
         while self.tokens.skip("!", spaces=False):
             weight += 50

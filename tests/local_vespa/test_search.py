@@ -418,6 +418,38 @@ def test_errors(shop, parameters, expected, words):
     assert found_code == expected and words in message
 
 
+@pytest.mark.parametrize(
+    ("where", "right", "wrong"),
+    [
+        ('{targetHits:@n,defaultIndex:"title"}userInput(@w)', "1", "x"),
+        ("{totalTargetHits:@n}userQuery()", "1", "1.5"),
+        ('{distance:@n,grammar:"near",defaultIndex:"title"}userInput(@w)', "2", "x"),
+        ('title contains ({weight:@n}"dress")', "50", "99999999999"),
+        ('title contains ({significance:@n}"dress")', "0.5", "x"),
+        ('title contains ({ranked:@n}"dress")', "true", "7"),
+    ],
+)
+def test_annotations_are_read_as_their_types(shop, where, right, wrong):
+    asked = {"yql": f"select * from thing where {where}", "w": "summer dress", "query": "summer dress"}
+    assert titles(search(shop, **asked, n=right)[1])
+    found, message = code(shop, **asked, n=wrong)
+    assert found == 4 and message.endswith(f"got '{wrong}'.") and "for annotation '" in message
+
+
+@pytest.mark.parametrize("mark", ['weight:"x"', "weight:1.5", 'significance:"x"', "label:1", "ranked:1", 'stem:"no"'])
+def test_annotations_of_another_type_are_refused(shop, mark):
+    found, message = code(shop, yql=f'select * from thing where title contains ({{{mark}}}"dress")')
+    assert found == 4 and f"for annotation '{mark.split(':')[0]}'" in message
+
+
+def test_grouping_by_time_where_a_document_has_none(fresh):
+    put(fresh, "a", {"added": 86_400})
+    put(fresh, "b", {"stock": 1})
+    grouping = "all(group(time.dayofmonth(added)) each(output(count())))"
+    (found,) = root(fresh, yql=f"select * from thing where true limit 0 | {grouping}")["children"][0]["children"]
+    assert [(g["value"], g["fields"]["count()"]) for g in found["children"]] == [("1", 1), ("2", 1)]
+
+
 def test_a_restriction_to_no_type_finds_nothing(shop):
     status, answer = search(shop, yql="select * from thing where true", **{"model.restrict": "zzz"})
     assert status == 200 and answer["root"]["fields"]["totalCount"] == 0 and "children" not in answer["root"]
