@@ -9,6 +9,9 @@ import math
 import pytest
 from engine_helpers import THINGS, VECTORS, ask, package_files, put, search, titles, zipped
 
+from local_vespa.http import Request
+from local_vespa.package import read_package
+from local_vespa.parameters import Parameters, read
 from local_vespa.testing import deploy, running_engine
 
 TITLE = {id: fields["title"] for id, fields in THINGS.items()}
@@ -246,6 +249,26 @@ def test_query_profiles(shop):
     answer = root(shop, queryProfile="meaning", query="red dress")
     assert len(answer["children"]) == 2 and answer["fields"]["totalCount"] == 3
     assert len(root(shop, queryProfile="meaning", query="red dress", hits=1)["children"]) == 1
+
+
+def test_query_profiles_may_refer_to_what_they_are_given(tmp_path):
+    files = package_files()
+    files["search/query-profiles/echo.xml"] = b"""<query-profile id="echo">
+      <field name="yql">select title from thing where title contains "%{query}" and price &lt; %{most} order by %{sorting} asc</field>
+      <field name="most" overridable="false">50</field><field name="sorting">stock</field>
+      <field name="ranking">words</field><field name="said">%{ranking}, %{nothing}, %{ranking.features.query(n)}</field>
+    </query-profile>"""
+    with running_engine(tmp_path) as url:
+        deploy(url, zipped(files))
+        for id in "abc":
+            put(url, id, THINGS[id])
+        asked = {"queryProfile": "echo", "query": "dress", "most": 1}
+        assert titles(search(url, **asked)[1]) == [TITLE["a"], TITLE["b"]]
+        assert titles(search(url, **asked, sorting="colour")[1]) == [TITLE["b"], TITLE["a"]]
+    asked = {"queryProfile": "echo", "ranking": "%{query}", "input.query(n)": True}
+    request = Request("POST", "/search/", {}, {}, json.dumps(asked).encode(), "")
+    given = Parameters(read(request), read_package(files).query_profiles)
+    assert given.text("ranking.profile") == "%{query}" and given.text("said") == "%{query}, , true"
 
 
 def test_the_default_rank_profile_is_native_rank(shop):
