@@ -37,8 +37,8 @@ class _Numbers(dict[str, int]):
 
 @dataclass(frozen=True)
 class _Segment:
-    """Where words occur: `words` ascending; those of words[i] are rows and positions [starts[i]:starts[i+1]], by row and
-    position. All int32, but int64 positions where an array has so many elements."""
+    """Where words occur: `words` ascending; those of words[i] are rows and positions [starts[i]:starts[i+1]], by row
+    and position. All int32, but int64 positions where an array has so many elements."""
 
     words: np.ndarray
     starts: np.ndarray

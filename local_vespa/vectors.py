@@ -34,8 +34,8 @@ NO_DISTANCE = float(np.finfo(np.float64).max)
 
 
 class _Cells:
-    """The memory of a flat index for numpy. The array made of it owns it, and so the index: a search reads on in the old
-    one after the graph took over."""
+    """The memory of a flat index for numpy. The array made of it owns it, and so the index: a search reads on in the
+    old one after the graph took over."""
 
     def __init__(self, index: Any) -> None:
         self.index = index

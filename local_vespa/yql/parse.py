@@ -436,9 +436,10 @@ class _Reader:
                 value = {"true": True, "false": False}[value] if kind is bool else kind(value)
             except (ValueError, KeyError):
                 value = None
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        if kind is float and isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64:
             value = float(value)
-        if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or not -_INT <= value < _INT)):
+        too_large = kind is int and isinstance(value, int) and not -_INT <= value < _INT
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or too_large:
             raise YqlError(f"Expected {_TYPES[kind]} for annotation '{key}', got {marks[key]!r}.")
         return value
 

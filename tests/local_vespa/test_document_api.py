@@ -86,7 +86,9 @@ def test_mapped_tensors_are_changed_in_parts(fresh):
 def test_a_body_may_hold_condition_and_create_and_the_url_goes_before_it(fresh):
     def write(query, method="PUT", **options):
         fields = {"stock": {"increment": 1} if options.pop("more", False) else {"assign": 1}}
-        return ask(fresh, ROOT + "one" + query, {**options, "fields": fields if method == "PUT" else {"stock": 5}}, method)[0]
+        return ask(
+            fresh, ROOT + "one" + query, {**options, "fields": fields if method == "PUT" else {"stock": 5}}, method
+        )[0]
 
     assert write("", create=False) == 200 and ask(fresh, ROOT + "one")[0] == 404
     assert write("?create=false", create=True) == 200 and ask(fresh, ROOT + "one")[0] == 404
@@ -138,7 +140,13 @@ def test_numbers_and_groups_in_ids(fresh):
         ("bad?condition=thing.stock%20%3E%205", {"fields": {}}, "PUT", 412, "TEST_AND_SET_CONDITION_FAILED"),
         ("bad", {"condition": "thing.stock > 5", "fields": {}}, "PUT", 412, "TEST_AND_SET_CONDITION_FAILED"),
         ("bad", {"condition": "thing.stock >", "fields": {}}, "PUT", 400, "Cannot parse the selection"),
-        ("bad", {"condition": 1, "fields": {}}, "PUT", 400, "expected string value for condition, got VALUE_NUMBER_INT"),
+        (
+            "bad",
+            {"condition": 1, "fields": {}},
+            "PUT",
+            400,
+            "expected string value for condition, got VALUE_NUMBER_INT",
+        ),
         ("bad", {"create": "true", "fields": {}}, "PUT", 400, "(VALUE_STRING) not of boolean type"),
         ("bad?selection=true", {"fields": {}}, "PUT", 400, "May not specify 'selection'"),
         ("bad?fieldSet=thing:nothing", None, "GET", 400, "No such field 'nothing'"),

@@ -254,7 +254,9 @@ def test_query_profiles(shop):
 def test_query_profiles_may_refer_to_what_they_are_given(tmp_path):
     files = package_files()
     files["search/query-profiles/echo.xml"] = b"""<query-profile id="echo">
-      <field name="yql">select title from thing where title contains "%{query}" and price &lt; %{most} order by %{sorting} asc</field>
+      <field name="yql">
+        select title from thing where title contains "%{query}" and price &lt; %{most} order by %{sorting} asc
+      </field>
       <field name="most" overridable="false">50</field><field name="sorting">stock</field>
       <field name="ranking">words</field><field name="said">%{ranking}, %{nothing}, %{ranking.features.query(n)}</field>
     </query-profile>"""
