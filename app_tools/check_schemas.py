@@ -100,11 +100,13 @@ def check_profiles(schema: Schema, app: Path, manifest: Manifest) -> Iterator[In
                 yield InputError(
                     f"holds the rank profile {profile.name}", file=profile.file, fix=f"Rename it {profile.name}.profile"
                 )
-        if profile.inherits and profile.inherits not in {*schema.profiles, "default"}:
+        unknown = [name for name in profile.inherits if name not in {*schema.profiles, "default"}]
+        for name in unknown:
             yield InputError(
-                f"inherits {profile.inherits}, which is no rank profile of schema {schema.name}",
+                f"inherits {name}, which is no rank profile of schema {schema.name}",
                 file=profile.file, fix=f"Take one of: {', '.join(sorted(schema.profiles))}",
             )  # fmt: skip
+        if unknown:
             continue
         yield from _check_features(schema, profile)
         for name, use in profile.onnx.items():

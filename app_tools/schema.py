@@ -61,7 +61,7 @@ class Profile:
 
     name: str
     file: Path
-    inherits: str | None
+    inherits: tuple[str, ...]
     inputs: dict[str, str]
     functions: dict[str, str]
     phases: dict[str, str]
@@ -79,11 +79,15 @@ class Schema:
     profiles: dict[str, Profile] = field(default_factory=dict)
 
     def ancestors(self, profile: Profile) -> list[Profile]:
-        """The profile and those it inherits, nearest first; stops where a parent is unknown or repeats."""
-        chain = [profile]
-        while (parent := self.profiles.get(chain[-1].inherits or "")) and parent not in chain:
-            chain.append(parent)
-        return chain
+        """The profile and all that it inherits, the first parent with its own before the second; passes over a parent
+        that is unknown or repeats."""
+        found: list[Profile] = []
+        waiting = [profile]
+        while waiting:
+            if (next_one := waiting.pop()) not in found:
+                found.append(next_one)
+                waiting += [self.profiles[name] for name in reversed(next_one.inherits) if name in self.profiles]
+        return found
 
     def inputs(self, profile: Profile) -> dict[str, str]:
         """All query inputs that a profile declares or inherits: name → tensor type or double."""
@@ -191,7 +195,7 @@ def _profile(statement: Statement, file: Path) -> Profile:
     return Profile(
         name=words[1],
         file=file,
-        inherits=words[3] if len(words) > 3 else None,
+        inherits=tuple("".join(words[3:]).split(",")) if len(words) > 3 else (),
         inputs=inputs,
         functions={s.head.split(" ")[-1].split("(")[0]: s.text("expression") for s in statement.all("function")},
         phases=phases,

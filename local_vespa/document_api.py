@@ -12,13 +12,12 @@ from urllib.parse import quote
 
 import orjson
 
-from .documents import Operation, read_put, read_update
+from .documents import Operation, read_put, read_selection, read_update
 from .engine import Engine
 from .errors import DocumentError, unsupported
 from .http import Request, Response, json_response
 from .parameters import DURATION
 from .schema import Schema
-from .selection import Selection, SelectionError, parse_selection
 from .values import Fields, document_json
 
 ROOT = "/document/v1/"
@@ -86,8 +85,8 @@ class DocumentApi:
         return json_response(200, {"pathId": _path_id(request.path), "id": id})
 
     def _operation(self, request: Request, id: str, schema: Schema) -> Operation:
-        condition = _selection(request.query.get("condition"))
-        create = _flag(request.query, "create")
+        condition = read_selection(request.query.get("condition"))
+        create = _flag(request.query, "create") if "create" in request.query else None
         if request.method == "DELETE":
             return Operation("remove", id, schema, condition=condition)
         if request.method not in ("POST", "PUT"):
@@ -121,7 +120,7 @@ class DocumentApi:
             self.engine.schema(kind)
         if query.get("bucketSpace", "default") == "global":
             return
-        selection = _selection(query.get("selection"))
+        selection = read_selection(query.get("selection"))
         slices, slice = _number(query, "slices", 1), _number(query, "sliceId", 0)
         if not 0 <= slice < slices:
             raise DocumentError(400, f"sliceId must be non-negative and less than slices ({slices}), but was {slice}")
@@ -172,6 +171,7 @@ class DocumentApi:
             if needed not in request.query:
                 raise DocumentError(400, f"Must specify '{needed}' at '{request.path}'")
         body = read_json(request.body) if request.method == "PUT" else None
+        condition = read_selection(request.query["selection"])  # again: a document may be another one since the scan
         found = await asyncio.to_thread(lambda: list(self._selected(request, kind, namespace, 1024)))
         last, more, futures = 0, True, []
         for position, id, name, _ in found:
@@ -181,11 +181,14 @@ class DocumentApi:
                 last = -2 - position
             else:
                 schema, last = self.engine.schema(name), position
-                operation = (
-                    Operation("remove", id, schema) if body is None else read_update(schema, id, body, None, False)
-                )
+                if body is None:
+                    operation = Operation("remove", id, schema, condition=condition)
+                else:
+                    operation = read_update(schema, id, body, condition)
                 futures.append(self.engine.submit(operation))
-        await asyncio.gather(*futures)
+        for problem in await asyncio.gather(*futures, return_exceptions=True):
+            if problem is not None and getattr(problem, "status", None) != 412:
+                raise problem
         answer: dict[str, Any] = {"pathId": _path_id(request.path), "documentCount": len(futures)}
         if more and last:
             answer["continuation"] = _continuation(last)
@@ -241,10 +244,9 @@ def _allow(query: dict[str, str], names: set[str], path: str) -> None:
 
 
 def _flag(query: dict[str, str], name: str) -> bool:
-    value = query.get(name, "false")
-    if value not in ("true", "false"):
-        raise DocumentError(400, f"Failed parsing value for '{name}': '{value}' is not a boolean")
-    return value == "true"
+    if query[name] not in ("true", "false"):
+        raise DocumentError(400, f"Failed parsing value for '{name}': '{query[name]}' is not a boolean")
+    return query[name] == "true"
 
 
 def _number(query: dict[str, str], name: str, default: int) -> int:
@@ -252,15 +254,6 @@ def _number(query: dict[str, str], name: str, default: int) -> int:
         return int(query.get(name, default))
     except ValueError:
         raise DocumentError(400, f"Failed parsing value for '{name}': '{query[name]}' is not an integer") from None
-
-
-def _selection(text: str | None) -> Selection | None:
-    if text is None:
-        return None
-    try:
-        return parse_selection(text)
-    except SelectionError as e:
-        raise DocumentError(400, str(e)) from e
 
 
 def _tensors(query: dict[str, str]) -> str:

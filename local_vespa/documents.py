@@ -11,9 +11,9 @@ import numpy as np
 
 from .errors import DocumentError, unsupported
 from .schema import INTEGERS, Field, FieldType, Schema
-from .selection import Selection
+from .selection import Selection, SelectionError, parse_selection
 from .tensors import Tensor, TensorError, update_tensor
-from .values import Fields, field_of, parse_field, parse_fields, parse_scalar, parse_value
+from .values import Fields, field_of, parse_field, parse_fields, parse_scalar, parse_value, token
 
 ARITHMETIC = ("increment", "decrement", "multiply", "divide")
 
@@ -30,12 +30,18 @@ class Operation:
     create: bool = False
 
 
-def read_put(schema: Schema, id: str, body: Any, condition: Selection | None, create: bool) -> Operation:
-    """A put of a request's JSON. Raises DocumentError 400."""
-    return Operation("put", id, schema, parse_fields(schema, id, _fields(body)), condition, create)
+def read_put(
+    schema: Schema, id: str, body: Any, condition: Selection | None = None, create: bool | None = None
+) -> Operation:
+    """A put of a request's JSON; what the URL says of condition and create goes before the body's. Raises DocumentError
+    400."""
+    fields = parse_fields(schema, id, _fields(body))
+    return Operation("put", id, schema, fields, *_options(body, condition, create))
 
 
-def read_update(schema: Schema, id: str, body: Any, condition: Selection | None, create: bool) -> Operation:
+def read_update(
+    schema: Schema, id: str, body: Any, condition: Selection | None = None, create: bool | None = None
+) -> Operation:
     """An update of a request's JSON; everything that does not depend on the document is checked here."""
     updates = []
     for name, operations in _fields(body).items():
@@ -46,7 +52,27 @@ def read_update(schema: Schema, id: str, body: Any, condition: Selection | None,
             raise DocumentError(400, f"Error in '{name}': Expected an object of operations")
         for operation, value in operations.items():
             updates.append((name, operation, _checked(schema, id, field, operation, value)))
-    return Operation("update", id, schema, updates, condition, create)
+    return Operation("update", id, schema, updates, *_options(body, condition, create))
+
+
+def read_selection(text: str | None) -> Selection | None:
+    """A parsed selection, if there is one. Raises DocumentError 400."""
+    if text is None:
+        return None
+    try:
+        return parse_selection(text)
+    except SelectionError as e:
+        raise DocumentError(400, str(e)) from e
+
+
+def _options(body: dict[str, Any], condition: Selection | None, create: bool | None) -> tuple[Selection | None, bool]:
+    """condition and create of a write: as given, else those of the body (JsonReader.readSingleDocumentStreaming)."""
+    own, makes = body.get("condition"), body.get("create", False)
+    if own is not None and not isinstance(own, str):
+        raise DocumentError(400, "expected string value for condition, got " + token(own))
+    if not isinstance(makes, bool):
+        raise DocumentError(400, f"failed parsing document: Current token ({token(makes)}) not of boolean type")
+    return condition or read_selection(own or None), makes if create is None else create
 
 
 def _fields(body: Any) -> dict[str, Any]:
@@ -69,10 +95,12 @@ def _checked(schema: Schema, id: str, field: Field, operation: str, value: Any) 
             raise DocumentError(400, f"Error in '{name}': {e}") from e
         return value
     if operation in ("add", "remove") and kind.collection:
-        if operation == "remove" and kind.collection == "weightedset" and isinstance(value, dict):
-            return {parse_scalar(kind.scalar, k): 0 for k in value}
         try:
-            return parse_value(kind, value if isinstance(value, (list, dict)) else [value])
+            if not isinstance(value, (list, dict)):
+                raise ValueError(f"Expected start of composite, got {token(value)}")
+            if operation == "remove" and kind.collection == "weightedset" and isinstance(value, dict):
+                return {parse_scalar(kind.scalar, k): 0 for k in value}
+            return parse_value(kind, value)
         except ValueError as e:
             raise DocumentError(400, f"Error in '{name}': {e}") from e
     if operation in ARITHMETIC:

@@ -221,12 +221,7 @@ class Engine:
         try:
             self._transaction(all_of_them)
             with self.lock:
-                for operation, fields in done:
-                    table = self.tables[operation.schema.name]
-                    if fields is None:
-                        table.remove(operation.id)
-                    else:
-                        table.put(operation.id, fields)
+                self._apply(done)
                 for name, table in self.tables.items():
                     if table.wasteful:
                         self.tables[name] = self._table(table.schema)
@@ -245,6 +240,20 @@ class Engine:
             if not loop.is_closed():  # one call for the group: waking a loop costs more than a write
                 loop.call_soon_threadsafe(_settle, [o for o in outcome if o[0].get_loop() is loop])
         self._watch_size()
+
+    def _apply(self, done: list[Written]) -> None:
+        """Brings the tables to what was committed. A table that fails at it may have half a row: it is built anew."""
+        try:
+            for operation, fields in done:
+                table = self.tables[operation.schema.name]
+                if fields is None:
+                    table.remove(operation.id)
+                else:
+                    table.put(operation.id, fields)
+        except Exception:
+            log.exception("a committed write did not get into memory; the tables are built anew")
+            for name in {operation.schema.name for operation, _ in done}:
+                self.tables[name] = self._table(self.application.schemas[name])  # type: ignore[union-attr]
 
     def _transaction(self, work: Callable[[], Result]) -> Result:
         """Does something and commits it, or nothing of it. Raises StorageFull where there is no room for it."""

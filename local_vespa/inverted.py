@@ -18,7 +18,7 @@ from .text import K1, Hits, bm25_norm, idf, normalized, split
 
 ELEMENT = 1 << 16  # words of different elements of an array are at least so far apart
 FLUSH = 1 << 16  # words in the list of new texts
-_PLACE = 32  # bits of a position in a key of row and position
+_PLACE = 32  # bits of a position in a key of row and position, at least
 
 
 class _Numbers(dict[str, int]):
@@ -37,8 +37,8 @@ class _Numbers(dict[str, int]):
 
 @dataclass(frozen=True)
 class _Segment:
-    """Where words occur, int32: `words` ascending; those of words[i] are rows and positions [starts[i]:starts[i+1]], by
-    row and position."""
+    """Where words occur: `words` ascending; those of words[i] are rows and positions [starts[i]:starts[i+1]], by row
+    and position. All int32, but int64 positions where an array has so many elements."""
 
     words: np.ndarray
     starts: np.ndarray
@@ -59,7 +59,9 @@ class _Segment:
         mine, its = np.zeros(len(words), np.int32), np.zeros(len(words), np.int32)
         mine[np.searchsorted(words, self.words)] = np.diff(self.starts)
         its[np.searchsorted(words, later.words)] = np.diff(later.starts)
-        rows, positions = (np.empty(len(self.rows) + len(later.rows), np.int32) for _ in range(2))
+        total = len(self.rows) + len(later.rows)
+        rows = np.empty(total, np.int32)
+        positions = np.empty(total, np.result_type(self.positions, later.positions))
         before, after = np.cumsum(mine), np.cumsum(its)
         for part, shift in ((self, np.repeat(after - its, mine)), (later, np.repeat(before, its))):
             at = np.arange(len(part.rows)) + shift
@@ -86,7 +88,8 @@ class TextIndex:
 
     def _clear(self) -> None:
         """Forgets the new texts: their words, and of each text its row, first position and end among the words."""
-        self._new, self._new_rows, self._new_first, self._new_ends = (array("i") for _ in range(4))
+        self._new, self._new_rows, self._new_ends = (array("i") for _ in range(3))
+        self._new_first = array("q")
 
     def append(self, value: str | list[str] | None) -> None:
         """The next row's text or texts."""
@@ -110,11 +113,13 @@ class TextIndex:
             self._segments[-1] = self._segments[-1].merged(last)
 
     def _located(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and positions (int32) of words of the new texts."""
+        """Rows and positions of words of the new texts, as narrow as a segment has them."""
         ends = np.array(self._new_ends, np.int64)
         text = np.searchsorted(ends, at, "right")
         first = np.array(self._new_first, np.int64) - np.append(0, ends[:-1])
-        return np.array(self._new_rows, np.int32)[text], (at + first[text]).astype(np.int32)
+        positions = at + first[text]
+        wide = positions.max(initial=0) > np.iinfo(np.int32).max
+        return np.array(self._new_rows, np.int32)[text], positions if wide else positions.astype(np.int32)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -137,13 +142,14 @@ class TextIndex:
         if len(words) == 1:
             return self._occurrences(words[0])
         common: np.ndarray | None = None
-        for i, word in enumerate(words):
-            rows, positions = self._occurrences(word)
-            keys = (rows << _PLACE) + positions - i
+        found = [self._occurrences(word) for word in words]
+        place = max(_PLACE, *(int(positions.max(initial=0)).bit_length() for _, positions in found))
+        for i, (rows, positions) in enumerate(found):
+            keys = (rows << place) + positions - i
             keys = keys[positions >= i]
             common = keys if common is None else np.intersect1d(common, keys, assume_unique=True)
         assert common is not None
-        return common >> _PLACE, common & ((1 << _PLACE) - 1)
+        return common >> place, common & ((1 << place) - 1)
 
     def word(self, token: str, live: np.ndarray) -> Hits:
         """The live rows that hold a normalised token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -296,11 +297,13 @@ class Matcher:
             case yql.Equals():
                 if not numbers:
                     return column.equal([str(node.value)])  # type: ignore[union-attr]
-                return column.between(float(node.value), float(node.value))  # type: ignore[union-attr]
+                value = _exact(node.value)
+                return column.between(value, value)  # type: ignore[union-attr]
             case yql.Range() if numbers:
                 if node.hit_limit is not None:
                     raise QueryError(ILLEGAL_QUERY, unsupported("hitLimit on a range"))
-                return column.between(node.low, node.high, node.low_inclusive, node.high_inclusive)  # type: ignore[union-attr]
+                low, high = _exact(node.low), _exact(node.high)
+                return column.between(low, high, node.low_inclusive, node.high_inclusive)  # type: ignore[union-attr]
             case yql.Range():
                 return np.zeros(len(self.table.ids), bool)
             case yql.Regex() if not numbers:
@@ -345,9 +348,12 @@ class Matcher:
     def _any_of(self, column: Any, values: Sequence[Any], numbers: bool) -> np.ndarray:
         if not numbers:
             return column.equal(values)
+        exact = [_exact(v) for v in values]
         if isinstance(column, MultiColumn):
-            return column.equal([float(v) for v in values])
-        return np.isin(column.values, [float(v) for v in values]) & column.present
+            return column.equal(exact)
+        if column.integral:
+            exact = [v for v in exact if isinstance(v, int)]
+        return np.isin(column.values, np.array(exact, column.values.dtype)) & column.present
 
     def _number_word(self, column: Any, text: str) -> np.ndarray:
         """A word as a number: `7`, `true`, `<5`, `[1;5]`. What is none matches nothing."""
@@ -356,15 +362,30 @@ class Matcher:
             return column.between(text.lower() == "true", text.lower() == "true")
         try:
             if found := _RANGE.fullmatch(text):
-                low, high = float(found[2] or "-inf"), float(found[3] or "inf")
+                low, high = _exact(found[2] or "-inf"), _exact(found[3] or "inf")
                 return column.between(low, high, found[1] == "[", found[4] == "]")
             if found := _LIMIT.fullmatch(text):
-                limit = float(found[3])
+                limit = _exact(found[3])
                 low, high = (-np.inf, limit) if found[1] == "<" else (limit, np.inf)
                 return column.between(low, high, bool(found[2]) or found[1] == "<", bool(found[2]) or found[1] == ">")
-            return column.between(float(text), float(text))
+            return column.between(_exact(text), _exact(text))
         except ValueError:
             return np.zeros(len(self.table.ids), bool)
+
+
+def _exact(value: str | float) -> float:
+    """A number as it is compared. An integer of 64 bits stays one: as floats, long ids are equal to their neighbours.
+    Raises ValueError for a text that is none."""
+    try:
+        value = int(value) if isinstance(value, str) else value
+    except ValueError:
+        return float(value)
+    if isinstance(value, float) or -(1 << 63) <= value < 1 << 63:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def above_the_bar(scores: Sequence[float], target: int, bar: float, strictly: bool) -> list[int]:

@@ -36,6 +36,7 @@ REFUSED_GROUPS = (
     "pos.", "streaming.", "select.", "rules.", "ranking.matchPhase.", "ranking.properties.", "ranking.elementGap.",
     "significance.", "weakAnd.", "wand.",
 )  # fmt: skip
+_VARIABLE = re.compile(r"%\{([^}]+)\}")
 DURATION = re.compile(r"\s*\d*\.?\d+\s*(s|ms|us|µs|ks|min)?\s*")
 
 
@@ -85,13 +86,12 @@ class Parameters:
         asked = request.get("queryProfile")
         if asked is not None and str(asked) not in profiles:
             raise QueryError(ILLEGAL_QUERY, f"Could not resolve query profile '{asked}'")
-        profile = profiles.get(str(asked or "default"))
-        self.values: dict[str, Any] = {}
-        fixed: set[str] = set()
-        if profile is not None:
-            self.values = {full_name(k): profile.value(k, request) for k in profile.fields}
-            fixed = {full_name(k) for k in profile.fixed}
-        self.values |= {k: v for k, v in request.items() if k not in fixed}
+        profile = profiles.get(str(asked or "default"), QueryProfile("default", {}))
+        own = {full_name(k): v for k, v in profile.fields.items()}
+        fixed = {full_name(k) for k in profile.fixed}
+        given = {k: v for k, v in request.items() if k not in fixed}
+        self.values: dict[str, Any] = own | given  # which the profile's own values may refer to
+        self.values = {k: self._substituted(v) for k, v in own.items()} | given
         for name, value in self.values.items():
             if (name in REFUSED or name.startswith(REFUSED_GROUPS)) and value not in ("", None):
                 raise QueryError(ILLEGAL_QUERY, unsupported(f"the query parameter '{name}'"))
@@ -103,6 +103,10 @@ class Parameters:
             raise QueryError(ILLEGAL_QUERY, unsupported("ranking.listFeatures"))
         if self.text("presentation.format") not in (None, "json", "default", "JsonRenderer"):
             raise QueryError(ILLEGAL_QUERY, unsupported(f"presentation.format={self.values['presentation.format']}"))
+
+    def _substituted(self, text: str) -> str:
+        """A profile's value with each `%{name}`, short or full, replaced by the request's or the profile's own."""
+        return _VARIABLE.sub(lambda m: self.text(full_name(m[1])) or "", text)
 
     def text(self, name: str) -> str | None:
         """A parameter as text, None where it is not given."""

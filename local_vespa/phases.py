@@ -12,11 +12,13 @@ from .profiles import Profile
 
 @dataclass
 class Ranked:
-    """Candidates that are left with their relevance, in any order, and how many documents count as found."""
+    """Candidates that are left with their relevance, in any order, and how many documents count as found. `matched` are
+    all rows and their relevance before the global phase: a content node makes its groups of them."""
 
     rows: np.ndarray
     relevance: np.ndarray
     total: int
+    matched: tuple[np.ndarray, np.ndarray]
 
 
 def rank(context: RankContext, rows: np.ndarray, wanted: int, profile: Profile) -> Ranked:
@@ -41,6 +43,7 @@ def rank(context: RankContext, rows: np.ndarray, wanted: int, profile: Profile) 
             keep = scores > profile.second.drop_limit
             rows, scores, first, second_phase = rows[keep], scores[keep], first[keep], second_phase[keep]
             total = len(rows)
+    matched = rows, scores
     if profile.globally is not None and len(rows):
         # the container gets this many hits and reranks the best of them
         gathered = _best(scores, max(wanted, profile.globally.count))
@@ -56,7 +59,7 @@ def rank(context: RankContext, rows: np.ndarray, wanted: int, profile: Profile) 
             keep = scores > profile.globally.drop_limit
             total -= int((~keep).sum())
             rows, scores = rows[keep], scores[keep]
-    return Ranked(rows, scores, total)
+    return Ranked(rows, scores, total, matched)
 
 
 def _scores(scores: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ class Hit:
 
 @dataclass
 class Part:
-    """What one document type contributes to a query."""
+    """What one document type contributes to a query. `rows` and their relevance are what groups are made of."""
 
     schema: str
     table: Table
@@ -140,10 +140,10 @@ def _search(
     by_relevance = any(c.field == "[relevance]" for c in plan.sorting)
     try:
         if (plan.sorting and not by_relevance) or (plan.hits == 0 and not plan.query.grouping):
-            ranked = Ranked(rows, np.zeros(total), total)
+            ranked = Ranked(rows, np.zeros(total), total, (rows, np.zeros(total)))
         else:
             ranked = rank(context, rows, plan.offset + plan.hits, _overrides(profile, parameters))
-        part = Part(schema.name, table, profile, context, ranked.rows, ranked.relevance, ranked.total)
+        part = Part(schema.name, table, profile, context, *ranked.matched, ranked.total)
         part.hits = _ordered(part, plan, ranked)
         _match_features(part)
     except RankingError as e:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
@@ -129,9 +128,6 @@ def _component(element: Element) -> Component:
     return Component(element.get("id", ""), kind, settings)
 
 
-_VARIABLE = re.compile(r"%\{([^}]+)\}")
-
-
 @dataclass(frozen=True)
 class QueryProfile:
     """`search/query-profiles/<id>.xml` with what it inherits; `fixed` names fields that a request cannot override."""
@@ -139,10 +135,6 @@ class QueryProfile:
     id: str
     fields: dict[str, str]
     fixed: frozenset[str] = frozenset()
-
-    def value(self, name: str, request: Mapping[str, object]) -> str:
-        """A field's value with each `%{name}` replaced by the request's or the profile's own."""
-        return _VARIABLE.sub(lambda m: str(request.get(m[1], self.fields.get(m[1], ""))), self.fields[name])
 
 
 def read_query_profiles(files: Mapping[str, bytes]) -> dict[str, QueryProfile]:

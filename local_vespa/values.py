@@ -55,6 +55,20 @@ def parse_scalar(kind: str, value: Any) -> Any:
     raise ValueError(f"Expected a value of type {kind}, but got {_excerpt(value)}")
 
 
+def token(value: Any) -> str:
+    """What Jackson calls the token that a JSON value begins with."""
+    match value:
+        case None:
+            return "VALUE_NULL"
+        case bool():
+            return f"VALUE_{str(value).upper()}"
+        case dict():
+            return "START_OBJECT"
+        case list():
+            return "START_ARRAY"
+    return {int: "VALUE_NUMBER_INT", float: "VALUE_NUMBER_FLOAT"}.get(type(value), "VALUE_STRING")
+
+
 def _excerpt(value: Any) -> str:
     """The start of a JSON value, for messages."""
     try:
@@ -73,10 +87,8 @@ def parse_value(kind: FieldType, value: Any) -> Any:
         if not isinstance(value, list):
             raise ValueError(f"Expected an array, but got {_excerpt(value)}")
         return [parse_scalar(kind.scalar, v) for v in value]
-    if isinstance(value, list):  # [{"key": …, "value": …}] is accepted too
-        value = {v["key"]: v["value"] for v in value if isinstance(v, dict) and {"key", "value"} <= v.keys()}
     if not isinstance(value, dict):
-        raise ValueError(f"Expected a weighted set, but got {_excerpt(value)}")
+        raise ValueError(f"Expected start of JSON object, got {token(value)}")
     return {parse_scalar(kind.scalar, k): parse_scalar("int", w) for k, w in value.items()}
 
 

@@ -33,6 +33,16 @@ _faiss: Any = faiss  # its type stubs lack keyword arguments and classes made by
 NO_DISTANCE = float(np.finfo(np.float64).max)
 
 
+class _Cells:
+    """The memory of a flat index for numpy. The array made of it owns it, and so the index: a search reads on in the
+    old one after the graph took over."""
+
+    def __init__(self, index: Any) -> None:
+        self.index = index
+        where, shape = int(index.get_xb() or 0), (index.ntotal, index.d)  # an empty index has no memory
+        self.__array_interface__ = {"version": 3, "typestr": "<f4", "shape": shape, "data": (where, True)}
+
+
 class VectorColumn:
     """A dense vector a row; rows without one are zeros and never found."""
 
@@ -76,8 +86,7 @@ class VectorColumn:
     def _stored(self) -> np.ndarray:
         """[rows, dims] as faiss holds them, without a copy; not to be kept over an append."""
         self._flush()
-        flat = self._flat
-        return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * self.dims).reshape(flat.ntotal, self.dims)
+        return np.asarray(_Cells(self._flat))
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """float32 [len(rows), dims]: the vectors as they were given."""
@@ -149,7 +158,7 @@ class VectorColumn:
                 return found
         if self._coarse is not None and left >= COARSE_ROWS:
             with self._lock:
-                stored = self._stored_unlocked()
+                stored = np.asarray(_Cells(self._flat))
                 self._coarse.follow(stored)
             found = self._coarse.nearest(stored, query[0], k, left, selector)
             if found is not None:
@@ -179,7 +188,7 @@ class VectorColumn:
         while True:
             with self._lock:
                 done, total = graph.ntotal, self._flat.ntotal
-                part = self._stored_unlocked()[done : done + 4096].copy()
+                part = np.asarray(_Cells(self._flat))[done : done + 4096].copy()
                 if done == total and not self._pending:
                     self._graph, self._flat = graph, _faiss.downcast_index(graph.storage)
                     log.info("the HNSW graph for %s is ready", self.field.name)
@@ -189,7 +198,3 @@ class VectorColumn:
                     self._pending = []
             if len(part):
                 graph.add(part)
-
-    def _stored_unlocked(self) -> np.ndarray:
-        flat = self._flat
-        return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * self.dims).reshape(flat.ntotal, self.dims)

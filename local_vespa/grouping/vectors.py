@@ -19,6 +19,7 @@ _MATH: dict[str, Callable[..., Any]] = {
     "hypot": np.hypot, "log": np.log, "log10": np.log10, "log1p": np.log1p, "pow": np.power, "sin": np.sin,
     "sinh": np.sinh, "sqrt": np.sqrt, "tan": np.tan, "tanh": np.tanh,
 }  # fmt: skip
+_MOMENTS = -67_768_040_609_740_800, 67_768_036_191_676_799  # the years that gmtime can count
 _TIME: dict[str, Callable[[time.struct_time], int]] = {
     "dayofmonth": lambda t: t.tm_mday,
     "dayofweek": lambda t: (t.tm_wday + 1) % 7,  # 0 is Sunday
@@ -143,7 +144,7 @@ class Vectors:
                 joined = ["".join(map(_string, row)) for row in zip(*(p.values.tolist() for p in parts), strict=True)]
                 return self._single("string", objects(joined))
             case "time.date", (inner,):
-                return self._map(self.of(inner), "string", _date)
+                return self._map(self._moments(inner, name), "string", _date)
         if name.startswith("math.") and name[5:] in _MATH and 1 <= len(arguments) <= 2:
             vectors = [self.of(argument) for argument in arguments]
             with np.errstate(all="ignore"):
@@ -151,8 +152,15 @@ class Vectors:
             return Vector("float", vectors[0].rows, values)
         if name.startswith("time.") and name[5:] in _TIME and len(arguments) == 1:
             part = _TIME[name[5:]]
-            return self._map(self.of(arguments[0]), "int", lambda v: part(time.gmtime(int(v))))
+            return self._map(self._moments(arguments[0], name), "int", lambda v: part(time.gmtime(v)))
         raise GroupingError(f"the grouping expression '{expression}' is not supported by this engine")
+
+    def _moments(self, expression: Expression, name: str) -> Vector:
+        """Seconds that have a date: an attribute that was never set is the least integer, and has none."""
+        vector = self.of(expression)
+        if vector.kind == "string":
+            vector = self._map(vector, "int", _leading_integer)
+        return Vector("int", vector.rows, np.clip(_rounded(_numbers(vector, name)), *_MOMENTS))
 
     def _map(self, vector: Vector, kind: str, function: Callable[[Any], Any]) -> Vector:
         dtype: Any = {"int": np.int64, "float": np.float64}.get(kind, object)
@@ -275,9 +283,11 @@ def _leading_integer(value: str) -> int:
     end = 1 if digits[:1] in "+-" else 0
     while end < len(digits) and digits[end].isdecimal():
         end += 1
-    return int(digits[:end]) if digits[:end].strip("+-") else 0
+    if not digits[:end].strip("+-"):
+        return 0
+    return min(max(int(digits[:end][:25]), -(1 << 63)), (1 << 63) - 1)  # as strtoll
 
 
-def _date(value: float) -> str:
-    moment = time.gmtime(int(value))
+def _date(value: int) -> str:
+    moment = time.gmtime(value)
     return f"{moment.tm_year}-{moment.tm_mon}-{moment.tm_mday}"

@@ -14,8 +14,11 @@ from .parameters import read_list, read_weighted_set
 from .raw import Raw, RawStatement, parse_raw, split_pipe
 
 _DEFAULT_HITS = 10
+_INT = 1 << 31  # annotations are Java's Integer
 _BOUNDS = {None: (True, True), "open": (False, False), "leftOpen": (False, True), "rightOpen": (True, False)}
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
+_OF_LEAVES: dict[str, type] = {"label": str, "ranked": bool, "significance": float, "stem": bool, "weight": int}
+_OF_TEXTS = dict.fromkeys(("all", "any", "raw", "segment", "web"), ()) | dict.fromkeys(("near", "oNear"), ("distance",))
 _TYPES: dict[type, str] = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
 
 
@@ -209,7 +212,7 @@ class _Reader:
             index or "default",
             self.mark(marks, "language", str),
             bool(self.mark(marks, "allowEmpty", bool)),
-            annotations=marks,
+            annotations=self.marks_of_text(marks, grammar),
         )
 
     def user_query(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
@@ -222,7 +225,7 @@ class _Reader:
             str(text),
             None if grammar is None else str(grammar),
             None if index is None else str(index),
-            annotations=marks,
+            annotations=self.marks_of_text(marks, None if grammar is None else str(grammar)),
         )
 
     def rank(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
@@ -415,7 +418,13 @@ class _Reader:
     def marks(self, annotations: Mapping[str, Raw], around: ast.Annotations) -> ast.Annotations:
         if not annotations:
             return around
-        return {**around, **{key: self.constant(value) for key, value in annotations.items()}}
+        own = {key: value for key, raw in annotations.items() if (value := self.constant(raw)) is not None}
+        return {**around, **own, **{key: self.mark(own, key, kind) for key, kind in _OF_LEAVES.items() if key in own}}
+
+    def marks_of_text(self, marks: ast.Annotations, grammar: str | None) -> ast.Annotations:
+        """With those checked that the operator takes which a user's text becomes."""
+        names = _OF_TEXTS.get(grammar or "weakAnd", ("targetHits", "totalTargetHits"))
+        return {**marks, **{name: self.mark(marks, name, int) for name in names if name in marks}}
 
     def mark(self, marks: ast.Annotations, key: str, kind: type) -> Any:
         """An annotation's value, checked; None where it is not set. A parameter's text is read as its kind."""
@@ -427,9 +436,10 @@ class _Reader:
                 value = {"true": True, "false": False}[value] if kind is bool else kind(value)
             except (ValueError, KeyError):
                 value = None
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        if kind is float and isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64:
             value = float(value)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        too_large = kind is int and isinstance(value, int) and not -_INT <= value < _INT
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or too_large:
             raise YqlError(f"Expected {_TYPES[kind]} for annotation '{key}', got {marks[key]!r}.")
         return value
 

@@ -218,10 +218,15 @@ class _Parser:
         return None
 
     def weight(self) -> int | None:
+        start = self.tokens.position
         if not self.tokens.skip("!", spaces=False):
             return None
         if self.tokens.at("number", spaces=False):
-            return int(self.tokens.next().text)
+            digits = self.tokens.next().text
+            if len(digits) < 20 and int(digits) < 1 << 31:
+                return int(digits)
+            self.tokens.position = start  # no integer of Java's: no weight
+            return None
         weight = 150
         while self.tokens.skip("!", spaces=False):
             weight += 50
@@ -257,6 +262,8 @@ class _Parser:
         if self.tokens.at(".", spaces=False) and self.tokens.peek(1).kind == "number":
             self.tokens.position += 1
             digits += "." + self.tokens.next().text
+        if "." not in digits and len(digits) < 20:
+            return sign * int(digits)
         value = float(digits)
         return sign * (int(value) if value.is_integer() else value)
 

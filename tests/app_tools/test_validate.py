@@ -69,6 +69,12 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "fieldset": (swap(ITEM, "fields: title, description", "fields: title, subtitle"), ITEM, "subtitle", "Remove it"),
     "brace": (swap(ITEM, "  fieldset default {", "  fieldset default"), ITEM, "without its {", "Remove"),
     "parent": (swap(f"{PROFILES}/ann.profile", "inherits base", "inherits bass"), "ann.profile", "bass", "base"),
+    "second parent": (
+        swap(f"{PROFILES}/ann.profile", "inherits base", "inherits exact, bass"),
+        "ann.profile",
+        "inherits bass,",
+        "base",
+    ),
     "comment first": (
         swap(f"{PROFILES}/ann.profile", "rank-profile ann", "# near\nrank-profile ann"),
         "ann.profile",
@@ -267,6 +273,13 @@ def test_package_and_variants_are_clean(package: Path, tmp_path: Path) -> None:
     assert validate(package) == []
     for name in list_variants(REPO / "variants"):
         assert validate(build_variant(package, REPO / "variants", name, tmp_path / name)) == [], name
+
+
+@pytest.mark.parametrize("parents", ["exact, three_queues", "three_queues,exact"])
+def test_a_profile_may_inherit_several(app: Path, parents: str) -> None:
+    profile = f"rank-profile both inherits {parents} {{\n  match-features: similarity from_query\n}}\n"
+    (app / PROFILES / "both.profile").write_text(profile, "utf-8")
+    assert validate(app) == []
 
 
 def test_command(app: Path) -> None:

@@ -43,6 +43,7 @@ schema thing {
     field colour type string { indexing: attribute | summary }
     field labels type array<string> { indexing: attribute | summary }
     field marks type weightedset<string> { indexing: attribute | summary }
+    field ages type weightedset<int> { indexing: attribute }
     field price type float { indexing: attribute | summary }
     field stock type int { indexing: attribute | summary }
     field sold type bool { indexing: attribute | summary }

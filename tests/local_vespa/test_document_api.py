@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 
 import pytest
-from engine_helpers import ask, put, search
+from engine_helpers import ask, package_files, put, search, zipped
+
+from local_vespa.document_api import DocumentApi
+from local_vespa.documents import read_put
+from local_vespa.engine import Engine
+from local_vespa.http import Request
 
 ROOT = "/document/v1/shop/thing/docid/"
 
@@ -77,6 +83,26 @@ def test_mapped_tensors_are_changed_in_parts(fresh):
         assert clicks() == expected
 
 
+def test_a_body_may_hold_condition_and_create_and_the_url_goes_before_it(fresh):
+    def write(query, method="PUT", **options):
+        fields = {"stock": {"increment": 1} if options.pop("more", False) else {"assign": 1}}
+        return ask(
+            fresh, ROOT + "one" + query, {**options, "fields": fields if method == "PUT" else {"stock": 5}}, method
+        )[0]
+
+    assert write("", create=False) == 200 and ask(fresh, ROOT + "one")[0] == 404
+    assert write("?create=false", create=True) == 200 and ask(fresh, ROOT + "one")[0] == 404
+    assert write("", create=True) == 200 and fields(fresh, "one")["stock"] == 1
+    low, high = "thing.stock < 5", "thing.stock > 5"
+    assert write("", condition=high, more=True) == 412
+    assert write("", "POST", condition=high) == 412
+    assert write("?condition=thing.stock%20%3C%205", condition=high, more=True) == 200
+    assert write("?condition=thing.stock%20%3E%205", condition=low, more=True) == 412
+    assert write("", condition=None, more=True) == write("", condition="", more=True) == 200
+    assert fields(fresh, "one")["stock"] == 4
+    assert write("", "POST", condition=low) == 200 and fields(fresh, "one")["stock"] == 5
+
+
 def test_numbers_and_groups_in_ids(fresh):
     for place, id in [("number/7/x", "id:shop:thing:n=7:x"), ("group/g1/y", "id:shop:thing:g=g1:y")]:
         path = f"/document/v1/shop/thing/{place}"
@@ -96,6 +122,12 @@ def test_numbers_and_groups_in_ids(fresh):
         ("bad", b"", "POST", 400, "missing the required"),
         ("bad", {"fields": {"price": {"explode": 1}}}, "PUT", 400, "Operation 'explode' not implemented."),
         ("bad", {"fields": {"title": {"increment": 1}}}, "PUT", 400, "Expected a numeric field"),
+        ("bad", {"fields": {"marks": ["a", "b"]}}, "POST", 400, "Expected start of JSON object, got START_ARRAY"),
+        ("bad", {"fields": {"marks": [{"key": "a", "value": 1}]}}, "POST", 400, "got START_ARRAY"),
+        ("bad", {"fields": {"marks": {"add": ["a"]}}}, "PUT", 400, "Expected start of JSON object, got START_ARRAY"),
+        ("bad", {"fields": {"marks": {"remove": ["a"]}}}, "PUT", 400, "Expected start of JSON object"),
+        ("bad", {"fields": {"labels": {"add": "a"}}}, "PUT", 400, "Expected start of composite, got VALUE_STRING"),
+        ("bad", {"fields": {"ages": {"remove": {"abc": 0}}}}, "PUT", 400, 'For input string: "abc"'),
         (
             "bad",
             {"fields": {"marks{eco}": {"increment": 1}}},
@@ -106,6 +138,16 @@ def test_numbers_and_groups_in_ids(fresh):
         ("bad?condition=thing.stock%20%3E", {"fields": {}}, "PUT", 400, "Cannot parse the selection"),
         ("bad?create=maybe", {"fields": {}}, "PUT", 400, "'maybe' is not a boolean"),
         ("bad?condition=thing.stock%20%3E%205", {"fields": {}}, "PUT", 412, "TEST_AND_SET_CONDITION_FAILED"),
+        ("bad", {"condition": "thing.stock > 5", "fields": {}}, "PUT", 412, "TEST_AND_SET_CONDITION_FAILED"),
+        ("bad", {"condition": "thing.stock >", "fields": {}}, "PUT", 400, "Cannot parse the selection"),
+        (
+            "bad",
+            {"condition": 1, "fields": {}},
+            "PUT",
+            400,
+            "expected string value for condition, got VALUE_NUMBER_INT",
+        ),
+        ("bad", {"create": "true", "fields": {}}, "PUT", 400, "(VALUE_STRING) not of boolean type"),
         ("bad?selection=true", {"fields": {}}, "PUT", 400, "May not specify 'selection'"),
         ("bad?fieldSet=thing:nothing", None, "GET", 400, "No such field 'nothing'"),
         ("bad", None, "PATCH", 405, "not allowed"),
@@ -160,6 +202,36 @@ def test_visits(fresh):
     assert (status, answer["documentCount"]) == (200, 2) and fields(fresh, "29")["price"] == 1.0
     assert ask(fresh, f"{ROOT}?cluster=shop&selection=thing.stock%20%3E%203", method="DELETE")[1]["documentCount"] == 26
     assert visited(fresh, "wantedDocumentCount=50") == everything[:4]
+
+
+def test_what_changed_since_the_scan_of_a_selection_is_left_alone(tmp_path):
+    engine = Engine(tmp_path)
+    engine.deploy(zipped(package_files()))
+    schema, api = engine.schema("thing"), DocumentApi(engine)
+
+    async def write(name, stock):
+        await engine.submit(read_put(schema, f"id:shop:thing::{name}", {"fields": {"stock": stock}}))
+
+    async def change(method, body=b""):
+        """A change by selection during which `b` ceases to be selected."""
+        await write("a", 1)
+        await write("b", 1)
+        whole, loop = api._selected, asyncio.get_running_loop()
+
+        def scan(*arguments):
+            found = list(whole(*arguments))
+            asyncio.run_coroutine_threadsafe(write("b", 7), loop).result()
+            return iter(found)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(api, "_selected", scan)
+            query = {"cluster": "shop", "selection": "thing.stock < 5", "wantedDocumentCount": "9"}
+            answer = await api.handle(Request(method, ROOT, query, {}, body, ""))
+        return answer.status, engine.get("id:shop:thing::a"), engine.get("id:shop:thing::b")
+
+    assert asyncio.run(change("PUT", b'{"fields": {"stock": {"assign": 3}}}')) == (200, {"stock": 3}, {"stock": 7})
+    assert asyncio.run(change("DELETE")) == (200, None, {"stock": 7})
+    engine.close()
 
 
 def test_bodies_may_be_gzipped_but_not_endless(fresh):

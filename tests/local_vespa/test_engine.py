@@ -6,15 +6,18 @@ import os
 import sqlite3
 import threading
 
+import numpy as np
 import orjson
 import pytest
 from engine_helpers import THINGS, package_files, zipped
 
+from local_vespa import inverted
 from local_vespa.deploy_api import DeployApi
 from local_vespa.documents import Operation, read_put, read_update
 from local_vespa.engine import Engine
 from local_vespa.errors import DeployError, DocumentError, StorageFull
 from local_vespa.http import Request
+from local_vespa.inverted import TextIndex
 from local_vespa.selection import parse_selection
 
 
@@ -187,6 +190,37 @@ def test_a_refused_package_changes_nothing(engine):
             zipped(package_files() | {"schemas/thing/x.profile": b"rank-profile x { first-phase { expression: ( } }"})
         )
     assert engine.application.generation == 1 and stored(engine)["stock"] == 3
+
+
+def test_a_table_that_fails_at_a_committed_write_is_built_anew(engine, monkeypatch):
+    whole, table = TextIndex.append, engine.tables["thing"]
+
+    def fails_once(*_):
+        monkeypatch.setattr(TextIndex, "append", whole)
+        raise OverflowError("no room for a number")
+
+    monkeypatch.setattr(TextIndex, "append", fails_once)
+    assert write(engine, put(engine, "x", {"title": "green hat"}), put(engine, "y", {"title": "sun hat"})) == [None] * 2
+    new = engine.tables["thing"]
+    assert new is not table and stored(engine, "x") == {"title": "green hat"}
+    rows = new.texts["title"].word("sun", new.live).rows
+    assert [new.ids[row] for row in rows] == ["id:shop:thing::y"]
+
+
+def test_arrays_of_many_texts_are_stored_found_and_read_again(engine, tmp_path):
+    attribute = "field labels type array<string> { indexing: attribute"
+    engine.deploy(replaced("schemas/thing.sd", attribute, attribute.replace("attribute", "index")))
+    many = ["red hat"] * 33_000 + ["warm hat", "warm red"]
+    assert write(engine, put(engine, "x", {"labels": many}), put(engine, "y", {"labels": ["sun"]})) == [None, None]
+    engine.close()
+    again = Engine(tmp_path)
+    table = again.tables["thing"]
+    index, live, row = table.texts["labels"], table.live, table.rows["id:shop:thing::x"]
+    assert index.word("sun", live).rows.tolist() == [table.rows["id:shop:thing::y"]]
+    assert index.positions(("warm", "hat"), np.array([row])) == [[33_000 * inverted.ELEMENT]]
+    assert not len(index.phrase(("hat", "warm"), live).rows)
+    assert index.phrase(("red", "hat"), live).counts.tolist() == [33_000]
+    again.close()
 
 
 def test_a_wasteful_table_is_rebuilt(engine, monkeypatch):

@@ -18,6 +18,9 @@ COLUMNS = {
     "sold": Column("bool", [True, False, True, None, False]),
     "tags": Column("string", [["a", "b"], [], ["b"], ["a", "a"], None], multi=True),
     "added": Column("int", [0, 86_400, 1_700_000_000, 1_700_000_001, 1_700_003_600]),
+    "unset": Column("int", [-(2**63), -(2**63), 86_400, 2**63 - 1, 0]),
+    "real": Column("float", [86_399.0, None, math.inf, -math.inf, 1e300]),
+    "text": Column("string", ["86400", "", "x", "9" * 400, "-" + "9" * 400]),
 }
 RELEVANCE = np.array([0.1, 0.9, 0.3, 0.2, 0.5])
 SOURCE = GroupingSource(5, COLUMNS.__getitem__, RELEVANCE, lambda row, summary: {"row": row, "summary": summary})
@@ -81,6 +84,9 @@ def test_outputs(output, value):
         ("predefined(price, bucket(0.0, 2.5), bucket[2.5])", [("group:null", 3), ({"from": "0.0", "to": "2.5"}, 1),
                                                               ({"from": "2.5", "to": java_text(math.nextafter(2.5, 3))}, 1)]),
         ('predefined(colour, bucket("a", "c"))', [("group:null", 4), ({"from": "a", "to": "c"}, 1)]),
+        ("time.monthofyear(unset)", [("1", 4), ("12", 1)]),
+        ("time.hourofday(real)", [("0", 2), ("23", 3)]),
+        ("time.dayofmonth(text)", [("1", 3), ("2", 1), ("31", 1)]),
         ("time.year(added)", [("1970", 2), ("2023", 3)]),
         ("time.date(added)", [("1970-1-1", 1), ("1970-1-2", 1), ("2023-11-14", 3)]),
         ("stock > 3", None),

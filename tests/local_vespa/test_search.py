@@ -7,7 +7,12 @@ import json
 import math
 
 import pytest
-from engine_helpers import THINGS, VECTORS, ask, put, search, titles
+from engine_helpers import THINGS, VECTORS, ask, package_files, put, search, titles, zipped
+
+from local_vespa.http import Request
+from local_vespa.package import read_package
+from local_vespa.parameters import Parameters, read
+from local_vespa.testing import deploy, running_engine
 
 TITLE = {id: fields["title"] for id, fields in THINGS.items()}
 
@@ -149,6 +154,61 @@ def test_global_phase_fuses_ranks(shop):
         assert hit["relevance"] == pytest.approx(sum(1 / (61 + r) for r in ranks))
 
 
+LONG = 1234567890123456789  # as a float it is equal to its neighbours
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ("{n} = {long}", "b"),
+        ("{n} = @long", "b"),
+        ("{n} = @text", "b"),
+        ("{n} in ({long}, 5)", "b"),
+        ("{n} in (@text)", "b"),
+        ('{n} contains "{long}"', "b"),
+        ('{n} contains "[{long};]"', "bc"),
+        ('{n} contains ">{long}"', "c"),
+        ("{n} >= {long}", "bc"),
+        ("range({n}, {long}, {long})", "b"),
+        ('({{defaultIndex: "{n}"}}userInput("[{long};{long}]"))', "b"),
+        ('weightedSet({n}, {{"{long}": 1}})', "b"),
+        ("{n} = @huge", ""),
+        ("{n} in (@huge)", ""),
+    ],
+)
+@pytest.mark.parametrize("field", ["added", "runs"])
+def test_long_integers_are_not_their_neighbours(longs, field, where, ids):
+    asked = {"long": LONG, "text": str(LONG), "huge": "9" * 500}
+    assert "".join(sorted(found(longs, where.format(n=field, long=LONG), **asked))) == ids
+
+
+@pytest.fixture(scope="module")
+def longs(tmp_path_factory):
+    files = package_files()
+    files["schemas/thing.sd"] = files["schemas/thing.sd"].replace(
+        b"field sold ", b"field runs type array<long> { indexing: attribute }\n    field sold "
+    )
+    with running_engine(tmp_path_factory.mktemp("longs")) as url:
+        deploy(url, zipped(files))
+        for n, id in enumerate("abc", LONG - 1):
+            assert put(url, id, {"added": n, "runs": [n]})[0] == 200
+        yield url
+
+
+def test_groups_are_of_all_matches_whatever_the_global_phase_leaves(shop):
+    grouping = "all(group(colour) max(9) each(output(count()) max(1) each(output(summary()))))"
+    asked = {
+        "yql": f"select title from thing where userInput(@words) limit 1 | {grouping}",
+        "words": "dress shoe hats plain",
+        "input.query(q)": QUERY,
+        "ranking.globalPhase.rerankCount": 1,
+    }
+    (plain, _), (fused, hit) = (root(shop, **asked, ranking=ranking)["children"] for ranking in ("near", "fused"))
+    assert sum(g["fields"]["count()"] for g in fused["children"][0]["children"]) == 5
+    assert fused == plain  # their relevance is the content node's, too
+    assert hit["relevance"] < 0.04
+
+
 def test_onnx_in_a_rank_profile_and_summary_features(shop):
     answer = root(
         shop,
@@ -189,6 +249,28 @@ def test_query_profiles(shop):
     answer = root(shop, queryProfile="meaning", query="red dress")
     assert len(answer["children"]) == 2 and answer["fields"]["totalCount"] == 3
     assert len(root(shop, queryProfile="meaning", query="red dress", hits=1)["children"]) == 1
+
+
+def test_query_profiles_may_refer_to_what_they_are_given(tmp_path):
+    files = package_files()
+    files["search/query-profiles/echo.xml"] = b"""<query-profile id="echo">
+      <field name="yql">
+        select title from thing where title contains "%{query}" and price &lt; %{most} order by %{sorting} asc
+      </field>
+      <field name="most" overridable="false">50</field><field name="sorting">stock</field>
+      <field name="ranking">words</field><field name="said">%{ranking}, %{nothing}, %{ranking.features.query(n)}</field>
+    </query-profile>"""
+    with running_engine(tmp_path) as url:
+        deploy(url, zipped(files))
+        for id in "abc":
+            put(url, id, THINGS[id])
+        asked = {"queryProfile": "echo", "query": "dress", "most": 1}
+        assert titles(search(url, **asked)[1]) == [TITLE["a"], TITLE["b"]]
+        assert titles(search(url, **asked, sorting="colour")[1]) == [TITLE["b"], TITLE["a"]]
+    asked = {"queryProfile": "echo", "ranking": "%{query}", "input.query(n)": True}
+    request = Request("POST", "/search/", {}, {}, json.dumps(asked).encode(), "")
+    given = Parameters(read(request), read_package(files).query_profiles)
+    assert given.text("ranking.profile") == "%{query}" and given.text("said") == "%{query}, , true"
 
 
 def test_the_default_rank_profile_is_native_rank(shop):
@@ -359,6 +441,38 @@ def test_every_way_to_send_parameters(shop, how):
 def test_errors(shop, parameters, expected, words):
     found_code, message = code(shop, **parameters)
     assert found_code == expected and words in message
+
+
+@pytest.mark.parametrize(
+    ("where", "right", "wrong"),
+    [
+        ('{targetHits:@n,defaultIndex:"title"}userInput(@w)', "1", "x"),
+        ("{totalTargetHits:@n}userQuery()", "1", "1.5"),
+        ('{distance:@n,grammar:"near",defaultIndex:"title"}userInput(@w)', "2", "x"),
+        ('title contains ({weight:@n}"dress")', "50", "99999999999"),
+        ('title contains ({significance:@n}"dress")', "0.5", "x"),
+        ('title contains ({ranked:@n}"dress")', "true", "7"),
+    ],
+)
+def test_annotations_are_read_as_their_types(shop, where, right, wrong):
+    asked = {"yql": f"select * from thing where {where}", "w": "summer dress", "query": "summer dress"}
+    assert titles(search(shop, **asked, n=right)[1])
+    found, message = code(shop, **asked, n=wrong)
+    assert found == 4 and message.endswith(f"got '{wrong}'.") and "for annotation '" in message
+
+
+@pytest.mark.parametrize("mark", ['weight:"x"', "weight:1.5", 'significance:"x"', "label:1", "ranked:1", 'stem:"no"'])
+def test_annotations_of_another_type_are_refused(shop, mark):
+    found, message = code(shop, yql=f'select * from thing where title contains ({{{mark}}}"dress")')
+    assert found == 4 and f"for annotation '{mark.split(':')[0]}'" in message
+
+
+def test_grouping_by_time_where_a_document_has_none(fresh):
+    put(fresh, "a", {"added": 86_400})
+    put(fresh, "b", {"stock": 1})
+    grouping = "all(group(time.dayofmonth(added)) each(output(count())))"
+    (found,) = root(fresh, yql=f"select * from thing where true limit 0 | {grouping}")["children"][0]["children"]
+    assert [(g["value"], g["fields"]["count()"]) for g in found["children"]] == [("1", 1), ("2", 1)]
 
 
 def test_a_restriction_to_no_type_finds_nothing(shop):

@@ -108,10 +108,11 @@ def test_idf_is_clamped():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(words, max_size=3), max_size=30), st.integers(1, 20))
-def test_segments_find_what_a_search_through_the_texts_finds(rows, flush):
+@given(st.lists(st.lists(words, max_size=3), max_size=30), st.integers(1, 20), st.sampled_from([1 << 16, 1 << 34]))
+def test_segments_find_what_a_search_through_the_texts_finds(rows, flush, apart):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inverted, "FLUSH", flush)
+        patch.setattr(inverted, "ELEMENT", apart)
         index = TextIndex(False, False)
         for texts in rows:
             index.append(texts)
@@ -119,7 +120,7 @@ def test_segments_find_what_a_search_through_the_texts_finds(rows, flush):
     for phrase in (("red",), ("hat",), ("red", "hat"), ("red", "red"), ("warm", "blue", "hat")):
         places = [
             [
-                element * inverted.ELEMENT + at
+                element * apart + at
                 for element, text in enumerate(texts)
                 for at in range(len(text.split()))
                 if tuple(text.split()[at : at + len(phrase)]) == phrase

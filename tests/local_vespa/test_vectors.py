@@ -1,9 +1,12 @@
 """Nearest neighbours against computing every distance."""
 
+import weakref
+
 import numpy as np
 import pytest
 
 from local_vespa import vectors
+from local_vespa.coarse import CoarseIndex
 from local_vespa.schema import Field, FieldType
 from local_vespa.tensors import Tensor
 from local_vespa.vectors import NO_DISTANCE, VectorColumn
@@ -91,3 +94,32 @@ def test_a_graph_takes_over_and_stays_right_after_more_rows(monkeypatch):
         assert set(column.nearest(query, 10, allowed, False)) == set(expected)
     assert hits >= 190
     assert np.allclose(column.gather(np.array([0, 700])), rows[[0, 700]])
+
+
+def test_a_search_keeps_the_vectors_that_it_reads_when_the_graph_takes_over(monkeypatch):
+    monkeypatch.setattr(vectors, "COARSE_ROWS", 10)
+    column = column_of("dotproduct", RNG.normal(size=(50, 8)).astype(np.float32), hnsw=(16, 100))
+    view, old = column._stored(), weakref.ref(column._flat)
+    kept = []
+
+    class Slow(CoarseIndex):
+        def nearest(self, stored, *rest):
+            nonlocal view
+            del view
+            column._build_graph()
+            kept.append(old() is not None)
+            return super().nearest(stored, *rest)
+
+    column._coarse = Slow(8)
+    assert len(column.nearest(np.ones(8), 3, np.ones(50, bool), True)) == 3
+    assert kept == [True] and old() is None
+
+
+def test_a_view_of_the_vectors_owns_them():
+    rows = RNG.normal(size=(50, 8)).astype(np.float32)
+    column = column_of("dotproduct", rows, hnsw=(16, 100))
+    view, old = column._stored(), weakref.ref(column._flat)
+    column._build_graph()
+    assert old() is not None and np.array_equal(view, rows)
+    del view
+    assert old() is None and len(column_of("euclidean", rows[:0])._stored()) == 0

@@ -202,6 +202,7 @@ def words(*texts):
         ("red*", "all", Word("default", "red", "prefix")),
         ("*red*", "all", Word("default", "red", "substring")),
         ("red!200", "all", Word("default", "red", annotations={"weight": 200})),
+        ("red!99999999999", "all", And(words("red", "99999999999"))),
         ("(red blue) dress", "all", And((Or(words("red", "blue")), *words("dress")))),
         ("title:[10;20]", "all", Range("title", 10, 20)),
         ("title:<5", "all", Range("title", -math.inf, 5, False, False)),

@@ -111,15 +111,15 @@ rank-profile explain inherits query_tower {
   }
 
   # The queues, where the query labels them as the query profiles three_queues and explain do: the score is three_queues', an item's best
-  # queue, so only the best one has a share; match-features also show each queue's closeness.
+  # queue, so only the best one has a share; match-features also show what each queue gave.
   function from_query() { # 0.86; 0 where that queue did not find the item
-    expression: closeness(label, q2i)
+    expression: itemRawScore(q2i)
   }
   function from_clicks() { # 0.81
-    expression: query(i2i_weight) * closeness(label, i2i)
+    expression: query(i2i_weight) * itemRawScore(i2i)
   }
   function from_images() { # 0.59
-    expression: query(image_weight) * closeness(label, image)
+    expression: query(image_weight) * itemRawScore(image)
   }
   function best_queue() { # 0.86
     expression: max(from_query, max(from_clicks, from_images))

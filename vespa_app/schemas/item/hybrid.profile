@@ -5,7 +5,7 @@ rank-profile hybrid inherits base {
   function lexical() { # 7.2; 0 where no word matched
     expression: bm25(title) + 0.5 * bm25(description)
   }
-  function semantic() { # cosine: 0.83; computed, not closeness(), which is 0 for what only the words found
+  function semantic() { # cosine: 0.83; closeness() is 1 / (2 - cosine), and 0 where no nearestNeighbor is asked
     expression: sum(query(q) * attribute(embedding))
   }
   function candidate() { # who enters the fusion, both sides bounded by 1: 1.25

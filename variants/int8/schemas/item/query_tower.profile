@@ -40,7 +40,7 @@ rank-profile query_tower inherits base {
   function similarity() { # cosine of the personal query vector and the item: 0.79
     expression: sum(query_vector * attribute(embedding))
   }
-  first-phase { # in memory: only what the graph found has a score
+  first-phase { # in memory; 0 where no nearestNeighbor is asked
     expression: closeness(field, embedding_int8)
   }
   second-phase { # reads the paged vectors of the best 100 of each node

@@ -72,6 +72,7 @@ class RankSetup {
             case "query" -> properties.containsKey("vespa.type.query." + argument) || properties.containsKey(feature) ? null : "not declared in inputs";
             case "attribute" -> attributes.contains(argument) ? null : "no such attribute";
             case "bm25" -> indexes.contains(argument) ? null : "no such index field";
+            case "itemRawScore" -> null; // any label: the query gives it
             case "closeness", "distance" -> "label".equals(m.group(2)) || attributes.contains(argument) ? null : "no such field";
             default -> "no such feature (if it is an ONNX input: not mapped)";
         };
