@@ -132,6 +132,7 @@ def get(app: Vespa, path: str, parameters: dict[str, str] | None = None) -> tupl
 
 
 def _get(session: VespaSync, app: Vespa, path: str, parameters: dict[str, str]) -> tuple[int, Any]:
+    assert session.http_client is not None  # it is open
     try:
         response = session.http_client.get(app.end_point + path, params=parameters)
     except Exception as error:  # httpr's exceptions share no base class

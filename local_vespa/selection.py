@@ -108,7 +108,7 @@ def _truth(node: Tree[Token], document: _Document) -> bool | None:
     left, operator, right = node.children
     try:
         return _compare(_value(left, document), str(operator), _value(right, document))
-    except (_Invalid, TypeError, ZeroDivisionError):
+    except (_Invalid, TypeError, ArithmeticError):
         return None
 
 

@@ -28,6 +28,7 @@ from mrse_model.images.features import FeatureFile
 from mrse_model.manifest import Manifest, sha256
 from mrse_model.model import MRSE
 from mrse_model.serving import ExportedModel, QueryHistory
+from retrieval.searcher import Searcher
 
 ROOT = Path(__file__).parent.parent
 TEXTS = ["blue striped dress", "Red  T-Shirt, 12.5 cm!", "東京", "a b c d e f g h i j k l m n o p q r s t u v w x y z"]

@@ -69,14 +69,14 @@ def judged_queries(
     positive = min(positive, max(int(judgments.grade.max(initial=0)), 1))
     judged: dict[str, tuple[str, dict[int, int]]] = {}
     for text, rows, values in judgments.groups():
-        _, known = judged.setdefault(query_key(text), (text, {}))
+        _, of_query = judged.setdefault(query_key(text), (text, {}))
         for row, grade in zip(rows.tolist(), values.tolist(), strict=True):
-            known[row] = max(grade, known.get(row, 0))
-    relevant = [(text, known) for text, known in judged.values() if max(known.values(), default=0) >= positive]
+            of_query[row] = max(grade, of_query.get(row, 0))
+    relevant = [(text, some) for text, some in judged.values() if max(some.values(), default=0) >= positive]
     left_out = len(judged) - len(relevant)
     texts = [text for text, _ in relevant]
-    items = [np.fromiter(known, np.int32) for _, known in relevant]
-    grades = [np.fromiter(known.values(), np.int16) for _, known in relevant]
+    items = [np.array(list(some), np.int32) for _, some in relevant]
+    grades = [np.array(list(some.values()), np.int16) for _, some in relevant]
     if not texts:
         judgments.check()
         raise InputError(

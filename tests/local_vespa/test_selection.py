@@ -48,6 +48,7 @@ FIELDS = {"stock": 7, "title": "Red hoodie", "tags": {"yoga": 3}, "category": ["
         ("product.stock < now() - 60", True),
         ('product.title.lowercase() == "red hoodie"', True),
         ("product.stock / 0 == 1", False),
+        (f"product.stock < {'9' * 400} / 3", False),
         ("product.title > 3", False),
     ],
 )
