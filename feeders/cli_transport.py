@@ -51,8 +51,17 @@ def send(
     under_way: dict[str, Operation] = {}
     other_lines: list[str] = []
     summary: list[bytes] = []
+    failure: list[Exception] = []
+
+    def hear(outcome: Outcome) -> None:
+        try:
+            if not failure:
+                on_outcome(outcome)
+        except Exception as error:  # the lines must be read on, or the client waits for ever
+            failure.append(error)
+
     readers = [
-        threading.Thread(target=_read_outcomes, args=(client.stderr, under_way, on_outcome, other_lines)),
+        threading.Thread(target=_read_outcomes, args=(client.stderr, under_way, hear, other_lines)),
         threading.Thread(target=lambda: summary.append(client.stdout.read())),  # type: ignore[union-attr]
     ]
     for reader in readers:
@@ -60,6 +69,8 @@ def send(
     sent = 0
     try:
         for operation in operations:
+            if failure:
+                break
             under_way[operation.document_id] = operation
             client.stdin.write(operation.json_line())
             sent += 1
@@ -70,6 +81,8 @@ def send(
         client.wait()
         for reader in readers:
             reader.join()
+    if failure:
+        raise failure[0]
     for operation in list(under_way.values()):
         on_outcome(Outcome(operation, 0, "no answer"))
     if client.returncode != 0 or _count(summary) != sent:

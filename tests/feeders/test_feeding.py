@@ -196,6 +196,16 @@ def test_a_feed_that_broke_off_goes_on(vespa, package, items, monkeypatch, via) 
     assert (report.ok, report.unchanged) == (12 - delivered, delivered) and len(vespa.documents) == 12
 
 
+@pytest.mark.parametrize("via", ["pyvespa", "cli"])
+def test_a_report_that_cannot_be_written_ends_the_feed(vespa, package, items, monkeypatch, via) -> None:
+    def full(self, outcome):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("feeders.journal.Journal.acknowledge", full)
+    with pytest.raises(OSError, match="no space left"):
+        feed(items, package, vespa, via=via)
+
+
 def test_busy_servers_are_waited_for(vespa, package, items, monkeypatch) -> None:
     monkeypatch.setattr("feeders.pyvespa_transport.LONGEST_WAIT", 0.01)
     vespa.status = lambda method, path, tries: {1: 429, 2: 503, 3: 504, 4: 507}.get(tries, 200)
