@@ -16,7 +16,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a run (mrse train --out).")] = Path("runs/mrse"),
     app: Annotated[Path, typer.Option(help="Application package; the files go into its models/.")] = Path("vespa_app"),
     out: Annotated[
-        Path | None, typer.Option(help="Write the files into this folder instead of a package: for mrse migrate.")
+        Path | None, typer.Option(help="Folder to write into, instead of a package: of a model to migrate to.")
     ] = None,
     config: Config = None,
 ) -> None:
