@@ -83,13 +83,13 @@ def count(app: Vespa, yql: str, **parameters: str) -> int:
         raise _nobody(app, error) from None
 
 
-def forget_lost(app: Vespa, doctype: str, journal: Journal, held: int) -> int:
+def forget_lost(app: Vespa, doctype: str, journal: Journal, held: int, *, surely: bool = False) -> int:
     """Makes the journal forget the documents that the index lost, so that they are fed again; returns how many they
-    were. held: how many documents the index has.
+    were. held: how many documents the index has. surely: ask for every id, whatever the count says.
 
     A count alone does not see the loss of one file's documents where others fed the same index: some are asked for.
     """
-    if len(journal) <= held and _all_there(app, doctype, journal.sample(ASKED_FOR)):
+    if not surely and len(journal) <= held and _all_there(app, doctype, journal.sample(ASKED_FOR)):
         return 0
     return journal.keep_only(_ids(app, doctype))
 

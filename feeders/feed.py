@@ -102,24 +102,25 @@ def feed_items(
     ours, others = indexed(queries or app, source.model.manifest.model_version)
     with Journal(state, f"{app.end_point} {source.doctype.name}") as journal:
         note = ""
-        if lost := forget_lost(app, source.doctype.name, journal, ours + others):
+        # With others, vectors alone are sent, and an update of what is not there is no error.
+        if lost := forget_lost(app, source.doctype.name, journal, ours + others, surely=others > 0):
             note = f"{lost} items of the journal were not in the index any more: those in the file are fed again"
         elif others:
             note = f"{others} items in the index were of another model version; those in the file were replaced"
-        puts = 0
+        sent = 0
         missing: list[str] = []
 
         def operations() -> Iterator[Operation]:
-            nonlocal puts
+            nonlocal sent
             for operation in source.operations(journal, everything=full):
-                puts += 1
+                sent += 1
                 yield operation
             missing.extend(journal.missing())
             if delete_missing:
                 yield from (Operation("remove", source.doctype.name, item_id) for item_id in missing)
 
         report = send_all(app, operations(), refused_file(state), via=via, journal=journal, progress=progress)
-        report.note, report.missing, report.unchanged = note, len(missing), source.items.rows - puts
+        report.note, report.missing, report.unchanged = note, len(missing), source.items.rows - sent
     return report
 
 
@@ -136,12 +137,12 @@ def backfill(
     """Assigns the source's vectors to the fields with this suffix, in every item of the file (mrse migrate).
 
     The journal of the plain fields is that of `feed_items`, so a feed after the migration finds nothing changed. That
-    of the others is forgotten where the index has fewer of this version: the fields went with an earlier migration.
+    of the others is forgotten where the index has none of this version: the fields went with an earlier migration.
     """
     version = source.model.manifest.model_version
     target = f"{app.end_point} {source.doctype.name}" + (f" {suffix} {version}" if suffix else "")
     with Journal(state, target) as journal:
-        if suffix and len(journal) > holding(queries or app, version, suffix):
+        if suffix and not holding(queries or app, version, suffix):
             journal.keep_only(())
         updates = source.vector_updates(journal, suffix)
         report = send_all(app, updates, refused_file(state), via=via, journal=journal, progress=progress)

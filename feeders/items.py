@@ -1,8 +1,8 @@
 """An items file to operations: checked as a whole first, then encoded batch by batch, unchanged items left out.
 
-Of an item's digest the first half is of its plain columns, the second of all that a model makes of it and what it makes
-that from. So an item of which a search log or a model changes the vectors alone is not put anew: what came by
-`mrse feed --update` stays.
+An item's digest is one of its plain columns, one of all that a model makes its vectors from, and which vectors it has.
+So an item of which a search log or a model changes the vectors alone is not put anew: what came by `mrse feed --update`
+stays.
 """
 
 from __future__ import annotations
@@ -33,20 +33,35 @@ INT8 = (
 )
 MODEL_FIELDS = (*VECTOR_FIELDS, *(name + INT8 for name in VECTOR_FIELDS[:2]), "model_version")
 OWN_FIELDS = ("item_id", "title", "category", *MODEL_FIELDS)
-HALF = 16  # bytes of each half of a digest
+PART = 16  # bytes of a digest's first two parts; the third is one
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One item. columns: the plain ones, None where it has no value; made: title, category, tensors, model version,
-    likewise; known: the digest in the journal.
+    """One item. columns: the plain ones; made_of: title, category, model version; tensors: the vectors; all with None
+    where it has no value. known: the digest in the journal.
     """
 
     id: str
     columns: dict[str, Any]
-    made: dict[str, Any]
+    made_of: dict[str, Any]
+    tensors: dict[str, Any]
     digest: bytes
     known: bytes | None
+
+    @property
+    def lost(self) -> set[str]:
+        """The vectors that it had and has no more."""
+        return {name for name, cells in self.tensors.items() if cells is None} & set(self._had)
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The vectors without those that it neither has nor had."""
+        return {name: cells for name, cells in self.tensors.items() if cells is not None or name in self._had}
+
+    @property
+    def _had(self) -> list[str]:
+        return [name for name in self.tensors if self.known and self.known[-1] & _bit(name)]
 
 
 @dataclass(frozen=True)
@@ -110,44 +125,46 @@ class ItemSource:
         """What brings the index to the file: puts of items that the journal does not know (or of all), updates of those
         that it knows otherwise. Marks all ids present in the journal.
         """
-        for item in self._encoded(journal, everything):
-            if item.known is None:
-                fields = {"item_id": item.id} | item.made | item.columns
-                present = {name: value for name, value in fields.items() if value is not None}
+        for item in self._encoded(journal, slice(0, 2 * PART), everything):
+            fields = {"item_id": item.id} | item.made_of | item.columns
+            if item.known is None or item.lost:  # what Vespa derives from a vector (compact) goes by a put alone
+                present = {name: value for name, value in (fields | item.tensors).items() if value is not None}
                 yield Operation("put", self.doctype.name, item.id, present, item.digest)
-            elif item.known[:HALF] == item.digest[:HALF]:
-                yield Operation("update", self.doctype.name, item.id, _assign(item.made), item.digest)
+            elif item.known[:PART] == item.digest[:PART]:
+                assigned = _assign(item.made_of | item.changed)
+                yield Operation("update", self.doctype.name, item.id, assigned, item.digest)
             else:  # whole, and made if it is not there: it may have expired, and have another date now
-                fields = {"item_id": item.id} | item.made | item.columns
-                yield Operation("update", self.doctype.name, item.id, _assign(fields), item.digest, create=True)
+                assigned = _assign(fields | item.changed)
+                yield Operation("update", self.doctype.name, item.id, assigned, item.digest, create=True)
 
     def vector_updates(self, journal: Journal, suffix: str = "") -> Iterator[Operation]:
         """Partial updates of what the model makes alone, to the fields with this suffix. An item's columns stay as the
         journal knows them: if they have changed since, the next feed sends them.
         """
-        for item in self._encoded(journal, everything=False):
+        for item in self._encoded(journal, slice(PART, 2 * PART)):
             if suffix:
-                names = [*self._vector_fields(), "model_version"]
-                assigned = _assign({name + suffix: item.made[name] for name in names})
+                made = {"model_version": item.made_of["model_version"]} | item.changed
+                assigned = _assign({name + suffix: value for name, value in made.items()})
                 yield Operation("update", self.doctype.name, item.id, assigned, item.digest)
+            elif item.known:
+                digest = item.known[:PART] + item.digest[PART:]
+                yield Operation("update", self.doctype.name, item.id, _assign(item.made_of | item.changed), digest)
             else:  # what the journal does not know may not be in the index: the next feed puts it
-                digest = item.known[:HALF] + item.digest[HALF:] if item.known else b""
-                if digest != item.known:
-                    yield Operation("update", self.doctype.name, item.id, _assign(item.made), digest)
+                yield Operation("update", self.doctype.name, item.id, _assign(item.made_of | item.tensors))
 
-    def _encoded(self, journal: Journal, everything: bool) -> Iterator[Encoded]:
-        """Each item to send."""
+    def _encoded(self, journal: Journal, part: slice, everything: bool = False) -> Iterator[Encoded]:
+        """Each item of which this part of the digest is not as the journal has it (or all)."""
         vector_fields = self._vector_fields()
         for batch in self.items.batches(BATCH, images=self.pictures.needs_images, columns=self.columns):
             journal.mark_present(batch.ids)
             fields = [self._fields(batch, row) for row in range(len(batch))]
             queries = self.led_by.queries(batch.ids) if self.led_by else [[] for _ in batch.ids]
             digests = [
-                _digest(columns) + _digest([made, queries[row], vector_fields], self.pictures.identity(batch, row))
-                for row, (columns, made) in enumerate(fields)
+                _digest(columns) + _digest([made_of, queries[row], vector_fields], self.pictures.identity(batch, row))
+                for row, (columns, made_of) in enumerate(fields)
             ]
             known = [None if everything else _known(journal.digest(item_id)) for item_id in batch.ids]
-            rows = [row for row in range(len(batch)) if known[row] != digests[row]]
+            rows = [n for n, before in enumerate(known) if before is None or before[part] != digests[n][part]]
             if not rows:
                 continue
             vectors = self.model.item_vectors(
@@ -157,11 +174,11 @@ class ItemSource:
                 [queries[row] for row in rows] if self.led_by else None,
             )
             for row, tensors in zip(rows, self._tensors(vectors), strict=True):
-                columns, made = fields[row]
-                yield Encoded(batch.ids[row], columns, made | tensors, digests[row], known[row])
+                has = sum(_bit(name) for name, cells in tensors.items() if cells is not None)
+                yield Encoded(batch.ids[row], *fields[row], tensors, digests[row] + bytes([has]), known[row])
 
     def _fields(self, batch: ItemBatch, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The document's fields but its tensors: its columns, and what vectors are made of and by."""
+        """The document's fields but its tensors: its columns, and what they are made of and by."""
         file, at = self.items.path, batch.first_row + row
         for field, text in (("item_id", batch.ids[row]), (self.items.title, batch.titles[row])):
             try:
@@ -169,10 +186,10 @@ class ItemSource:
             except ValueError as error:
                 raise InputError(str(error), file=file, row=at, field=field, fix="Remove it") from None
         columns = {name: self.doctype.value(name, batch.extra[name][row], file, at) for name in self.columns}
-        made: dict[str, Any] = {"title": batch.titles[row], "model_version": self.model.manifest.model_version}
+        made_of: dict[str, Any] = {"title": batch.titles[row], "model_version": self.model.manifest.model_version}
         if "category" in self.doctype.fields:
-            made["category"] = self.doctype.value("category", batch.categories[row] or None, file, at)
-        return columns, made
+            made_of["category"] = self.doctype.value("category", batch.categories[row] or None, file, at)
+        return columns, made_of
 
     def _vector_fields(self) -> list[str]:
         """The vector fields that the document type has."""
@@ -193,12 +210,17 @@ def _assign(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: {"assign": value} for name, value in fields.items()}
 
 
+def _bit(vector_field: str) -> int:
+    """Its place in a digest's last byte."""
+    return 1 << MODEL_FIELDS.index(vector_field)
+
+
 def _digest(value: object, more: bytes = b"") -> bytes:
-    digest = hashlib.blake2b(orjson.dumps(value), digest_size=HALF)
+    digest = hashlib.blake2b(orjson.dumps(value), digest_size=PART)
     digest.update(more)
     return digest.digest()
 
 
 def _known(digest: bytes | None) -> bytes | None:
-    """None also for a digest of one half, as an earlier version wrote it."""
-    return digest if digest is not None and len(digest) == 2 * HALF else None
+    """None also for a digest as an earlier version wrote it."""
+    return digest if digest is not None and len(digest) == 2 * PART + 1 else None

@@ -44,6 +44,7 @@ class LedBy:
         for pairs in judged_positives(judgments) if judgments else ():
             keys = ((query_key(query), self._rows[item]) for query, item in pairs)
             self._log.add_judged((key, row) for key, row in keys if key)
+        self._log.index_items()
 
     def queries(self, item_ids: Sequence[str]) -> list[list[str]]:
         """For each item its queries, the most frequent first, as many as the model takes."""

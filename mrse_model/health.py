@@ -1,6 +1,6 @@
 """The failure signatures of MRSE, looked for while it trains and written into the run's report (paper §Experiments).
 
-A history that is empty for most queries, a triplet term that is always 0 or dominates, an expert whose share of the
+A history that is empty for most queries, a triplet term that is as good as 0 or dominates, an expert whose share of the
 fused vector collapses, a modality whose knock-out changes nothing. Each is said when it first shows; the report has
 those that show in the end.
 """
@@ -16,7 +16,7 @@ from mrse_model.data.example_files import ExampleSummary
 from mrse_model.fit import Run
 from mrse_model.stages import Stages, pool_ndcg
 
-SHARE_COLLAPSED, NOTHING_CHANGED, EMPTY, ALWAYS_0, DOMINATES = 0.02, 0.002, 0.5, 0.001, 0.95
+SHARE_COLLAPSED, NOTHING_CHANGED, EMPTY, NEARLY_0, DOMINATES = 0.02, 0.002, 0.5, 0.001, 0.95
 TRIPLET = ("vbert", "dssm")  # the stages of the hybrid loss
 CUT = 10  # a clicked item is found among so many
 
@@ -37,7 +37,7 @@ def check_triplet(run: Run, stage: str) -> None:
     """
     rows, message = [row for row in run.rows(stage) if "hnst" in row], None
     share = rows[-1]["hnst_share"] if rows else None
-    if share is not None and share < ALWAYS_0:
+    if share is not None and share < NEARLY_0:
         message = f"{stage}: the triplet term is {share:.2%} of the loss: the hard negatives are not hard, or there "
         message += "are none"
     elif share is not None and share > DOMINATES:

@@ -40,7 +40,6 @@ from mrse_model.images.extract import extract
 from mrse_model.serving import ExportedModel
 from retrieval.embed_producer import EmbedProducer, precompute
 from retrieval.filters import Filter
-from retrieval.people import events_of
 from retrieval.searcher import Searcher
 
 while not Path("vespa_app").is_dir():  # a notebook runs in its own folder
@@ -146,8 +145,7 @@ show(searcher.search("red dress", hits=6, profile="hybrid"))
 
 # %%
 busiest = pq.read_table(sample.searches).to_pandas().groupby("user_id").size().idxmax()
-with vespa.syncio() as session:
-    clicked = [event.item_id for event in events_of(session, busiest)]
+clicked = [event.item_id for event in searcher.events(busiest)]
 sheet([item_id for item_id in clicked if item_id in pictures][:8])
 
 # %%

@@ -124,12 +124,16 @@ class Searcher:
         total = int(answer["root"].get("fields", {}).get("totalCount", 0))
         return SearchResult(found, total, time.perf_counter() - begin, len(clicked) if clicked else 0)
 
+    def events(self, user: str) -> list[Event]:
+        """The last clicks, carts and orders of a person's `shopper` document; [] for one that Vespa does not know."""
+        return events_of(self._ask, user)
+
     def _clicked(self, user: str | None, clicks: Sequence[Event] | None) -> ClickedItems | None:
         if user is None and clicks is None:
             return None
         if self.producer is None:
             raise InputError("a history needs the exported model here", fix="Give the package with --app")
-        events = clicks if clicks is not None else events_of(self._ask, user or "")
+        events = clicks if clicks is not None else self.events(user or "")
         return clicked_items(self._ask, events, self.producer.model.manifest, suffix=self._suffix)
 
     def _vector(

@@ -205,9 +205,12 @@ class SearchLog:
         )
         return tuple(item for (item,) in rows)
 
-    def queries_of(self, item: int, limit: int) -> list[str]:
-        """The `limit` most frequent queries of one item, in the order of `item_queries`."""
+    def index_items(self) -> None:
+        """Makes `queries_of` fast, once all pairs are there."""
         self._db.execute("CREATE INDEX IF NOT EXISTS by_item ON pair (item)")
+
+    def queries_of(self, item: int, limit: int) -> list[str]:
+        """The `limit` most frequent queries of one item, in the order of `item_queries`; after `index_items`."""
         rows = self._db.execute("SELECT query FROM pair WHERE item = ? ORDER BY n DESC, query LIMIT ?", (item, limit))
         return [query for (query,) in rows]
 

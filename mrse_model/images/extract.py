@@ -261,6 +261,7 @@ class _Work:
         schema = feature_schema(encoder.info, encoder.fingerprint, self.key)
         temporary, missing = self.folder / "features.parquet", 0
         with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer:
+            self.db.execute("create index if not exists by_number on picture (number)")
             cursor = self.db.execute(
                 "select item_id, picture, digest from item left join picture on item.picture = number order by row"
             )

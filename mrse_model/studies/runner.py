@@ -97,7 +97,7 @@ def is_current(study: Study, folder: Path) -> bool:
     if not path.is_file():
         return False
     then, now = (_trained_for(toml) for toml in (path.read_text("utf-8"), study.toml(Data(path, path), "", CODE)))
-    return all(then[key] == now[key] for key in ("code", "variant"))
+    return all(then[key] == now[key] for key in ("code", "until", "variant"))
 
 
 def _claim(study: Study, data: Data, out: Path, config: Config, seeds: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -120,16 +121,24 @@ def another_setting(folder: Path) -> None:
     (folder / "study.toml").write_text(changed, "utf-8")
 
 
+def another_end(folder: Path) -> None:
+    toml = (folder / "study.toml").read_text("utf-8")
+    changed = re.sub(r"(?m)^until = .*$", 'until = "dssm"', toml)
+    assert changed != toml
+    (folder / "study.toml").write_text(changed, "utf-8")
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
+        (another_end, "other code, or other variants"),
         (other_data, "other data"),
         (learnt_from, "its queries were learnt from"),
         (other_code, "other code, or other variants"),
         (another_setting, "other code, or other variants"),
         (lambda folder: (folder / "study.toml").unlink(), "other code, or other variants"),
     ],
-    ids=["data", "learnt", "code", "variants", "no study.toml"],
+    ids=["until", "data", "learnt", "code", "variants", "no study.toml"],
 )
 def test_a_study_of_something_else_does_not_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Path], None], why: str

@@ -132,16 +132,51 @@ def test_a_value_that_is_gone_from_the_file_is_cleared(vespa, package, items, co
     assert not {"price", "category"} & set(vespa.documents["id:item:item::i4"])
 
 
-def test_an_item_that_expired_and_has_another_date_is_whole_again(vespa, package, items, columns) -> None:
+def test_an_item_that_expired_and_has_another_date_is_whole_again(vespa, package, items, columns, monkeypatch) -> None:
     columns["expires"] = [10**10] * 12
     pq.write_table(pa.table(columns), items)
     feed(items, package, vespa)
     before = vespa.documents.pop("id:item:item::i4")
-    columns["expires"][4] = 2 * 10**10
-    columns["expires"][5] = 2 * 10**10
+    vespa.documents["id:item:item::stray"] = {"model_version": before["model_version"]}  # so the count shows nothing …
+    monkeypatch.setattr("feeders.journal.Journal.sample", lambda self, most: [])  # … and others are asked for
+    columns["expires"][4] = columns["expires"][5] = 2 * 10**10
     pq.write_table(pa.table(columns), items)
-    assert feed(items, package, vespa).ok == 2
+    vespa.operations.clear()
+    assert feed(items, package, vespa).ok == 2 and {method for method, *_ in vespa.operations} == {"PUT"}
     assert vespa.documents["id:item:item::i4"] == before | {"expires": 2 * 10**10}
+
+
+def test_a_vector_that_was_never_there_is_not_cleared(vespa, package, items, columns, features, tmp_path) -> None:
+    """Vespa would have to make of nothing what the compact variant derives from it."""
+    feed(items, package, vespa, features)
+    columns["title"][0], columns["title"][1] = "red dress, new", "red dress, new"  # without and with a picture
+    pq.write_table(pa.table(columns), items)
+    vespa.operations.clear()
+    assert feed(items, package, vespa, features).ok == 2
+    sent = {i.rpartition(":")[2]: fields for _, i, fields in vespa.operations}
+    assert "image_embedding" not in sent["i0"] and sent["i1"]["image_embedding"]["assign"]
+    table = pq.read_table(features).to_pydict()
+    table["feature"][table["item_id"].index("i1")] = None  # the picture is gone
+    vectors = pa.array(table["feature"], pq.read_schema(features).field("feature").type)
+    gone = pa.table({"item_id": table["item_id"], "feature": vectors})
+    pq.write_table(gone.replace_schema_metadata(pq.read_schema(features).metadata), tmp_path / "gone.parquet")
+    vespa.operations.clear()
+    assert feed(items, package, vespa, tmp_path / "gone.parquet").ok == 1
+    assert [method for method, *_ in vespa.operations] == ["POST"]
+    assert "image_embedding" not in vespa.documents["id:item:item::i1"]
+
+
+def test_before_another_model_s_vectors_are_sent_every_id_is_asked_for(
+    vespa, package, items, new_models, monkeypatch
+) -> None:
+    feed(items, package, vespa)
+    lost = vespa.documents.pop("id:item:item::i4")
+    vespa.documents["id:item:item::stray"] = {"model_version": lost["model_version"]}
+    monkeypatch.setattr("feeders.journal.Journal.sample", lambda self, most: [])
+    monkeypatch.setattr("feeders.feed.check_deployed", lambda vespa, model: None)  # the server knows one model
+    source = ItemSource.open(items, DocumentType.load(package), ExportedModel.load(new_models), NoPictures())
+    assert feed_items(Vespa(vespa.url), source, items.with_suffix(".sqlite")).ok == 12
+    assert vespa.documents["id:item:item::i4"]["price"] == lost["price"]
 
 
 def test_fields_that_a_new_schema_has_are_filled(vespa, package, items, tmp_path) -> None:

@@ -108,7 +108,7 @@ def test_each_step_serves_vectors_that_are_complete(vespa, app, items, new_model
     np.testing.assert_allclose(stored, expected, atol=2**-8)
 
 
-def test_a_migration_that_failed_goes_on(vespa, app, items, new_models) -> None:
+def test_a_migration_that_failed_goes_on(vespa, app, items, new_models, monkeypatch) -> None:
     feed(app, items, vespa.url)
     plain_updates = []
 
@@ -123,9 +123,17 @@ def test_a_migration_that_failed_goes_on(vespa, app, items, new_models) -> None:
     assert len(vespa.deployed) == 2 and indexed(Vespa(vespa.url), NEW) == (11, 1)
     vespa.status = lambda method, path, tries: 200
     vespa.operations.clear()
+    encoded: list[str] = []
+    encode = ExportedModel.item_vectors
+
+    def counted(model, titles, *rest):
+        encoded.extend(titles)
+        return encode(model, titles, *rest)
+
+    monkeypatch.setattr(ExportedModel, "item_vectors", counted)
     assert migrate(app, items, new_models, vespa.url).exit_code == 0
     plain_updates = [i for m, i, fields in vespa.operations if m == "PUT" and "embedding" in fields]
-    assert plain_updates == ["id:item:item::i7"]
+    assert plain_updates == ["id:item:item::i7"] and encoded == ["red dress 7"]
     assert indexed(Vespa(vespa.url), NEW) == (12, 0)
 
 
@@ -181,6 +189,10 @@ def test_a_migration_after_one_that_was_given_up(vespa, app, items, new_models) 
     vespa.status = lambda method, path, tries: 400 if method == "PUT" and path.endswith("/i7") else 200
     with pytest.raises(InputError, match="1 items of the index have no vectors of mrse-ffffffffffff"):
         migrate(app, items, new_models, vespa.url)
+    vespa.operations.clear()
+    with pytest.raises(InputError, match="1 items of the index have no vectors of mrse-ffffffffffff"):
+        migrate(app, items, new_models, vespa.url)
+    assert not vespa.operations  # it went on: what was refused was sent alone
     for fields in vespa.documents.values():
         for name in [name for name in fields if name.endswith("_next")]:
             del fields[name]
