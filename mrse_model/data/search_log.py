@@ -79,7 +79,8 @@ class SearchLog:
         """path: "" for a file that vanishes when the log is closed."""
         self.dropped: Counter[str] = Counter()
         self.spam_users = 0
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # a feed encodes in another
+        # A feed asks in another thread than it reads in, one after the other.
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript(
             f"""
             PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;

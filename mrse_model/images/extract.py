@@ -4,8 +4,8 @@ those that the file has of an earlier catalogue not again.
 While it runs, `OUT.partial/` holds `features.f32` (one row a distinct picture, append only) and `state-2.sqlite`
 (which pictures and items are done). A batch of items is committed after its features are on disk, so whatever is cut
 off is at most one batch; where the items have changed since, the pictures that are done still are, those of a finished
-OUT among them. At the end the
-Parquet file is written beside and renamed. Memory does not grow with the items, but for their ids.
+OUT among them. At the end the Parquet file is written beside and renamed. Memory does not grow with the items, but for
+their ids.
 """
 
 from __future__ import annotations
