@@ -1,4 +1,4 @@
-"""Is the model that the server embeds queries with the one that the items are encoded with?
+"""Is the model that the server embeds queries with the one that the items are encoded with? What does the index hold?
 
 Vespa does not say which model version it runs, so it is made to show: the deployed `query_text` graph is evaluated over
 `/model-evaluation/v1/` on a probe and must give this export's vector. That needs no other part of the package to be
@@ -7,9 +7,7 @@ right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, cast
-from urllib.parse import quote
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -17,14 +15,11 @@ from vespa.application import Vespa, VespaSync
 from vespa.exceptions import VespaError
 from vespa.io import VespaQueryResponse
 
-from feeders.journal import Journal
-from feeders.operations import NAMESPACE
 from mrse_model.errors import InputError
 from mrse_model.serving import ExportedModel
 from mrse_model.texts import token_lists
 
 PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
-ASKED_FOR = 100  # documents of the journal
 SAME = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below
 
 
@@ -36,9 +31,10 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
     [ids] = token_lists(tokenizer, [PROBE], model.manifest.query_tokens)
     # Plain nested lists: Vespa's parser refuses a literal with its own type where the model's sizes are open.
     inputs = {"input_ids": f"[{ids}]", "attention_mask": f"[{[1] * len(ids)}]"}
-    status, body = get(
-        app, "/model-evaluation/v1/query_text/embedding/eval", inputs | {"format.tensors": "short-value"}
-    )
+    with app.syncio() as session:
+        status, body = get(
+            session, "/model-evaluation/v1/query_text/embedding/eval", inputs | {"format.tensors": "short-value"}
+        )
     if status == 404:
         raise InputError(f"{app.end_point} serves no model query_text", field="model_version", fix=fix)
     if status != 200 or not isinstance(body, dict | list):
@@ -55,18 +51,13 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
         )
 
 
-def indexed(app: Vespa, version: str) -> tuple[int, int]:
-    """How many items the index holds: (of this model version, of other versions)."""
-    ours = holding(app, version)
-    return ours, count(app, "select item_id from item where true") - ours
-
-
-def holding(app: Vespa, version: str, suffix: str = "") -> int:
-    """How many items hold vectors of this model version, in the fields with this suffix. Raises InputError where such
-    fields are not deployed.
+def indexed(app: Vespa, version: str, suffix: str = "") -> tuple[int, int]:
+    """How many items the index holds: (with vectors of this model version, without), in the fields with this suffix.
+    Raises InputError where such fields are not deployed.
     """
     yql = f"select item_id from item where model_version{suffix} contains @version"
-    return count(app, yql, version=version)
+    ours = count(app, yql, version=version)
+    return ours, count(app, "select item_id from item where true") - ours
 
 
 def count(app: Vespa, yql: str, **parameters: str) -> int:
@@ -83,60 +74,15 @@ def count(app: Vespa, yql: str, **parameters: str) -> int:
         raise _nobody(app, error) from None
 
 
-def forget_lost(app: Vespa, doctype: str, journal: Journal, held: int, *, surely: bool = False) -> int:
-    """Makes the journal forget the documents that the index lost, so that they are fed again; returns how many they
-    were. held: how many documents the index has. surely: ask for every id, whatever the count says.
-
-    A count alone does not see the loss of one file's documents where others fed the same index: some are asked for.
-    """
-    if not surely and len(journal) <= held and _all_there(app, doctype, journal.sample(ASKED_FOR)):
-        return 0
-    return journal.keep_only(_ids(app, doctype))
-
-
-def _all_there(app: Vespa, doctype: str, ids: list[str]) -> bool:
-    with app.syncio() as session:
-        for item_id in ids:
-            path = f"/document/v1/{NAMESPACE}/{doctype}/docid/{quote(item_id, safe='')}"
-            status, body = _get(session, app, path, {"fieldSet": "[id]"})
-            if status == 404:
-                return False
-            _check(app, path, status, body)
-    return True
-
-
-def _ids(app: Vespa, doctype: str) -> Iterator[str]:
-    """The ids of all documents of the index, by visiting it."""
-    path, parameters = f"/document/v1/{NAMESPACE}/{doctype}/docid", {"fieldSet": "[id]", "wantedDocumentCount": "1024"}
-    with app.syncio() as session:
-        while True:
-            status, body = _get(session, app, path, parameters)
-            _check(app, path, status, body)
-            yield from (document["id"].split("::", 1)[1] for document in body["documents"])
-            if "continuation" not in body:
-                return
-            parameters["continuation"] = body["continuation"]
-
-
-def _check(app: Vespa, path: str, status: int, body: Any) -> None:
-    if status != 200 or not isinstance(body, dict):
-        raise InputError(f"{app.end_point}{path} answers {status}: {body}", fix="Give an --endpoint with document-api")
-
-
-def get(app: Vespa, path: str, parameters: dict[str, str] | None = None) -> tuple[int, Any]:
+def get(session: VespaSync, path: str, parameters: dict[str, str]) -> tuple[int, Any]:
     """GET with pyvespa's connection settings: status, and the JSON body or its text. Raises InputError if nobody
     answers.
     """
-    with app.syncio() as session:
-        return _get(session, app, path, parameters or {})
-
-
-def _get(session: VespaSync, app: Vespa, path: str, parameters: dict[str, str]) -> tuple[int, Any]:
     assert session.http_client is not None  # it is open
     try:
-        response = session.http_client.get(app.end_point + path, params=parameters)
+        response = session.http_client.get(session.app.end_point + path, params=parameters)
     except Exception as error:  # httpr's exceptions share no base class
-        raise _nobody(app, error) from None
+        raise _nobody(session.app, error) from None
     try:
         return response.status_code, response.json()
     except (ValueError, RuntimeError):

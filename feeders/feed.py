@@ -12,9 +12,10 @@ import orjson
 from vespa.application import Vespa
 
 from feeders import cli_transport, pyvespa_transport
-from feeders.deployed import check_deployed, count, forget_lost, holding, indexed
+from feeders.deployed import check_deployed, count, indexed
 from feeders.items import ItemSource
 from feeders.journal import Journal
+from feeders.lost import forget_lost
 from feeders.operations import Operation, Outcome
 from feeders.shoppers import ShopperSource
 from feeders.updates import UpdateSource
@@ -98,8 +99,9 @@ def feed_items(
     container that answers queries, where it is another. delete_missing: remove from the index what was fed before and
     is not in the file now. Raises InputError.
     """
-    check_deployed(queries or app, source.model)
-    ours, others = indexed(queries or app, source.model.manifest.model_version)
+    queries = queries or app
+    check_deployed(queries, source.model)
+    ours, others = indexed(queries, source.model.manifest.model_version)
     with Journal(state, f"{app.end_point} {source.doctype.name}") as journal:
         note = ""
         # With others, vectors alone are sent, and an update of what is not there is no error.
@@ -142,7 +144,7 @@ def backfill(
     version = source.model.manifest.model_version
     target = f"{app.end_point} {source.doctype.name}" + (f" {suffix} {version}" if suffix else "")
     with Journal(state, target) as journal:
-        if suffix and not holding(queries or app, version, suffix):
+        if suffix and indexed(queries or app, version, suffix)[0] == 0:
             journal.keep_only(())
         updates = source.vector_updates(journal, suffix)
         report = send_all(app, updates, refused_file(state), via=via, journal=journal, progress=progress)

@@ -14,18 +14,18 @@ import typer
 from app_tools.variants import build_variant
 from mrse_cli.config import Config
 from mrse_cli.console import console
+from mrse_cli.endpoint import LOCAL_CONFIG_SERVER, ConfigServer
 from mrse_cli.package import zip_package
 from mrse_model.errors import InputError
 from mrse_model.manifest import Manifest
 
-LOCAL = "http://localhost:19071"
 TENANT = "/application/v2/tenant/default"
 CONVERGE = f"{TENANT}/application/default/environment/prod/region/default/instance/default/serviceconverge"
 
 
 def deploy(
     app: Annotated[Path, typer.Argument(help="Application package folder.")] = Path("vespa_app"),
-    config_server: Annotated[str, typer.Option(envvar="MRSE_CONFIG_SERVER", help="URL of the config server.")] = LOCAL,
+    config_server: ConfigServer = LOCAL_CONFIG_SERVER,
     variant: Annotated[str | None, typer.Option(help="Deploy this variant of the package, such as cluster.")] = None,
     variants: Annotated[Path, typer.Option(help="Folder of the variants.")] = Path("variants"),
     wait: Annotated[float, typer.Option(help="Seconds to wait until all services run the new generation.")] = 120,
@@ -56,7 +56,9 @@ def deploy_folder(app: Path, config_server: str, tls: ssl.SSLContext, wait: floa
     try:
         url = httpx.URL(config_server.rstrip("/"))
     except httpx.InvalidURL as error:
-        raise InputError(f"not a URL: {error}", field="--config-server", fix=f"Write it like {LOCAL}") from None
+        raise InputError(
+            f"not a URL: {error}", field="--config-server", fix=f"Write it like {LOCAL_CONFIG_SERVER}"
+        ) from None
     with httpx.Client(base_url=url, verify=tls, timeout=120) as server:
         begin = time.perf_counter()
         answer = _post(server, body)

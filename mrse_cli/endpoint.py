@@ -11,11 +11,12 @@ from vespa.application import Vespa
 
 from mrse_model.errors import InputError
 
-LOCAL = "http://localhost:8080"
+LOCAL, LOCAL_CONFIG_SERVER = "http://localhost:8080", "http://localhost:19071"
 
 Endpoint = Annotated[
     str, typer.Option("--endpoint", "-e", envvar="MRSE_ENDPOINT", help="URL of Vespa's container (query and feed).")
 ]
+ConfigServer = Annotated[str, typer.Option(envvar="MRSE_CONFIG_SERVER", help="URL of the config server.")]
 QueryEndpoint = Annotated[
     str | None,
     typer.Option(

@@ -13,7 +13,18 @@ from vespa.application import Vespa
 from mrse_cli.config import Config
 from mrse_cli.console import console, resumable
 from mrse_cli.deploy import deploy_folder, tls_context
-from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, QueryEndpoint, connect
+from mrse_cli.endpoint import (
+    LOCAL,
+    LOCAL_CONFIG_SERVER,
+    Authority,
+    Certificate,
+    ConfigServer,
+    Endpoint,
+    Key,
+    Package,
+    QueryEndpoint,
+    connect,
+)
 from mrse_cli.feed import pictures_from
 from mrse_model.errors import InputError
 from mrse_model.progress import progress_bar
@@ -25,9 +36,7 @@ def migrate(
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     query_endpoint: QueryEndpoint = None,
-    config_server: Annotated[
-        str, typer.Option(envvar="MRSE_CONFIG_SERVER", help="URL of the config server.")
-    ] = "http://localhost:19071",
+    config_server: ConfigServer = LOCAL_CONFIG_SERVER,
     features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
     image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
@@ -50,7 +59,7 @@ def migrate(
 
     Example: mrse migrate runs/new/export items.parquet --features features.parquet
     """
-    from feeders.deployed import check_deployed, count, holding, indexed
+    from feeders.deployed import check_deployed, indexed
     from feeders.feed import backfill
     from feeders.items import ItemSource
     from feeders.led_by import led_by
@@ -91,7 +100,7 @@ def migrate(
                 via=cast(Literal["pyvespa", "cli"], via),
                 progress=lambda n: bar.advance(task, n),
             )
-        without = count(queries, "select item_id from item where true") - holding(queries, version, suffix)
+        _, without = indexed(queries, version, suffix)
         if report.failed or without:
             raise InputError(
                 f"{without} items of the index have no vectors of {version} ({report.failed} updates were refused)",
@@ -133,11 +142,11 @@ def _has_second_set(vespa: Vespa, version: str) -> bool:
     """Whether the second fields are deployed and hold this version in every item. Vespa refuses to search a field that
     is not there.
     """
-    from feeders.deployed import count, holding
+    from feeders.deployed import indexed
     from feeders.migration import SUFFIX
 
     try:
-        held = holding(vespa, version, SUFFIX)
+        _, without = indexed(vespa, version, SUFFIX)
     except InputError:
         return False
-    return held == count(vespa, "select item_id from item where true")
+    return without == 0
