@@ -40,11 +40,11 @@ class LocalVespa:
         sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
         from engine_data import write_package
 
-        from local_vespa.document_api import DocumentApi
+        from local_vespa.api.documents import DocumentApi
+        from local_vespa.api.search import SearchApi
         from local_vespa.engine import Engine
         from local_vespa.http import Request
-        from local_vespa.package import zip_folder
-        from local_vespa.search_api import SearchApi
+        from local_vespa.package.reader import zip_folder
 
         self.request, self.engine = Request, Engine(folder / "data")
         if self.engine.application is None:

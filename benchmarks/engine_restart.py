@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from bars import Bar, verdict
 
-from local_vespa.package import read_package
-from local_vespa.schema import Schema
+from local_vespa.documents.values import encode
+from local_vespa.package.reader import read_package
+from local_vespa.package.schema import Schema
 from local_vespa.store import Store
 from local_vespa.tensors import Tensor
 from local_vespa.testing import deploy, free_port, start
-from local_vespa.values import encode
 
 BAR_SECONDS = 5.0
 SERVICES = """<services version="1.0">

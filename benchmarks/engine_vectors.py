@@ -12,10 +12,10 @@ import faiss
 import numpy as np
 from engine_data import DIMS, Corpus, nearest, recall
 
-from local_vespa import vectors
-from local_vespa.schema import Field, FieldType
+from local_vespa.index import vector_index as vectors
+from local_vespa.index.vector_index import VectorColumn
+from local_vespa.package.schema import Field, FieldType
 from local_vespa.tensors import Tensor
-from local_vespa.vectors import VectorColumn
 
 K = 100
 SHARES = (1.0, 0.5, 0.05, 0.005)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import orjson
 
+from .documents.retention import Retention
 from .errors import DeployError, unsupported
-from .features import feature_type
-from .models import Embedders, OnnxRunner
-from .package import Package, files_of_zip, read_package
-from .profiles import Phase, Profile
-from .ranking import RankingError, RankingNode, Reference, infer_type
-from .retention import Retention
-from .schema import Constant, Schema
+from .expressions import RankingError, RankingNode, Reference, infer_type
+from .package.rank_profiles import Phase, Profile
+from .package.reader import Package, files_of_zip, read_package
+from .package.schema import Constant, Schema
+from .ranking.features import feature_type
+from .ranking.onnx_models import Embedders, OnnxRunner
 from .tensors import Tensor, TensorError, TensorType, parse_document_tensor, parse_query_tensor
 
 

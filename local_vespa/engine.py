@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .application import Application, Changes, changes
-from .documents import Operation, apply_update
+from .documents.operations import Operation, apply_update
+from .documents.values import Fields, decode, encode
 from .errors import DeployError, DocumentError, StorageFull
-from .schema import Schema
+from .index.table import Table
+from .package.schema import Schema
 from .store import Row, Store, is_full, readable
-from .table import Table
-from .values import Fields, decode, encode
 
 GROUP = 256
 WARN_DOCUMENTS, WARN_VECTOR_BYTES = 500_000, 1 << 30

@@ -17,12 +17,14 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP2Settings
 from granian.server.embed import Server
 
-from . import deploy_api, model_api, stemming
-from .deploy_api import DeployApi
-from .document_api import DocumentApi
+from .api import deploy as deploy_api
+from .api import model_evaluation as model_api
+from .api.deploy import DeployApi
+from .api.documents import DocumentApi
+from .api.search import SearchApi
 from .engine import Engine
 from .http import Request, Response, RsgiApplication, Workers
-from .search_api import SearchApi
+from .index import stemming
 
 log = logging.getLogger("local_vespa")
 GRACE_SECONDS = 10

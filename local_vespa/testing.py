@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from .package import zip_folder
+from .package.reader import zip_folder
 
 
 def free_port() -> int:

@@ -4,9 +4,9 @@ import faiss
 import numpy as np
 import pytest
 
-from local_vespa import vectors
-from local_vespa.coarse import LEAST, CoarseIndex
-from local_vespa.schema import Field, FieldType
+from local_vespa.index import vector_index as vectors
+from local_vespa.index.quantized import LEAST, CoarseIndex
+from local_vespa.package.schema import Field, FieldType
 from local_vespa.tensors import Tensor
 
 RNG = np.random.default_rng(11)

@@ -9,8 +9,8 @@ import json
 import pytest
 from engine_helpers import ask, package_files, put, search, zipped
 
-from local_vespa.document_api import DocumentApi
-from local_vespa.documents import read_put
+from local_vespa.api.documents import DocumentApi
+from local_vespa.documents.operations import read_put
 from local_vespa.engine import Engine
 from local_vespa.http import Request
 

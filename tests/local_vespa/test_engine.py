@@ -11,14 +11,14 @@ import orjson
 import pytest
 from engine_helpers import THINGS, package_files, zipped
 
-from local_vespa import inverted
-from local_vespa.deploy_api import DeployApi
-from local_vespa.documents import Operation, read_put, read_update
+from local_vespa.api.deploy import DeployApi
+from local_vespa.documents.operations import Operation, read_put, read_update
+from local_vespa.documents.selection import parse_selection
 from local_vespa.engine import Engine
 from local_vespa.errors import DeployError, DocumentError, StorageFull
 from local_vespa.http import Request
-from local_vespa.inverted import TextIndex
-from local_vespa.selection import parse_selection
+from local_vespa.index import text_index as inverted
+from local_vespa.index.text_index import TextIndex
 
 
 def write(engine, *operations):
@@ -224,7 +224,7 @@ def test_arrays_of_many_texts_are_stored_found_and_read_again(engine, tmp_path):
 
 
 def test_a_wasteful_table_is_rebuilt(engine, monkeypatch):
-    monkeypatch.setattr("local_vespa.table.DEAD_ROWS", 20)
+    monkeypatch.setattr("local_vespa.index.table.DEAD_ROWS", 20)
     for n in range(30):
         write(engine, put(engine, "a", {"title": f"title {n}", "stock": n}))
     assert len(engine.tables["thing"].ids) < 30 and stored(engine)["stock"] == 29

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import vespacli
 
-from local_vespa.stemming import EXACT
+from local_vespa.index.stemming import EXACT
 from local_vespa.testing import deploy, running_engine
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"

@@ -11,7 +11,7 @@ from engine_helpers import package_files, zipped
 
 from local_vespa.application import Application
 from local_vespa.errors import DeployError
-from local_vespa.package import files_of_zip, read_package
+from local_vespa.package.reader import files_of_zip, read_package
 
 
 def with_file(path, text):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from local_vespa.ranking import (
+from local_vespa.expressions import (
     Evaluator,
     Function,
     RankingError,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from local_vespa.ranking import Evaluator, RankingError, Unsupported, Value, infer_type, parse_expression
+from local_vespa.expressions import Evaluator, RankingError, Unsupported, Value, infer_type, parse_expression
 from local_vespa.tensors import Tensor, TensorType, parse_query_tensor
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "ranking_cases.json").read_text(encoding="utf-8"))

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from local_vespa.documents.retention import Retention
 from local_vespa.errors import DeployError
-from local_vespa.retention import Retention
-from local_vespa.services import DocumentType, Services
+from local_vespa.package.services import DocumentType, Services
 
 KEEP = "item.expires == null or item.expires > now()"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from local_vespa.errors import DeployError
-from local_vespa.sd import parse_statements, without_comments
+from local_vespa.package.sd import parse_statements, without_comments
 
 
 def test_headers_values_and_blocks():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local_vespa.selection import SelectionError, parse_selection
+from local_vespa.documents.selection import SelectionError, parse_selection
 
 ID = "id:shop:product:n=7:a b"
 FIELDS = {"stock": 7, "title": "Red hoodie", "tags": {"yoga": 3}, "category": ["Men", "Tops"], "price": 2.5}

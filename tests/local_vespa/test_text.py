@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_vespa import inverted
-from local_vespa.inverted import TextIndex
-from local_vespa.stemming import EXACT
-from local_vespa.text import idf, tokens, union
+from local_vespa.index import text_index as inverted
+from local_vespa.index.analysis import idf, tokens, union
+from local_vespa.index.stemming import EXACT
+from local_vespa.index.text_index import TextIndex
 
 LIVE = np.ones(1000, bool)
 

@@ -5,11 +5,11 @@ import weakref
 import numpy as np
 import pytest
 
-from local_vespa import vectors
-from local_vespa.coarse import CoarseIndex
-from local_vespa.schema import Field, FieldType
+from local_vespa.index import vector_index as vectors
+from local_vespa.index.quantized import CoarseIndex
+from local_vespa.index.vector_index import NO_DISTANCE, VectorColumn
+from local_vespa.package.schema import Field, FieldType
 from local_vespa.tensors import Tensor
-from local_vespa.vectors import NO_DISTANCE, VectorColumn
 
 RNG = np.random.default_rng(5)
 METRICS = ["euclidean", "angular", "dotproduct", "prenormalized-angular", "hamming"]

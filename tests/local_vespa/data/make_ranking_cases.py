@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from local_vespa.ranking import RankingError, infer_type, parse_expression
+from local_vespa.expressions import RankingError, infer_type, parse_expression
 from local_vespa.tensors import TensorType
 
 # ruff: noqa: E501  a table of expressions

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .errors import unsupported
-from .ranking import Function, RankingError, RankingNode, Reference, parse_expression, parse_feature
+from ..errors import unsupported
+from ..expressions import Function, RankingError, RankingNode, Reference, parse_expression, parse_feature
+from ..tensors import Tensor, TensorError, TensorType, parse_query_tensor
 from .schema import Constant, OnnxModel, Schema, read_constants, read_onnx_model
 from .sd import Statement
-from .tensors import Tensor, TensorError, TensorType, parse_query_tensor
 
 # Settings that tune how an approximate or parallel search runs. This engine is exact or nearly so and runs in one
 # thread, so they change nothing about which answer is right.

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from . import yql
-from .application import Application
-from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, SEARCH_REPLY, QueryError
-from .features import Features, RankContext
-from .match import Matcher
-from .models import EmbedError
+from .. import yql
+from ..application import Application
+from ..errors import ILLEGAL_QUERY, INVALID_PARAMETER, SEARCH_REPLY, QueryError
+from ..expressions import RankingError, Reference
+from ..index.table import Table
+from ..matching import Matcher
+from ..package.rank_profiles import Profile
+from ..ranking.features import Features, RankContext
+from ..ranking.onnx_models import EmbedError
+from ..ranking.phases import Ranked, rank
+from ..tensors import DOUBLE, Tensor, TensorError, parse_query_tensor
 from .parameters import Parameters
-from .phases import Ranked, rank
-from .profiles import Profile
-from .ranking import RankingError, Reference
 from .sorting import Criterion, sort_keys
-from .table import Table
-from .tensors import DOUBLE, Tensor, TensorError, parse_query_tensor
 
 
 @dataclass

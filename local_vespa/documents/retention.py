@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import DeployError
+from ..errors import DeployError
+from ..package.services import Services
 from .selection import Selection, SelectionError, parse_selection
-from .services import Services
 
 
 class Retention:

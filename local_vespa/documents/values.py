@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from .errors import DocumentError
-from .schema import INTEGERS, Field, FieldType, Schema
-from .tensors import Tensor, TensorError, TensorType, parse_document_tensor, render
+from ..errors import DocumentError
+from ..package.schema import INTEGERS, Field, FieldType, Schema
+from ..tensors import Tensor, TensorError, TensorType, parse_document_tensor, render
 
 Fields = dict[str, Any]
 

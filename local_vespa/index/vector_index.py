@@ -15,11 +15,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from .coarse import CoarseIndex
-from .columns import Growing
-from .ranking import Value
-from .schema import Field
-from .tensors import round_cells
+from ..expressions import Value
+from ..package.schema import Field
+from ..tensors import round_cells
+from .attributes import Growing
+from .quantized import CoarseIndex
 
 GRAPH_ROWS = 100_000
 EXACT_SHARE, EXACT_ROWS = 0.2, 25_000

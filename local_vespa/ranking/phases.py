@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..package.rank_profiles import Profile
 from .features import Features, RankContext, first_phase
-from .profiles import Profile
 
 
 @dataclass

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path, PurePosixPath
 
-from .errors import DeployError
-from .profiles import Profile, read_profiles
+from ..errors import DeployError
+from .rank_profiles import Profile, read_profiles
 from .schema import Schema, read_schema
 from .sd import Statement, parse_statements, without_comments
 from .services import QueryProfile, Services, parse_xml, read_query_profiles, read_services

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .columns import MultiColumn, StringColumn
-from .errors import DeployError, unsupported
-from .match import MatchedTerm, NearestTerm
-from .models import OnnxRunner
-from .native import NativeRank
-from .profiles import Profile
-from .ranking import Evaluator, RankingError, Reference, Value, infer_type, parse_feature, string_number
-from .schema import OnnxModel, Schema
-from .table import Table
-from .tensors import DOUBLE, Tensor, TensorType
-from .vectors import NO_DISTANCE, VectorColumn
+from ..errors import DeployError, unsupported
+from ..expressions import Evaluator, RankingError, Reference, Value, infer_type, parse_feature, string_number
+from ..index.attributes import MultiColumn, StringColumn
+from ..index.table import Table
+from ..index.vector_index import NO_DISTANCE, VectorColumn
+from ..matching import MatchedTerm, NearestTerm
+from ..package.rank_profiles import Profile
+from ..package.schema import OnnxModel, Schema
+from ..tensors import DOUBLE, Tensor, TensorType
+from .native_rank import NativeRank
+from .onnx_models import OnnxRunner
 
 SCORES = ("firstPhase", "secondPhase", "relevanceScore")
 NATIVE = ("nativeRank", "nativeFieldMatch", "nativeProximity", "nativeAttributeMatch")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .columns import MultiColumn, NumberColumn, StringColumn
-from .errors import INVALID_PARAMETER, QueryError, unsupported
-from .table import Table
+from ..errors import INVALID_PARAMETER, QueryError, unsupported
+from ..index.attributes import MultiColumn, NumberColumn, StringColumn
+from ..index.table import Table
 
 _SPECIAL = {
     "[rank]": "[relevance]",

@@ -18,9 +18,9 @@ from typing import Any
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput
 
-from .errors import DocumentError
-from .patterns import Pattern, PatternError
-from .tensors import Tensor
+from ..errors import DocumentError
+from ..patterns import Pattern, PatternError
+from ..tensors import Tensor
 
 _GRAMMAR = Lark((Path(__file__).parent / "selection.lark").read_text(), parser="earley", maybe_placeholders=False)
 _ESCAPES = {"t": "\t", "n": "\n", "f": "\f", "r": "\r"}

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from .errors import DeployError, unsupported
+from ..errors import DeployError, unsupported
+from ..tensors import TensorError, TensorType
 from .sd import Statement
-from .tensors import TensorError, TensorType
 
 INTEGERS = {"byte": 8, "int": 32, "long": 64}
 SCALARS = ("string", "bool", "float", "double", *INTEGERS)

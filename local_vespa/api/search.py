@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from . import grouping, yql
-from .application import Application
-from .columns import MultiColumn, NumberColumn, StringColumn
-from .engine import Engine
-from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
-from .http import Request, Response, json_response
-from .parameters import Parameters, read
-from .planning import make_plan
-from .schema import INTEGERS
-from .search import Hit, Outcome, Part, Plan, feature_values, run
-from .store import Row
-from .table import Table
-from .tensors import FORMATS, Tensor
-from .values import decode, is_undefined, json_value
+from .. import grouping, yql
+from ..application import Application
+from ..documents.values import decode, is_undefined, json_value
+from ..engine import Engine
+from ..errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
+from ..http import Request, Response, json_response
+from ..index.attributes import MultiColumn, NumberColumn, StringColumn
+from ..index.table import Table
+from ..package.schema import INTEGERS
+from ..search.executor import Hit, Outcome, Part, Plan, feature_values, run
+from ..search.parameters import Parameters, read
+from ..search.planner import make_plan
+from ..store import Row
+from ..tensors import FORMATS, Tensor
 
 
 class SearchApi:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DocumentError, unsupported
-from .schema import INTEGERS, Field, FieldType, Schema
+from ..errors import DocumentError, unsupported
+from ..package.schema import INTEGERS, Field, FieldType, Schema
+from ..tensors import Tensor, TensorError, update_tensor
 from .selection import Selection, SelectionError, parse_selection
-from .tensors import Tensor, TensorError, update_tensor
 from .values import Fields, field_of, parse_field, parse_fields, parse_scalar, parse_value, token
 
 ARITHMETIC = ("increment", "decrement", "multiply", "divide")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .columns import Growing
-from .text import K1, Hits, bm25_norm, idf, normalized, split
+from .analysis import K1, Hits, bm25_norm, idf, normalized, split
+from .attributes import Growing
 
 ELEMENT = 1 << 16  # words of different elements of an array are at least so far apart
 FLUSH = 1 << 16  # words in the list of new texts

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import yql
-from .application import Application
-from .errors import BAD_REQUEST, ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
-from .grouping import GroupingRequest, parse_grouping
-from .match import SCHEMA_NAME, leaves
+from .. import yql
+from ..application import Application
+from ..errors import BAD_REQUEST, ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
+from ..grouping import GroupingRequest, parse_grouping
+from ..matching import SCHEMA_NAME, leaves
+from ..package.schema import Field, Schema
+from .executor import Plan
 from .parameters import Parameters
-from .schema import Field, Schema
-from .search import Plan
 from .sorting import Criterion, criterion, parse_sorting
 
 MAX_HITS, MAX_OFFSET = 400, 1000

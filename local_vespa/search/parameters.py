@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from .errors import ILLEGAL_QUERY, QueryError, unsupported
-from .http import Request
-from .services import QueryProfile
+from ..errors import ILLEGAL_QUERY, QueryError, unsupported
+from ..http import Request
+from ..package.services import QueryProfile
 
 ALIASES = {
     "ranking": "ranking.profile", "count": "hits", "start": "offset", "query": "model.queryString",

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from . import yql
-from .columns import MultiColumn, NumberColumn, StringColumn
 from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
-from .inverted import TextIndex
+from .index.analysis import Hits, idf, tokens, union
+from .index.attributes import MultiColumn, NumberColumn, StringColumn
+from .index.table import Table
+from .index.text_index import TextIndex
+from .index.vector_index import VectorColumn
+from .package.schema import Field
 from .patterns import Misspelled, Pattern, PatternError
-from .schema import Field
-from .table import Table
 from .tensors import Tensor
-from .text import Hits, idf, tokens, union
-from .vectors import VectorColumn
 
 
 @dataclass

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .columns import Growing, MultiColumn, NumberColumn, StringColumn, TensorColumn
-from .inverted import TextIndex
-from .schema import Field, Schema
-from .values import Fields
-from .vectors import VectorColumn
+from ..documents.values import Fields
+from ..package.schema import Field, Schema
+from .attributes import Growing, MultiColumn, NumberColumn, StringColumn, TensorColumn
+from .text_index import TextIndex
+from .vector_index import VectorColumn
 
 Column = NumberColumn | StringColumn | MultiColumn | TensorColumn | VectorColumn
 DEAD_SHARE, DEAD_ROWS = 0.25, 10_000  # with more dead rows than both the table is worth rebuilding

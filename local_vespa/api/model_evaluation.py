@@ -6,11 +6,11 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from .application import Application
-from .http import Request, Response, json_response
-from .models import OnnxRunner
-from .tensors import FORMATS, Tensor, TensorError, TensorType, parse_query_tensor, render
-from .tensors.types import Dimension
+from ..application import Application
+from ..http import Request, Response, json_response
+from ..ranking.onnx_models import OnnxRunner
+from ..tensors import FORMATS, Tensor, TensorError, TensorType, parse_query_tensor, render
+from ..tensors.types import Dimension
 
 ROOT = "/model-evaluation/v1"
 

@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 import orjson
 
-from .documents import Operation, read_put, read_selection, read_update
-from .engine import Engine
-from .errors import DocumentError, unsupported
-from .http import Request, Response, json_response
-from .parameters import DURATION
-from .schema import Schema
-from .values import Fields, document_json
+from ..documents.operations import Operation, read_put, read_selection, read_update
+from ..documents.values import Fields, document_json
+from ..engine import Engine
+from ..errors import DocumentError, unsupported
+from ..http import Request, Response, json_response
+from ..package.schema import Schema
+from ..search.parameters import DURATION
 
 ROOT = "/document/v1/"
 SCAN_SECONDS = 5.0  # after this a visit answers with what it has and a continuation

@@ -7,10 +7,10 @@ import re
 import time
 from typing import Any
 
-from .application import Application
-from .engine import Engine
-from .errors import DeployError, StorageFull, unsupported
-from .http import Request, Response, json_response
+from ..application import Application
+from ..engine import Engine
+from ..errors import DeployError, StorageFull, unsupported
+from ..http import Request, Response, json_response
 
 ROOT = "/application/v2/"
 VERSION = "8.0.0"  # what tools that ask get to see; the engine follows Vespa 8

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import DeployError
-from .services import Component
-from .tensors import Tensor, TensorType
-from .tensors.types import Dimension
+from ..errors import DeployError
+from ..package.services import Component
+from ..tensors import Tensor, TensorType
+from ..tensors.types import Dimension
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

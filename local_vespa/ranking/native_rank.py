@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from .columns import MultiColumn
-from .match import MatchedTerm
-from .table import Table
+from ..index.attributes import MultiColumn
+from ..index.table import Table
+from ..matching import MatchedTerm
 
 _X = np.arange(256)
 FIRST_OCCURRENCE = 8000 * np.exp(-_X / 12.5)

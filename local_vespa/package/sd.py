@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from .errors import DeployError
+from ..errors import DeployError
 
 
 @dataclass(frozen=True)

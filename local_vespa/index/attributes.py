@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .ranking import Value
-from .schema import Field
-from .tensors import Tensor, TensorType
+from ..expressions import Value
+from ..package.schema import Field
+from ..tensors import Tensor, TensorType
 
 
 class Growing:

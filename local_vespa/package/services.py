@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from .errors import DeployError, unsupported
+from ..errors import DeployError, unsupported
 
 
 @dataclass(frozen=True)

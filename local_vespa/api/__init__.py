@@ -1,0 +1,1 @@
+"""HTTP in, JSON out: one module for each of Vespa's APIs."""

@@ -1,0 +1,1 @@
+"""The application package: schemas, rank profiles, services and query profiles, read into data."""

@@ -1,0 +1,1 @@
+"""A query: its parameters, its plan, and the execution of the plan."""
