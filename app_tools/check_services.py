@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from app_tools.schema import Schema
 from mrse_model.errors import InputError
-from mrse_model.manifest import Manifest
+from mrse_model.serving.manifest import Manifest
 
 
 def read_xml(file: Path) -> ElementTree.Element:

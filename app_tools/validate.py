@@ -10,7 +10,7 @@ from app_tools.check_schemas import check_item_schema, check_profiles
 from app_tools.check_services import check_query_profiles, check_services
 from app_tools.schema import read_schemas
 from mrse_model.errors import InputError
-from mrse_model.manifest import Manifest
+from mrse_model.serving.manifest import Manifest
 
 IR, OPSET = 13, 26  # the most that ONNX Runtime 1.23, which Vespa 8.700 has, reads
 

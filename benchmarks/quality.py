@@ -29,16 +29,16 @@ from quality_bars import FASHION, cpu_seconds, history_bars, report_bars, study_
 from quality_data import Data, sample_data
 from rich.console import Console
 
-from mrse_model.baselines.bm25 import BM25
 from mrse_model.baselines.compared import TWO_TOWER, baselines
 from mrse_model.config import Config, of_results, preset, read_config
 from mrse_model.data.contract import read_catalogue, read_judgments
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
-from mrse_model.evaluate import measure, trained_on
+from mrse_model.evaluation.bm25 import BM25
+from mrse_model.evaluation.checkpoint import measure, trained_on
 from mrse_model.evaluation.queries import judged_queries, with_wording_slices
 from mrse_model.studies.runner import about
-from mrse_model.train import Inputs, train
+from mrse_model.training.pipeline import Inputs, train
 
 
 def measure_title(data: Data, inputs: Inputs, run: Path, config: Config, seconds: float) -> list[Bar]:

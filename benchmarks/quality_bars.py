@@ -9,7 +9,7 @@ from typing import Any
 
 from bars import Bar
 
-from mrse_model.evaluate import MIX
+from mrse_model.evaluation.checkpoint import MIX
 from mrse_model.evaluation.personal import PersonalResult
 from mrse_model.evaluation.report import Report
 from mrse_model.model import MRSE

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrse_model.data.sample import write_sample
 from mrse_model.errors import InputError
+from mrse_model.sample.catalogue import write_sample
 
 
 @dataclass(frozen=True)

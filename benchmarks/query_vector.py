@@ -31,8 +31,8 @@ from mrse_model.config import preset
 from mrse_model.data.contract import read_catalogue, read_judgments
 from mrse_model.export import export
 from mrse_model.model import MRSE
-from mrse_model.serving import ExportedModel, QueryHistory, open_session
-from mrse_model.texts import item_text, train_tokenizer
+from mrse_model.serving.exported_model import ExportedModel, QueryHistory, open_session
+from mrse_model.serving.texts import item_text, train_tokenizer
 
 CLICKS = 20
 FASTER, P99_MS = 10.0, 10.0

@@ -28,7 +28,7 @@ FLAT = 1.15  # peak at 10× over peak at 1×
 
 def child(folder: Path, steps: int) -> None:
     from mrse_model.config import preset
-    from mrse_model.train import Inputs, train
+    from mrse_model.training.pipeline import Inputs, train
 
     tiny = preset("tiny")
     names = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
@@ -54,7 +54,7 @@ def main() -> int:
     if args.child:
         child(args.child, args.steps)
         return 0
-    from mrse_model.data.sample import write_sample
+    from mrse_model.sample.catalogue import write_sample
 
     peaks = []
     for searches in (args.searches, TIMES * args.searches):

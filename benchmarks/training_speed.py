@@ -34,15 +34,15 @@ from quality_data import Data, sample_data
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from mrse_model.arrays import Examples, Queries, build_examples, split_dev, tokenise_items
 from mrse_model.config import Config, StageConfig, preset
 from mrse_model.data.contract import Catalogue, read_catalogue, read_judgments
 from mrse_model.data.examples import write_examples
 from mrse_model.errors import InputError
-from mrse_model.fit import Run
 from mrse_model.model import MRSE
-from mrse_model.stages import Corpus, Stages
-from mrse_model.texts import item_text, token_matrix, train_tokenizer
+from mrse_model.serving.texts import item_text, token_matrix, train_tokenizer
+from mrse_model.training.dataset import Examples, Queries, build_examples, split_dev, tokenise_items
+from mrse_model.training.loop import Run
+from mrse_model.training.stages import Corpus, Stages
 
 TARGET = 2.0
 BATCH, STEPS, ROUNDS = 256, 60, 3

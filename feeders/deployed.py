@@ -16,8 +16,8 @@ from vespa.exceptions import VespaError
 from vespa.io import VespaQueryResponse
 
 from mrse_model.errors import InputError
-from mrse_model.serving import ExportedModel
-from mrse_model.texts import token_lists
+from mrse_model.serving.exported_model import ExportedModel
+from mrse_model.serving.texts import token_lists
 
 PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
 SAME = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below

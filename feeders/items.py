@@ -24,7 +24,7 @@ from feeders.schema import DocumentType, legal_text
 from feeders.tensors import bfloat16_hex, int8_hex
 from mrse_model.data.contract import ItemBatch, ItemsFile
 from mrse_model.errors import InputError
-from mrse_model.serving import ExportedModel, ItemVectors
+from mrse_model.serving.exported_model import ExportedModel, ItemVectors
 
 BATCH = 128  # items a batch: the item tower's own, so memory is one batch
 VECTOR_FIELDS = ("embedding", "image_embedding", "text_feature")

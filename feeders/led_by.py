@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mrse_model.data.contract import SearchesFile, judged_positives
 from mrse_model.data.search_log import SearchLog, SpamRule, query_key
-from mrse_model.manifest import Manifest
+from mrse_model.serving.manifest import Manifest
 
 
 def led_by(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from feeders.items import MODEL_FIELDS
 from mrse_model.errors import InputError
-from mrse_model.manifest import Manifest
+from mrse_model.serving.manifest import Manifest
 
 SUFFIX = "_next"
 IN_VESPA = ("query_text.onnx", "query_tower.onnx", "query_experts.onnx", "tokenizer.json")  # what the package runs

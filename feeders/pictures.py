@@ -10,8 +10,8 @@ import numpy as np
 from mrse_model.data.contract import ItemBatch
 from mrse_model.errors import InputError
 from mrse_model.images.features import FeatureFile
-from mrse_model.manifest import EncoderInfo, Manifest
-from mrse_model.serving import ImageEncoder
+from mrse_model.serving.exported_model import ImageEncoder
+from mrse_model.serving.manifest import EncoderInfo, Manifest
 
 BLOCK = 4096  # features read at a time
 

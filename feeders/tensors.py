@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrse_model.serving import INT8_SCALE
+from mrse_model.serving.exported_model import INT8_SCALE
 
 
 def int8_hex(vectors: np.ndarray) -> list[str]:

@@ -17,7 +17,7 @@ from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL_CONFIG_SERVER, ConfigServer
 from mrse_cli.package import zip_package
 from mrse_model.errors import InputError
-from mrse_model.manifest import Manifest
+from mrse_model.serving.manifest import Manifest
 
 TENANT = "/application/v2/tenant/default"
 CONVERGE = f"{TENANT}/application/default/environment/prod/region/default/instance/default/serviceconverge"

@@ -55,11 +55,11 @@ def evaluate(
     from mrse_model.baselines import compared
     from mrse_model.data.contract import read_catalogue, read_judgments
     from mrse_model.data.example_files import ExampleSummary, queries_in_training
-    from mrse_model.evaluate import CUTS, RANKERS, measure, pseudo_query_set, trained_on
+    from mrse_model.evaluation.checkpoint import CUTS, RANKERS, measure, pseudo_query_set, trained_on
     from mrse_model.evaluation.queries import clicked_queries, judged_queries, traffic_of, traffic_of_run
     from mrse_model.model import MRSE
-    from mrse_model.share import fingerprint_of
-    from mrse_model.train import title_of
+    from mrse_model.training.pipeline import title_of
+    from mrse_model.training.share import fingerprint_of
 
     out = console()
     model = MRSE.from_pretrained(checkpoint)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from feeders.feed import Report
     from feeders.pictures import Pictures
     from mrse_model.data.contract import ItemsFile
-    from mrse_model.serving import ExportedModel
+    from mrse_model.serving.exported_model import ExportedModel
 
 
 def feed(
@@ -64,7 +64,7 @@ def feed(
     from feeders.schema import DocumentType
     from feeders.shoppers import ShopperSource
     from feeders.updates import UpdateSource
-    from mrse_model.serving import ExportedModel
+    from mrse_model.serving.exported_model import ExportedModel
 
     if via not in ("pyvespa", "cli"):
         raise InputError(f"no transport {via!r}", field="--via", fix="Take pyvespa or cli")
@@ -126,7 +126,7 @@ def pictures_from(
 ) -> Pictures:
     from feeders.pictures import EncodedPictures, ExtractedFeatures, NoPictures
     from mrse_model.data.contract import ItemsFile
-    from mrse_model.serving import ImageEncoder
+    from mrse_model.serving.exported_model import ImageEncoder
 
     if features and encoder:
         raise InputError("--features and --image-encoder exclude each other", fix="Give one of them")

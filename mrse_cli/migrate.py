@@ -65,7 +65,7 @@ def migrate(
     from feeders.led_by import led_by
     from feeders.migration import EXPORTED, SUFFIX, double_package, plain_package
     from feeders.schema import DocumentType
-    from mrse_model.serving import ExportedModel
+    from mrse_model.serving.exported_model import ExportedModel
 
     if via not in ("pyvespa", "cli"):
         raise InputError(f"no transport {via!r}", field="--via", fix="Take pyvespa or cli")

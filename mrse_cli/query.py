@@ -49,7 +49,7 @@ def query(
 
     Example: mrse query "red dress" --profile three_queues --user u17 --filter "price<=50"
     """
-    from mrse_model.serving import ExportedModel
+    from mrse_model.serving.exported_model import ExportedModel
     from retrieval.behaviour import Event
     from retrieval.embed_producer import EmbedProducer
     from retrieval.embed_producer import precompute as compute

@@ -21,7 +21,7 @@ def sample(
 
     Example: mrse sample data/sample --items 2400
     """
-    from mrse_model.data.sample import write_sample
+    from mrse_model.sample.catalogue import write_sample
 
     written = write_sample(folder, items=items, seed=seed)
     for file in (written.items, written.searches, written.judgments, written.judgments_val):

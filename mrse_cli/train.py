@@ -34,8 +34,8 @@ def train(
     Example: mrse train data/sample/items.parquet --searches data/sample/searches.parquet --preset tiny
     """
     from mrse_model.data.examples import ExampleSettings
-    from mrse_model.train import Inputs
-    from mrse_model.train import train as run
+    from mrse_model.training.pipeline import Inputs
+    from mrse_model.training.pipeline import train as run
 
     inputs = Inputs(
         items=items, searches=searches, judgments=judgments, features=features, feature_column=feature_column,

@@ -26,7 +26,7 @@ def web(
 
     Example: mrse web --items items.parquet
     """
-    from mrse_model.serving import ExportedModel
+    from mrse_model.serving.exported_model import ExportedModel
     from retrieval.searcher import Searcher
     from retrieval.web import Site, serve
 

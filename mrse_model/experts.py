@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrse_model.config import ModelConfig
-from mrse_model.packing import Dense, Dropout, Packed
-from mrse_model.threads import uniform
+from mrse_model.cpu_threads import uniform
+from mrse_model.layers import Dense, Dropout, Packed
 
 NO_ENTRY = -1e4  # what is added to the attention score of an entry that is none
 
@@ -304,8 +304,8 @@ class HistoryExpert(nn.Module):
 class Taste(nn.Module):
     """What a person's clicks say whatever is asked: the mean of the clicked items' text features and of their pictures,
     mapped linearly to the items' space. Not in the paper; no gradient trains it: a ridge regression finds the map when
-    the fusion is done (mrse_model.taste). Zeros until then, and for an empty history. Every event counts alike,
-    whatever its kind and age: a taste changes slowly, and few events tell it.
+    the fusion is done (mrse_model.training.preference). Zeros until then, and for an empty history. Every event counts
+    alike, whatever its kind and age: a taste changes slowly, and few events tell it.
     """
 
     weight: Tensor

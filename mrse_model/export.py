@@ -22,13 +22,13 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.config import EXPERTS
 from mrse_model.errors import InputError
-from mrse_model.manifest import EncoderInfo, Manifest, OnnxFile, Port, TokenizerFile, sha256
 from mrse_model.model import MRSE, TOKENIZER
-from mrse_model.serving import INT8_SCALE
-from mrse_model.texts import CLS, PAD, SEP, UNK
-from mrse_model.whole_file import whole_file
+from mrse_model.serving.exported_model import INT8_SCALE
+from mrse_model.serving.manifest import EncoderInfo, Manifest, OnnxFile, Port, TokenizerFile, sha256
+from mrse_model.serving.texts import CLS, PAD, SEP, UNK
 
 OPSET, IR = 18, 10
 TOLERANCE = 1e-5

@@ -21,13 +21,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.config import Config, read_config, write_config
 from mrse_model.errors import InputError
 from mrse_model.experts import Adaptor, NGrams
-from mrse_model.serving import ItemVectors, QueryHistory, history_arrays, led_by_tokens
-from mrse_model.texts import item_text, token_matrix
+from mrse_model.serving.exported_model import ItemVectors, QueryHistory, history_arrays, led_by_tokens
+from mrse_model.serving.texts import item_text, token_matrix
 from mrse_model.towers import ItemTower, QueryTower
-from mrse_model.whole_file import whole_file
 
 WEIGHTS, CONFIG, TOKENIZER, META = "model.safetensors", "config.toml", "tokenizer.json", "meta.json"
 
@@ -106,7 +106,7 @@ class MRSE(nn.Module):
         )
         return with_queries, alone
 
-    # ---- numpy in, numpy out: the same signatures as mrse_model.serving.ExportedModel
+    # ---- numpy in, numpy out: the same signatures as mrse_model.serving.exported_model.ExportedModel
 
     @torch.no_grad()
     def query_vectors(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mrse_model.config import EXPERTS, ModelConfig
 from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, Taste, TextEncoder, VBertHead
-from mrse_model.packing import Dense, Dropout
+from mrse_model.layers import Dense, Dropout
 
 VBERT, LIGHT, FT = 0, 1, 2  # places in what `texts` returns
 HISTORY = EXPERTS.index("history")

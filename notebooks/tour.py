@@ -34,10 +34,10 @@ from feeders.pictures import ExtractedFeatures
 from feeders.schema import DocumentType
 from feeders.shoppers import ShopperSource
 from local_vespa.testing import deploy, free_port, start
-from mrse_model.data.sample import write_sample
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
-from mrse_model.serving import ExportedModel
+from mrse_model.sample.catalogue import write_sample
+from mrse_model.serving.exported_model import ExportedModel
 from retrieval.embed_producer import EmbedProducer, precompute
 from retrieval.filters import Filter
 from retrieval.searcher import Searcher

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mrse_model.manifest import Manifest
-from mrse_model.serving import QueryHistory, attend, event_weight
+from mrse_model.serving.exported_model import QueryHistory, attend, event_weight
+from mrse_model.serving.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.data.contract import SearchesFile
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
-from mrse_model.serving import ExportedModel, QueryHistory
-from mrse_model.whole_file import whole_file
+from mrse_model.serving.exported_model import ExportedModel, QueryHistory
 
 VERSION_KEY = b"mrse.model_version"
 DAY = 86400

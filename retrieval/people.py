@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mrse_model.manifest import Manifest
+from mrse_model.serving.manifest import Manifest
 from retrieval.behaviour import ClickedItems, Event, last_events, tensor_values
 
 SPELLINGS = 20  # persons at most whose ids differ in case alone, which a word of an attribute does not tell apart

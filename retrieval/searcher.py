@@ -19,7 +19,7 @@ from vespa.exceptions import VespaError
 from vespa.io import VespaQueryResponse
 
 from mrse_model.errors import InputError
-from mrse_model.serving import ExportedModel
+from mrse_model.serving.exported_model import ExportedModel
 from retrieval.behaviour import ClickedItems, Event, image_queue, item_queue
 from retrieval.embed_producer import EmbedProducer
 from retrieval.filters import Filter, where

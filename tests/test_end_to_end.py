@@ -25,9 +25,9 @@ from mrse_model.data.contract import read_catalogue
 from mrse_model.errors import InputError
 from mrse_model.export import export, golden_inputs
 from mrse_model.images.features import FeatureFile
-from mrse_model.manifest import Manifest, sha256
 from mrse_model.model import MRSE
-from mrse_model.serving import ExportedModel, QueryHistory
+from mrse_model.serving.exported_model import ExportedModel, QueryHistory
+from mrse_model.serving.manifest import Manifest, sha256
 from retrieval.searcher import Searcher
 
 ROOT = Path(__file__).parent.parent

@@ -11,13 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = {"mrse_model", "feeders", "retrieval", "local_vespa", "mrse_cli", "app_tools"}
-WITHOUT_TORCH = {f"mrse_model.{name}" for name in ("errors", "manifest", "serving", "texts", "whole_file", "data")}
+WITHOUT_TORCH = {f"mrse_model.{name}" for name in ("errors", "serving", "atomic_file", "data")}
 MAY = {
     "mrse_model": set(),
     "local_vespa": set(),
-    "feeders": WITHOUT_TORCH | {"mrse_model.images.features", "mrse_model.images.preprocess"},
+    "feeders": WITHOUT_TORCH | {"mrse_model.images.features", "mrse_model.serving.images"},
     "retrieval": WITHOUT_TORCH,
-    "app_tools": {"mrse_model.errors", "mrse_model.manifest"},
+    "app_tools": {"mrse_model.errors", "mrse_model.serving.manifest"},
 }
 
 
@@ -44,7 +44,14 @@ def test_a_folder_imports_only_what_it_may(folder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["mrse_model.serving", "mrse_model.data.examples", "feeders.feed", "retrieval.searcher", "mrse_cli.main"]
+    "module",
+    [
+        "mrse_model.serving.exported_model",
+        "mrse_model.data.examples",
+        "feeders.feed",
+        "retrieval.searcher",
+        "mrse_cli.main",
+    ],
 )
 def test_the_base_needs_no_training_packages(module: str) -> None:
     code = (

@@ -14,21 +14,21 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.baselines.experts import Kind, TextTwoTower, fasttext_mean
 from mrse_model.baselines.minilm import MiniLM, minilm_folder
 from mrse_model.baselines.two_tower import TrainedTwoTower
 from mrse_model.config import read_config
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import training_pairs
-from mrse_model.evaluate import catalogue_texts
+from mrse_model.evaluation.checkpoint import catalogue_texts
 from mrse_model.evaluation.rankers import Ranker, VectorRanker
 from mrse_model.model import CONFIG
-from mrse_model.share import STAGES_CODE, code_of, fingerprint_of
-from mrse_model.whole_file import whole_file
+from mrse_model.training.share import STAGES_CODE, code_of, fingerprint_of
 
 FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA = "FastText mean", "MiniLM-L6, untrained", "single Transformer", "DSSM-α"
 TWO_TOWER = "plain two-tower"
-_CODE = STAGES_CODE + code_of("baselines/experts", "baselines/two_tower", "texts")
+_CODE = STAGES_CODE + code_of("baselines/experts", "baselines/two_tower", "serving/texts")
 
 
 def names(run: Path) -> list[str]:

@@ -20,14 +20,14 @@ from mrse_model.config import ModelConfig
 from mrse_model.errors import InputError
 from mrse_model.experts import NGrams, TextEncoder
 from mrse_model.losses import mnsce
-from mrse_model.texts import token_matrix
+from mrse_model.serving.texts import token_matrix
 
 Kind = Literal["transformer", "dssm_alpha"]
 
 
 def fasttext_mean(tokenizer: Tokenizer, table: NDArray[np.float32]) -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """An encoder of texts: the mean of their pieces' FastText vectors (n-grams 2–4), unit norm. Nothing is trained
-    on judgments or clicks. table: float32 [vocabulary, dims], as `mrse_model.ngrams.piece_vectors` makes it.
+    on judgments or clicks. table: float32 [vocabulary, dims], as `mrse_model.training.ngrams.piece_vectors` makes it.
     """
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.config import EVENTS
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
-from mrse_model.whole_file import whole_file
 
 KINDS = (*EVENTS, "judged", "pseudo-query")
 JUDGED, PSEUDO = 3, 4

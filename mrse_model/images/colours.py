@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mrse_model.images.lite0 import middle
-from mrse_model.images.preprocess import MEAN, STD
+from mrse_model.serving.images import MEAN, STD
 
 LEVELS = 6  # of each channel: 8 tell no more, 5 less
 GROUND = 235.0  # a pixel is empty ground where all its channels are at least that; JPEG blurs white

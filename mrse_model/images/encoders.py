@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.data.images import decode_image
 from mrse_model.errors import InputError, MissingExtra
 from mrse_model.images.colours import ProductFeatures
 from mrse_model.images.lite0 import EfficientNetLite0, load_lite0, weights_sha256
-from mrse_model.images.preprocess import FILTERS, METADATA_KEY, Preprocessing
-from mrse_model.manifest import EncoderInfo
-from mrse_model.whole_file import whole_file
+from mrse_model.serving.images import FILTERS, METADATA_KEY, Preprocessing
+from mrse_model.serving.manifest import EncoderInfo
 
 HUB_PREFIXES = ("clip:", "siglip:", "hf:")
 LITE0_SIZE = 96  # product thumbnails are often no larger, and 224 costs five times as much

@@ -18,7 +18,7 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from mrse_model.data.table import Table
-from mrse_model.manifest import EncoderInfo
+from mrse_model.serving.manifest import EncoderInfo
 
 ENCODER_KEY, WEIGHTS_KEY, FINGERPRINT_KEY = b"mrse.encoder", b"mrse.encoder.fingerprint", b"mrse.fingerprint"
 DIGEST_BYTES = 16

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.data.contract import SearchesFile
 from mrse_model.data.examples import ExampleSettings
-from mrse_model.data.sample import write_sample
 from mrse_model.data.search_log import query_key
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
+from mrse_model.sample.catalogue import write_sample
 from mrse_model.studies.study import Data, Study
-from mrse_model.whole_file import whole_file
 
 FIX = {
     "searches": "Give --searches, or leave --items out to run it on the generated sample",

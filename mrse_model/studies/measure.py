@@ -17,13 +17,13 @@ from mrse_model.config import EXPERTS
 from mrse_model.data.contract import Catalogue, Judgments, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries
 from mrse_model.data.search_log import query_key
-from mrse_model.evaluate import histories_of
+from mrse_model.evaluation.checkpoint import histories_of
 from mrse_model.evaluation.measures import per_query
 from mrse_model.evaluation.personal import PersonalSearches, personal_searches
 from mrse_model.evaluation.queries import QuerySet, judged_queries
 from mrse_model.evaluation.rankers import Ranking, search_exact
 from mrse_model.model import MRSE
-from mrse_model.serving import ItemVectors, QueryHistory
+from mrse_model.serving.exported_model import ItemVectors, QueryHistory
 from mrse_model.studies.measured import Floats, Values
 from mrse_model.studies.pools import POOLS, r_precision
 from mrse_model.studies.queues import three_queues

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.studies.study import CPU_SECONDS
-from mrse_model.whole_file import whole_file
 
 Floats = np.ndarray
 

@@ -12,9 +12,9 @@ matplotlib.use("Agg")  # no display is needed
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.studies.results import Results, Row
 from mrse_model.studies.study import Study
-from mrse_model.whole_file import whole_file
 
 
 def draw(study: Study, results: Results, path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mrse_model.evaluation.rankers import Ranking, search_exact
-from mrse_model.serving import ItemVectors, attend
+from mrse_model.serving.exported_model import ItemVectors, attend
 
 I2I_WEIGHT, IMAGE_WEIGHT = 0.9, 0.8  # as in the rank profile
 

@@ -1,7 +1,7 @@
 """Runs a study: trains what is not trained, measures what is not measured, writes table, plot and log entry.
 
 STUDY/study.toml, runs/VARIANT (a run of mrse train each), measured/VARIANT.json, results.json, results.md, plot.png,
-log-entry.md. Call it again after a kill: what is finished stays. The variants share stages (mrse_model.share).
+log-entry.md. Call it again after a kill: what is finished stays. The variants share stages (mrse_model.training.share).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.config import Config, differences, of_results, overlay, read_config, told, write_config
 from mrse_model.errors import InputError
 from mrse_model.model import META, MRSE
-from mrse_model.share import code_of, fingerprint_of
 from mrse_model.studies.categories import by_category
 from mrse_model.studies.inputs import check, some_queries
 from mrse_model.studies.measure import MEASURES, Exam, Subject
@@ -24,8 +24,8 @@ from mrse_model.studies.measured import Measured, mean_of, stage_figures
 from mrse_model.studies.plots import draw
 from mrse_model.studies.results import Results, tabulate
 from mrse_model.studies.study import Data, Study, Variant, slug
-from mrse_model.train import OTHER_FOLDER, STAGES, Inputs, fingerprint, train
-from mrse_model.whole_file import whole_file
+from mrse_model.training.pipeline import OTHER_FOLDER, STAGES, Inputs, fingerprint, train
+from mrse_model.training.share import code_of, fingerprint_of
 
 _SHOWN = {f"studies/{name}" for name in ("categories", "plots", "registry", "results", "study")}
 _PACKAGE = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ CPU_SECONDS = "training CPU seconds"  # a column
 class Data:
     """What a study learns from and is measured on. validation: judgments of queries that are not learnt from.
 
-    The others as in mrse_model.train.Inputs.
+    The others as in mrse_model.training.pipeline.Inputs.
     """
 
     items: Path

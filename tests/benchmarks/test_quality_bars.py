@@ -21,14 +21,14 @@ from quality_bars import cpu_seconds, history_bars, report_bars, study_bars, tra
 from quality_data import Data
 
 from mrse_model.config import preset
-from mrse_model.evaluate import MIX
+from mrse_model.evaluation.checkpoint import MIX
 from mrse_model.model import MRSE
 from mrse_model.studies.measured import Measured, Values
 from mrse_model.studies.registry import STUDIES
 from mrse_model.studies.results import tabulate
 from mrse_model.studies.runner import CODE, LEARNT_FROM
 from mrse_model.studies.study import Data as StudyData
-from mrse_model.train import Inputs
+from mrse_model.training.pipeline import Inputs
 
 if TYPE_CHECKING:
     from conftest import Trained

@@ -23,7 +23,7 @@ sys.path += [str(TESTS / "feeders"), str(TESTS / "vespa_app")]
 from make_models import FEATURES, make_models  # noqa: E402
 from recording_vespa import RecordingVespa  # noqa: E402
 
-from mrse_model.manifest import sha256  # noqa: E402
+from mrse_model.serving.manifest import sha256  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +71,7 @@ def items(tmp_path: Path, columns: dict[str, list]) -> Path:
 def features(tmp_path: Path, columns: dict[str, list]) -> Path:
     """Features of those items, null where there is no picture, in another order than the items."""
     from mrse_model.images.features import feature_array, feature_schema
-    from mrse_model.manifest import EncoderInfo
+    from mrse_model.serving.manifest import EncoderInfo
 
     vectors = np.random.default_rng(0).normal(size=(12, FEATURES)).astype(np.float32)
     vectors[::3] = np.nan

@@ -24,7 +24,7 @@ from feeders.shoppers import ShopperSource
 from feeders.updates import UpdateSource
 from mrse_model.data.contract import ItemsFile
 from mrse_model.errors import InputError
-from mrse_model.serving import ExportedModel
+from mrse_model.serving.exported_model import ExportedModel
 
 VARIANTS = Path(__file__).parents[2] / "variants"
 

@@ -28,7 +28,7 @@ from feeders.pictures import NoPictures
 from feeders.schema import DocumentType
 from mrse_cli import main
 from mrse_model.errors import InputError
-from mrse_model.serving import ExportedModel
+from mrse_model.serving.exported_model import ExportedModel
 
 VARIANTS = Path(__file__).parents[2] / "variants"
 OLD, NEW = "mrse-0123456789ab", "mrse-ffffffffffff"

@@ -103,14 +103,14 @@ def test_the_ends_of_a_run(monkeypatch, capsys, raised, code, words) -> None:
 @pytest.mark.parametrize(
     ("command", "job"),
     [
-        (["train", "items.parquet"], "mrse_model.train.train"),
+        (["train", "items.parquet"], "mrse_model.training.pipeline.train"),
         (["study", "loss", "--items", "i", "--validation-judgments", "j"], "mrse_model.studies.runner.run_study"),
         (["features", "items.parquet"], "mrse_model.images.extract.extract"),
     ],
 )
 def test_ctrl_c_says_that_the_job_goes_on(monkeypatch, command, job) -> None:
     pytest.importorskip("torch")
-    for module in ("mrse_model.train", "mrse_model.studies.runner"):
+    for module in ("mrse_model.training.pipeline", "mrse_model.studies.runner"):
         import_module(module)  # what is imported first while something is replaced would keep the replacement
     monkeypatch.setattr("mrse_model.images.encoders.load_encoder", lambda name, size: None)
     monkeypatch.setattr(job, Mock(side_effect=KeyboardInterrupt))

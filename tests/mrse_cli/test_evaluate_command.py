@@ -23,7 +23,7 @@ from mrse_model.data.contract import SearchesFile, read_catalogue
 from mrse_model.data.examples import write_examples
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
-from mrse_model.evaluate import MIX, NEW_ITEMS
+from mrse_model.evaluation.checkpoint import MIX, NEW_ITEMS
 
 
 @pytest.fixture

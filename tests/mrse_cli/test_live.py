@@ -19,7 +19,7 @@ from vespa.application import Vespa
 
 from local_vespa.testing import running_engine
 from mrse_cli import main
-from mrse_model.serving import ExportedModel
+from mrse_model.serving.exported_model import ExportedModel
 from retrieval.behaviour import Event
 from retrieval.filters import Filter
 from retrieval.searcher import PROFILES, Searcher

@@ -14,14 +14,23 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mrse_model.arrays import BLOCK, Examples, Queries, Ragged, build_examples, example_type, history_weight, split_dev
 from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.example_files import EXAMPLE_SCHEMA, JUDGED, PSEUDO
 from mrse_model.errors import InputError
-from mrse_model.serving import event_weight
-from mrse_model.stages import by_length
-from mrse_model.texts import train_tokenizer
-from mrse_model.train import led_by
+from mrse_model.serving.exported_model import event_weight
+from mrse_model.serving.texts import train_tokenizer
+from mrse_model.training.dataset import (
+    BLOCK,
+    Examples,
+    Queries,
+    Ragged,
+    build_examples,
+    example_type,
+    history_weight,
+    split_dev,
+)
+from mrse_model.training.pipeline import led_by
+from mrse_model.training.stages import by_length
 
 
 @pytest.fixture
@@ -117,7 +126,7 @@ def test_a_query_is_one_however_it_is_spelt(tmp_path: Path) -> None:
 
 
 def test_dev_queries_do_not_tell_items_that_they_are_relevant() -> None:
-    from mrse_model.arrays import Dev
+    from mrse_model.training.dataset import Dev
 
     nothing = Ragged.of([[], [], []])
     queries = Queries(["Red dress", "mug", "gown"], np.zeros((3, 16), np.int64), nothing, nothing)
@@ -127,7 +136,7 @@ def test_dev_queries_do_not_tell_items_that_they_are_relevant() -> None:
 
 
 def test_dev_ndcg_by_hand(examples: Examples, tmp_path: Path) -> None:
-    from mrse_model.arrays import Dev
+    from mrse_model.training.dataset import Dev
 
     dev = Dev(np.zeros(1, np.int64), np.zeros((1, 16)), [np.array([10, 30])], np.array([10, 20, 30]))
     ideal = 1 + 1 / np.log2(3)

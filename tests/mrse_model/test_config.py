@@ -10,7 +10,7 @@ import pytest
 
 from mrse_model.config import Config, overlay, preset, read_config, write_config
 from mrse_model.errors import InputError
-from mrse_model.train import Inputs, _alone, _claim, title_of
+from mrse_model.training.pipeline import Inputs, _alone, _claim, title_of
 
 
 @pytest.mark.parametrize("name", ["tiny", "base"])

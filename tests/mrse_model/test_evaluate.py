@@ -13,14 +13,14 @@ import pytest
 
 pytest.importorskip("torch")
 
-from mrse_model.baselines.bm25 import BM25
 from mrse_model.config import preset
 from mrse_model.data.contract import Catalogue, SearchesFile, read_catalogue
 from mrse_model.data.example_files import EXAMPLE_SCHEMA, item_queries, queries_in_training, save_dev_queries
 from mrse_model.data.example_files import KINDS as KINDS_OF_EXAMPLES
 from mrse_model.data.examples import write_examples
 from mrse_model.data.search_log import query_key
-from mrse_model.evaluate import (
+from mrse_model.evaluation.bm25 import BM25
+from mrse_model.evaluation.checkpoint import (
     MIX,
     NEW_ITEMS,
     TUNED_ON,
@@ -35,7 +35,7 @@ from mrse_model.evaluation.measures import per_query
 from mrse_model.evaluation.personal import PersonalSearches
 from mrse_model.evaluation.queries import QuerySet, clicked_queries
 from mrse_model.evaluation.rankers import LinearFusion, VectorRanker
-from mrse_model.serving import ItemVectors
+from mrse_model.serving.exported_model import ItemVectors
 
 DAY = 86400.0
 
@@ -189,7 +189,7 @@ def test_without_near_misses_the_mix_is_tuned_on_pieces_of_titles_that_are_not_m
 def test_the_mix_is_tuned_on_what_the_training_held_out_where_that_is_enough(
     shop, tmp_path, monkeypatch, fewest, held_out
 ) -> None:
-    monkeypatch.setattr("mrse_model.evaluate.FEWEST_DEV", fewest)
+    monkeypatch.setattr("mrse_model.evaluation.checkpoint.FEWEST_DEV", fewest)
     examples = judged(tmp_path / "examples", shop)
     save_dev_queries(examples, [title.upper() for title in shop.titles[:4]])
     _, what = tune_mix(mix_of(shop, True), examples, shop, [shop.titles[0]])

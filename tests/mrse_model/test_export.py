@@ -17,9 +17,9 @@ from test_model import TITLES, small
 from mrse_model.config import EXPERTS
 from mrse_model.errors import InputError
 from mrse_model.export import export, golden_inputs, version_of
-from mrse_model.manifest import Manifest
 from mrse_model.model import MRSE
-from mrse_model.serving import ExportedModel, QueryHistory
+from mrse_model.serving.exported_model import ExportedModel, QueryHistory
+from mrse_model.serving.manifest import Manifest
 
 
 @pytest.fixture(scope="module")

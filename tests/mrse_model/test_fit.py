@@ -24,12 +24,12 @@ from torch import nn
 from mrse_cli.main import main
 from mrse_model.config import StageConfig, TrainConfig, preset, read_config, write_config
 from mrse_model.data.examples import ExampleSettings
-from mrse_model.data.sample import Sample, write_sample
 from mrse_model.errors import InputError
-from mrse_model.fit import Losses, Run, fit, uses_bf16
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
-from mrse_model.train import Inputs, train
+from mrse_model.sample.catalogue import Sample, write_sample
+from mrse_model.training.loop import Losses, Run, fit, uses_bf16
+from mrse_model.training.pipeline import Inputs, train
 
 ROOT = Path(__file__).resolve().parents[2]
 

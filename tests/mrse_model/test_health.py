@@ -13,12 +13,12 @@ import torch
 from rich.console import Console
 from test_stages import small_stages
 
-from mrse_model import health
 from mrse_model.config import EXPERTS, TrainConfig
 from mrse_model.experts import VBertHead
-from mrse_model.fit import Run
-from mrse_model.health import check_fusion, check_histories, check_stage, check_triplet
-from mrse_model.stages import Stages
+from mrse_model.training import diagnostics as health
+from mrse_model.training.diagnostics import check_fusion, check_histories, check_stage, check_triplet
+from mrse_model.training.loop import Run
+from mrse_model.training.stages import Stages
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mrse_model.arrays import Ragged  # noqa: E402
 from mrse_model.losses import hnst, log_q, mnsce  # noqa: E402
-from mrse_model.stages import not_negatives  # noqa: E402
+from mrse_model.training.dataset import Ragged  # noqa: E402
+from mrse_model.training.stages import not_negatives  # noqa: E402
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 from test_stages import HARD, KNOWN, small_stages
 
-from mrse_model import mining
-from mrse_model.mining import mine_hard_negatives
-from mrse_model.stages import Stages
+from mrse_model.training import hard_negatives as mining
+from mrse_model.training.hard_negatives import mine_hard_negatives
+from mrse_model.training.stages import Stages
 
 
 @pytest.fixture

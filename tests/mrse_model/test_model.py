@@ -14,8 +14,8 @@ from mrse_model.config import Config, ModelConfig  # noqa: E402
 from mrse_model.errors import InputError  # noqa: E402
 from mrse_model.experts import Adaptor, HistoryExpert, ImageHistory, TokenAttention  # noqa: E402
 from mrse_model.model import MRSE  # noqa: E402
-from mrse_model.serving import QueryHistory  # noqa: E402
-from mrse_model.texts import train_tokenizer  # noqa: E402
+from mrse_model.serving.exported_model import QueryHistory  # noqa: E402
+from mrse_model.serving.texts import train_tokenizer  # noqa: E402
 
 TITLES = ["Red cotton dress", "Blue denim jacket", "Red leather shoes", "Green cotton shirt"] * 3
 

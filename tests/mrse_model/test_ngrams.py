@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mrse_model.config import ModelConfig
-from mrse_model.ngrams import piece_vectors
-from mrse_model.texts import SPECIAL, train_tokenizer
+from mrse_model.serving.texts import SPECIAL, train_tokenizer
+from mrse_model.training.ngrams import piece_vectors
 
 TEXTS = ["striped shirt", "stripes on a shirt", "steel mug", "a mug of steel", "red shirt", "red mug"] * 20
 

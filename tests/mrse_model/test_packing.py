@@ -7,7 +7,7 @@ import torch
 
 from mrse_model.config import ModelConfig
 from mrse_model.experts import TextEncoder
-from mrse_model.packing import ROWS, Dense, Dropout, Packed
+from mrse_model.layers import ROWS, Dense, Dropout, Packed
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ sys.path.append(str(Path(__file__).parent))
 from test_fit import curve, settings
 
 from mrse_model.config import read_config, write_config
-from mrse_model.data.sample import write_sample
-from mrse_model.processes import Processes
-from mrse_model.train import Inputs, train
+from mrse_model.sample.catalogue import write_sample
+from mrse_model.training.distributed import Processes
+from mrse_model.training.pipeline import Inputs, train
 
 ROOT = Path(__file__).resolve().parents[2]
 

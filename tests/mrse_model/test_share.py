@@ -17,10 +17,10 @@ pytest.importorskip("torch")
 import torch
 
 from mrse_model.config import Config, overlay, preset
-from mrse_model.data.sample import write_sample
 from mrse_model.model import META, MRSE
-from mrse_model.share import Share, fingerprint_of
-from mrse_model.train import Inputs, train
+from mrse_model.sample.catalogue import write_sample
+from mrse_model.training.pipeline import Inputs, train
+from mrse_model.training.share import Share, fingerprint_of
 
 
 def few_steps() -> Config:

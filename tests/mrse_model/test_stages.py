@@ -15,14 +15,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from mrse_model.arrays import Dev, Examples, Queries, Ragged, example_type, tokenise_items, twins
 from mrse_model.config import Config, ModelConfig, StageConfig
-from mrse_model.fit import Run
+from mrse_model.cpu_threads import side_by_side
 from mrse_model.losses import hnst, log_q, mnsce
 from mrse_model.model import MRSE
-from mrse_model.stages import UNMET, Corpus, Stages
-from mrse_model.texts import token_matrix, train_tokenizer
-from mrse_model.threads import side_by_side
+from mrse_model.serving.texts import token_matrix, train_tokenizer
+from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, example_type, tokenise_items, twins
+from mrse_model.training.loop import Run
+from mrse_model.training.stages import UNMET, Corpus, Stages
 
 TITLES = ["red summer dress", "steel mug 12oz", "blue denim jacket", "wool socks", "red wool hat"]
 CATEGORIES = [["Clothes", "Dresses"], [], ["Clothes"], ["Clothes"], ["Clothes", "Hats"]]
@@ -233,7 +233,7 @@ def test_the_adaptor_learns_pairs_of_one_query_and_is_frozen(stages: Stages, few
 
 
 def test_a_picture_does_not_find_itself(stages: Stages) -> None:
-    from mrse_model.stages import pool_ndcg
+    from mrse_model.training.stages import pool_ndcg
 
     dev = Dev(np.zeros(1, int), np.zeros((1, 16)), [np.array([1])], np.array([0, 1, 2]))
     pool = torch.eye(3)
@@ -251,7 +251,7 @@ def test_the_fusion_is_chosen_by_items_as_they_are_and_as_new_ones(
         pools.append(pool)
         return np.full(len(queries), float(len(pools)))
 
-    monkeypatch.setattr("mrse_model.stages.pool_ndcg", score)
+    monkeypatch.setattr("mrse_model.training.stages.pool_ndcg", score)
     with torch.no_grad():
         assert stages.dev_scores().tolist() == [1.5] * len(stages.corpus.dev.tokens)
         known, new = pools
@@ -290,9 +290,9 @@ def test_threads_find_the_loss_and_the_gradients_of_one(
 
     one, of_one = run()
     run_jobs = side_by_side
-    monkeypatch.setattr("mrse_model.stages.ALONE", 20)
+    monkeypatch.setattr("mrse_model.training.stages.ALONE", 20)
     monkeypatch.setattr(
-        "mrse_model.stages.side_by_side", lambda jobs, p: together.append(len(jobs)) or run_jobs(jobs, p)
+        "mrse_model.training.stages.side_by_side", lambda jobs, p: together.append(len(jobs)) or run_jobs(jobs, p)
     )
     many, of_many = run()
     assert together == [4], "the queries, and the items in three parts"
@@ -303,7 +303,7 @@ def test_threads_find_the_loss_and_the_gradients_of_one(
 
 
 def test_training_in_threads_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None) -> None:
-    monkeypatch.setattr("mrse_model.stages.ALONE", 20)
+    monkeypatch.setattr("mrse_model.training.stages.ALONE", 20)
     stage = StageConfig(epochs=4, batch=4, extra_negatives=20, lr=0.01)
 
     def train(name: str) -> list[dict[str, Any]]:

@@ -16,11 +16,11 @@ import torch.nn.functional as F  # noqa: E402
 from rich.console import Console  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from mrse_model.arrays import Examples, example_type  # noqa: E402
 from mrse_model.config import Config, ModelConfig, TrainConfig  # noqa: E402
 from mrse_model.experts import Taste  # noqa: E402
-from mrse_model.fit import Run  # noqa: E402
-from mrse_model.taste import _choice, _recall, _Regression, fit_taste  # noqa: E402
+from mrse_model.training.dataset import Examples, example_type  # noqa: E402
+from mrse_model.training.loop import Run  # noqa: E402
+from mrse_model.training.preference import _choice, _recall, _Regression, fit_taste  # noqa: E402
 
 DIMS, TYPES, ITEMS, HISTORY = 16, 4, 800, 5
 

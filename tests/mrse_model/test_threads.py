@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mrse_model.packing import Dropout
-from mrse_model.threads import generator, side_by_side, uniform
+from mrse_model.cpu_threads import generator, side_by_side, uniform
+from mrse_model.layers import Dropout
 
 
 @pytest.fixture(autouse=True)

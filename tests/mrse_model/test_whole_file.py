@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mrse_model.whole_file import whole_file
+from mrse_model.atomic_file import whole_file
 
 
 def test_the_file_appears_at_the_end_of_the_block(tmp_path: Path) -> None:

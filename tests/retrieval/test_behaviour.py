@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrse_model.manifest import Manifest
+from mrse_model.serving.manifest import Manifest
 from retrieval.behaviour import ClickedItems, Event, image_queue, item_queue, last_events
 
 RNG = np.random.default_rng(5)

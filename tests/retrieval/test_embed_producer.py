@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mrse_model.errors import InputError
-from mrse_model.serving import ExportedModel, QueryHistory
+from mrse_model.serving.exported_model import ExportedModel, QueryHistory
 from retrieval.embed_producer import VERSION_KEY, EmbedProducer, precompute
 
 DAY = 86400

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vespa.application import Vespa
 
 from mrse_model.errors import InputError
-from mrse_model.serving import ExportedModel
+from mrse_model.serving.exported_model import ExportedModel
 from retrieval.behaviour import Event
 from retrieval.filters import Filter, where
 from retrieval.searcher import PROFILES, QueryVector, Searcher

@@ -9,7 +9,7 @@ import pytest
 from vespa.application import Vespa
 
 from app_tools.judge import ask, why_not
-from mrse_model.serving import ExportedModel
+from mrse_model.serving.exported_model import ExportedModel
 from retrieval.behaviour import Event
 from retrieval.filters import Filter
 from retrieval.searcher import PROFILES, Searcher

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from vespa.application import Vespa
 
-from mrse_model.serving import ExportedModel
+from mrse_model.serving.exported_model import ExportedModel
 from retrieval.searcher import Searcher
 from retrieval.web import Site
 

@@ -18,7 +18,7 @@ from feeders.items import ItemSource
 from feeders.pictures import NoPictures
 from feeders.schema import DocumentType
 from local_vespa.testing import deploy, running_engine
-from mrse_model.serving import ExportedModel
+from mrse_model.serving.exported_model import ExportedModel
 
 REPO = Path(__file__).parents[2]
 TITLES = [

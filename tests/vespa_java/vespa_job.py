@@ -26,7 +26,7 @@ from vespa_broken import CHANGES, DEFECTS, plant  # noqa: E402
 from app_tools import judge  # noqa: E402
 from app_tools.variants import build_variant, list_variants  # noqa: E402
 from feeders.migration import double_package, plain_package  # noqa: E402
-from mrse_model.manifest import Manifest  # noqa: E402
+from mrse_model.serving.manifest import Manifest  # noqa: E402
 
 PROFILES = ["q2i", "hybrid", "three_queues", "personal", "query_tower", "explain"]
 BY_QUEUE = ("three_queues", "explain")
@@ -120,7 +120,7 @@ def torch_golden(work: Path) -> tuple[list[dict[str, Any]], dict[str, np.ndarray
     from mrse_model.config import Config, ModelConfig
     from mrse_model.export import export, graphs
     from mrse_model.model import MRSE
-    from mrse_model.texts import train_tokenizer
+    from mrse_model.serving.texts import train_tokenizer
 
     tokenizer = train_tokenizer(["Red cotton dress", "Blue denim jacket", "Green leather shoes"] * 3, 200)
     sizes = ModelConfig(vocab_size=tokenizer.get_vocab_size(), bert_dims=32, bert_heads=2, ngram_dims=16, image_dims=12)

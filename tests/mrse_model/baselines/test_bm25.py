@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("bm25s")
 
-from mrse_model.baselines.bm25 import BM25, words
+from mrse_model.evaluation.bm25 import BM25, words
 
 
 def test_words_lose_their_plural():

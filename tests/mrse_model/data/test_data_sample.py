@@ -11,10 +11,10 @@ import pytest
 from mrse_model.data.contract import Judgments, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.examples import write_examples
 from mrse_model.data.images import decode_image
-from mrse_model.data.sample import Sample, write_sample
-from mrse_model.data.sample_pictures import SHAPES, TONES, draw_picture
-from mrse_model.data.sample_words import COLOURS, PATTERNS, TYPES
 from mrse_model.errors import InputError
+from mrse_model.sample.catalogue import Sample, write_sample
+from mrse_model.sample.pictures import SHAPES, TONES, draw_picture
+from mrse_model.sample.words import COLOURS, PATTERNS, TYPES
 
 
 @pytest.fixture(scope="module")

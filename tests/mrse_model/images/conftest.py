@@ -50,7 +50,7 @@ def encoder():
     """Two numbers a channel: mean and maximum; as little as an encoder can be."""
     torch = pytest.importorskip("torch")
     from mrse_model.images.encoders import FrozenEncoder
-    from mrse_model.images.preprocess import Preprocessing
+    from mrse_model.serving.images import Preprocessing
 
     class Statistics(torch.nn.Module):
         def forward(self, pixels):

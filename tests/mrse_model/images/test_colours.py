@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mrse_model.images.colours import LEVELS, Colours, ProductFeatures  # noqa: E402
-from mrse_model.images.preprocess import MEAN, STD  # noqa: E402
+from mrse_model.serving.images import MEAN, STD  # noqa: E402
 
 BINS = LEVELS**3
 

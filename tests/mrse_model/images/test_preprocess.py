@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mrse_model.errors import InputError
-from mrse_model.images.preprocess import METADATA_KEY, Preprocessing, pixels_from_bytes
+from mrse_model.serving.images import METADATA_KEY, Preprocessing, pixels_from_bytes
 
 
 def test_lite0_normalisation_is_byte_minus_127_over_128():

@@ -26,12 +26,12 @@ from test_share import few_steps
 
 from mrse_cli.main import app
 from mrse_model.config import Config, overlay, preset
-from mrse_model.data.sample import write_sample
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.model import MRSE
-from mrse_model.serving import ItemVectors
+from mrse_model.sample.catalogue import write_sample
+from mrse_model.serving.exported_model import ItemVectors
 from mrse_model.studies import runner
 from mrse_model.studies.inputs import check, some_queries
 from mrse_model.studies.measure import MEASURES, Exam, Subject
@@ -42,7 +42,7 @@ from mrse_model.studies.queues import I2I_WEIGHT, IMAGE_WEIGHT, three_queues
 from mrse_model.studies.registry import STUDIES, find_study
 from mrse_model.studies.results import Row, cell, tabulate
 from mrse_model.studies.study import CPU_SECONDS, Data, Study
-from mrse_model.train import Inputs
+from mrse_model.training.pipeline import Inputs
 from retrieval.behaviour import ClickedItems, image_queue, item_queue
 
 QUIET = Console(quiet=True)
@@ -141,7 +141,8 @@ def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch
 
 def test_all_that_makes_a_figure_is_a_study_s_code() -> None:
     made = runner._ALL - runner._SHOWN
-    assert {"texts", "train", "data/examples", "evaluate", "evaluation/rankers", "studies/measure", "stages"} <= made
+    expected = {"serving/texts", "training/pipeline", "training/stages", "data/examples", "evaluation/checkpoint"}
+    assert expected | {"evaluation/rankers", "studies/measure"} <= made
     assert runner._SHOWN < runner._ALL
 
 

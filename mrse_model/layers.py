@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrse_model.threads import generator
+from mrse_model.cpu_threads import generator
 
 # oneDNN, which multiplies in bfloat16, prepares itself for every size of a matrix that it meets and keeps what it
 # prepared for 1,024 of them: of batches of any number of tokens none ever comes again, and a fifth of the time is lost.

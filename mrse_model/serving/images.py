@@ -1,7 +1,7 @@
 """From picture bytes to the pixels an image encoder expects, with Pillow and numpy alone.
 
-The trainer and the torch-free server (`mrse_model.serving.ImageEncoder`) both use this module, so they cannot differ.
-The constants travel as JSON in the ONNX file's metadata.
+The trainer and the torch-free server (`mrse_model.serving.exported_model.ImageEncoder`) both use this module, so they
+cannot differ. The constants travel as JSON in the ONNX file's metadata.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrse_model.experts import Taste
-from mrse_model.stages import Stages
+from mrse_model.training.stages import Stages
 
 BLOCK = 1024  # examples read together
 LATE, MOST_LATE = 0.1, 5000  # the last clicks, by which the strength is chosen: this share of them, at most so many

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mrse_model.config import EXPERTS
 from mrse_model.data.example_files import ExampleSummary
-from mrse_model.fit import Run
-from mrse_model.stages import Stages, pool_ndcg
+from mrse_model.training.loop import Run
+from mrse_model.training.stages import Stages, pool_ndcg
 
 SHARE_COLLAPSED, NOTHING_CHANGED, EMPTY, NEARLY_0, DOMINATES = 0.02, 0.002, 0.5, 0.001, 0.95
 TRIPLET = ("vbert", "dssm")  # the stages of the hybrid loss

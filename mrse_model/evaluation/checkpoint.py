@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mrse_model.arrays import history_weight
-from mrse_model.baselines.bm25 import BM25
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import (
     ExampleSummary,
@@ -25,14 +23,16 @@ from mrse_model.data.example_files import (
 )
 from mrse_model.data.pseudo_queries import pseudo_queries
 from mrse_model.data.search_log import query_key
+from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.personal import PersonalResult, PersonalSearches, compare_personal, personal_searches
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import LinearFusion, Ranker, Ranking, ReciprocalRankFusion, VectorRanker
 from mrse_model.evaluation.report import Report, evaluate
 from mrse_model.model import MRSE
-from mrse_model.serving import ItemVectors, QueryHistory
-from mrse_model.texts import item_text
+from mrse_model.serving.exported_model import ItemVectors, QueryHistory
+from mrse_model.serving.texts import item_text
+from mrse_model.training.dataset import history_weight
 
 VECTORS, NEW_ITEMS = "MRSE", "MRSE, items without their queries"
 FUSED, MIX = "hybrid (MRSE + BM25, RRF)", "hybrid (MRSE + BM25, linear)"

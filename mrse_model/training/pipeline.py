@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from mrse_model.arrays import Dev, Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
+from mrse_model.atomic_file import whole_file
 from mrse_model.config import Config, ModelConfig, differences, of_results, told, write_config
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries, save_dev_queries
@@ -32,19 +32,22 @@ from mrse_model.data.examples import ExampleSettings, write_examples
 from mrse_model.data.search_log import query_key
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
-from mrse_model.fit import Run
-from mrse_model.health import check_histories, check_stage, check_training
 from mrse_model.images import DEFAULT_ENCODER
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract, picture_files
 from mrse_model.images.features import FeatureFile
-from mrse_model.manifest import EncoderInfo
-from mrse_model.mining import mine_hard_negatives
 from mrse_model.model import META, MRSE
-from mrse_model.ngrams import piece_vectors, random_vectors
-from mrse_model.processes import Processes
 from mrse_model.progress import steps_shown
-from mrse_model.share import (
+from mrse_model.serving.manifest import EncoderInfo
+from mrse_model.serving.texts import item_text, train_tokenizer
+from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, build_examples, split_dev, tokenise_items
+from mrse_model.training.diagnostics import check_histories, check_stage, check_training
+from mrse_model.training.distributed import Processes
+from mrse_model.training.hard_negatives import mine_hard_negatives
+from mrse_model.training.loop import Run
+from mrse_model.training.ngrams import piece_vectors, random_vectors
+from mrse_model.training.preference import fit_taste
+from mrse_model.training.share import (
     EXAMPLES_CODE,
     NGRAMS_CODE,
     TOKENIZER_CODE,
@@ -53,10 +56,7 @@ from mrse_model.share import (
     StageKeys,
     fingerprint_of,
 )
-from mrse_model.stages import Corpus, Stages
-from mrse_model.taste import fit_taste
-from mrse_model.texts import item_text, train_tokenizer
-from mrse_model.whole_file import whole_file
+from mrse_model.training.stages import Corpus, Stages
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def train(
     """Trains MRSE and writes its checkpoint into `folder`. Returns the model.
 
     A finished run is read, not trained again. Started by `accelerate launch`, several processes train together
-    (mrse_model.processes).
+    (mrse_model.training.distributed).
 
-    share: a folder where runs keep what others need not make again (mrse_model.share). until: the stage to stop after;
-    the model is then returned without a checkpoint.
+    share: a folder where runs keep what others need not make again (mrse_model.training.share).
+    until: the stage to stop after; the model is then returned without a checkpoint.
 
     Raises InputError for bad input, and when `folder` holds a run of other data or other settings, or another training
     is at work in it.

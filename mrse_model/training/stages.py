@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrse_model.arrays import Dev, Examples, Queries, Ragged, twins
 from mrse_model.config import StageConfig
-from mrse_model.fit import Losses, Outcome, Run, fit
+from mrse_model.cpu_threads import side_by_side, uniform
 from mrse_model.losses import hnst, log_q, mnsce
 from mrse_model.model import MRSE
-from mrse_model.texts import CLS, SEP
-from mrse_model.threads import side_by_side, uniform
+from mrse_model.serving.texts import CLS, SEP
 from mrse_model.towers import FT
+from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, twins
+from mrse_model.training.loop import Losses, Outcome, Run, fit
 
 MEASURED = 20_000  # pictures by which the features' mean and spread are measured
 Encode = Callable[[Any], Tensor]  # places in a batch → their vectors
@@ -62,7 +62,7 @@ class Stages:
     same_text, same_picture, same_item [N]: the first item of the same text, of the same picture, of both. Which of
     them was clicked is no reason to push the others away.
 
-    watch: called with the name of a stage after each look at its dev score (mrse_model.health).
+    watch: called with the name of a stage after each look at its dev score (mrse_model.training.diagnostics).
     """
 
     def __init__(self, run: Run, model: MRSE, corpus: Corpus) -> None:
@@ -283,7 +283,7 @@ class Stages:
             lengths, parts = self.item_lengths[rows], 4 if name == "ft_att" else 1
             return F.normalize(
                 by_length(lengths, lambda some: item(*self._item_tokens(rows[some]), rows[some]), parts), dim=-1
-            )  # the BERTs need no such parts: they do not pad (mrse_model.packing)
+            )  # the BERTs need no such parts: they do not pad (mrse_model.layers)
 
         def vectors(rows: np.ndarray) -> Encode:
             return lambda at: encode(rows[at])

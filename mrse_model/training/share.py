@@ -21,27 +21,31 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mrse_model.arrays import Ragged
-from mrse_model.fit import Run
+from mrse_model.atomic_file import whole_file
 from mrse_model.model import MRSE
-from mrse_model.stages import Corpus
-from mrse_model.whole_file import whole_file
+from mrse_model.training.dataset import Ragged
+from mrse_model.training.loop import Run
+from mrse_model.training.stages import Corpus
 
 
 def code_of(*modules: str) -> str:
     """A hash over the source of these modules of mrse_model: what another version of them made is another thing."""
-    return hashlib.sha256(b"".join((Path(__file__).parent / f"{m}.py").read_bytes() for m in modules)).hexdigest()
+    return hashlib.sha256(
+        b"".join((Path(__file__).parent.parent / f"{m}.py").read_bytes() for m in modules)
+    ).hexdigest()
 
 
 # Read when this module is imported, like that code itself.
-TOKENIZER_CODE, NGRAMS_CODE, TOKENS_CODE = code_of("texts"), code_of("ngrams"), code_of("arrays", "texts")
+TOKENIZER_CODE, NGRAMS_CODE = code_of("serving/texts"), code_of("training/ngrams")
+TOKENS_CODE = code_of("training/dataset", "serving/texts")
 EXAMPLES_CODE = code_of(
     "data/contract", "data/example_files", "data/examples", "data/history", "data/pseudo_queries", "data/search_log",
     "data/shards", "data/table",
 )  # fmt: skip
 STAGES_CODE = code_of(
-    "arrays", "experts", "fit", "losses", "mining", "model", "packing", "processes", "stages", "threads", "towers"
-)
+    "cpu_threads", "experts", "layers", "losses", "model", "towers", "training/dataset", "training/distributed",
+    "training/hard_negatives", "training/loop", "training/stages",
+)  # fmt: skip
 
 
 def fingerprint_of(*parts: Any) -> str:

@@ -18,8 +18,8 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from mrse_model.errors import InputError
-from mrse_model.manifest import Manifest
-from mrse_model.texts import item_text, token_matrix
+from mrse_model.serving.manifest import Manifest
+from mrse_model.serving.texts import item_text, token_matrix
 
 Floats = np.ndarray
 INT8_SCALE = 127  # a unit vector's cells as whole numbers (variants/int8): items by the feeder, queries by query_text
@@ -213,7 +213,7 @@ class ImageEncoder:
         """JPEG, PNG or WebP bytes to float32 [n, F]; a row is NaN where the picture is None. Raises InputError on bad
         bytes.
         """
-        from mrse_model.images.preprocess import pixels_from_bytes
+        from mrse_model.serving.images import pixels_from_bytes
 
         out = np.full((len(pictures), self.dims), np.nan, np.float32)
         given = [(row, picture) for row, picture in enumerate(pictures) if picture is not None]

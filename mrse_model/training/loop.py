@@ -1,7 +1,7 @@
 """One loop for every stage of training: steps, a look at the dev score once in a while, checkpoint, resume, early stop.
 
 Each step seeds its own randomness from (seed, stage, step), so a run that was killed goes on to the same loss curve. It
-works as one process or as several (mrse_model/processes.py).
+works as one process or as several (mrse_model/training/distributed.py).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.config import StageConfig, TrainConfig
 from mrse_model.errors import InputError
-from mrse_model.packing import Dense
-from mrse_model.processes import Processes
-from mrse_model.whole_file import whole_file
+from mrse_model.layers import Dense
+from mrse_model.training.distributed import Processes
 
 EMBEDDING_RATE = 10.0
 Losses = dict[str, Tensor]  # "loss" and whatever else is worth a line in the log
@@ -36,7 +36,8 @@ class Run:
     """A training run's folder: log.jsonl (one line a measurement), state/ (one file a stage), and what looks wrong.
     Only the main process writes.
 
-    signatures: the failure signatures that show at the moment, by name, each with its warning (mrse_model.health).
+    signatures: the failure signatures that show at the moment, by name, each with its warning
+    (mrse_model.training.diagnostics).
     """
 
     folder: Path

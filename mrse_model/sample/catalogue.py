@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mrse_model.data.sample_pictures import draw_picture
-from mrse_model.data.sample_words import BRANDS, COLOURS, EXTRAS, MARKETS, PATTERNS, STYLES, TYPES
+from mrse_model.atomic_file import whole_file
 from mrse_model.errors import InputError
-from mrse_model.whole_file import whole_file
+from mrse_model.sample.pictures import draw_picture
+from mrse_model.sample.words import BRANDS, COLOURS, EXTRAS, MARKETS, PATTERNS, STYLES, TYPES
 
 COLOUR_NAMES, PATTERN_NAMES, STYLE_NAMES = list(COLOURS), list(PATTERNS), list(STYLES)
 TYPE, COLOUR, PATTERN, STYLE, BRAND = range(5)  # an item's or a query's attributes; -1 is "not said"

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
-from mrse_model.arrays import Queries, Ragged
-from mrse_model.stages import Stages
+from mrse_model.training.dataset import Queries, Ragged
+from mrse_model.training.stages import Stages
 
 NEAREST, KEPT, MARGIN, MOST_QUERIES = 64, 16, 0.95, 50_000
 

@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
+from mrse_model.atomic_file import whole_file
 from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import KINDS, PSEUDO
 from mrse_model.data.search_log import MOST_SKIPPED, query_key
 from mrse_model.errors import InputError
-from mrse_model.texts import item_text, token_matrix
-from mrse_model.whole_file import whole_file
+from mrse_model.serving.texts import item_text, token_matrix
 
 BLOCK = 4096  # examples read together
 GROUP = 64  # blocks shuffled together: 65 MB with 20 events of history each
@@ -158,7 +158,7 @@ def twins(*columns: np.ndarray) -> np.ndarray:
 
 
 def history_weight(kind: np.ndarray, age_seconds: np.ndarray, train: TrainConfig) -> np.ndarray:
-    """Event weight × 0.5^(age / half-life), as mrse_model.serving.event_weight does when serving."""
+    """Event weight × 0.5^(age / half-life), as mrse_model.serving.exported_model.event_weight does when serving."""
     base = np.array([train.event_weights.get(name, 1.0) for name in KINDS], np.float32)[kind]
     return base * 0.5 ** (np.maximum(age_seconds, 0) / (86400 * train.half_life_days))
 

@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mrse_model.errors import MissingExtra
-from mrse_model.texts import SPECIAL
+from mrse_model.serving.texts import SPECIAL
 
 MARK = "▁"  # Metaspace's mark of a word's start
 
