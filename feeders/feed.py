@@ -11,12 +11,13 @@ from typing import BinaryIO, Literal
 import orjson
 from vespa.application import Vespa
 
-from feeders import cli_transport, pyvespa_transport
+from feeders import cli_transport
+from feeders import transport as pyvespa_transport
 from feeders.deployed import check_deployed, count, indexed
 from feeders.items import ItemSource
 from feeders.journal import Journal
-from feeders.lost import forget_lost
 from feeders.operations import Operation, Outcome
+from feeders.reconcile import forget_lost
 from feeders.shoppers import ShopperSource
 from feeders.updates import UpdateSource
 from mrse_model.errors import InputError

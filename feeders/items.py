@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import orjson
 
+from feeders.encoding import bfloat16_hex, int8_hex
+from feeders.image_features import Pictures
+from feeders.item_queries import LedBy
 from feeders.journal import Journal
-from feeders.led_by import LedBy
 from feeders.operations import Operation
-from feeders.pictures import Pictures
 from feeders.schema import DocumentType, legal_text
-from feeders.tensors import bfloat16_hex, int8_hex
 from mrse_model.data.contract import ItemBatch, ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel, ItemVectors

@@ -16,7 +16,7 @@ from mrse_model.progress import progress_bar
 
 if TYPE_CHECKING:
     from feeders.feed import Report
-    from feeders.pictures import Pictures
+    from feeders.image_features import Pictures
     from mrse_model.data.contract import ItemsFile
     from mrse_model.serving.exported_model import ExportedModel
 
@@ -59,8 +59,8 @@ def feed(
     Example: mrse feed items.parquet --features features.parquet --searches searches.parquet
     """
     from feeders.feed import feed_items, feed_shoppers, feed_updates
+    from feeders.item_queries import led_by
     from feeders.items import ItemSource
-    from feeders.led_by import led_by
     from feeders.schema import DocumentType
     from feeders.shoppers import ShopperSource
     from feeders.updates import UpdateSource
@@ -124,7 +124,7 @@ def feed(
 def pictures_from(
     file: Path, model: ExportedModel, features: Path | None, column: str, encoder: Path | None, wanted: bool
 ) -> Pictures:
-    from feeders.pictures import EncodedPictures, ExtractedFeatures, NoPictures
+    from feeders.image_features import EncodedPictures, ExtractedFeatures, NoPictures
     from mrse_model.data.contract import ItemsFile
     from mrse_model.serving.exported_model import ImageEncoder
 
@@ -146,7 +146,7 @@ def pictures_from(
 
 def _without_features(items: ItemsFile, pictures: Pictures) -> int:
     """How many items the file of features lacks. Raises InputError where it lacks all: it is of other items."""
-    from feeders.pictures import ExtractedFeatures
+    from feeders.image_features import ExtractedFeatures
 
     if not isinstance(pictures, ExtractedFeatures):
         return 0

@@ -61,8 +61,8 @@ def migrate(
     """
     from feeders.deployed import check_deployed, indexed
     from feeders.feed import backfill
+    from feeders.item_queries import led_by
     from feeders.items import ItemSource
-    from feeders.led_by import led_by
     from feeders.migration import EXPORTED, SUFFIX, double_package, plain_package
     from feeders.schema import DocumentType
     from mrse_model.serving.exported_model import ExportedModel

@@ -28,9 +28,9 @@ from PIL import Image
 from vespa.application import Vespa
 
 from feeders.feed import feed_items, feed_shoppers
+from feeders.image_features import ExtractedFeatures
+from feeders.item_queries import LedBy
 from feeders.items import ItemSource
-from feeders.led_by import LedBy
-from feeders.pictures import ExtractedFeatures
 from feeders.schema import DocumentType
 from feeders.shoppers import ShopperSource
 from local_vespa.testing import deploy, free_port, start

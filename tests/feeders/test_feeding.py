@@ -16,9 +16,9 @@ from vespa.application import Vespa
 
 from app_tools.variants import build_variant
 from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
+from feeders.image_features import ExtractedFeatures, NoPictures
+from feeders.item_queries import LedBy, led_by
 from feeders.items import ItemSource
-from feeders.led_by import LedBy, led_by
-from feeders.pictures import ExtractedFeatures, NoPictures
 from feeders.schema import DocumentType
 from feeders.shoppers import ShopperSource
 from feeders.updates import UpdateSource
@@ -242,7 +242,7 @@ def test_a_report_that_cannot_be_written_ends_the_feed(vespa, package, items, mo
 
 
 def test_busy_servers_are_waited_for(vespa, package, items, monkeypatch) -> None:
-    monkeypatch.setattr("feeders.pyvespa_transport.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("feeders.transport.LONGEST_WAIT", 0.01)
     vespa.status = lambda method, path, tries: {1: 429, 2: 503, 3: 504, 4: 507}.get(tries, 200)
     report = feed(items, package, vespa)
     assert (report.ok, report.failed) == (12, 0)
@@ -262,9 +262,9 @@ def test_refused_documents_are_kept_with_the_reason(vespa, package, items, via) 
 
 
 def test_a_server_that_dies_ends_the_feed_with_a_line(vespa, package, items, monkeypatch) -> None:
-    monkeypatch.setattr("feeders.pyvespa_transport.LONGEST_WAIT", 0.001)
+    monkeypatch.setattr("feeders.transport.LONGEST_WAIT", 0.001)
     source = source_of(items, package)
-    from feeders import pyvespa_transport
+    from feeders import transport as pyvespa_transport
 
     with pytest.raises(InputError, match="stopped answering"):
         pyvespa_transport.send(

@@ -22,9 +22,9 @@ from app_tools.schema import read_schemas
 from app_tools.variants import build_variant
 from feeders.deployed import indexed
 from feeders.feed import feed_items
+from feeders.image_features import NoPictures
 from feeders.items import ItemSource
 from feeders.migration import double_package, versioned_fields
-from feeders.pictures import NoPictures
 from feeders.schema import DocumentType
 from mrse_cli import main
 from mrse_model.errors import InputError

@@ -14,8 +14,8 @@ from vespa.application import Vespa
 
 from app_tools.variants import build_variant
 from feeders.feed import feed_items
+from feeders.image_features import NoPictures
 from feeders.items import ItemSource
-from feeders.pictures import NoPictures
 from feeders.schema import DocumentType
 from local_vespa.testing import deploy, running_engine
 from mrse_model.serving.exported_model import ExportedModel
