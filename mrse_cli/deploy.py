@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from app_tools.variants import build_variant
 from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL_CONFIG_SERVER, ConfigServer
 from mrse_cli.package import zip_package
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from vespa_package.variants import build_variant
 
 TENANT = "/application/v2/tenant/default"
 CONVERGE = f"{TENANT}/application/default/environment/prod/region/default/instance/default/serviceconverge"

@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app_tools.attributes import filter_bytes as of_schema
-from app_tools.schema import read_schemas
-from app_tools.size import Catalogue, Row
-from app_tools.size import size as compute
 from mrse_cli.config import Config
 from mrse_model.errors import InputError
+from vespa_package.attributes import filter_bytes as of_schema
+from vespa_package.schema import read_schemas
+from vespa_package.sizing import Catalogue, Row
+from vespa_package.sizing import size as compute
 
 
 def parse_count(text: str) -> int:

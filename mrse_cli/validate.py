@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from app_tools import judge
-from app_tools.check_items import columns_not_fed
-from app_tools.schema import read_schemas
-from app_tools.validate import validate as find_problems
 from mrse_cli.config import Config
+from vespa_package.checks import vespa_java as judge
+from vespa_package.checks.all import validate as find_problems
+from vespa_package.checks.items import columns_not_fed
+from vespa_package.schema import read_schemas
 
 
 def validate(

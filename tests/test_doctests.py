@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("mrse_model", "feeders", "retrieval", "local_vespa", "app_tools")
+PACKAGES = ("mrse_model", "feeders", "retrieval", "local_vespa", "vespa_package")
 MODULES = [
     module.name
     for package in PACKAGES

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = {"mrse_model", "feeders", "retrieval", "local_vespa", "mrse_cli", "app_tools"}
+OURS = {"mrse_model", "feeders", "retrieval", "local_vespa", "mrse_cli", "vespa_package"}
 WITHOUT_TORCH = {f"mrse_model.{name}" for name in ("errors", "serving", "atomic_file", "data")}
 MAY = {
     "mrse_model": set(),
     "local_vespa": set(),
     "feeders": WITHOUT_TORCH | {"mrse_model.images.features", "mrse_model.serving.images"},
     "retrieval": WITHOUT_TORCH,
-    "app_tools": {"mrse_model.errors", "mrse_model.serving.manifest"},
+    "vespa_package": {"mrse_model.errors", "mrse_model.serving.manifest"},
 }
 
 

@@ -14,7 +14,6 @@ import pytest
 from recording_vespa import RecordingVespa
 from vespa.application import Vespa
 
-from app_tools.variants import build_variant
 from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
 from feeders.image_features import ExtractedFeatures, NoPictures
 from feeders.item_queries import LedBy, led_by
@@ -25,6 +24,7 @@ from feeders.updates import UpdateSource
 from mrse_model.data.contract import ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from vespa_package.variants import build_variant
 
 VARIANTS = Path(__file__).parents[2] / "variants"
 

@@ -18,8 +18,6 @@ import pytest
 from typer.testing import CliRunner
 from vespa.application import Vespa
 
-from app_tools.schema import read_schemas
-from app_tools.variants import build_variant
 from feeders.deployed import indexed
 from feeders.feed import feed_items
 from feeders.image_features import NoPictures
@@ -29,6 +27,8 @@ from feeders.schema import DocumentType
 from mrse_cli import main
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from vespa_package.schema import read_schemas
+from vespa_package.variants import build_variant
 
 VARIANTS = Path(__file__).parents[2] / "variants"
 OLD, NEW = "mrse-0123456789ab", "mrse-ffffffffffff"

@@ -8,11 +8,11 @@ import os
 import pytest
 from vespa.application import Vespa
 
-from app_tools.judge import ask, why_not
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval.behaviour import Event
 from retrieval.filters import Filter
 from retrieval.searcher import PROFILES, Searcher
+from vespa_package.checks.vespa_java import ask, why_not
 
 FILTERS = [
     Filter.parse(text)

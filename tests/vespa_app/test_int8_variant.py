@@ -12,13 +12,13 @@ import pytest
 from make_models import make_models
 from vespa.application import Vespa
 
-from app_tools.variants import build_variant
 from feeders.feed import feed_items
 from feeders.image_features import NoPictures
 from feeders.items import ItemSource
 from feeders.schema import DocumentType
 from local_vespa.testing import deploy, running_engine
 from mrse_model.serving.exported_model import ExportedModel
+from vespa_package.variants import build_variant
 
 REPO = Path(__file__).parents[2]
 TITLES = [

@@ -7,7 +7,7 @@ import os
 import pytest
 from vespa_job import Judged, ask_all
 
-from app_tools import judge
+from vespa_package.checks import vespa_java as judge
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from vespa_broken import DEFECTS, Defect, plant
 from vespa_golden import bits, expected, expected_compact, expected_int8, int8
 from vespa_job import BY_QUEUE, INPUTS, PROFILES, STEPS, Judged, tower_inputs
 
-from app_tools.judge import complaints
-from app_tools.variants import list_variants
+from vespa_package.checks.vespa_java import complaints
+from vespa_package.variants import list_variants
 
 pytestmark = pytest.mark.java
 VARIANTS = ["default", *list_variants(Path(__file__).parents[2] / "variants")]

@@ -23,10 +23,10 @@ sys.path.append(str(REPO / "tests" / "vespa_app"))
 from make_models import make_models  # noqa: E402
 from vespa_broken import CHANGES, DEFECTS, plant  # noqa: E402
 
-from app_tools import judge  # noqa: E402
-from app_tools.variants import build_variant, list_variants  # noqa: E402
 from feeders.migration import double_package, plain_package  # noqa: E402
 from mrse_model.serving.manifest import Manifest  # noqa: E402
+from vespa_package.checks import vespa_java as judge  # noqa: E402
+from vespa_package.variants import build_variant, list_variants  # noqa: E402
 
 PROFILES = ["q2i", "hybrid", "three_queues", "personal", "query_tower", "explain"]
 BY_QUEUE = ("three_queues", "explain")

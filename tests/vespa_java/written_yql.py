@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 YQL = re.compile(r"\s*select\s.+?\sfrom\s", re.DOTALL)  # SQL is written in capitals here
-CODE = ["feeders", "retrieval", "mrse_cli", "benchmarks", "app_tools"]
+CODE = ["feeders", "retrieval", "mrse_cli", "benchmarks", "vespa_package"]
 
 
 @dataclass(frozen=True)

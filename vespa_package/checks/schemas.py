@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from app_tools.schema import Field, OnnxUse, Profile, Schema
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from vespa_package.schema import Field, OnnxUse, Profile, Schema
 
 VECTORS = ("embedding", "image_embedding", "text_feature")
 INT8 = "_int8"  # the feeder fills embedding_int8 and image_embedding_int8 where they are

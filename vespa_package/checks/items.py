@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app_tools.schema import Schema
 from mrse_model.errors import InputError
+from vespa_package.schema import Schema
 
 PICTURE = {"image", "image_path"}
 MADE = {

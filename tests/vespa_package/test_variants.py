@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app_tools.schema import read_schemas
-from app_tools.variants import build_variant, list_variants
 from mrse_model.errors import InputError
+from vespa_package.schema import read_schemas
+from vespa_package.variants import build_variant, list_variants
 
 REPO = Path(__file__).parents[2]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from app_tools.schema import Schema
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from vespa_package.schema import Schema
 
 
 def read_xml(file: Path) -> ElementTree.Element:

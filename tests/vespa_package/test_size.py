@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app_tools.attributes import bytes_per_item
-from app_tools.schema import read_schemas
-from app_tools.size import Catalogue, graph_bytes, size
 from mrse_cli.size import parse_count
 from mrse_model.errors import InputError
+from vespa_package.attributes import bytes_per_item
+from vespa_package.schema import read_schemas
+from vespa_package.sizing import Catalogue, graph_bytes, size
 
 REPO = Path(__file__).parents[2]
 

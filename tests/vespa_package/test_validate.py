@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from app_tools.validate import validate
-from app_tools.variants import build_variant, list_variants
+from vespa_package.checks.all import validate
+from vespa_package.variants import build_variant, list_variants
 
 REPO = Path(__file__).parents[2]
 ITEM, SERVICES, PROFILES = "schemas/item.sd", "services.xml", "schemas/item"

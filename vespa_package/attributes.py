@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app_tools.schema import Field, Schema
+from vespa_package.schema import Field, Schema
 
 WIDTH = {"bool": 1 / 8, "byte": 1.0, "int": 4.0, "float": 4.0, "long": 8.0, "double": 8.0, "string": 1.0}
 ENUM, POSTING_INDEX, MULTIVALUE_INDEX = 4.0, 4.0, 4.0

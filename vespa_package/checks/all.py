@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from app_tools.check_items import check_items
-from app_tools.check_schemas import check_item_schema, check_profiles
-from app_tools.check_services import check_query_profiles, check_services
-from app_tools.schema import read_schemas
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from vespa_package.checks.items import check_items
+from vespa_package.checks.schemas import check_item_schema, check_profiles
+from vespa_package.checks.services import check_query_profiles, check_services
+from vespa_package.schema import read_schemas
 
 IR, OPSET = 13, 26  # the most that ONNX Runtime 1.23, which Vespa 8.700 has, reads
 

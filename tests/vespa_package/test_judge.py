@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app_tools import judge
 from mrse_model.errors import InputError
+from vespa_package.checks import vespa_java as judge
 
 
 def test_without_java(monkeypatch: pytest.MonkeyPatch, package: Path) -> None:
