@@ -1,6 +1,6 @@
 """How good MRSE's rankings are, beside BM25, MiniLM, FastText, a Transformer, DSSM-α and a plain two-tower.
 
-Ran against: all of these, over the whole catalogue by exact search, with the same texts, pictures and judgments. It
+Ran against: all of these, over the whole catalogue by exact search, with the same texts, images and judgments. It
 trains MRSE (or takes up the run in --runs) and, for the same CPU time, the plain two-tower; the text-only baselines get
 --seconds. With --bars it ends in lines `bar NAME VALUE TARGET ok|short` and exits with 1 if one is short, or if it was
 not measured: those of the studies are read from --studies, the one of the training's speed is measured with --speed.

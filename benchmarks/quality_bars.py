@@ -52,7 +52,7 @@ def history_bars(personal: PersonalResult | None, title: str) -> list[Bar]:
 
 
 def cpu_seconds(model: MRSE) -> float:
-    """CPU time of a training: all its parts but "data", which is the reading, and the pictures where they are extracted
+    """CPU time of a training: all its parts but "data", which is the reading, and the images where they are extracted
     in the run.
     """
     spent = model.meta["training"]["cpu_seconds"]

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from bars import Bar, verdict
 
-ITEMS, PICTURE_BYTES = 2_000, 20_000
+ITEMS, IMAGE_BYTES = 2_000, 20_000
 SEARCHES, USERS, QUERIES, CATALOGUE = 20_000, 2_000, 3_000, 5_000
 TIMES = 10
 FLAT = 1.25  # peak at 10× over peak at 1×
@@ -33,7 +33,7 @@ def write_items(path: Path, items: int) -> None:
     with pq.ParquetWriter(path, pa.schema([("item_id", "string"), ("title", "string"), ("image", "binary")])) as out:
         for start in range(0, items, 1000):
             ids = [f"i{n}" for n in range(start, min(start + 1000, items))]
-            out.write_table(pa.table({"item_id": ids, "title": ids, "image": [rng.bytes(PICTURE_BYTES) for _ in ids]}))
+            out.write_table(pa.table({"item_id": ids, "title": ids, "image": [rng.bytes(IMAGE_BYTES) for _ in ids]}))
 
 
 def write_searches(path: Path, searches: int) -> None:
@@ -64,7 +64,7 @@ def read_items(folder: Path) -> None:
     total = sum(
         len(image or b"") for b in ItemsFile(folder / "items.parquet").batches(64, images=True) for image in b.images
     )
-    assert total % PICTURE_BYTES == 0 and total
+    assert total % IMAGE_BYTES == 0 and total
 
 
 def examples(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Memory of a whole training at 1× and at 10× the searches, the catalogue and its users the same: is it flat?
 
-Ran against: itself. Each training (examples from the log, tokenizer, n-grams, every stage for some steps; no pictures)
+Ran against: itself. Each training (examples from the log, tokenizer, n-grams, every stage for some steps; no images)
 is a process of its own; what is printed is its peak resident memory. The log is the generated sample's, so there is no
 data to bring. `--bars` ends in a line `bar NAME VALUE TARGET ok|short`, with exit code 1 if it is short.
 

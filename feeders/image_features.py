@@ -1,4 +1,4 @@
-"""Where the image features of items come from: a Parquet file of them, the encoder on the pictures, or nowhere."""
+"""Where the image features of items come from: a Parquet file of them, the encoder on the images, or nowhere."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from mrse_model.serving.manifest import EncoderInfo, Manifest
 BLOCK = 4096  # features read at a time
 
 
-class Pictures(Protocol):
+class Images(Protocol):
     """A source of image features."""
 
     needs_images: bool
 
     def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
-        """float32 [len(rows), F] for these rows of the batch, a NaN row where there is no picture; None for none at
+        """float32 [len(rows), F] for these rows of the batch, a NaN row where there is no image; None for none at
         all.
         """
 
     def identity(self, batch: ItemBatch, row: int) -> bytes:
-        """What of a picture counts for "has this item changed"."""
+        """What of an image counts for "has this item changed"."""
 
 
-class NoPictures:
+class NoImages:
     """Items are encoded from their words alone."""
 
     needs_images = False
@@ -42,8 +42,8 @@ class NoPictures:
         return b""
 
 
-class EncodedPictures:
-    """The exported image encoder on the pictures of the items file."""
+class EncodedImages:
+    """The exported image encoder on the images of the items file."""
 
     needs_images = True
 
@@ -54,7 +54,7 @@ class EncodedPictures:
     def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
         try:
             return self._encoder.features([batch.images[row] for row in rows])
-        except InputError as error:  # it counts rows from the first picture that it was given
+        except InputError as error:  # it counts rows from the first image that it was given
             row = None if error.row is None else batch.first_row + rows[error.row]
             raise InputError(error.problem, file=self._items, row=row, field="image", fix=error.fix) from None
 
@@ -111,7 +111,7 @@ class ExtractedFeatures:
 def _check_encoder(found: EncoderInfo, file: Path, manifest: Manifest) -> None:
     wanted = manifest.image_encoder
     if wanted is None:
-        raise InputError("the model was trained without pictures", file=file, fix="Leave its features out")
+        raise InputError("the model was trained without images", file=file, fix="Leave its features out")
     if (found.name, found.dims) != (wanted.name, wanted.dims):
         raise InputError(
             f"features of {found.name} ({found.dims} wide), and the model knows {wanted.name} ({wanted.dims} wide)",
@@ -120,7 +120,7 @@ def _check_encoder(found: EncoderInfo, file: Path, manifest: Manifest) -> None:
         )
     if found.size != wanted.size:
         raise InputError(
-            f"features of pictures of {found.size} pixels, and the model knows {wanted.size}",
+            f"features of images of {found.size} pixels, and the model knows {wanted.size}",
             file=file,
             fix=f"Extract them anew: mrse features --size {wanted.size}",
         )

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from feeders.encoding import bfloat16_hex, int8_hex
-from feeders.image_features import Pictures
+from feeders.image_features import Images
 from feeders.item_queries import LedBy
 from feeders.journal import Journal
 from feeders.operations import Operation
@@ -73,7 +73,7 @@ class ItemSource:
     items: ItemsFile
     doctype: DocumentType
     model: ExportedModel
-    pictures: Pictures
+    images: Images
     led_by: LedBy | None
     columns: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -84,14 +84,14 @@ class ItemSource:
         path: Path,
         doctype: DocumentType,
         model: ExportedModel,
-        pictures: Pictures,
+        images: Images,
         *,
         led_by: LedBy | None = None,
         columns: Sequence[str] | None = None,
         title: str = "title",
-        check_pictures: bool = True,
+        check_images: bool = True,
     ) -> ItemSource:
-        """Checks the whole file: contract, ids, column types and values against the `.sd`, pictures if they are to
+        """Checks the whole file: contract, ids, column types and values against the `.sd`, images if they are to
         be encoded.
 
         columns: which further columns to feed; None for all that the document type has. Raises InputError.
@@ -113,9 +113,9 @@ class ItemSource:
         for column in chosen:
             doctype.check_column(column, items.table.schema.field(column).type, path)
         source = cls(
-            items, doctype, model, pictures, led_by, tuple(chosen), tuple(c for c in available if c not in chosen)
+            items, doctype, model, images, led_by, tuple(chosen), tuple(c for c in available if c not in chosen)
         )
-        items.check(pictures=pictures.needs_images and check_pictures, paths=pictures.needs_images)
+        items.check(images=images.needs_images and check_images, paths=images.needs_images)
         for batch in items.batches(columns=chosen):
             for row in range(len(batch)):
                 source._fields(batch, row)
@@ -155,12 +155,12 @@ class ItemSource:
     def _encoded(self, journal: Journal, part: slice, everything: bool = False) -> Iterator[Encoded]:
         """Each item of which this part of the digest is not as the journal has it (or all)."""
         vector_fields = self._vector_fields()
-        for batch in self.items.batches(BATCH, images=self.pictures.needs_images, columns=self.columns):
+        for batch in self.items.batches(BATCH, images=self.images.needs_images, columns=self.columns):
             journal.mark_present(batch.ids)
             fields = [self._fields(batch, row) for row in range(len(batch))]
             queries = self.led_by.queries(batch.ids) if self.led_by else [[] for _ in batch.ids]
             digests = [
-                _digest(columns) + _digest([made_of, queries[row], vector_fields], self.pictures.identity(batch, row))
+                _digest(columns) + _digest([made_of, queries[row], vector_fields], self.images.identity(batch, row))
                 for row, (columns, made_of) in enumerate(fields)
             ]
             known = [None if everything else _known(journal.digest(item_id)) for item_id in batch.ids]
@@ -170,7 +170,7 @@ class ItemSource:
             vectors = self.model.item_vectors(
                 [batch.titles[row] for row in rows],
                 [batch.categories[row] for row in rows],
-                self.pictures.features(batch, rows),
+                self.images.features(batch, rows),
                 [queries[row] for row in rows] if self.led_by else None,
             )
             for row, tensors in zip(rows, self._tensors(vectors), strict=True):

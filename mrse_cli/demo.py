@@ -56,7 +56,7 @@ def demo(
         out.print(f"\n{step}/6 {what} · {time.perf_counter() - began:.0f} s", style="bold")
         out.print(f"$ {command}", style="dim")
 
-    say("a catalogue with pictures, searches, judgments", f"mrse sample {catalogue}")
+    say("a catalogue with images, searches, judgments", f"mrse sample {catalogue}")
     sample(catalogue)
 
     judgments = catalogue / "judgments.parquet"

@@ -1,4 +1,4 @@
-"""`mrse features`: the pictures of a catalogue through a frozen encoder, once, to Parquet."""
+"""`mrse features`: the images of a catalogue through a frozen encoder, once, to Parquet."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def features(
         ),
     ] = DEFAULT_ENCODER,
     size: Annotated[int | None, typer.Option(min=32, help="Pixels of a side. Default: the encoder's own.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads. Default: all cores.")] = None,
     onnx: Annotated[
         Path | None, typer.Option(help="Also write the encoder here as ONNX, for mrse feed --image-encoder.")
     ] = None,
     config: Config = None,
 ) -> None:
-    """Extract image features, once for a catalogue. Identical pictures are encoded once; a run that was cut off
-    goes on; into the file of an earlier catalogue, only the pictures that are new are encoded.
+    """Extract image features, once for a catalogue. Identical images are encoded once; a run that was cut off
+    goes on; into the file of an earlier catalogue, only the images that are new are encoded.
 
     Example: mrse features items.parquet -o features.parquet
     """
@@ -45,7 +45,7 @@ def features(
         out_console.print(f"{done.path}: {done.items} items, all done before")
     else:
         out_console.print(
-            f"{done.path}: {done.items} items, {done.without_picture} without, {done.distinct} distinct pictures, "
+            f"{done.path}: {done.items} items, {done.without_image} without, {done.distinct} distinct images, "
             f"{done.encoded} encoded now, {done.resumed} items done before"
         )
     if onnx is not None:

@@ -16,7 +16,7 @@ from mrse_model.progress import progress_bar
 
 if TYPE_CHECKING:
     from feeders.feed import Report
-    from feeders.image_features import Pictures
+    from feeders.image_features import Images
     from mrse_model.data.contract import ItemsFile
     from mrse_model.serving.exported_model import ExportedModel
 
@@ -28,8 +28,8 @@ def feed(
     query_endpoint: QueryEndpoint = None,
     features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
-    image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
-    pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
+    image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the images here.")] = None,
+    images: Annotated[bool, typer.Option(help="--no-images: encode the words alone.")] = True,
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")] = None,
     update: Annotated[bool, typer.Option("--update", help="FILE holds item_id and fields to assign.")] = False,
@@ -43,7 +43,7 @@ def feed(
     delete_missing: Annotated[
         bool, typer.Option("--delete-missing", help="Remove what was fed before and is not in FILE now.")
     ] = False,
-    check_pictures: Annotated[bool, typer.Option(help="Decode every picture before the first put.")] = True,
+    check_images: Annotated[bool, typer.Option(help="Decode every image before the first put.")] = True,
     state: Annotated[Path | None, typer.Option(help="Journal of what was fed. Default: FILE.feed.sqlite.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads for the item tower.")] = 2,
     cert: Certificate = None,
@@ -93,7 +93,7 @@ def feed(
                 report = feed_shoppers(vespa, people, journal, queries=queries, via=way, full=full, progress=advance)
             else:
                 model = ExportedModel.load(app / "models", threads=threads)
-                seen = pictures_from(file, model, features, feature_column, image_encoder, pictures)
+                seen = images_from(file, model, features, feature_column, image_encoder, images)
                 source = ItemSource.open(
                     file,
                     doctype,
@@ -102,12 +102,12 @@ def feed(
                     led_by=led_by(model.manifest, searches, judgments, warn=out.print),
                     columns=[name.strip() for name in columns.split(",")] if columns is not None else None,
                     title=title,
-                    check_pictures=check_pictures,
+                    check_images=check_images,
                 )
                 if source.left_out:
                     out.print(f"not in {doctype.file.name}, left out: {', '.join(source.left_out)}")
                 if missing := _without_features(source.items, seen):
-                    told = f"{missing:,} of {source.items.rows:,} items are not in {features}: they have no picture"
+                    told = f"{missing:,} of {source.items.rows:,} items are not in {features}: they have no image"
                     out.print(told)
                 bar.update(task, total=source.items.rows)
                 report = feed_items(
@@ -121,10 +121,10 @@ def feed(
         raise typer.Exit(1)
 
 
-def pictures_from(
+def images_from(
     file: Path, model: ExportedModel, features: Path | None, column: str, encoder: Path | None, wanted: bool
-) -> Pictures:
-    from feeders.image_features import EncodedPictures, ExtractedFeatures, NoPictures
+) -> Images:
+    from feeders.image_features import EncodedImages, ExtractedFeatures, NoImages
     from mrse_model.data.contract import ItemsFile
     from mrse_model.serving.exported_model import ImageEncoder
 
@@ -133,27 +133,27 @@ def pictures_from(
     if features:
         return ExtractedFeatures(features, model.manifest, column=column)
     if encoder:
-        return EncodedPictures(ImageEncoder.load(encoder), model.manifest, file)
+        return EncodedImages(ImageEncoder.load(encoder), model.manifest, file)
     if wanted and model.manifest.image_encoder and ItemsFile(file, title=None).image_column:
         raise InputError(
-            "the model sees pictures and the file has some, but there are no features of them",
+            "the model sees images and the file has some, but there are no features of them",
             file=file,
             field="image",
-            fix="Give --features (mrse features) or --image-encoder image_encoder.onnx, or --no-pictures",
+            fix="Give --features (mrse features) or --image-encoder image_encoder.onnx, or --no-images",
         )
-    return NoPictures()
+    return NoImages()
 
 
-def _without_features(items: ItemsFile, pictures: Pictures) -> int:
+def _without_features(items: ItemsFile, images: Images) -> int:
     """How many items the file of features lacks. Raises InputError where it lacks all: it is of other items."""
     from feeders.image_features import ExtractedFeatures
 
-    if not isinstance(pictures, ExtractedFeatures):
+    if not isinstance(images, ExtractedFeatures):
         return 0
-    missing = sum(item_id not in pictures for batch in items.batches() for item_id in batch.ids)
+    missing = sum(item_id not in images for batch in items.batches() for item_id in batch.ids)
     if missing == items.rows:
         raise InputError(
-            "no item has a feature here", file=pictures.path, field="item_id", fix=f"Extract those of {items.path}"
+            "no item has a feature here", file=images.path, field="item_id", fix=f"Extract those of {items.path}"
         )
     return missing
 

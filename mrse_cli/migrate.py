@@ -25,7 +25,7 @@ from mrse_cli.endpoint import (
     QueryEndpoint,
     connect,
 )
-from mrse_cli.feed import pictures_from
+from mrse_cli.feed import images_from
 from mrse_model.errors import InputError
 from mrse_model.progress import progress_bar
 
@@ -39,8 +39,8 @@ def migrate(
     config_server: ConfigServer = LOCAL_CONFIG_SERVER,
     features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
-    image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the pictures here.")] = None,
-    pictures: Annotated[bool, typer.Option(help="--no-pictures: encode the words alone.")] = True,
+    image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the images here.")] = None,
+    images: Annotated[bool, typer.Option(help="--no-images: encode the words alone.")] = True,
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")] = None,
     title: Annotated[str, typer.Option(help="Column to take as the title.")] = "title",
@@ -81,7 +81,7 @@ def migrate(
         items,
         DocumentType.load(app),
         new,
-        pictures_from(items, new, features, feature_column, image_encoder, pictures),
+        images_from(items, new, features, feature_column, image_encoder, images),
         led_by=led_by(new.manifest, searches, judgments, warn=out.print),
         columns=(),  # the vectors alone
         title=title,

@@ -37,7 +37,7 @@ def size(
     cell: Annotated[
         str, typer.Option(help="Cells in the graph: float, bfloat16, int8 (variant int8) or bits (compact).")
     ] = "bfloat16",
-    vector_fields: Annotated[int, typer.Option(help="Indexed vectors an item; 1 without pictures.")] = 2,
+    vector_fields: Annotated[int, typer.Option(help="Indexed vectors an item; 1 without images.")] = 2,
     max_links: Annotated[int, typer.Option(help="max-links-per-node of the graphs.")] = 16,
     copies: Annotated[int, typer.Option(help="Copies of every item (redundancy).")] = 2,
     app: Annotated[Path, typer.Option(help="Application package, for the attributes of its item.sd.")] = Path(

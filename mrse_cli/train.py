@@ -28,7 +28,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option(help="Also log for TensorBoard.")] = False,
     config: Config = None,
 ) -> None:
-    """Train MRSE: examples, tokenizer, n-grams, pictures, then the stages; resumes where it was stopped. On several
+    """Train MRSE: examples, tokenizer, n-grams, images, then the stages; resumes where it was stopped. On several
     GPUs: accelerate launch --multi_gpu -m mrse_cli.main train …
 
     Example: mrse train data/sample/items.parquet --searches data/sample/searches.parquet --preset tiny

@@ -13,7 +13,7 @@ from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Pack
 
 
 def web(
-    items: Annotated[Path | None, typer.Option(help="Items file whose pictures are shown.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Items file whose images are shown.")] = None,
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     port: Annotated[int, typer.Option(help="Port of the page, on this machine.")] = 8000,

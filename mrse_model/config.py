@@ -37,7 +37,7 @@ class ModelConfig:
     ngram_dims: int = 256
     ngram_min: int = 2
     ngram_max: int = 4
-    image_dims: int = 0  # of the frozen encoder's features; 0: no pictures. Training fills it in
+    image_dims: int = 0  # of the frozen encoder's features; 0: no images. Training fills it in
     image_components: int = 1024  # of those features that are learned from, at most
     history_length: int = 20
     item_history_queries: int = 8
@@ -65,8 +65,8 @@ class ModelConfig:
         _hold(self.ngrams in ("fasttext", "off"), self, "ngrams", "fasttext or off")
 
     @property
-    def picture_width(self) -> int:
-        """How many numbers of a picture the model learns from."""
+    def image_width(self) -> int:
+        """How many numbers of an image the model learns from."""
         return min(self.image_components, self.image_dims)
 
 
@@ -75,7 +75,7 @@ class LossConfig:
     """Hybrid = alpha · MNSCE + beta · HNST (paper §Losses)."""
 
     temperature: float = 0.06  # the paper has 0.1; lower finds more here (dev/LOG.md)
-    adaptor_temperature: float = 0.1  # of the adaptor's pairs of pictures, where a negative may be as right
+    adaptor_temperature: float = 0.1  # of the adaptor's pairs of images, where a negative may be as right
     margin: float = 0.15
     alpha: float = 1.0
     beta: float = 10.0  # the paper has 30; here it is best between 0 and 15 (dev/LOG.md)
@@ -125,7 +125,7 @@ class TrainConfig:
     dssm: StageConfig = field(
         default_factory=lambda: StageConfig(epochs=10.0, batch=1024, lr=2e-3, extra_negatives=256, average=0.997)
     )
-    modality_dropout: float = 0.1  # an expert's picture or history goes missing
+    modality_dropout: float = 0.1  # an expert's image or history goes missing
     history_dropout: float = 0.3  # the person is unknown: the query alone must do
     evaluate_every: int = 200  # steps
     patience: int = 4  # evaluations without a better one before a stage stops

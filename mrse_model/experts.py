@@ -142,7 +142,7 @@ class TextEncoder(nn.Module):
 class Adaptor(nn.Module):
     """Frozen image features to the shared image space: two dense layers (paper §VBert). Output has unit norm.
 
-    The layers, and the item tower's own view of a picture, read the first principal components of the standardised
+    The layers, and the item tower's own view of an image, read the first principal components of the standardised
     features: encoders' channels differ in scale by orders of magnitude and mostly say the same, and the components make
     a step cheaper. Their spreads stay as they are: brought to the same spread, the adaptor forgets more of the colour
     (dev/LOG.md). `start` measures them.
@@ -154,7 +154,7 @@ class Adaptor(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width = config.picture_width
+        width = config.image_width
         self.register_buffer("mean", torch.zeros(config.image_dims))
         self.register_buffer("scale", torch.ones(config.image_dims))
         self.register_buffer("basis", torch.eye(config.image_dims, width))
@@ -202,7 +202,7 @@ def principal_directions(rows: Tensor, most: int) -> Tensor:
 class VBertHead(nn.Module):
     """Image and text vectors to one: two dense layers over their concatenation (paper §VBert).
 
-    A picture that is absent is zeros; `absent` is a learned flag that says so.
+    An image that is absent is zeros; `absent` is a learned flag that says so.
     """
 
     def __init__(self, dims: int) -> None:
@@ -212,7 +212,7 @@ class VBertHead(nn.Module):
 
     def forward(self, text: Tensor, image: Tensor, present: Tensor, detail: Tensor | None = None) -> Tensor:
         """text, image [b, d], present [b, 1] of 0 or 1 → [b, d]. The text passes beside the layers: they learn a
-        correction. detail [b, d] is what the tower adds to the picture of its own.
+        correction. detail [b, d] is what the tower adds to the image of its own.
         """
         image = image * image.shape[-1] ** 0.5
         image = (image if detail is None else image + detail) * present + self.absent * (1 - present)
@@ -302,7 +302,7 @@ class HistoryExpert(nn.Module):
 
 
 class Taste(nn.Module):
-    """What a person's clicks say whatever is asked: the mean of the clicked items' text features and of their pictures,
+    """What a person's clicks say whatever is asked: the mean of the clicked items' text features and of their images,
     mapped linearly to the items' space. Not in the paper; no gradient trains it: a ridge regression finds the map when
     the fusion is done (mrse_model.training.preference). Zeros until then, and for an empty history. Every event counts
     alike, whatever its kind and age: a taste changes slowly, and few events tell it.
@@ -318,12 +318,12 @@ class Taste(nn.Module):
 
     @staticmethod
     def means(texts: Tensor, images: Tensor, weight: Tensor) -> Tensor:
-        """texts, images [b, h, d], weight [b, h], 0 where there is no entry → [b, 2 d]. An entry without a picture (a
+        """texts, images [b, h, d], weight [b, h], 0 where there is no entry → [b, 2 d]. An entry without an image (a
         zero row) counts for its text alone.
         """
         there = (weight > 0).float()
-        pictured = (images.square().sum(-1) > 0).float() * there
-        return torch.cat([masked_mean(texts, there), masked_mean(images, pictured)], -1)
+        imaged = (images.square().sum(-1) > 0).float() * there
+        return torch.cat([masked_mean(texts, there), masked_mean(images, imaged)], -1)
 
     def forward(self, texts: Tensor, images: Tensor, weight: Tensor) -> Tensor:
         """The same inputs → [b, d], which is added to the fused vector."""
@@ -332,7 +332,7 @@ class Taste(nn.Module):
 
 
 class ImageHistory(nn.Module):
-    """The query side's picture: the clicked items' image vectors, attended by the query's text (paper: Q_img)."""
+    """The query side's image: the clicked items' image vectors, attended by the query's text (paper: Q_img)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -342,7 +342,7 @@ class ImageHistory(nn.Module):
     def forward(self, text: Tensor, images: Tensor, texts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """text [b, d], images, texts [b, h, d], weight [b, h] → mean image [b, d] of unit norm or 0, present [b, 1].
 
-        An entry without a picture (a zero row) has no weight. The picture is a weighted mean, not a projection: it
+        An entry without an image (a zero row) has no weight. The image is a weighted mean, not a projection: it
         stays in the image space that the adaptor made.
         """
         has = (images.square().sum(-1) > 0).float() * weight

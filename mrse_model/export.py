@@ -168,7 +168,7 @@ def version_of(model: MRSE) -> str:
 
 
 def golden_inputs(model: MRSE, batch: int = 2, seed: int = 7) -> dict[str, np.ndarray]:
-    """Inputs of every graph by name, seeded: token ids, a history, a picture. The same in every test of equality."""
+    """Inputs of every graph by name, seeded: token ids, a history, an image. The same in every test of equality."""
     size = model.config.model
     rng = np.random.default_rng(seed)
 
@@ -210,14 +210,14 @@ def graphs(model: MRSE) -> list[Graph]:
     text = {"input_ids": tokens, "attention_mask": tokens}
     rows = {0: "batch"}
     history = {"history_text": rows, "history_image": rows, "history_weight": rows}
-    picture = {"image_feature": rows, "image_present": rows, "history_ids": rows, "history_mask": rows}
+    image = {"image_feature": rows, "image_present": rows, "history_ids": rows, "history_mask": rows}
     past = (g["history_text"], g["history_image"], g["history_weight"])
     return [
         ("query_text", QueryTextGraph(model), text, ["embedding", "embedding_int8"], (query, (query != 0).long())),
         ("query_tower", QueryTowerGraph(model), text | history, ["embedding"], (query, (query != 0).long(), *past)),
         ("query_experts", QueryExpertsGraph(model), text | history, [f"without_{expert}" for expert in EXPERTS],
          (query, (query != 0).long(), *past)),
-        ("item_tower", ItemTowerGraph(model), text | picture, ["embedding", "image_embedding", "text_feature"],
+        ("item_tower", ItemTowerGraph(model), text | image, ["embedding", "image_embedding", "text_feature"],
          (item, (item != 0).long(), g["image_feature"], g["image_present"], led, (led != 0).long())),
     ]  # fmt: skip
 

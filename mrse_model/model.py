@@ -66,19 +66,19 @@ class MRSE(nn.Module):
         return self.query.fuse(texts, history_text, history_image, history_weight)
 
     def components(self, features: Tensor) -> Tensor:
-        """Frozen image features [b, F] → what the model reads of a picture [b, image_components]; without pictures they
+        """Frozen image features [b, F] → what the model reads of an image [b, image_components]; without images they
         pass.
         """
         return features if self.adaptor is None else self.adaptor.components(features)
 
     def image_embedding(self, components: Tensor, present: Tensor) -> Tensor:
-        """A picture's `components`, present [b, 1] → [b, d]: unit norm, or zeros where there is no picture."""
+        """An image's `components`, present [b, 1] → [b, d]: unit norm, or zeros where there is no image."""
         if self.adaptor is None:
             return present * torch.zeros(1, self.config.model.dims, device=components.device)
         return self.adaptor(components) * present
 
     def image_detail(self, components: Tensor) -> Tensor | None:
-        """A picture's `components` → [b, d], the item tower's own view of it; None without pictures."""
+        """An image's `components` → [b, d], the item tower's own view of it; None without images."""
         return None if self.item.detail is None else self.item.detail(components)
 
     def mean_ngrams(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class MRSE(nn.Module):
         history_ids: Tensor,
         history_mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """ids, mask [b, t ≤ 64]; a picture's components, image [b, d] (image_embedding's), present [b, 1]; history_*
+        """ids, mask [b, t ≤ 64]; an image's components, image [b, d] (image_embedding's), present [b, 1]; history_*
         [b, 8, 16], the queries that led to the item → its vector [b, d], and its text feature [b, d], which a person's
         history reads: its vector without those queries, the same on its first day and later.
         """

@@ -1,7 +1,7 @@
 """The two towers and their fusion (Jiang et al. 2024, §Methodology, "Two stages"): same structure, different weights.
 
 A tower works in two halves, because most of the first is frozen after stage 1 and can be computed once a text:
-`texts` (tokens → the three experts' text vectors) and `fuse` (those, the picture and the history → one unit vector).
+`texts` (tokens → the three experts' text vectors) and `fuse` (those, the image and the history → one unit vector).
 """
 
 from __future__ import annotations
@@ -127,16 +127,16 @@ class QueryTower(Tower):
 
 
 class ItemTower(Tower):
-    """Item text, picture and the queries that led to it → unit vector.
+    """Item text, image and the queries that led to it → unit vector.
 
-    The picture comes twice: through the shared, frozen adaptor, and as `detail`, one dense layer over the encoder's
-    features that learns with VBert and the fusion what pairs of pictures do not teach (docs/design-notes.md).
+    The image comes twice: through the shared, frozen adaptor, and as `detail`, one dense layer over the encoder's
+    features that learns with VBert and the fusion what pairs of images do not teach (docs/design-notes.md).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, config.item_tokens)
         self.attention = FtAttItem(config)
-        self.detail = Dense(config.picture_width, config.dims) if config.image_dims else None
+        self.detail = Dense(config.image_width, config.dims) if config.image_dims else None
         if self.detail is not None:
             nn.init.zeros_(self.detail.weight)
 

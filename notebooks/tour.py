@@ -10,7 +10,7 @@
 # # A tour: from Parquet to personal, multimodal search
 #
 # Needs an exported model in `vespa_app/models`: `make demo` puts one there. Everything else it makes itself, in
-# `build/tour`: a catalogue with drawn pictures, the embedded engine on a free port, a fed index.
+# `build/tour`: a catalogue with drawn images, the embedded engine on a free port, a fed index.
 #
 # The source is `notebooks/tour.py`; `jupytext --to ipynb notebooks/tour.py` and `papermill` make the executed
 # notebook.
@@ -49,8 +49,8 @@ shutil.rmtree(work, ignore_errors=True)
 
 # %% [markdown]
 # ## A catalogue
-# Items with pictures, and the searches of people with planted tastes. `title` sometimes leaves the colour out:
-# only the picture shows it.
+# Items with images, and the searches of people with planted tastes. `title` sometimes leaves the colour out:
+# only the image shows it.
 
 # %%
 sample = write_sample(work, items=600)
@@ -58,22 +58,22 @@ items = pq.read_table(sample.items)
 items.select(["item_id", "title", "category", "colour", "price"]).slice(0, 5).to_pandas()
 
 # %%
-pictures = dict(zip(items["item_id"].to_pylist(), items["image"].to_pylist(), strict=True))
+images = dict(zip(items["item_id"].to_pylist(), items["image"].to_pylist(), strict=True))
 
 
 def sheet(item_ids, side=64):
-    """The pictures of some items beside each other."""
+    """The images of some items beside each other."""
     page = Image.new("RGB", (side * len(item_ids), side), "white")
     for n, item_id in enumerate(item_ids):
-        if pictures[item_id]:
-            page.paste(Image.open(io.BytesIO(pictures[item_id])).resize((side, side)), (n * side, 0))
+        if images[item_id]:
+            page.paste(Image.open(io.BytesIO(images[item_id])).resize((side, side)), (n * side, 0))
     return page
 
 
 sheet(items["item_id"].to_pylist()[:8])
 
 # %% [markdown]
-# ## The model and the pictures' features
+# ## The model and the images' features
 # The exported model needs no torch. The frozen image encoder ran once, over the whole catalogue, when the model
 # was trained; here it runs on these 600.
 
@@ -115,7 +115,7 @@ searcher = Searcher(vespa, model=model)
 
 
 def show(result):
-    """The hits as a table, and their pictures."""
+    """The hits as a table, and their images."""
     display(sheet([hit.item_id for hit in result.hits]))
     rows = [
         {"title": h.title, "category": h.category[-1], "score": round(h.score, 4), **h.features} for h in result.hits
@@ -141,12 +141,12 @@ show(searcher.search("red dress", hits=6, profile="hybrid"))
 # ## A person
 # The last clicks are in the `shopper` document. The history goes into the query tower, and into two more recall
 # queues: the clicked items'
-# neighbours, and their pictures' neighbours. One YQL, three labels; the features say which queue found what.
+# neighbours, and their images' neighbours. One YQL, three labels; the features say which queue found what.
 
 # %%
 busiest = pq.read_table(sample.searches).to_pandas().groupby("user_id").size().idxmax()
 clicked = [event.item_id for event in searcher.events(busiest)]
-sheet([item_id for item_id in clicked if item_id in pictures][:8])
+sheet([item_id for item_id in clicked if item_id in images][:8])
 
 # %%
 show(searcher.search("dress", hits=6, user=busiest, profile="three_queues"))

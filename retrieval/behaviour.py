@@ -26,7 +26,7 @@ class ClickedItems:
     """The items of a person's last events with their vectors, newest first.
 
     embedding, image_embedding, text_feature: float32 [h, 128]; a row of image_embedding is NaN where there is no
-    picture. weight: float32 [h], event weight × decay.
+    image. weight: float32 [h], event weight × decay.
     """
 
     ids: list[str]
@@ -85,7 +85,7 @@ def image_queue(query: np.ndarray, clicked: ClickedItems) -> np.ndarray | None:
     """The query vector of the image index: the same attention, over the clicked items' image vectors.
 
     The query vector attends (by the clicked items' own vectors) but is not mixed in: it is no point of the image space.
-    None when no clicked item has a picture.
+    None when no clicked item has an image.
     """
     seen = ~np.isnan(clicked.image_embedding[:, 0]) if len(clicked) else np.zeros(0, bool)
     if not seen.any():

@@ -1,4 +1,4 @@
-"""A search page to look at: query, person, profile, the hits of each recall queue with their pictures.
+"""A search page to look at: query, person, profile, the hits of each recall queue with their images.
 
 For trying out and for demos; it listens on this machine only and has no users. `mrse web` starts it.
 """
@@ -26,17 +26,17 @@ Reply = tuple[int, str, bytes]
 
 
 class Site:
-    """The three addresses of the page: `/`, `/search?…`, `/picture/ITEM_ID`."""
+    """The three addresses of the page: `/`, `/search?…`, `/image/ITEM_ID`."""
 
     def __init__(self, searcher: Searcher, items: Path | None = None) -> None:
-        """items: an items file whose pictures are shown; they are copied to a temporary file on disk."""
+        """items: an items file whose images are shown; they are copied to a temporary file on disk."""
         self._searcher = searcher
-        self._pictures = sqlite3.connect("", check_same_thread=False)
-        self._pictures.execute("CREATE TABLE picture(id TEXT PRIMARY KEY, data BLOB) WITHOUT ROWID")
+        self._images = sqlite3.connect("", check_same_thread=False)
+        self._images.execute("CREATE TABLE image(id TEXT PRIMARY KEY, data BLOB) WITHOUT ROWID")
         if items is not None:
             for batch in ItemsFile(items, title=None).batches(256, images=True):
-                self._pictures.executemany(
-                    "INSERT OR REPLACE INTO picture VALUES (?, ?)", zip(batch.ids, batch.images, strict=True)
+                self._images.executemany(
+                    "INSERT OR REPLACE INTO image VALUES (?, ?)", zip(batch.ids, batch.images, strict=True)
                 )
 
     def reply(self, path: str, query: str) -> Reply:
@@ -45,11 +45,11 @@ class Site:
             return 200, "text/html; charset=utf-8", PAGE.read_bytes()
         if path == "/search":
             return self._search({name: values[0] for name, values in parse_qs(query).items()})
-        if path.startswith("/picture/"):
-            item_id = unquote(path.removeprefix("/picture/"))
-            found = self._pictures.execute("SELECT data FROM picture WHERE id = ?", (item_id,)).fetchone()
+        if path.startswith("/image/"):
+            item_id = unquote(path.removeprefix("/image/"))
+            found = self._images.execute("SELECT data FROM image WHERE id = ?", (item_id,)).fetchone()
             if found and found[0]:
-                return 200, _picture_type(found[0]), found[0]
+                return 200, _image_type(found[0]), found[0]
         return 404, "text/plain", b"not found"
 
     def _search(self, given: dict[str, str]) -> Reply:
@@ -72,7 +72,7 @@ class Site:
         return 200, "application/json", orjson.dumps(body)
 
 
-def _picture_type(data: bytes) -> str:
+def _image_type(data: bytes) -> str:
     """The media type of JPEG, PNG or WebP bytes, by their first ones."""
     return {b"\xff\xd8\xff": "image/jpeg", b"\x89PN": "image/png"}.get(data[:3], "image/webp")
 

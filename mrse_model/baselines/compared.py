@@ -1,6 +1,6 @@
 """The baselines that `mrse evaluate --baselines` and benchmarks/quality.py put beside MRSE, and what they learn from.
 
-All see the texts, pictures and training examples of MRSE's own run. FastText and MiniLM learn nothing from them.
+All see the texts, images and training examples of MRSE's own run. FastText and MiniLM learn nothing from them.
 """
 
 from __future__ import annotations

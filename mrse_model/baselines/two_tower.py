@@ -1,7 +1,7 @@
-"""The plain two-tower: mean of hashed character trigrams, frozen picture features, in-batch softmax, a hard negative.
+"""The plain two-tower: mean of hashed character trigrams, frozen image features, in-batch softmax, a hard negative.
 
 What an afternoon's work would give, and so the number that MRSE has to beat. Query: trigrams → 128. Item: trigrams and
-picture → 128. Trained on judged positives with a judged near miss each (Nigam et al. 2019, arXiv 1907.00937, is the
+image → 128. Trained on judged positives with a judged near miss each (Nigam et al. 2019, arXiv 1907.00937, is the
 n-gram two-tower in production).
 """
 
@@ -89,7 +89,7 @@ class TwoTower(nn.Module):
         return F.normalize(text + self.query_head(text), dim=1)
 
     def items(self, bag: Bag, features: Tensor | None) -> Tensor:
-        """features [b, F], zeros for no picture → [b, 128], unit norm."""
+        """features [b, F], zeros for no image → [b, 128], unit norm."""
         text = self.text(bag)
         parts = [text]
         if self.image is not None and features is not None:

@@ -1,7 +1,7 @@
 """Parquet in, training examples out; without torch. Bad input raises InputError with file, row and field.
 
 contract      ItemsFile(path, *, title="title"): .rows .image_column .extra_columns
-                  .check(*, pictures=False) -> int
+                  .check(*, images=False) -> int
                   .batches(size=1024, *, images=False, columns=(), start=0) -> ItemBatch
               ItemBatch: first_row ids titles categories images extra
               read_catalogue(path, *, title="title") -> Catalogue: ids titles categories row{id: row} .text(row)
@@ -9,7 +9,7 @@ contract      ItemsFile(path, *, title="title"): .rows .image_column .extra_colu
               SearchBatch: first_row search_ids user_ids timestamps queries shown clicked carted ordered
               read_judgments(path, catalogue, *, unknown="error" | "skip") -> Judgments:
                   queries, query[n], item[n], grade[n], skipped, .groups() -> (query, item rows, grades)
-images        decode_image(data, *, file=None, row=None, field="image") -> RGB picture
+images        decode_image(data, *, file=None, row=None, field="image") -> RGB image
 sample        write_sample(folder, items=2400, users=400, searches=6000, seed=7) -> Sample:
                   items searches judgments judgments_val (paths), counts
 convert       convert_events(events, searches) -> Converted; convert_ubi(queries, events, searches) -> Converted

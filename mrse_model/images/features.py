@@ -1,7 +1,7 @@
-"""Feature files: Parquet with `item_id` and `feature`, one row an item; null where an item has no picture.
+"""Feature files: Parquet with `item_id` and `feature`, one row an item; null where an item has no image.
 
-Files written by `extract` name their encoder in the schema's metadata and have a third column, `picture`: the digest of
-the item's picture, by which the next extraction knows what is encoded already. A file that a user brings (any float
+Files written by `extract` name their encoder in the schema's metadata and have a third column, `image_digest`: that
+of the item's image, by which the next extraction knows what is encoded already. A file that a user brings (any float
 list, any order) is taken as it is: `FeatureFile("vectors.parquet", column="embedding")`. Needs no torch.
 """
 
@@ -30,7 +30,7 @@ def feature_schema(encoder: EncoderInfo, weights: str, fingerprint: str) -> pa.S
     fields = [
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("feature", pa.list_(pa.float32(), encoder.dims)),
-        pa.field("picture", pa.binary(DIGEST_BYTES)),
+        pa.field("image_digest", pa.binary(DIGEST_BYTES)),
     ]
     metadata = {ENCODER_KEY: json.dumps(asdict(encoder)), WEIGHTS_KEY: weights, FINGERPRINT_KEY: fingerprint}
     return pa.schema(fields, metadata)
@@ -63,6 +63,8 @@ class FeatureFile:
         if not lists or not pt.is_floating(kind.value_type):
             raise self.table.error(f"the column is {kind}, not a list of floats", field=column, fix="Write list<float>")
         metadata = self.table.schema.metadata or {}
+        if ENCODER_KEY in metadata and "image_digest" not in self.table.schema.names:
+            raise self.table.error("an earlier version wrote this file", fix="Remove it and run mrse features again")
         self.fingerprint, self.weights = (metadata.get(key, b"").decode() for key in (FINGERPRINT_KEY, WEIGHTS_KEY))
         if ENCODER_KEY in metadata:
             self.encoder = EncoderInfo(**json.loads(metadata[ENCODER_KEY]))
@@ -86,10 +88,10 @@ class FeatureFile:
         for first, batch in self.table.batches(["item_id", self.column], size):
             yield self.table.texts(batch, "item_id", first), self._matrix(batch.column(self.column), first)
 
-    def pictures(self) -> Iterator[tuple[list[bytes | None], NDArray[np.float32]]]:
-        """Yields (the digests of the items' pictures, float32 [n, F]), of a file that `extract` wrote."""
-        for first, batch in self.table.batches(["picture", self.column], BATCH):
-            yield batch.column("picture").to_pylist(), self._matrix(batch.column(self.column), first)
+    def images(self) -> Iterator[tuple[list[bytes | None], NDArray[np.float32]]]:
+        """Yields (the digests of the items' images, float32 [n, F]), of a file that `extract` wrote."""
+        for first, batch in self.table.batches(["image_digest", self.column], BATCH):
+            yield batch.column("image_digest").to_pylist(), self._matrix(batch.column(self.column), first)
 
     def remember(self, ids: Sequence[str], seen: dict[str, int]) -> None:
         """Adds the rows of the next batch's ids to `seen`; raises InputError where an id is there already."""

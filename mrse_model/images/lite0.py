@@ -90,7 +90,7 @@ def statistics(x: Tensor) -> list[Tensor]:
     """A feature map [b, c, h, w] in three vectors [b, c]: its mean, the mean of its middle half, its spread.
 
     A product stands in the middle before an empty ground: the mean of all mixes both, and the spread tells how much of
-    the picture a pattern covers.
+    the image a pattern covers.
     """
     spread = (x.var((2, 3), correction=0) + 1e-6).sqrt()
     return [x.mean((2, 3)), middle(x).mean((2, 3)), spread]

@@ -1,7 +1,7 @@
 """The generated sample catalogue: what `make demo`, the tests and the benchmarks run on when nobody brings data.
 
 It is planted so that each part of the model has something to find that the others cannot:
-* two titles in five leave the colour out and two in five the pattern: only the picture shows them;
+* two titles in five leave the colour out and two in five the pattern: only the image shows them;
 * queries and titles word one thing differently, so words alone fall short of judgments and clicks;
 * every user has a taste for looks (two colours, a pattern; seen only in pixels) and for words (two brands, a style),
   which shows in clicks on short queries, so a history tells what the query does not.
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from mrse_model.atomic_file import whole_file
 from mrse_model.errors import InputError
-from mrse_model.sample.pictures import draw_picture
+from mrse_model.sample.images import draw_image
 from mrse_model.sample.words import BRANDS, COLOURS, EXTRAS, MARKETS, PATTERNS, STYLES, TYPES
 
 COLOUR_NAMES, PATTERN_NAMES, STYLE_NAMES = list(COLOURS), list(PATTERNS), list(STYLES)
@@ -126,7 +126,7 @@ def _items(ids: list[str], attributes: np.ndarray, rng: np.random.Generator) -> 
                 "market": str(rng.choice(MARKETS)),
                 "in_stock": bool(rng.random() < 0.92),
                 "description": f"{noun} for a {style_word} look, made by {BRANDS[brand]}.",
-                "image": draw_picture(item_type.name, COLOUR_NAMES[colour], PATTERN_NAMES[pattern], rng),
+                "image": draw_image(item_type.name, COLOUR_NAMES[colour], PATTERN_NAMES[pattern], rng),
             }
         )
     schema = pa.schema(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ItemType:
-    """One kind of product. Its picture is `sample_pictures.SHAPES[name]`."""
+    """One kind of product. Its image is `sample_images.SHAPES[name]`."""
 
     name: str
     path: tuple[str, str, str]

@@ -1,4 +1,4 @@
-"""The exported model in ONNX Runtime: texts, pictures and histories to vectors. Needs no torch.
+"""The exported model in ONNX Runtime: texts, images and histories to vectors. Needs no torch.
 
     model = ExportedModel.load("vespa_app/models")
     model.query_vectors(["red dress"])                        # [1, 128], unit norm
@@ -41,7 +41,7 @@ def attend(query: Floats, keys: Floats, values: Floats, weight: Floats) -> Float
 class QueryHistory:
     """A person's last clicked items, newest first, as the items' behaviour features (docs/contracts.md).
 
-    text, image: float32 [h, 128], h ≤ 20; an item without a picture has a zero row in image. weight: float32 [h] > 0.
+    text, image: float32 [h, 128], h ≤ 20; an item without an image has a zero row in image. weight: float32 [h] > 0.
     """
 
     text: Floats
@@ -51,7 +51,7 @@ class QueryHistory:
 
 @dataclass(frozen=True)
 class ItemVectors:
-    """float32 [n, 128] each; a row of image_embedding is NaN where the item has no picture."""
+    """float32 [n, 128] each; a row of image_embedding is NaN where the item has no image."""
 
     embedding: Floats
     image_embedding: Floats
@@ -110,7 +110,7 @@ class ExportedModel:
     ) -> ItemVectors:
         """Items to vectors.
 
-        image_features: float32 [n, F], a NaN row (or None for all) where there is no picture. queries: the queries
+        image_features: float32 [n, F], a NaN row (or None for all) where there is no image. queries: the queries
         that led to each item, most frequent first; the first 8 count. Raises InputError when F is not what the model
         was trained on.
         """
@@ -166,7 +166,7 @@ class ExportedModel:
 
 def history_arrays(histories: Sequence[QueryHistory | None], length: int, dims: int) -> dict[str, Floats]:
     """Histories as the query tower's inputs: history_text, history_image [n, length, dims], history_weight [n, length],
-    zeros where there is no entry; NaN rows of pictures become zeros.
+    zeros where there is no entry; NaN rows of images become zeros.
     """
     n = len(histories)
     text, image = np.zeros((n, length, dims), np.float32), np.zeros((n, length, dims), np.float32)
@@ -195,7 +195,7 @@ def led_by_tokens(
 
 
 class ImageEncoder:
-    """The frozen image encoder in ONNX Runtime: encoded pictures to features (docs/contracts.md)."""
+    """The frozen image encoder in ONNX Runtime: encoded images to features (docs/contracts.md)."""
 
     def __init__(self, path: Path, session: onnxruntime.InferenceSession) -> None:
         self.path, self._session = path, session
@@ -209,17 +209,17 @@ class ImageEncoder:
         """Opens image_encoder.onnx. Raises InputError when it is missing."""
         return cls(Path(path), open_session(Path(path), threads))
 
-    def features(self, pictures: Sequence[bytes | None], batch: int = 32) -> Floats:
-        """JPEG, PNG or WebP bytes to float32 [n, F]; a row is NaN where the picture is None. Raises InputError on bad
+    def features(self, images: Sequence[bytes | None], batch: int = 32) -> Floats:
+        """JPEG, PNG or WebP bytes to float32 [n, F]; a row is NaN where the image is None. Raises InputError on bad
         bytes.
         """
         from mrse_model.serving.images import pixels_from_bytes
 
-        out = np.full((len(pictures), self.dims), np.nan, np.float32)
-        given = [(row, picture) for row, picture in enumerate(pictures) if picture is not None]
+        out = np.full((len(images), self.dims), np.nan, np.float32)
+        given = [(row, image) for row, image in enumerate(images) if image is not None]
         for start in range(0, len(given), batch):
             some = given[start : start + batch]
-            pixels = np.stack([pixels_from_bytes(picture, self._settings, row=row) for row, picture in some])
+            pixels = np.stack([pixels_from_bytes(image, self._settings, row=row) for row, image in some])
             out[[row for row, _ in some]] = self._session.run(["feature"], {"pixels": pixels})[0]
         return out
 

@@ -1,4 +1,4 @@
-"""From picture bytes to the pixels an image encoder expects, with Pillow and numpy alone.
+"""From image bytes to the pixels an image encoder expects, with Pillow and numpy alone.
 
 The trainer and the torch-free server (`mrse_model.serving.exported_model.ImageEncoder`) both use this module, so they
 cannot differ. The constants travel as JSON in the ONNX file's metadata.
@@ -33,7 +33,7 @@ FILTERS: dict[Resample, Image.Resampling] = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes a float32 array [3, size, size].
+    """How an image becomes a float32 array [3, size, size].
 
     Args:
         size: side of the square, pixels.
@@ -61,7 +61,7 @@ class Preprocessing:
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
     def pixels(self, image: Image.Image) -> NDArray[np.float32]:
-        """One RGB picture → float32 [3, size, size]."""
+        """One RGB image → float32 [3, size, size]."""
         width, height = image.size
         filter_ = FILTERS[self.resample]
         if self.fit == "crop":
@@ -79,7 +79,7 @@ class Preprocessing:
         return np.ascontiguousarray(((array - mean) / std).transpose(2, 0, 1))
 
     def batch(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """RGB pictures → float32 [n, 3, size, size]."""
+        """RGB images → float32 [n, 3, size, size]."""
         out = np.empty((len(images), 3, self.size, self.size), dtype=np.float32)
         for i, image in enumerate(images):
             out[i] = self.pixels(image)
@@ -89,7 +89,7 @@ class Preprocessing:
 def pixels_from_bytes(data: bytes, settings: Mapping[str, str], *, row: int | None = None) -> NDArray[np.float32]:
     """JPEG, PNG or WebP bytes → float32 [3, S, S], as the metadata of an exported encoder says.
 
-    settings: the `metadata_props` of image_encoder.onnx. Raises InputError on bytes that are no picture and on an ONNX
+    settings: the `metadata_props` of image_encoder.onnx. Raises InputError on bytes that are no image and on an ONNX
     file that `export_onnx` did not write.
     """
     if METADATA_KEY not in settings:

@@ -1,4 +1,4 @@
-"""The paper's three recall queues, exactly and offline: Q2I, I2I by the clicked items, I2I by their pictures.
+"""The paper's three recall queues, exactly and offline: Q2I, I2I by the clicked items, I2I by their images.
 
 What `retrieval` asks of Vespa and the rank profile `three_queues` answers (a test holds the two together): each queue's
 nearest items, scored by the best queue's closeness 1 / (2 - cosine), with a weight for each queue.
@@ -39,11 +39,11 @@ def three_queues(
             image[i] = attend(query, embedding[rows[seen]], items.image_embedding[rows[seen]], weight[seen])
     best = [np.zeros(0)] * len(queries)
     found = [np.zeros(0, np.int64)] * len(queries)
-    pictures = np.nan_to_num(items.image_embedding)
+    images = np.nan_to_num(items.image_embedding)
     for vectors, matrix, factor, hits in (
         (queries, embedding, 1.0, k),
         (i2i, embedding, I2I_WEIGHT, k // 2),
-        (image, pictures, IMAGE_WEIGHT, k // 2),
+        (image, images, IMAGE_WEIGHT, k // 2),
     ):
         ranking = search_exact(vectors, matrix, hits)
         scores = factor / (2 - ranking.scores)

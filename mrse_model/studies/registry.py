@@ -76,7 +76,7 @@ _STUDIES = (
         reference="MRSE",
         measure="model",
         columns=("Recall@500", "nDCG@10", "Recall@100", CPU_SECONDS),
-        note="One Transformer is VBert alone, which reads text and picture, so that only the light experts differ. "
+        note="One Transformer is VBert alone, which reads text and image, so that only the light experts differ. "
         "CPU seconds are those of the steps of all stages, whichever run trained them; FtAtt's are included: the "
         "history's entries come from it.",
     ),

@@ -118,9 +118,9 @@ def knock_outs(stages: Stages, most: int = 1000) -> dict[str, tuple[float, float
     dev, model, experts = stages.corpus.dev, stages.model, stages.config.model.experts
     queries = model.query.fuse(stages.dev_texts, *stages.no_history(len(dev.tokens)))
 
-    def items(rows: np.ndarray, words: float = 1, picture: float = 1, led: float = 1) -> Tensor:
+    def items(rows: np.ndarray, words: float = 1, visible: float = 1, led: float = 1) -> Tensor:
         texts, image, present, entries, weight = stages.item_inputs(rows)
-        inputs = texts * words, image * picture, present * picture, entries, weight * led
+        inputs = texts * words, image * visible, present * visible, entries, weight * led
         return model.item.fuse(*inputs, stages.detail(rows))
 
     def score(pool: Tensor) -> float:
@@ -129,7 +129,7 @@ def knock_outs(stages: Stages, most: int = 1000) -> dict[str, tuple[float, float
     full = score(items(dev.pool))
     found = {"words": (full, score(items(dev.pool, words=0)))}
     if bool(stages.has_image.any()) and "vbert" in experts:
-        found["pictures"] = (full, score(items(dev.pool, picture=0)))
+        found["images"] = (full, score(items(dev.pool, visible=0)))
     if len(stages.corpus.led_by.values) and "history" in experts:
         found["the queries that led to an item"] = (full, score(items(dev.pool, led=0)))
     batch = stages.examples_with_history(most)

@@ -1,4 +1,4 @@
-"""Training, end to end: Parquet → examples → tokenizer, n-grams, pictures → the stages → a checkpoint with its report.
+"""Training, end to end: Parquet → examples → tokenizer, n-grams, images → the stages → a checkpoint with its report.
 
 One folder a run: cache/ (what is frozen, made once), state/ (a file a stage), log.jsonl, report.md, and the checkpoint.
 Call it again after a kill: what is done is not done again.
@@ -34,7 +34,7 @@ from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 from mrse_model.images import DEFAULT_ENCODER
 from mrse_model.images.encoders import load_encoder
-from mrse_model.images.extract import extract, picture_files
+from mrse_model.images.extract import extract, image_files
 from mrse_model.images.features import FeatureFile
 from mrse_model.model import META, MRSE
 from mrse_model.progress import steps_shown
@@ -63,7 +63,7 @@ from mrse_model.training.stages import Corpus, Stages
 class Inputs:
     """What a run learns from. Only items is needed.
 
-    title: the column of items to read as the title. features: a Parquet file of image features; without it the pictures
+    title: the column of items to read as the title. features: a Parquet file of image features; without it the images
     are encoded with `encoder`. examples: how history, validation and pseudo-queries are made.
     """
 
@@ -82,11 +82,11 @@ CLAIM = "run.json"  # in a run's folder: the data and settings that it belongs t
 OTHER_FOLDER = "Give another --out, or delete this folder"
 FORMAT = 5  # of what a run keeps there (caches, states of stages): another version of this code would misread it
 STAGES = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
-# Of the claim: what the cached pictures' features depend on.
-PICTURE_CLAIMS = tuple(
+# Of the claim: what the cached images' features depend on.
+IMAGE_CLAIMS = tuple(
     f"{name}:"
     for name in (
-        "data.items", "data.pictures", "data.features", "inputs.encoder", "inputs.image_size", "inputs.feature_column",
+        "data.items", "data.images", "data.features", "inputs.encoder", "inputs.image_size", "inputs.feature_column",
         "settings.model.use_images",
     )
 )  # fmt: skip
@@ -172,9 +172,9 @@ def _train(
     share = share if processes.main else None
     shared, data = Share(share), fingerprint(inputs)
     seen = fingerprint(replace(inputs, searches=None, judgments=None))
-    files = _picture_files(inputs) if share else ""  # a look at every picture's file, for the key in the share alone
-    pictures = (cache / "features.npy", seen, files, inputs.feature_column, inputs.encoder, inputs.image_size)
-    with shared.kept(*pictures), shared.kept(cache / "features.parquet", *pictures[1:]):
+    files = _image_files(inputs) if share else ""  # a look at every image's file, for the key in the share alone
+    images = (cache / "features.npy", seen, files, inputs.feature_column, inputs.encoder, inputs.image_size)
+    with shared.kept(*images), shared.kept(cache / "features.parquet", *images[1:]):
         features, encoder = image_features(inputs, catalogue, cache, config, console)
     with shared.kept(examples_folder, EXAMPLES_CODE, data, inputs.title, inputs.examples):
         if not examples_folder.exists():
@@ -229,7 +229,7 @@ def _train(
     corpus = Corpus(item_tokens, features, led, queries, examples, dev, counts)
     console.print(
         f"  {len(catalogue.ids):,} items, {len(queries.texts):,} distinct queries, {examples.count:,} examples, "
-        f"{tokenizer.get_vocab_size():,} pieces, pictures: {encoder.name if encoder else 'none'}"
+        f"{tokenizer.get_vocab_size():,} pieces, images: {encoder.name if encoder else 'none'}"
     )
 
     if processes.main:
@@ -328,9 +328,9 @@ def _file_hashes(inputs: Inputs) -> dict[str, str]:
     return found
 
 
-def _picture_files(inputs: Inputs) -> str:
-    """Which picture files the items name, where the run extracts their features."""
-    return picture_files(ItemsFile(inputs.items, title=None)) if inputs.features is None else ""
+def _image_files(inputs: Inputs) -> str:
+    """Which image files the items name, where the run extracts their features."""
+    return image_files(ItemsFile(inputs.items, title=None)) if inputs.features is None else ""
 
 
 def image_features(
@@ -345,7 +345,7 @@ def image_features(
     if path is None:
         items = ItemsFile(inputs.items, title=None)
         if items.image_column is None:
-            console.print("  no pictures: the model learns from words alone")
+            console.print("  no images: the model learns from words alone")
             return None, None
         path = cache / "features.parquet"
         if not path.exists():
@@ -367,17 +367,17 @@ def image_features(
     if missing == len(features):
         raise InputError("no item of the catalogue has a feature here", file=path, fix="Check its item_id column")
     if missing:
-        console.print(f"  {missing:,} of {len(features):,} items have no picture")
+        console.print(f"  {missing:,} of {len(features):,} items have no image")
     return features, file.encoder
 
 
 def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
     """A run folder belongs to one set of data and settings: what is cached there must not be mixed with another's. As
-    long as nothing but pictures was made there, it may be given to another: what was wrong in the input is mended so.
+    long as nothing but images was made there, it may be given to another: what was wrong in the input is mended so.
     """
     path, cache = folder / CLAIM, folder / "cache"
     given = {k: v for k, v in asdict(inputs).items() if k not in ("items", "searches", "judgments", "features")}
-    data = {"pictures": _picture_files(inputs), **_file_hashes(inputs)}
+    data = {"images": _image_files(inputs), **_file_hashes(inputs)}
     claim = {"format": FORMAT, "data": data, "settings": of_results(config), "inputs": given}
     claim = json.loads(json.dumps(claim, default=str))
     if path.exists():
@@ -388,8 +388,8 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
         if changed and ((cache / "examples").exists() or any((folder / "state").glob("*.pt"))):
             problem = f"this run was begun with other data or settings ({told(changed)})"
             raise InputError(problem, file=folder, fix=OTHER_FOLDER)
-        if any(line.startswith(PICTURE_CLAIMS) for line in changed):
-            for name in ("features.npy", "features.parquet"):  # pictures half encoded have a key of their own
+        if any(line.startswith(IMAGE_CLAIMS) for line in changed):
+            for name in ("features.npy", "features.parquet"):  # images half encoded have a key of their own
                 (cache / name).unlink(missing_ok=True)
     write_config(config, folder / "settings.toml")
     with whole_file(path) as part:

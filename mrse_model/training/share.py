@@ -138,7 +138,7 @@ class StageKeys:
         queries, dev = corpus.queries, corpus.dev
         self.asked = fingerprint_of(queries.known, dev.rows, Ragged.of([list(r) for r in dev.relevant]), dev.pool)
         self.tokens = fingerprint_of(corpus.item_tokens, queries.tokens, dev.tokens)
-        self.pictures = fingerprint_of(corpus.features if corpus.features is not None else None)
+        self.images = fingerprint_of(corpus.features if corpus.features is not None else None)
         pairs, histories = hashlib.sha256(), hashlib.sha256()
         for start in range(0, corpus.examples.count, counted):
             rows = corpus.examples.read(start, counted)
@@ -158,7 +158,7 @@ class StageKeys:
         sharp, soft = loss.temperature, loss.adaptor_temperature
         bert = [size.vocab_size, size.bert_layers, size.bert_heads, size.bert_dims, size.query_tokens, size.item_tokens]
         if name == "adaptor":
-            return fingerprint_of(*always, soft, self.pictures, size.image_components)
+            return fingerprint_of(*always, soft, self.images, size.image_components)
         if name == "ft_att":
             return fingerprint_of(
                 *always, sharp, self.tokens, self.pairs, loss.log_q, _weights(model, ("ngrams.table",))
@@ -166,15 +166,15 @@ class StageKeys:
         if name == "light_bert":
             return fingerprint_of(*always, sharp, self.tokens, self.pairs, loss.log_q, *bert)
         if name == "vbert":
-            # The query's picture is asked for by its n-grams; without histories there is no such picture.
+            # The query's image is asked for by its n-grams; without histories there is no such image.
             past = _weights(model, ("ngrams.",)) if train.history_dropout < 1 else ""
             return fingerprint_of(
-                *always, self.tokens, self.pairs, self.pictures, self.corpus.queries.hard, loss, *bert,
+                *always, self.tokens, self.pairs, self.images, self.corpus.queries.hard, loss, *bert,
                 train.modality_dropout, train.history_dropout, past, past and self.histories,
                 _weights(model, ("adaptor.",)),
             )  # fmt: skip
         return fingerprint_of(
-            *always, self.tokens, self.pairs, self.pictures, self.histories, self.corpus.queries.hard,
+            *always, self.tokens, self.pairs, self.images, self.histories, self.corpus.queries.hard,
             self.corpus.led_by, loss, size, train.modality_dropout, train.history_dropout, _weights(model),
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ from mrse_model.towers import FT
 from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, twins
 from mrse_model.training.loop import Losses, Outcome, Run, fit
 
-MEASURED = 20_000  # pictures by which the features' mean and spread are measured
+MEASURED = 20_000  # images by which the features' mean and spread are measured
 Encode = Callable[[Any], Tensor]  # places in a batch → their vectors
 ALONE = 1000  # tokens at least for a thread: each has a gradient of every weight to add up
 UNMET = 0.2  # of the items in training have no history, as the new ones of tomorrow
@@ -59,7 +59,7 @@ class Stages:
     its mean n-gram vector, then its vector without the queries that led to it; led_entries [Q + 1, d]; item_texts
     [N, 3, d], query_texts [Q + 1, 3, d]. The last of the queries is the blank one.
 
-    same_text, same_picture, same_item [N]: the first item of the same text, of the same picture, of both. Which of
+    same_text, same_image, same_item [N]: the first item of the same text, of the same image, of both. Which of
     them was clicked is no reason to push the others away.
 
     watch: called with the name of a stage after each look at its dev score (mrse_model.training.diagnostics).
@@ -93,13 +93,13 @@ class Stages:
         return twins(self.corpus.item_tokens)
 
     @cached_property
-    def same_picture(self) -> np.ndarray:
+    def same_image(self) -> np.ndarray:
         assert self.corpus.features is not None
         return twins(self.corpus.features)
 
     @cached_property
     def same_item(self) -> np.ndarray:
-        return self.same_text if self.corpus.features is None else twins(self.same_text, self.same_picture)
+        return self.same_text if self.corpus.features is None else twins(self.same_text, self.same_image)
 
     # ---- stage 1
 
@@ -116,7 +116,7 @@ class Stages:
         asking, pairs = self._image_pairs(known)
         enough = len(pairs) >= max(1, stage.batch // 4)
         if not enough:
-            message = "too few items share a query to train the image adaptor: the pictures' projection is random"
+            message = "too few items share a query to train the image adaptor: the images' projection is random"
             self.run.warn("adaptor", message)
         else:
             steps = max(1, 4 * len(pairs) // stage.batch)  # a query has several pairs; draw four of it an epoch
@@ -132,10 +132,10 @@ class Stages:
                     queries, first, second = queries[keep], first[keep], second[keep]
                 both = np.concatenate([first, second])
                 one, other = self.shared(len(both), lambda at: self._adapt(both[at])).split(len(first))
-                mask = self._put(not_negatives(queries, second, known, self.same_picture))
+                mask = self._put(not_negatives(queries, second, known, self.same_image))
                 return {"loss": mnsce(one, other, None, mask, self.config.loss.adaptor_temperature).mean()}
 
-            # One picture of each dev query asks for the others, itself left out of what it finds.
+            # One image of each dev query asks for the others, itself left out of what it finds.
             relevant = [known[row] for row in asking]
             asker = np.array([some[0] for some in relevant], np.int64)
             pool = np.union1d(self.corpus.dev.pool, np.concatenate(relevant))
@@ -154,11 +154,11 @@ class Stages:
         model.adaptor.requires_grad_(False)
         return outcome if enough else None
 
-    def _image_pairs(self, pictured: Ragged) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the queries that lead to at least two items with pictures: those to choose weights by, which are dev
-        queries, or every tenth where no dev query is one; and those to train on. pictured: the items of each query.
+    def _image_pairs(self, imaged: Ragged) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the queries that lead to at least two items with images: those to choose weights by, which are dev
+        queries, or every tenth where no dev query is one; and those to train on. imaged: the items of each query.
         """
-        usable = np.flatnonzero(np.diff(pictured.start) > 1)
+        usable = np.flatnonzero(np.diff(imaged.start) > 1)
         is_dev = np.isin(usable, self.corpus.dev.rows)
         if not is_dev.any():
             is_dev[::10] = True
@@ -166,16 +166,16 @@ class Stages:
 
     @cached_property
     def components(self) -> np.ndarray | None:
-        """What the adaptor and the item tower read of the pictures, float32 [N, image_components]; without one, any.
+        """What the adaptor and the item tower read of the images, float32 [N, image_components]; without one, any.
 
         Taken at its first use: by then a resumed run has read back the basis that its weights were trained with. In a
-        nameless file: a catalogue's pictures may not fit into memory.
+        nameless file: a catalogue's images may not fit into memory.
         """
         adaptor, features = self.model.adaptor, self.corpus.features
         if adaptor is None or features is None:
             return None
         with tempfile.TemporaryFile(dir=self.run.folder) as file:
-            out = np.memmap(file, np.float32, "w+", shape=(self.items, self.config.model.picture_width))
+            out = np.memmap(file, np.float32, "w+", shape=(self.items, self.config.model.image_width))
         with torch.no_grad():
             for start in range(0, self.items, 4096):
                 rows = slice(start, start + 4096)
@@ -191,7 +191,7 @@ class Stages:
         return self.model.adaptor(self._components(rows))
 
     def detail(self, rows: np.ndarray) -> Tensor | None:
-        """The item tower's own view of these items' pictures [b, d]; None without pictures."""
+        """The item tower's own view of these items' images [b, d]; None without images."""
         return None if self.components is None else self.model.image_detail(self._components(rows))
 
     def ft_att(self) -> Outcome:
@@ -219,14 +219,14 @@ class Stages:
         )
 
     def vbert(self) -> Outcome:
-        """VBert: text and picture, the hybrid loss. On the query side the picture is the clicked items' pictures."""
+        """VBert: text and image, the hybrid loss. On the query side the image is the clicked items' images."""
         model, train = self.model, self.config.train
         query, item = model.query, model.item
 
         def query_vector(ids: Tensor, mask: Tensor, text: Tensor, image: Tensor, weight: Tensor) -> Tensor:
             asked = query.ft_att(model.ngrams, ids, mask).detach()
-            picture, present = query.image_history(asked, image, text, weight)
-            return query.vbert(query.vbert_text(ids, mask), picture, present)
+            seen, present = query.image_history(asked, image, text, weight)
+            return query.vbert(query.vbert_text(ids, mask), seen, present)
 
         def item_vector(ids: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
             present, image = self.has_image[rows].to(self.device), self.images[rows].to(self.device)
@@ -319,7 +319,7 @@ class Stages:
         step. queries: encodes the batch's. vectors: rows of items → encodes those.
         """
         settings, known = self.config.loss, self.corpus.queries.known
-        same = self.same_item if hybrid else self.same_text  # the stages of the hybrid loss read pictures, too
+        same = self.same_item if hybrid else self.same_text  # the stages of the hybrid loss read images, too
         extra = rng.integers(self.items, size=stage.extra_negatives)
         positive = batch["item"].astype(np.int64)
         hard = None
@@ -421,7 +421,7 @@ class Stages:
 
     def dssm(self) -> Outcome:
         """Fusion: history experts, VBert's heads, the n-grams and the DSSM, on the BERTs' frozen vectors; the hybrid
-        loss. The n-grams go on learning because they cost little and then see the pictures beside them.
+        loss. The n-grams go on learning because they cost little and then see the images beside them.
         """
         model, train = self.model, self.config.train
         stage, query, item = train.dssm, model.query, model.item
@@ -485,9 +485,9 @@ class Stages:
     def item_inputs(
         self, rows: np.ndarray, own: np.ndarray | None = None, rng: np.random.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What ItemTower.fuse takes for these items, but for the detail of their pictures.
+        """What ItemTower.fuse takes for these items, but for the detail of their images.
 
-        With rng: in training, where pictures and histories go missing.
+        With rng: in training, where images and histories go missing.
 
         own: the queries of the first len(own) items' own examples, which must not tell their history what to answer.
         """
@@ -562,7 +562,7 @@ class Stages:
         return weight * (rng.random((len(batch), 1)) >= missing) * (rng.random(weight.shape) >= missing)
 
     def histories(self, batch: np.ndarray, weight: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch's histories with these weights: texts, pictures [b, longest, d], weights [b, longest]."""
+        """The batch's histories with these weights: texts, images [b, longest, d], weights [b, longest]."""
         longest = int(np.flatnonzero((weight > 0).any(0)).max(initial=0)) + 1
         rows = np.maximum(batch["items"][:, :longest], 0)
         kept = torch.from_numpy(weight[:, :longest].astype(np.float32))

@@ -155,7 +155,7 @@ def spent(image_dims: int = 0, **seconds: float) -> Any:
     return SimpleNamespace(config=config, meta={"training": {"cpu_seconds": seconds}})
 
 
-def test_training_counts_all_but_the_extraction_of_pictures() -> None:
+def test_training_counts_all_but_the_extraction_of_images() -> None:
     model = spent(1280, data=600, frozen=60, vbert=1800, taste=60)
     assert cpu_seconds(model) == 1920  # the plain two-tower's budget: reading is not training
     given, extracted = (training_bar(model, "title", True, features_given=given) for given in (True, False))

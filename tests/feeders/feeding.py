@@ -41,7 +41,7 @@ def vespa(package: Path) -> Iterator[RecordingVespa]:
         yield server
 
 
-def picture(colour: str) -> bytes:
+def image(colour: str) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (8, 8), colour).save(out, "PNG")
     return out.getvalue()
@@ -56,7 +56,7 @@ def columns() -> dict[str, list]:
         "category": [["women", "dress"]] * 12,
         "price": [float(n) for n in range(12)],
         "in_stock": [n % 2 == 0 for n in range(12)],
-        "image": [picture("red") if n % 3 else None for n in range(12)],
+        "image": [image("red") if n % 3 else None for n in range(12)],
     }
 
 
@@ -69,7 +69,7 @@ def items(tmp_path: Path, columns: dict[str, list]) -> Path:
 
 @pytest.fixture
 def features(tmp_path: Path, columns: dict[str, list]) -> Path:
-    """Features of those items, null where there is no picture, in another order than the items."""
+    """Features of those items, null where there is no image, in another order than the items."""
     from mrse_model.images.features import feature_array, feature_schema
     from mrse_model.serving.manifest import EncoderInfo
 
@@ -79,8 +79,8 @@ def features(tmp_path: Path, columns: dict[str, list]) -> Path:
     schema = feature_schema(EncoderInfo("stand-in", FEATURES, 96), "weights", "x")
     order = list(reversed(range(12)))
     ids = pa.array([columns["item_id"][n] for n in order])
-    pictures = pa.nulls(12, schema.field("picture").type)
-    pq.write_table(pa.table([ids, feature_array(vectors[order]), pictures], schema=schema), file)
+    images = pa.nulls(12, schema.field("image_digest").type)
+    pq.write_table(pa.table([ids, feature_array(vectors[order]), images], schema=schema), file)
     return file
 
 

@@ -15,7 +15,7 @@ from recording_vespa import RecordingVespa
 from vespa.application import Vespa
 
 from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
-from feeders.image_features import ExtractedFeatures, NoPictures
+from feeders.image_features import ExtractedFeatures, NoImages
 from feeders.item_queries import LedBy, led_by
 from feeders.items import ItemSource
 from feeders.schema import DocumentType
@@ -31,8 +31,8 @@ VARIANTS = Path(__file__).parents[2] / "variants"
 
 def source_of(file: Path, package: Path, features: Path | None = None, **options) -> ItemSource:
     model = ExportedModel.load(package / "models")
-    pictures = ExtractedFeatures(features, model.manifest) if features else NoPictures()
-    return ItemSource.open(file, DocumentType.load(package), model, pictures, **options)
+    images = ExtractedFeatures(features, model.manifest) if features else NoImages()
+    return ItemSource.open(file, DocumentType.load(package), model, images, **options)
 
 
 def feed(
@@ -64,13 +64,13 @@ def test_documents_hold_the_fields_and_the_vectors(vespa, package, items, featur
     vectors = model.item_vectors(["red dress 1"], [["women", "dress"]], feature_of(features, "i1"))
     for name in ("embedding", "image_embedding", "text_feature"):
         np.testing.assert_allclose(decoded(document[name]["values"]), getattr(vectors, name)[0], atol=2**-8)
-    assert "image_embedding" not in vespa.documents["id:item:item::i0"], "an item without a picture has no image vector"
+    assert "image_embedding" not in vespa.documents["id:item:item::i0"], "an item without an image has no image vector"
 
 
 def test_vectors_are_read_from_the_column_that_is_named(package, items, features, tmp_path) -> None:
     manifest = ExportedModel.load(package / "models").manifest
     table = pq.read_table(features)
-    renamed = table.rename_columns(["item_id", "vector", "picture"]).replace_schema_metadata(table.schema.metadata)
+    renamed = table.rename_columns(["item_id", "vector", "image_digest"]).replace_schema_metadata(table.schema.metadata)
     pq.write_table(renamed, tmp_path / "own.parquet")
     batch = next(ItemsFile(items).batches(12))
     theirs = ExtractedFeatures(tmp_path / "own.parquet", manifest, column="vector").features(batch, [0, 1, 2])
@@ -149,14 +149,14 @@ def test_an_item_that_expired_and_has_another_date_is_whole_again(vespa, package
 def test_a_vector_that_was_never_there_is_not_cleared(vespa, package, items, columns, features, tmp_path) -> None:
     """Vespa would have to make of nothing what the compact variant derives from it."""
     feed(items, package, vespa, features)
-    columns["title"][0], columns["title"][1] = "red dress, new", "red dress, new"  # without and with a picture
+    columns["title"][0], columns["title"][1] = "red dress, new", "red dress, new"  # without and with an image
     pq.write_table(pa.table(columns), items)
     vespa.operations.clear()
     assert feed(items, package, vespa, features).ok == 2
     sent = {i.rpartition(":")[2]: fields for _, i, fields in vespa.operations}
     assert "image_embedding" not in sent["i0"] and sent["i1"]["image_embedding"]["assign"]
     table = pq.read_table(features).to_pydict()
-    table["feature"][table["item_id"].index("i1")] = None  # the picture is gone
+    table["feature"][table["item_id"].index("i1")] = None  # the image is gone
     vectors = pa.array(table["feature"], pq.read_schema(features).field("feature").type)
     gone = pa.table({"item_id": table["item_id"], "feature": vectors})
     pq.write_table(gone.replace_schema_metadata(pq.read_schema(features).metadata), tmp_path / "gone.parquet")
@@ -174,7 +174,7 @@ def test_before_another_model_s_vectors_are_sent_every_id_is_asked_for(
     vespa.documents["id:item:item::stray"] = {"model_version": lost["model_version"]}
     monkeypatch.setattr("feeders.journal.Journal.sample", lambda self, most: [])
     monkeypatch.setattr("feeders.feed.check_deployed", lambda vespa, model: None)  # the server knows one model
-    source = ItemSource.open(items, DocumentType.load(package), ExportedModel.load(new_models), NoPictures())
+    source = ItemSource.open(items, DocumentType.load(package), ExportedModel.load(new_models), NoImages())
     assert feed_items(Vespa(vespa.url), source, items.with_suffix(".sqlite")).ok == 12
     assert vespa.documents["id:item:item::i4"]["price"] == lost["price"]
 
@@ -364,7 +364,7 @@ def test_features_of_another_size_are_refused(package, features) -> None:
     manifest = ExportedModel.load(package / "models").manifest
     assert manifest.image_encoder
     larger = replace(manifest, image_encoder=replace(manifest.image_encoder, size=224))
-    with pytest.raises(InputError, match=r"pictures of 96 pixels, and the model knows 224.*mrse features --size 224"):
+    with pytest.raises(InputError, match=r"images of 96 pixels, and the model knows 224.*mrse features --size 224"):
         ExtractedFeatures(features, larger)
 
 

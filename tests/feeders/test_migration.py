@@ -20,7 +20,7 @@ from vespa.application import Vespa
 
 from feeders.deployed import indexed
 from feeders.feed import feed_items
-from feeders.image_features import NoPictures
+from feeders.image_features import NoImages
 from feeders.items import ItemSource
 from feeders.migration import double_package, versioned_fields
 from feeders.schema import DocumentType
@@ -65,12 +65,12 @@ def test_the_second_set_is_complete_and_apart(app, new_models, tmp_path, variant
 
 def feed(app: Path, items: Path, url: str) -> None:
     model = ExportedModel.load(app / "models")
-    source = ItemSource.open(items, DocumentType.load(app), model, NoPictures())
+    source = ItemSource.open(items, DocumentType.load(app), model, NoImages())
     feed_items(Vespa(url), source, items.with_name("items.parquet.feed.sqlite"))
 
 
 def migrate(app: Path, items: Path, new_models: Path, url: str, *more: str):
-    arguments = ["migrate", new_models, items, "--app", app, "-e", url, "--config-server", url, "--no-pictures", *more]
+    arguments = ["migrate", new_models, items, "--app", app, "-e", url, "--config-server", url, "--no-images", *more]
     return CliRunner().invoke(main.app, list(map(str, arguments)), catch_exceptions=False)
 
 
@@ -172,7 +172,7 @@ def test_the_title_may_be_another_column(vespa, app, items, columns, new_models)
     columns["price"] = ["a lot"] * 12  # what was not fed does not matter
     pq.write_table(pa.table(columns), items)
     source = ItemSource.open(
-        items, DocumentType.load(app), ExportedModel.load(app / "models"), NoPictures(), columns=(), title="name"
+        items, DocumentType.load(app), ExportedModel.load(app / "models"), NoImages(), columns=(), title="name"
     )
     feed_items(Vespa(vespa.url), source, items.with_name("items.parquet.feed.sqlite"))
     assert migrate(app, items, new_models, vespa.url, "--title", "name").exit_code == 0

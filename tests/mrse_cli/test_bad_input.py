@@ -65,7 +65,7 @@ def test_bad_items_feed_nothing(name, mrse, vespa, package, columns, tmp_path) -
     spoil(columns)
     file = tmp_path / "items.parquet"
     pq.write_table(pa.table(columns), file)
-    _refused(mrse("feed", file, "--app", package, "-e", vespa.url, "--no-pictures"), vespa, f"{file}, {words}")
+    _refused(mrse("feed", file, "--app", package, "-e", vespa.url, "--no-images"), vespa, f"{file}, {words}")
 
 
 def test_a_file_that_is_not_parquet(mrse, vespa, package, tmp_path) -> None:
@@ -79,23 +79,23 @@ def test_a_file_that_does_not_exist(mrse, vespa, package, tmp_path) -> None:
     _refused(mrse("feed", file, "--app", package, "-e", vespa.url), vespa, f"{file}: the file does not exist")
 
 
-def test_an_undecodable_picture(mrse, vespa, package, columns, tmp_path) -> None:
-    columns["image"][7] = b"not a picture"
+def test_an_undecodable_image(mrse, vespa, package, columns, tmp_path) -> None:
+    columns["image"][7] = b"not an image"
     file, encoder = tmp_path / "items.parquet", tmp_path / "image_encoder.onnx"
     pq.write_table(pa.table(columns), file)
     _stand_in_encoder(encoder)
     result = mrse("feed", file, "--app", package, "-e", vespa.url, "--image-encoder", encoder)
-    _refused(result, vespa, f"{file}, row 7, field image: the picture cannot be decoded")
+    _refused(result, vespa, f"{file}, row 7, field image: the image cannot be decoded")
 
 
-def test_pictures_without_features(mrse, vespa, package, items) -> None:
+def test_images_without_features(mrse, vespa, package, items) -> None:
     result = mrse("feed", items, "--app", package, "-e", vespa.url)
-    _refused(result, vespa, f"{items}, field image: the model sees pictures")
+    _refused(result, vespa, f"{items}, field image: the model sees images")
 
 
 def test_a_model_that_is_not_the_deployed_one(mrse, vespa, package, items, tmp_path) -> None:
     vespa.other_model = True
-    result = mrse("feed", items, "--app", package, "-e", vespa.url, "--no-pictures")
+    result = mrse("feed", items, "--app", package, "-e", vespa.url, "--no-images")
     _refused(
         result, vespa, f"{package}/models/manifest.json, field model_version: the model deployed at {vespa.url} is not"
     )
@@ -107,12 +107,12 @@ def test_a_model_that_was_tampered_with(mrse, vespa, package, items, tmp_path) -
     copy = tmp_path / "app"
     shutil.copytree(package, copy)
     (copy / "models" / "item_tower.onnx").write_bytes(b"x")
-    result = mrse("feed", items, "--app", copy, "-e", vespa.url, "--no-pictures")
+    result = mrse("feed", items, "--app", copy, "-e", vespa.url, "--no-images")
     _refused(result, vespa, f"{copy}/models/item_tower.onnx: not the file that")
 
 
 def test_nobody_there(mrse, package, items) -> None:
-    result = mrse("feed", items, "--app", package, "-e", "http://127.0.0.1:9", "--no-pictures")
+    result = mrse("feed", items, "--app", package, "-e", "http://127.0.0.1:9", "--no-images")
     assert result.returncode == 2 and "nothing answers at http://127.0.0.1:9" in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -155,5 +155,5 @@ def test_features_of_other_items_and_of_some(mrse, vespa, package, items, featur
     assert (
         CliRunner()
         .invoke(app, [*map(str, command), str(tmp_path / "some.parquet")])
-        .output.count(f"8 of 12 items are not in {tmp_path / 'some.parquet'}: they have no picture")
+        .output.count(f"8 of 12 items are not in {tmp_path / 'some.parquet'}: they have no image")
     )

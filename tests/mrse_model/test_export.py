@@ -1,4 +1,4 @@
-"""The exported graphs: equal to torch on a golden input, within Vespa's limits, also for a model without pictures."""
+"""The exported graphs: equal to torch on a golden input, within Vespa's limits, also for a model without images."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from mrse_model.serving.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
-def without_pictures() -> MRSE:
+def without_images() -> MRSE:
     return small(image_dims=0)
 
 
 @pytest.fixture(scope="module")
-def folder(without_pictures: MRSE, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(without_images: MRSE, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "models"
-    export(without_pictures, path)
+    export(without_images, path)
     return path
 
 
-def test_a_model_without_pictures_is_served_as_torch_has_it(without_pictures: MRSE, folder: Path) -> None:
+def test_a_model_without_images_is_served_as_torch_has_it(without_images: MRSE, folder: Path) -> None:
     exported = ExportedModel.load(folder)
     rng = np.random.default_rng(0)
     some = QueryHistory(
@@ -42,10 +42,10 @@ def test_a_model_without_pictures_is_served_as_torch_has_it(without_pictures: MR
     )
     texts, histories = ["red dress", "", "blue jacket"], [some, None, some]
     assert exported.query_vectors(texts, histories) == pytest.approx(
-        without_pictures.query_vectors(texts, histories), abs=1e-5
+        without_images.query_vectors(texts, histories), abs=1e-5
     )
     arguments = (TITLES[:3], [["Clothes"], [], ["Shoes", "Boots"]], None, [["red dress", "cotton"], [], []])
-    ours, theirs = exported.item_vectors(*arguments), without_pictures.item_vectors(*arguments)
+    ours, theirs = exported.item_vectors(*arguments), without_images.item_vectors(*arguments)
     assert ours.embedding == pytest.approx(theirs.embedding, abs=1e-5)
     assert ours.text_feature == pytest.approx(theirs.text_feature, abs=1e-5)
     assert np.isnan(ours.image_embedding).all()
@@ -64,16 +64,16 @@ def test_graphs_are_what_vespa_takes(folder: Path) -> None:
     ]  # fmt: skip
 
 
-def test_query_experts_are_the_tower_with_one_expert_zeroed(without_pictures: MRSE, folder: Path) -> None:
-    golden = golden_inputs(without_pictures)
+def test_query_experts_are_the_tower_with_one_expert_zeroed(without_images: MRSE, folder: Path) -> None:
+    golden = golden_inputs(without_images)
     ids = golden["query.input_ids"]
     past = {name: golden[name] for name in ("history_text", "history_image", "history_weight")}
     inputs = {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int64), **past}
     outputs = [f"without_{name}" for name in EXPERTS]
     found = onnxruntime.InferenceSession(folder / "query_experts.onnx").run(outputs, inputs)
-    tower, tensors = without_pictures.query, [torch.from_numpy(value) for value in inputs.values()]
+    tower, tensors = without_images.query, [torch.from_numpy(value) for value in inputs.values()]
     with torch.no_grad():
-        experts = tower.all_experts(tower.texts(without_pictures.ngrams, *tensors[:2]), *tensors[2:])
+        experts = tower.all_experts(tower.texts(without_images.ngrams, *tensors[:2]), *tensors[2:])
         for place, vectors in enumerate(found):
             kept = experts.clone()
             kept[:, place] = 0
@@ -90,9 +90,9 @@ def test_whole_numbers_are_the_embedding_rounded(folder: Path) -> None:
     assert 100 < np.linalg.norm(cells) < 150
 
 
-def test_the_version_follows_the_weights(without_pictures: MRSE) -> None:
-    before = version_of(without_pictures)
-    assert before == version_of(without_pictures)
+def test_the_version_follows_the_weights(without_images: MRSE) -> None:
+    before = version_of(without_images)
+    assert before == version_of(without_images)
     other = small(image_dims=0)
     other.query.dssm.out.bias.data += 1
     assert version_of(other) != before

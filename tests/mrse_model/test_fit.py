@@ -39,15 +39,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return write_sample(tmp_path_factory.mktemp("sample"), items=240, users=30, searches=300)
 
 
-def settings(path: Path, pictures: bool = False, **train: object) -> Path:
-    """Every stage as small as it can be, a look every five steps, no pictures (their encoder would cost)."""
+def settings(path: Path, images: bool = False, **train: object) -> Path:
+    """Every stage as small as it can be, a look every five steps, no images (their encoder would cost)."""
     tiny = preset("tiny")
     stages = {
         name: replace(getattr(tiny.train, name), max_steps=steps, batch=64, extra_negatives=16)
         for name, steps in (("adaptor", 5), ("ft_att", 5), ("light_bert", 30), ("vbert", 5), ("dssm", 10))
     }
     model = replace(
-        tiny.model, vocab_size=600, bert_dims=32, ngrams="off", ngram_dims=32, dssm_hidden=64, use_images=pictures
+        tiny.model, vocab_size=600, bert_dims=32, ngrams="off", ngram_dims=32, dssm_hidden=64, use_images=images
     )
     config = replace(tiny, model=model, train=replace(tiny.train, evaluate_every=5, threads=1, **{**stages, **train}))
     write_config(config, path)
@@ -60,7 +60,7 @@ def command(sample: Sample, out: Path, config: Path, *more: object) -> list[str]
 
 
 def vectors(sample: Sample, folder: Path) -> Path:
-    """Vectors of their pictures as a user may bring them, for all items but one."""
+    """Vectors of their images as a user may bring them, for all items but one."""
     ids = pq.read_table(sample.items, columns=["item_id"])["item_id"].to_pylist()[1:]
     values = np.random.default_rng(0).normal(size=(len(ids), 8)).astype(np.float32)
     pq.write_table(pa.table({"item_id": ids, "vector": list(values)}), folder / "vectors.parquet")
@@ -75,7 +75,7 @@ def curve(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("stage", ["light_bert", "dssm"])
 def test_a_killed_training_goes_on_to_the_same_loss_curve(sample: Sample, tmp_path: Path, stage: str) -> None:
-    """In the fusion with vectors of pictures that the user brings, and the running mean of the weights."""
+    """In the fusion with vectors of images that the user brings, and the running mean of the weights."""
     fusion = replace(preset("tiny").train.dssm, max_steps=40, batch=64, extra_negatives=16, average=0.9)
     config = settings(tmp_path / "settings.toml", stage == "dssm", **({"dssm": fusion} if stage == "dssm" else {}))
     more = ("--feature-column", "vector", "--features", vectors(sample, tmp_path)) if stage == "dssm" else ()
@@ -318,7 +318,7 @@ def test_a_file_that_is_not_there_is_named(
     assert end.value.code == 2 and "typo.parquet" in (error := capsys.readouterr().err) and "Traceback" not in error
 
 
-def test_the_pictures_of_items_with_another_title_column(sample: Sample, tmp_path: Path) -> None:
+def test_the_images_of_items_with_another_title_column(sample: Sample, tmp_path: Path) -> None:
     table = pq.read_table(sample.items).slice(0, 3)
     named = table.rename_columns(["name" if name == "title" else name for name in table.schema.names])
     pq.write_table(named, tmp_path / "items.parquet")

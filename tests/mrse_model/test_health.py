@@ -75,7 +75,7 @@ def test_an_expert_that_has_collapsed(stages: Stages) -> None:
     assert not any("light_bert" in name for name in stages.run.signatures)  # who leaves it out, knows
 
 
-def no_pictures(stages: Stages) -> None:
+def no_images(stages: Stages) -> None:
     stages.images[:] = 0
     for head in (stages.model.item.vbert, stages.model.query.vbert):
         assert isinstance(head, VBertHead)
@@ -95,7 +95,7 @@ def no_words(stages: Stages) -> None:
 
 @pytest.mark.parametrize(
     ("modality", "remove"),
-    [("pictures", no_pictures), ("the queries that led to an item", no_queries), ("words", no_words)],
+    [("images", no_images), ("the queries that led to an item", no_queries), ("words", no_words)],
 )
 def test_a_modality_that_changes_nothing(
     stages: Stages, monkeypatch: pytest.MonkeyPatch, modality: str, remove: Callable[[Stages], None]
@@ -112,20 +112,20 @@ def test_a_modality_that_changes_nothing(
 
 
 def test_a_modality_that_does_harm(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "knock_outs", lambda stages: {"pictures": (0.5, 0.6)})
+    monkeypatch.setattr(health, "knock_outs", lambda stages: {"images": (0.5, 0.6)})
     check_fusion(stages.run, stages)
-    assert stages.run.signatures["without pictures"].endswith("the score is 0.6000 instead of 0.5000: it does harm")
+    assert stages.run.signatures["without images"].endswith("the score is 0.6000 instead of 0.5000: it does harm")
 
 
 def test_a_modality_that_matters_does_not_warn(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "knock_outs", lambda stages: {"words": (0.8, 0.3), "pictures": (0.8, 0.7999)})
+    monkeypatch.setattr(health, "knock_outs", lambda stages: {"words": (0.8, 0.3), "images": (0.8, 0.7999)})
     check_stage(stages.run, stages, "dssm")
-    assert "without pictures" in stages.run.signatures and "without words" not in stages.run.signatures
+    assert "without images" in stages.run.signatures and "without words" not in stages.run.signatures
 
 
 def test_only_what_an_expert_reads_is_knocked_out(stages: Stages) -> None:
     assert set(health.knock_outs(stages)) == {
-        "words", "pictures", "the queries that led to an item", "a person's history",
+        "words", "images", "the queries that led to an item", "a person's history",
     }  # fmt: skip
     text_alone = replace(stages.config.model, experts=("light_bert", "ft_att"))
     stages.config = stages.model.config = replace(stages.config, model=text_alone)

@@ -110,7 +110,7 @@ def test_pooling_before_the_layers_is_attention() -> None:
         assert torch.allclose(one, other, atol=1e-5)
 
 
-def test_a_picture_is_read_by_its_largest_components() -> None:
+def test_an_image_is_read_by_its_largest_components() -> None:
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(400, 3)).astype(np.float32)
     features = hidden @ rng.normal(size=(3, 12)).astype(np.float32) + 0.01 * rng.normal(size=(400, 12))
@@ -153,12 +153,10 @@ def test_padding_does_not_change_what_a_history_says(weight: float) -> None:
     text, entries = torch.randn(1, 8), torch.randn(1, 3, 8)
     weights = torch.tensor([[1.0, 0.5, 0.1]]) * weight
     padded, zeros = torch.nn.functional.pad(entries, (0, 0, 0, 17)), torch.nn.functional.pad(weights, (0, 17))
-    history, pictures = HistoryExpert(size), ImageHistory(size)
-    history.requires_grad_(False), pictures.requires_grad_(False)
+    history, images = HistoryExpert(size), ImageHistory(size)
+    history.requires_grad_(False), images.requires_grad_(False)
     alone, filled = history(text, entries, weights), history(text, padded, zeros)
     assert torch.allclose(alone, filled, atol=1e-6) and alone.norm() > 0.1
-    for short, long in zip(
-        pictures(text, entries, entries, weights), pictures(text, padded, padded, zeros), strict=True
-    ):
+    for short, long in zip(images(text, entries, entries, weights), images(text, padded, padded, zeros), strict=True):
         assert torch.allclose(short, long, atol=1e-6) and short.norm() == pytest.approx(1)
     assert torch.equal(history(text, padded, zeros * 0), history.empty[None])

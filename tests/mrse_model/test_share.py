@@ -109,7 +109,7 @@ def test_another_weight_of_events_leaves_the_text_experts(place: Place) -> None:
     assert place.kept() - before == {"vbert": 1, "dssm": 1}
 
 
-def test_a_text_without_category_is_another_text_but_the_same_picture(place: Place) -> None:
+def test_a_text_without_category_is_another_text_but_the_same_image(place: Place) -> None:
     before = place.kept()
     place.train("title", until="vbert", model={"use_category": False})
     assert place.kept() - before == {"ft_att": 1, "vbert": 1}  # Light-Bert is not on the way to VBert

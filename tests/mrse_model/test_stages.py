@@ -157,13 +157,13 @@ def test_nor_what_cannot_be_told_from_another_positive_of_the_query(stages: Stag
 
 def test_twins_are_rows_that_are_the_same_in_all_arrays() -> None:
     nan = np.full(2, np.nan, np.float32)
-    texts, pictures = np.array([[1, 2], [1, 2], [1, 3], [1, 2]]), np.array([nan, [1, 2], nan, nan], np.float32)
+    texts, images = np.array([[1, 2], [1, 2], [1, 3], [1, 2]]), np.array([nan, [1, 2], nan, nan], np.float32)
     assert twins(texts).tolist() == [0, 0, 2, 0]
-    assert twins(pictures).tolist() == [0, 1, 0, 0]
-    assert twins(twins(texts), twins(pictures)).tolist() == [0, 1, 2, 0]
+    assert twins(images).tolist() == [0, 1, 0, 0]
+    assert twins(twins(texts), twins(images)).tolist() == [0, 1, 2, 0]
 
 
-def test_in_training_persons_pictures_and_queries_go_missing(stages: Stages) -> None:
+def test_in_training_persons_images_and_queries_go_missing(stages: Stages) -> None:
     rng, batch = np.random.default_rng(0), np.repeat(batch_of(stages, 0), 4000)
     weight, kept = stages.event_weights(batch, rng), 1 - stages.config.train.history_dropout
     assert np.array_equal(stages.event_weights(batch)[:, :2], np.ones((4000, 2))), "all are there outside of training"
@@ -175,7 +175,7 @@ def test_in_training_persons_pictures_and_queries_go_missing(stages: Stages) -> 
     assert (led[:, :3].sum(1) > 0).float().mean().item() == pytest.approx((1 - UNMET) * (1 - 0.1**3), abs=0.02)
 
 
-def test_vbert_learns_without_pictures_too(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vbert_learns_without_images_too(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Callable[..., torch.Tensor]] = []
     monkeypatch.setattr(stages, "_expert", lambda *arguments: taken.append(arguments[5]))
     stages.vbert()
@@ -191,11 +191,11 @@ def test_vbert_learns_without_pictures_too(stages: Stages, monkeypatch: pytest.M
     assert seen[1].eq(1).all()
 
 
-@pytest.mark.parametrize("no_dev", [False, True], ids=["dev queries", "no dev query has two pictures"])
-@pytest.mark.parametrize("few", [False, True], ids=["all", "few items have a picture"])
+@pytest.mark.parametrize("no_dev", [False, True], ids=["dev queries", "no dev query has two images"])
+@pytest.mark.parametrize("few", [False, True], ids=["all", "few items have an image"])
 def test_the_adaptor_learns_pairs_of_one_query_and_is_frozen(stages: Stages, few: bool, no_dev: bool) -> None:
-    """Twenty kinds of pictures, told apart in four numbers of twelve; three kinds' queries are held out of training, or
-    every tenth of those that have two pictures.
+    """Twenty kinds of images, told apart in four numbers of twelve; three kinds' queries are held out of training, or
+    every tenth of those that have two images.
     """
     rng, items, size = np.random.default_rng(0), 400, 12
     kind = np.arange(items) % 20
@@ -226,13 +226,13 @@ def test_the_adaptor_learns_pairs_of_one_query_and_is_frozen(stages: Stages, few
     looks = [row["score"] for row in adapted.run.rows("adaptor") if "score" in row]
     assert outcome is not None and outcome.score == pytest.approx(max(looks), abs=1e-6)
     assert max(looks) > 0  # where it was 0 at each look, the start was kept
-    assert few or no_dev or max(looks) > looks[0] + 0.1  # of two pictures a kind nothing can be learnt
+    assert few or no_dev or max(looks) > looks[0] + 0.1  # of two images a kind nothing can be learnt
     assert not any(p.requires_grad for p in model.adaptor.parameters())
     norms = adapted.images.norm(dim=1)
     assert torch.allclose(norms, torch.from_numpy(has.astype(np.float32)), atol=1e-5) and not has[7]
 
 
-def test_a_picture_does_not_find_itself(stages: Stages) -> None:
+def test_an_image_does_not_find_itself(stages: Stages) -> None:
     from mrse_model.training.stages import pool_ndcg
 
     dev = Dev(np.zeros(1, int), np.zeros((1, 16)), [np.array([1])], np.array([0, 1, 2]))

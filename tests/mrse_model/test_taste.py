@@ -51,7 +51,7 @@ def test_recall_counts_items_that_fewer_than_twenty_beat() -> None:
     assert _recall(torch.ones(3, 1), torch.tensor([[-1.0], [0.01], [1.0]]), others) == pytest.approx(2 / 3)
 
 
-def test_means_read_entries_and_pictures_that_are_there() -> None:
+def test_means_read_entries_and_images_that_are_there() -> None:
     texts = torch.tensor([[[1.0, 0], [0, 1], [9, 9]]])
     images = torch.tensor([[[0.0, 0], [0, 2], [9, 9]]])
     assert Taste.means(texts, images, torch.tensor([[0.2, 3.0, 0]])).tolist() == [[0.5, 0.5, 0, 2]]

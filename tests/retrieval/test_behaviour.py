@@ -30,7 +30,7 @@ def test_the_item_queue_is_attention_of_the_query_over_query_and_clicks() -> Non
     np.testing.assert_allclose(item_queue(query, items), expected / np.linalg.norm(expected), atol=1e-6)
 
 
-def test_the_image_queue_mixes_pictures_only_and_leaves_out_items_without_one() -> None:
+def test_the_image_queue_mixes_images_only_and_leaves_out_items_without_one() -> None:
     [query], items = unit(1), clicked(3, [1.0, 1.0, 1.0])
     shares = np.exp(items.embedding[1:] @ query)
     expected = shares @ items.image_embedding[1:]

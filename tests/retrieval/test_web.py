@@ -38,7 +38,7 @@ def test_a_bad_query_is_said(site) -> None:
     assert status == 400 and "blank" in orjson.loads(body)["error"]
 
 
-def test_pictures_come_from_the_items_file(site, columns) -> None:
-    assert site.reply("/picture/i1", "") == (200, "image/png", columns["image"][1])
-    assert site.reply("/picture/i0", "")[0] == 404, "an item without a picture"
+def test_images_come_from_the_items_file(site, columns) -> None:
+    assert site.reply("/image/i1", "") == (200, "image/png", columns["image"][1])
+    assert site.reply("/image/i0", "")[0] == 404, "an item without an image"
     assert site.reply("/nothing", "")[0] == 404

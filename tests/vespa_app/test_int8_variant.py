@@ -13,7 +13,7 @@ from make_models import make_models
 from vespa.application import Vespa
 
 from feeders.feed import feed_items
-from feeders.image_features import NoPictures
+from feeders.image_features import NoImages
 from feeders.items import ItemSource
 from feeders.schema import DocumentType
 from local_vespa.testing import deploy, running_engine
@@ -39,7 +39,7 @@ def test_whole_numbers_find_what_floats_find(tmp_path: Path) -> None:
     with running_engine(tmp_path / "engine") as url:
         deploy(url, app)
         vespa = Vespa(url)
-        feed_items(vespa, ItemSource.open(items, DocumentType.load(app), model, NoPictures()), tmp_path / "journal")
+        feed_items(vespa, ItemSource.open(items, DocumentType.load(app), model, NoImages()), tmp_path / "journal")
 
         def ask(profile: str, query: str = "red wool dress") -> list[dict]:
             answer = vespa.query(body={"queryProfile": profile, "query": query, "hits": 50}).json["root"]

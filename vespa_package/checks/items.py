@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from mrse_model.errors import InputError
 from vespa_package.schema import Schema
 
-PICTURE = {"image", "image_path"}
+IMAGE = {"image", "image_path"}
 MADE = {
     "embedding", "image_embedding", "text_feature", "embedding_int8", "image_embedding_int8", "model_version",
 }  # fmt: skip
@@ -34,7 +34,7 @@ def check_items(items: Path, item: Schema, title: str = "title") -> Iterator[Inp
         if name not in columns:
             yield InputError("the column is missing", file=items, field=name, fix=f"Every item needs it: string{fix}")
     for name, kind in columns.items():
-        if name in PICTURE or (name == title and name not in item.fields):
+        if name in IMAGE or (name == title and name not in item.fields):
             continue
         field = item.fields.get(name)
         if field is None:
@@ -57,7 +57,7 @@ def check_items(items: Path, item: Schema, title: str = "title") -> Iterator[Inp
 
 def columns_not_fed(items: Path, item: Schema) -> list[str]:
     """Columns of a readable file that no field waits for."""
-    return [name for name in pq.read_schema(items).names if name not in PICTURE and name not in item.fields]
+    return [name for name in pq.read_schema(items).names if name not in IMAGE and name not in item.fields]
 
 
 def _is_list(kind: pa.DataType) -> bool:

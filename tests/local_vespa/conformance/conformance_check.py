@@ -41,7 +41,7 @@ def unit(seed: int) -> np.ndarray:
 
 
 def documents() -> dict[str, Item]:
-    """The fields of every document by item_id; every fourth has no picture, every fifth no description."""
+    """The fields of every document by item_id; every fourth has no image, every fifth no description."""
     made = {}
     for n in range(COUNT):
         random = np.random.default_rng(1000 + n)

@@ -1,4 +1,4 @@
-"""The trained baselines learn what is planted: a colour that only pictures show, a synonym that only judgments show."""
+"""The trained baselines learn what is planted: a colour that only images show, a synonym that only judgments show."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def world():
     colour, kind = np.tile(colour, 10), np.tile(kind, 10)
     texts = [f"{KINDS[k]} for you" for k in kind]
     features = (np.eye(3)[colour] + 0.1 * rng.normal(size=(120, 3))).astype(np.float32)
-    features[5] = np.nan  # an item without a picture
+    features[5] = np.nan  # an item without an image
     queries, positives, negatives = [], [], []
     for c, name in enumerate(COLOURS):
         for k, word in enumerate(KINDS):
@@ -46,7 +46,7 @@ def precision(ranker, queries, positives):
     return np.mean([np.isin(found, wanted).mean() for found, wanted in zip(rows, positives, strict=True)])
 
 
-def test_the_plain_two_tower_learns_from_pictures(world):
+def test_the_plain_two_tower_learns_from_images(world):
     texts, features, queries, positives, negatives = world
     seen = {}
     for name, some in (("blind", None), ("seeing", features)):

@@ -18,7 +18,7 @@ from mrse_model.data.images import decode_image
 from mrse_model.errors import InputError
 
 
-def picture(colour: str = "red", kind: str = "PNG") -> bytes:
+def image(colour: str = "red", kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (4, 4), colour).save(out, kind)
     return out.getvalue()
@@ -62,20 +62,20 @@ def test_batches_count_rows_over_row_groups_and_resume(tmp_path: Path) -> None:
         assert all(b.ids[0] == ids[b.first_row] for b in batches)
 
 
-def test_pictures_come_from_bytes_or_from_paths(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/a.png").write_bytes(picture())
-    by_path = ItemsFile(items(tmp_path, image_path=["pictures/a.png", None]))
+def test_images_come_from_bytes_or_from_paths(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(image())
+    by_path = ItemsFile(items(tmp_path, image_path=["images/a.png", None]))
     assert by_path.check() == 2
-    assert next(by_path.batches(images=True)).images == [picture(), None]
+    assert next(by_path.batches(images=True)).images == [image(), None]
     assert next(by_path.batches()).images == [None, None]
-    by_bytes = ItemsFile(items(tmp_path, image=[None, picture()]))
-    assert by_bytes.check(pictures=True) == 2
-    assert next(by_bytes.batches(images=True)).images == [None, picture()]
+    by_bytes = ItemsFile(items(tmp_path, image=[None, image()]))
+    assert by_bytes.check(images=True) == 2
+    assert next(by_bytes.batches(images=True)).images == [None, image()]
 
 
 def test_extra_columns_are_all_others(tmp_path: Path) -> None:
-    file = ItemsFile(items(tmp_path, price=[1.5, None], title_short=["x", "y"], image=[None, picture()]))
+    file = ItemsFile(items(tmp_path, price=[1.5, None], title_short=["x", "y"], image=[None, image()]))
     assert file.extra_columns == ["price", "title_short"]
     assert next(file.batches(columns=None)).extra == {"price": [1.5, None], "title_short": ["x", "y"]}
     assert read_catalogue(file.path, title="title_short").titles == ["x", "y"]
@@ -101,12 +101,12 @@ def test_bad_items_are_named(tmp_path: Path, columns: dict[str, Any], line: str)
     assert "\n" not in str(error.value)
 
 
-def test_undecodable_picture_is_named(tmp_path: Path) -> None:
-    broken = picture(kind="JPEG")[:-40]
-    file = ItemsFile(items(tmp_path, image=[picture(), broken]))
+def test_undecodable_image_is_named(tmp_path: Path) -> None:
+    broken = image(kind="JPEG")[:-40]
+    file = ItemsFile(items(tmp_path, image=[image(), broken]))
     assert file.check() == 2
-    with pytest.raises(InputError, match=r"items\.parquet, row 1, field image: the picture cannot be decoded"):
-        file.check(pictures=True)
+    with pytest.raises(InputError, match=r"items\.parquet, row 1, field image: the image cannot be decoded"):
+        file.check(images=True)
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:

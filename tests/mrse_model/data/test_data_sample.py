@@ -13,7 +13,7 @@ from mrse_model.data.examples import write_examples
 from mrse_model.data.images import decode_image
 from mrse_model.errors import InputError
 from mrse_model.sample.catalogue import Sample, write_sample
-from mrse_model.sample.pictures import SHAPES, TONES, draw_picture
+from mrse_model.sample.images import SHAPES, TONES, draw_image
 from mrse_model.sample.words import COLOURS, PATTERNS, TYPES
 
 
@@ -57,7 +57,7 @@ def test_validation_queries_are_new_and_judged_completely(sample: Sample) -> Non
     assert checked >= 5 and patterns.size
 
 
-def test_titles_leave_out_what_the_picture_shows(sample: Sample) -> None:
+def test_titles_leave_out_what_the_image_shows(sample: Sample) -> None:
     table = pq.read_table(sample.items, columns=["title", "colour", "pattern"]).to_pylist()
     colour = np.mean([not any(w in r["title"].lower() for w in COLOURS[r["colour"]]) for r in table])
     pattern = np.mean([not any(w in r["title"].lower() for w in PATTERNS[r["pattern"]]) for r in table])
@@ -67,10 +67,10 @@ def test_titles_leave_out_what_the_picture_shows(sample: Sample) -> None:
 def test_colour_and_pattern_show_in_the_pixels() -> None:
     rng = np.random.default_rng(0)
     for colour, tone in TONES.items():
-        image = np.asarray(decode_image(draw_picture("cushion", colour, "plain", rng)), float)[40:56, 40:56]
+        image = np.asarray(decode_image(draw_image("cushion", colour, "plain", rng)), float)[40:56, 40:56]
         nearest = min(TONES, key=lambda name: np.abs(image.mean((0, 1)) - TONES[name]).sum())
         assert nearest == colour and np.abs(image.mean((0, 1)) - tone).max() < 60
-        marked = [draw_picture("cushion", colour, p, rng) for p in PATTERNS if p != "plain"]
+        marked = [draw_image("cushion", colour, p, rng) for p in PATTERNS if p != "plain"]
         spread = [np.asarray(decode_image(b), float)[30:66, 30:66].std((0, 1)).max() for b in marked]
         assert min(spread) > 2 * image.std((0, 1)).max() + 5
     assert {t.name for t in TYPES} == set(SHAPES) and set(TONES) == set(COLOURS)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not SHARED.exists(), reason="the shared data is 
 
 def test_luma_with_its_photos(tmp_path: Path) -> None:
     file = ItemsFile(SHARED / "luma/items.parquet")
-    assert file.check(pictures=True) == 461
+    assert file.check(images=True) == 461
     summary = write_examples(tmp_path / "x", read_catalogue(file.path))
     assert summary.examples["pseudo-query"] == summary.rows > 3 * 461
     assert any("no searches" in line for line in summary.lines())
@@ -23,7 +23,7 @@ def test_luma_with_its_photos(tmp_path: Path) -> None:
 
 def test_icecat_without_photos_and_categories() -> None:
     file = ItemsFile(SHARED / "icecat/items.parquet")
-    assert (file.check(pictures=True), file.image_column) == (19_406, None)
+    assert (file.check(images=True), file.image_column) == (19_406, None)
     judgments = read_judgments(SHARED / "icecat/judgments.parquet", read_catalogue(file.path))
     assert (len(judgments), len(judgments.queries), judgments.skipped) == (3_668, 135, 0)
 

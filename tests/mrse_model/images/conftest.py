@@ -1,4 +1,4 @@
-"""A tiny catalogue with pictures, and a tiny encoder, drawn and built here."""
+"""A tiny catalogue with images, and a tiny encoder, drawn and built here."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def draw(colour: tuple[int, int, int], size: tuple[int, int] = (30, 40)) -> byte
 
 
 @pytest.fixture
-def picture():
-    """Draws: picture(colour, size) → PNG bytes."""
+def image():
+    """Draws: image(colour, size) → PNG bytes."""
     return draw
 
 
 @pytest.fixture
-def pictures() -> list[bytes | None]:
-    """Ten items: eight pictures of which two are the same bytes, two items without."""
+def images() -> list[bytes | None]:
+    """Ten items: eight images of which two are the same bytes, two items without."""
     colours = [(10 * i, 255 - 20 * i, 90) for i in range(8)]
     colours[5] = colours[1]
     out: list[bytes | None] = [draw(c) for c in colours]
@@ -36,10 +36,10 @@ def pictures() -> list[bytes | None]:
 
 
 @pytest.fixture
-def items_path(tmp_path, pictures):
+def items_path(tmp_path, images):
     """The catalogue as Parquet."""
-    n = len(pictures)
-    table = {"item_id": [f"i{k}" for k in range(n)], "title": [f"title {k}" for k in range(n)], "image": pictures}
+    n = len(images)
+    table = {"item_id": [f"i{k}" for k in range(n)], "title": [f"title {k}" for k in range(n)], "image": images}
     path = tmp_path / "items.parquet"
     pq.write_table(pa.table(table, schema=pa.schema({"item_id": "string", "title": "string", "image": "binary"})), path)
     return path

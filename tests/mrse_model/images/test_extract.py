@@ -1,4 +1,4 @@
-"""Extraction: right features, each picture once, resumable, nothing half done."""
+"""Extraction: right features, each image once, resumable, nothing half done."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ from mrse_model.images.features import FeatureFile
 
 
 class Counting:
-    """Stands before an encoder's network and counts, or fails after some pictures."""
+    """Stands before an encoder's network and counts, or fails after some images."""
 
     def __init__(self, network, limit=10**9):
         self.network, self.limit, self.seen = network, limit, 0
@@ -37,16 +37,16 @@ def counting(encoder, limit=10**9):
     return dataclasses.replace(encoder, network=Counting(encoder.network, limit))
 
 
-def test_features_in_the_order_of_the_items_and_each_picture_once(items_path, pictures, encoder, tmp_path):
+def test_features_in_the_order_of_the_items_and_each_image_once(items_path, images, encoder, tmp_path):
     out, counted = tmp_path / "features.parquet", counting(encoder)
     result = extract(items_path, out, counted, batch=3, threads=1, progress=False)
-    assert (result.items, result.without_picture, result.distinct, result.encoded) == (10, 2, 7, 7)
+    assert (result.items, result.without_image, result.distinct, result.encoded) == (10, 2, 7, 7)
     assert counted.network.seen == 7
     features = FeatureFile(out)
     assert features.encoder == encoder.info
     found = features.matrix([f"i{k}" for k in range(10)])
-    expected = encoder.features([p for p in pictures if p])
-    np.testing.assert_allclose(found[[k for k, p in enumerate(pictures) if p]], expected, atol=1e-6)
+    expected = encoder.features([p for p in images if p])
+    np.testing.assert_allclose(found[[k for k, p in enumerate(images) if p]], expected, atol=1e-6)
     assert np.isnan(found[[1, 9]]).all()
     assert pq.read_schema(out).field("feature").type == pa.list_(pa.float32(), 6)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["features.parquet", "items.parquet"]
@@ -107,30 +107,30 @@ def test_starts_afresh_for_another_encoder_and_not_at_all_when_done(items_path, 
     assert extract(items_path, out, encoder, batch=2, progress=False).encoded == 7  # the first weights again
 
 
-def with_new_items(items_path, pictures: dict) -> None:
+def with_new_items(items_path, images: dict) -> None:
     table = pq.read_table(items_path).to_pydict()
-    for item_id, picture in pictures.items():
+    for item_id, image in images.items():
         for column, values in table.items():
-            values.append({"item_id": item_id, "image": picture}.get(column, values[0]))
+            values.append({"item_id": item_id, "image": image}.get(column, values[0]))
     pq.write_table(pa.table(table), items_path)
 
 
-def test_of_a_catalogue_that_has_grown_the_new_pictures_alone_are_encoded(items_path, picture, encoder, tmp_path):
+def test_of_a_catalogue_that_has_grown_the_new_images_alone_are_encoded(items_path, image, encoder, tmp_path):
     out, counted = tmp_path / "features.parquet", counting(encoder)
     extract(items_path, out, encoder, batch=2, progress=False)
     known = pq.read_table(items_path)["image"][0].as_py()
-    with_new_items(items_path, {"new": picture((9, 99, 9), (31, 40)), "known": known, "none": None})
+    with_new_items(items_path, {"new": image((9, 99, 9), (31, 40)), "known": known, "none": None})
     done = extract(items_path, out, counted, batch=2, progress=False)
-    assert (done.items, done.distinct, done.without_picture) == (13, 8, 3)
+    assert (done.items, done.distinct, done.without_image) == (13, 8, 3)
     assert done.encoded == counted.network.seen == 1
     extract(items_path, tmp_path / "whole.parquet", encoder, batch=2, progress=False)
     assert pq.read_table(out).equals(pq.read_table(tmp_path / "whole.parquet"))
 
 
-def test_a_kill_while_known_pictures_are_taken_over(items_path, picture, encoder, tmp_path, monkeypatch):
+def test_a_kill_while_known_images_are_taken_over(items_path, image, encoder, tmp_path, monkeypatch):
     out, counted = tmp_path / "features.parquet", counting(encoder)
     extract(items_path, out, encoder, batch=2, progress=False)
-    with_new_items(items_path, {"new": picture((9, 99, 9), (31, 40))})
+    with_new_items(items_path, {"new": image((9, 99, 9), (31, 40))})
     monkeypatch.setattr("mrse_model.images.features.BATCH", 3)
     commit, calls = extraction._Work._commit, []
 
@@ -148,7 +148,7 @@ def test_a_kill_while_known_pictures_are_taken_over(items_path, picture, encoder
     assert pq.read_table(out).equals(pq.read_table(tmp_path / "whole.parquet"))
 
 
-def test_a_mended_catalogue_goes_on_with_the_pictures_that_are_done(items_path, encoder, tmp_path):
+def test_a_mended_catalogue_goes_on_with_the_images_that_are_done(items_path, encoder, tmp_path):
     out = tmp_path / "features.parquet"
     table = pq.read_table(items_path).to_pydict()
     mended = table["image"][8]
@@ -173,7 +173,7 @@ def test_vectors_that_a_user_brought_are_not_written_over(items_path, encoder, t
     assert out.read_bytes() == before
 
 
-def test_a_picture_file_that_is_not_there_is_told_before_any_is_encoded(items_path, encoder, tmp_path):
+def test_an_image_file_that_is_not_there_is_told_before_any_is_encoded(items_path, encoder, tmp_path):
     ids = ["i0", "i1"]
     (tmp_path / "0.png").write_bytes(pq.read_table(items_path)["image"][0].as_py())
     pq.write_table(pa.table({"item_id": ids, "image_path": ["0.png", "gone.png"]}), tmp_path / "paths.parquet")
@@ -198,30 +198,30 @@ def test_errors_name_the_row(items_path, encoder, tmp_path):
     table = pq.read_table(items_path).to_pydict()
     broken = {**table, "image": [*table["image"][:4], b"broken", *table["image"][5:]]}
     pq.write_table(pa.table(broken), tmp_path / "broken.parquet")
-    with pytest.raises(InputError, match=r"broken.parquet, row 4, field image: the picture cannot be decoded"):
+    with pytest.raises(InputError, match=r"broken.parquet, row 4, field image: the image cannot be decoded"):
         extract(tmp_path / "broken.parquet", tmp_path / "f.parquet", encoder, progress=False)
     twice = {**table, "item_id": ["i0", *table["item_id"][:9]]}
     pq.write_table(pa.table(twice), tmp_path / "twice.parquet")
     with pytest.raises(InputError, match="row 1, field item_id: 'i0' is also the id of row 0"):
         extract(tmp_path / "twice.parquet", tmp_path / "f.parquet", encoder, progress=False)
     pq.write_table(pa.table({k: table[k] for k in ("item_id", "title")}), tmp_path / "none.parquet")
-    with pytest.raises(InputError, match="there are no pictures"):
+    with pytest.raises(InputError, match="there are no images"):
         extract(tmp_path / "none.parquet", tmp_path / "f.parquet", encoder, progress=False)
 
 
-def test_a_picture_file_that_is_replaced_is_read_again(pictures, picture, encoder, tmp_path):
-    for k, content in enumerate(pictures):
+def test_an_image_file_that_is_replaced_is_read_again(images, image, encoder, tmp_path):
+    for k, content in enumerate(images):
         if content:
             (tmp_path / f"{k}.png").write_bytes(content)
-    paths = [f"{k}.png" if content else None for k, content in enumerate(pictures)]
+    paths = [f"{k}.png" if content else None for k, content in enumerate(images)]
     ids = [f"i{k}" for k in range(10)]
     items, out = tmp_path / "items.parquet", tmp_path / "features.parquet"
     pq.write_table(pa.table({"item_id": ids, "title": ids, "image_path": paths}), items)
     before = extract(items, out, encoder, progress=False)
     assert (before.distinct, before.encoded) == (7, 7)
     again = extract(items, out, encoder, progress=False)
-    assert (again.resumed, again.encoded, again.distinct, again.without_picture) == (10, 0, None, None)
-    (tmp_path / "3.png").write_bytes(new := picture((1, 2, 250), (31, 40)))
+    assert (again.resumed, again.encoded, again.distinct, again.without_image) == (10, 0, None, None)
+    (tmp_path / "3.png").write_bytes(new := image((1, 2, 250), (31, 40)))
     assert extract(items, out, encoder, progress=False).encoded == 1
     np.testing.assert_allclose(FeatureFile(out).matrix(["i3"]), encoder.features([new]), atol=1e-6)
 

@@ -32,16 +32,16 @@ def test_squash_may_cut_the_middle_out():
     assert cut.pixels(image) == pytest.approx(np.ones((3, 20, 20)))
 
 
-def test_survives_the_onnx_metadata(picture):
+def test_survives_the_onnx_metadata(image):
     settings = Preprocessing(24, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "crop", 28, "bilinear")
     assert Preprocessing.from_json(settings.to_json()) == settings
-    data = picture((200, 100, 50))
+    data = image((200, 100, 50))
     found = pixels_from_bytes(data, {METADATA_KEY: settings.to_json()})
     assert found.shape == (3, 24, 24) and found.dtype == np.float32
 
 
-def test_says_what_is_wrong(picture):
-    with pytest.raises(InputError, match="row 7, field image: the picture cannot be decoded"):
-        pixels_from_bytes(b"no picture", {METADATA_KEY: Preprocessing(8).to_json()}, row=7)
+def test_says_what_is_wrong(image):
+    with pytest.raises(InputError, match="row 7, field image: the image cannot be decoded"):
+        pixels_from_bytes(b"no image", {METADATA_KEY: Preprocessing(8).to_json()}, row=7)
     with pytest.raises(InputError, match="carries no 'preprocessing'"):
-        pixels_from_bytes(picture((1, 2, 3)), {})
+        pixels_from_bytes(image((1, 2, 3)), {})

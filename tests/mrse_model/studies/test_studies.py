@@ -53,9 +53,9 @@ ISSUE = {"ablation", "transformer", "history", "loss", "beta", "experts", "dims"
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     folder = tmp_path_factory.mktemp("data")
     sample = write_sample(folder, items=120, users=30, searches=200)
-    table = pq.read_table(sample.items).drop_columns(["image"])  # pictures are not what is tested here
-    pq.write_table(table, folder / "without_pictures.parquet")
-    return Data(folder / "without_pictures.parquet", sample.judgments_val, sample.searches, sample.judgments)
+    table = pq.read_table(sample.items).drop_columns(["image"])  # images are not what is tested here
+    pq.write_table(table, folder / "without_images.parquet")
+    return Data(folder / "without_images.parquet", sample.judgments_val, sample.searches, sample.judgments)
 
 
 def test_every_study_of_the_issue_is_there() -> None:

@@ -69,7 +69,7 @@ rank-profile explain inherits query_tower {
   function input_history_text() { # what the clicked items themselves bring: 0.03
     expression: similarity - sum(rename(reduce(onnx(tower_without_history_text).embedding, sum, d0), d1, x) * attribute(embedding))
   }
-  function input_history_image() { # what the pictures of the clicked items bring: 0.05
+  function input_history_image() { # what the images of the clicked items bring: 0.05
     expression: similarity - sum(rename(reduce(onnx(tower_without_history_image).embedding, sum, d0), d1, x) * attribute(embedding))
   }
 
@@ -86,7 +86,7 @@ rank-profile explain inherits query_tower {
     output without_ft_att: without_ft_att
     output without_history: without_history
   }
-  function expert_vbert() { # words together with the pictures of clicked items: 0.21
+  function expert_vbert() { # words together with the images of clicked items: 0.21
     expression: similarity - sum(rename(reduce(onnx(query_experts).without_vbert, sum, d0), d1, x) * attribute(embedding))
   }
   function expert_light_bert() { # words in their order: 0.17
@@ -106,7 +106,7 @@ rank-profile explain inherits query_tower {
   function likeness_text() { # weighted mean cosine of the items themselves: 0.64; 0 for a stranger
     expression: if (history_total > 0, sum(rename(reduce(query(history_weight) * query(history_text), sum, d0, d1), d2, x) * attribute(text_feature)) / history_total, 0)
   }
-  function likeness_image() { # weighted mean cosine of pictures: 0.58; 0 for a stranger or an item without a picture
+  function likeness_image() { # weighted mean cosine of images: 0.58; 0 for a stranger or an item without an image
     expression: if (history_total > 0, sum(rename(reduce(query(history_weight) * query(history_image), sum, d0, d1), d2, x) * attribute(image_embedding)) / history_total, 0)
   }
 
@@ -130,7 +130,7 @@ rank-profile explain inherits query_tower {
   function queue_i2i() { # 0; above 0 where the clicked items found it best
     expression: best_queue - max(from_query, from_images)
   }
-  function queue_image() { # 0; above 0 where their pictures found it best
+  function queue_image() { # 0; above 0 where their images found it best
     expression: best_queue - max(from_query, from_clicks)
   }
   function lexical() { # 7.2

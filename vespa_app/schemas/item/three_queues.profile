@@ -1,5 +1,5 @@
 rank-profile three_queues inherits base {
-  # The paper's three recall queues in one query, by label: q2i (query vector), i2i (clicked items), image (their pictures).
+  # The paper's three recall queues in one query, by label: q2i (query vector), i2i (clicked items), image (their images).
   # itemRawScore is the closeness of what a queue found, and 0 for the rest; closeness(label, …) would be computed for every hit, found by
   # that queue or not. An item's score is its best queue.
 

@@ -1,4 +1,4 @@
-"""Drawn pictures for the sample catalogue: a silhouette per type, filled with a colour and a pattern.
+"""Drawn images for the sample catalogue: a silhouette per type, filled with a colour and a pattern.
 
 Colour and pattern are all that a title may leave out; position, size, tilt, tone, light and background vary, so that
 they have to be learned from pixels. The same arguments give the same bytes.
@@ -88,19 +88,19 @@ SHAPES = {
 }
 
 
-def draw_picture(shape: str, colour: str, pattern: str, rng: np.random.Generator) -> bytes:
+def draw_image(shape: str, colour: str, pattern: str, rng: np.random.Generator) -> bytes:
     """Draws one item of `SHAPES`, `TONES` and a pattern (plain, striped, dotted, checked) as JPEG, about 2.5 kB."""
     margin, tilt = rng.uniform(0.02, 0.12), rng.uniform(-9, 9)
     mask, seams = _draw_parts(SHAPES[shape], margin, tilt, mirror=bool(rng.random() < 0.5))
     tone = np.clip(np.array(TONES[colour], np.float32) + rng.normal(0, 9, 3), 0, 255)
     filling = Image.fromarray(_texture(tone, pattern, rng))
     dark = Image.new("RGB", (SIZE, SIZE), (20, 20, 20) if tone.sum() > 200 else (120, 120, 120))
-    picture = Image.fromarray(_background(rng))
-    picture.paste(Image.blend(picture, dark, 0.55), mask=mask.filter(ImageFilter.MaxFilter(3)))
-    picture.paste(filling, mask=mask)
-    picture.paste(Image.blend(filling, dark, 0.6), mask=seams)
+    image = Image.fromarray(_background(rng))
+    image.paste(Image.blend(image, dark, 0.55), mask=mask.filter(ImageFilter.MaxFilter(3)))
+    image.paste(filling, mask=mask)
+    image.paste(Image.blend(filling, dark, 0.6), mask=seams)
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=JPEG_QUALITY)
+    image.save(out, "JPEG", quality=JPEG_QUALITY)
     return out.getvalue()
 
 
