@@ -30,7 +30,7 @@ from quality_data import Data, sample_data
 from rich.console import Console
 
 from mrse_model.baselines.compared import TWO_TOWER, baselines
-from mrse_model.config import Config, of_results, preset, read_config
+from mrse_model.config import Config, preset, read_config, result_affecting
 from mrse_model.data.contract import read_catalogue, read_judgments
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
@@ -65,7 +65,7 @@ def measure_title(data: Data, inputs: Inputs, run: Path, config: Config, seconds
     if data.searches is not None:
         out += history_bars(found.personal, title)
     if fashion:
-        base = of_results(config) == of_results(preset("base"))
+        base = result_affecting(config) == result_affecting(preset("base"))
         out.append(training_bar(model, title, base, features_given=inputs.features is not None))
     return out
 

@@ -30,7 +30,7 @@ def led_by(
 
 
 class LedBy:
-    """Look-up of the most frequent queries of an item, counted as in training (mrse_model/data/search_log.py): robots
+    """Look-up of the most frequent queries of an item, counted as in training (mrse_model/data/search_log.py): bots
     are left out, a search in which it was clicked counts once, judged queries come after clicked ones.
     """
 

@@ -19,7 +19,7 @@ from .index.table import Table
 from .index.text_index import TextIndex
 from .index.vector_index import VectorColumn
 from .package.schema import Field
-from .patterns import Misspelled, Pattern, PatternError
+from .patterns import FuzzyMatcher, Pattern, PatternError
 from .tensors import Tensor
 
 
@@ -157,7 +157,7 @@ class Matcher:
             weight = int(child.annotations.get("weight", 100))
             scores += np.where(found[rows], int(1e6 * weight * idf(frequency, total)) + 1, 0)
         target = 100 if node.target_hits is None else node.target_hits
-        kept = rows[above_the_bar(scores.tolist(), target, 1, strictly=False)]
+        kept = rows[beats_heap_threshold(scores.tolist(), target, 1, strictly=False)]
         passed = np.zeros_like(allowed)
         passed[kept] = True
         return passed
@@ -283,7 +283,7 @@ class Matcher:
                 test = {"prefix": str.startswith, "suffix": str.endswith, "substring": str.__contains__}[node.match]
                 return column.where(lambda value: test(value, text))  # type: ignore[union-attr]
             case yql.Fuzzy() if not numbers:
-                like = Misspelled(column.fold(node.text), node.max_edit_distance, node.prefix_length, node.prefix)  # type: ignore[union-attr]
+                like = FuzzyMatcher(column.fold(node.text), node.max_edit_distance, node.prefix_length, node.prefix)  # type: ignore[union-attr]
                 return column.where(like.is_near)  # type: ignore[union-attr]
             case yql.Phrase() if not numbers:
                 return column.equal([" ".join(node.words)])  # type: ignore[union-attr]
@@ -339,7 +339,7 @@ class Matcher:
         if isinstance(node, yql.Wand):
             rows = np.flatnonzero(mask)
             bar = node.score_threshold * node.threshold_boost_factor
-            kept = above_the_bar(scores[rows].tolist(), node.target_hits, bar, strictly=True)
+            kept = beats_heap_threshold(scores[rows].tolist(), node.target_hits, bar, strictly=True)
             mask = np.zeros_like(mask)
             mask[rows[kept]] = True
         term.scores[searched.name] = np.where(mask, scores, 0.0)
@@ -388,7 +388,7 @@ def _exact(value: str | float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def above_the_bar(scores: Sequence[float], target: int, bar: float, strictly: bool) -> list[int]:
+def beats_heap_threshold(scores: Sequence[float], target: int, bar: float, strictly: bool) -> list[int]:
     """Which of the scores, seen in turn, reach the bar (or lie above it, `strictly`): every fourth of them lifts it to
     the target-th best so far."""
     kept: list[int] = []

@@ -35,7 +35,7 @@ class Pattern:
             self._left -= time.monotonic() - started
 
 
-class Misspelled:
+class FuzzyMatcher:
     """A text that may be written with some wrong, missing or additional characters after its first
     `prefix_length`; with `prefix`, anything may follow."""
 

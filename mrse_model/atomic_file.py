@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path) -> Iterator[Path]:
     """Gives `path` with `.part` at its end to write to. It takes the place of `path` when the block ends, and goes when
     the block fails; what a kill leaves is written over by the next try.
     """

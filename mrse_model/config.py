@@ -52,17 +52,19 @@ class ModelConfig:
         _finite(self)
         for name in ("dims", "vocab_size", "bert_layers", "bert_heads", "bert_dims", "ngram_dims", "ngram_min",
                      "image_components", "history_length", "item_history_queries", "dssm_hidden"):  # fmt: skip
-            _hold(getattr(self, name) >= 1, self, name, "1 or more")
+            require(getattr(self, name) >= 1, self, name, "1 or more")
         for name in ("query_tokens", "item_tokens"):
-            _hold(getattr(self, name) >= 3, self, name, "3 or more: two of them are CLS and SEP")
-        _hold(self.query_tokens <= self.item_tokens, self, "query_tokens", f"item_tokens, {self.item_tokens}, or less")
-        _hold(self.image_dims >= 0, self, "image_dims", "0 or more")
-        _hold(self.bert_dims % self.bert_heads == 0, self, "bert_heads", f"a divisor of bert_dims, {self.bert_dims}")
-        _hold(self.ngram_max >= self.ngram_min, self, "ngram_max", f"ngram_min, {self.ngram_min}, or more")
-        _hold(0 <= self.dropout <= 0.9, self, "dropout", "from 0 to 0.9")
+            require(getattr(self, name) >= 3, self, name, "3 or more: two of them are CLS and SEP")
+        require(
+            self.query_tokens <= self.item_tokens, self, "query_tokens", f"item_tokens, {self.item_tokens}, or less"
+        )
+        require(self.image_dims >= 0, self, "image_dims", "0 or more")
+        require(self.bert_dims % self.bert_heads == 0, self, "bert_heads", f"a divisor of bert_dims, {self.bert_dims}")
+        require(self.ngram_max >= self.ngram_min, self, "ngram_max", f"ngram_min, {self.ngram_min}, or more")
+        require(0 <= self.dropout <= 0.9, self, "dropout", "from 0 to 0.9")
         known = set(self.experts) <= set(EXPERTS) and set(self.experts) - {"history"}
-        _hold(bool(known), self, "experts", f"some of {', '.join(EXPERTS)}, and not history alone")
-        _hold(self.ngrams in ("fasttext", "off"), self, "ngrams", "fasttext or off")
+        require(bool(known), self, "experts", f"some of {', '.join(EXPERTS)}, and not history alone")
+        require(self.ngrams in ("fasttext", "off"), self, "ngrams", "fasttext or off")
 
     @property
     def image_width(self) -> int:
@@ -85,10 +87,10 @@ class LossConfig:
     def __post_init__(self) -> None:
         _finite(self)
         for name in ("temperature", "adaptor_temperature"):
-            _hold(getattr(self, name) > 0, self, name, "above 0")
+            require(getattr(self, name) > 0, self, name, "above 0")
         for name in ("margin", "alpha", "beta"):
-            _hold(getattr(self, name) >= 0, self, name, "0 or more")
-        _hold(self.alpha + self.beta > 0, self, "alpha", "above 0 where beta is 0: nothing is learnt else")
+            require(getattr(self, name) >= 0, self, name, "0 or more")
+        require(self.alpha + self.beta > 0, self, "alpha", "above 0 where beta is 0: nothing is learnt else")
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,9 @@ class StageConfig:
     def __post_init__(self) -> None:
         _finite(self)
         for name in ("epochs", "lr", "extra_negatives", "min_steps", "max_steps"):
-            _hold(getattr(self, name) >= 0, self, name, "0 or more")
-        _hold(self.batch >= 2, self, "batch", "2 or more: an example's negatives are the others'")
-        _hold(0 <= self.average < 1, self, "average", "from 0 on and below 1")
+            require(getattr(self, name) >= 0, self, name, "0 or more")
+        require(self.batch >= 2, self, "batch", "2 or more: an example's negatives are the others'")
+        require(0 <= self.average < 1, self, "average", "from 0 on and below 1")
 
 
 @dataclass(frozen=True)
@@ -137,25 +139,25 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _finite(self)
         for name in ("modality_dropout", "history_dropout"):
-            _hold(0 <= getattr(self, name) <= 1, self, name, "from 0 to 1")
+            require(0 <= getattr(self, name) <= 1, self, name, "from 0 to 1")
         for name in ("evaluate_every", "patience"):
-            _hold(getattr(self, name) >= 1, self, name, "1 or more")
+            require(getattr(self, name) >= 1, self, name, "1 or more")
         for name in ("seed", "threads"):
-            _hold(getattr(self, name) >= 0, self, name, "0 or more")
-        _hold(self.half_life_days > 0, self, "half_life_days", "above 0")
+            require(getattr(self, name) >= 0, self, name, "0 or more")
+        require(self.half_life_days > 0, self, "half_life_days", "above 0")
         weights = self.event_weights
-        _hold(set(weights) <= set(EVENTS), self, "event_weights", f"weights of {', '.join(EVENTS)}")
-        _hold(all(w >= 0 for w in weights.values()), self, "event_weights", "weights of 0 or more")
-        _hold(self.bf16 in BF16, self, "bf16", ", ".join(BF16[:-1]) + f" or {BF16[-1]}")
+        require(set(weights) <= set(EVENTS), self, "event_weights", f"weights of {', '.join(EVENTS)}")
+        require(all(w >= 0 for w in weights.values()), self, "event_weights", "weights of 0 or more")
+        require(self.bf16 in BF16, self, "bf16", ", ".join(BF16[:-1]) + f" or {BF16[-1]}")
 
 
 def _finite(settings: Any) -> None:
     for name, value in vars(settings).items():
         if isinstance(value, float):
-            _hold(math.isfinite(value), settings, name, "a finite number")
+            require(math.isfinite(value), settings, name, "a finite number")
 
 
-def _hold(condition: bool, settings: Any, name: str, right: str) -> None:
+def require(condition: bool, settings: Any, name: str, right: str) -> None:
     if not condition:
         raise InputError(f"it is {toml_literal(getattr(settings, name))}", field=name, fix=f"Give {right}")
 
@@ -287,7 +289,7 @@ def told(changed: list[str]) -> str:
     return "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
 
 
-def of_results(config: Config) -> dict[str, Any]:
+def result_affecting(config: Config) -> dict[str, Any]:
     """The settings that decide what is learned, as tables; with how many threads is none of them."""
     tables = tomllib.loads(config_toml(config))
     del tables["train"]["threads"]

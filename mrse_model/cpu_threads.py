@@ -32,7 +32,7 @@ def uniform(like: Tensor) -> Tensor:
     return torch.rand(like.shape, generator=generator(), device=like.device)
 
 
-def side_by_side(jobs: Sequence[Callable[[], Tensor]], parameters: Iterable[Tensor]) -> list[Tensor]:
+def run_parallel(jobs: Sequence[Callable[[], Tensor]], parameters: Iterable[Tensor]) -> list[Tensor]:
     """What each job returns, with its gradient to those of `parameters` that are trained. Jobs begin in their order.
 
     Seeds for the jobs' random numbers come from torch's own generator and gradients are added up in the order of the

@@ -22,7 +22,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.config import EXPERTS
 from mrse_model.errors import InputError
 from mrse_model.model import MRSE, TOKENIZER
@@ -150,7 +150,7 @@ def export(model: MRSE, folder: str | Path) -> Manifest:
         )
         manifest.save(work)
         for path in sorted(work.iterdir()):
-            with whole_file(folder / path.name) as part:
+            with atomic_file(folder / path.name) as part:
                 shutil.move(path, part)
     return manifest
 

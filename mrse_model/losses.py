@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HIDDEN = -1e4  # the score of a pair that is no negative
+MASKED_LOGIT = -1e4  # the score of a pair that is no negative
 
 
 def products(rows: Tensor, columns: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def mnsce(
         scores = scores - log_q
     if not_negative is not None:
         diagonal = torch.eye(len(query), len(columns), dtype=torch.bool, device=query.device)
-        scores = scores.masked_fill(not_negative & ~diagonal, HIDDEN)
+        scores = scores.masked_fill(not_negative & ~diagonal, MASKED_LOGIT)
     return F.cross_entropy(scores, torch.arange(len(query), device=query.device), reduction="none")
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.config import Config, read_config, write_config
 from mrse_model.errors import InputError
 from mrse_model.experts import Adaptor, NGrams
@@ -168,7 +168,7 @@ class MRSE(nn.Module):
         """Writes the checkpoint; weights and meta.json appear whole or not at all, meta.json last."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / WEIGHTS) as part:
+        with atomic_file(folder / WEIGHTS) as part:
             save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part)
         write_config(self.config, folder / CONFIG)
         self.tokenizer.save(str(folder / TOKENIZER))
@@ -177,7 +177,7 @@ class MRSE(nn.Module):
 
     def save_meta(self, folder: str | Path) -> None:
         """Writes the checkpoint's meta.json, whole or not at all."""
-        with whole_file(Path(folder) / META) as part:
+        with atomic_file(Path(folder) / META) as part:
             part.write_text(json.dumps(self.meta, indent=1, default=str) + "\n", "utf-8")
 
     @classmethod

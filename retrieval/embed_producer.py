@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.data.contract import SearchesFile
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
@@ -139,7 +139,7 @@ def precompute(
         [("query", pa.string()), ("searches", pa.int64()), ("vector", pa.list_(pa.float32(), dims))],
         {VERSION_KEY: model.manifest.model_version.encode()},
     )
-    with whole_file(out) as part, pq.ParquetWriter(part, schema) as writer:
+    with atomic_file(out) as part, pq.ParquetWriter(part, schema) as writer:
         for start in range(0, len(queries), batch):
             texts = queries[start : start + batch]
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(model.query_vectors(texts).ravel()), dims)

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.baselines.experts import Kind, TextTwoTower, fasttext_mean
 from mrse_model.baselines.minilm import MiniLM, minilm_folder
 from mrse_model.baselines.two_tower import TrainedTwoTower
@@ -71,7 +71,7 @@ def baselines(
     if MINILM in made:
         minilm, stored = MiniLM(), cache / f"minilm-{fingerprint_of(texts)}.npy"
         if not stored.exists():
-            with whole_file(stored) as part, open(part, "wb") as file:
+            with atomic_file(stored) as part, open(part, "wb") as file:
                 np.save(file, minilm.vectors(texts))
         out.append(VectorRanker(MINILM, minilm.vectors, np.load(stored, mmap_mode="r")))
     else:
@@ -87,7 +87,7 @@ def baselines(
             modules.eval()
             return int(state["pairs"])
         seen = fit()
-        with whole_file(stored) as part:
+        with atomic_file(stored) as part:
             torch.save({"pairs": seen, "weights": modules.state_dict()}, part)
         return seen
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.config import EVENTS
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
@@ -113,7 +113,7 @@ def queries_in_training(folder: str | Path) -> dict[str, set[str]]:
 
 def save_dev_queries(examples: Path, queries: Sequence[str]) -> None:
     """Writes which queries a run holds out of training, beside its examples."""
-    with whole_file(examples.parent / DEV_QUERIES) as part:
+    with atomic_file(examples.parent / DEV_QUERIES) as part:
         part.write_text(json.dumps(list(queries), ensure_ascii=False) + "\n", "utf-8")
 
 

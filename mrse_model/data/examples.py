@@ -6,7 +6,7 @@ led to each item before the split) and `summary.json`. It appears when it is com
 
 No person's history knows the future: it holds strictly earlier events of other searches and never the target. What led
 to an item and what is a known positive are counted over all that is before the split, later searches than the example's
-included; the trainer leaves the example's own query out. Robots are told by the whole log.
+included; the trainer leaves the example's own query out. Bots are told by the whole log.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def write_examples(
             raise InputError(
                 f"there is nothing to learn from: no click and no judged positive ({found})",
                 file=searches.path if searches is not None else judgments.path if judgments is not None else None,
-                fix="Look at what was left out: ids of another catalogue, robots (a user who clicks nearly all that is "
+                fix="Look at what was left out: ids of another catalogue, bots (a user who clicks nearly all that is "
                 "shown), or a split before everything",
             )
         (part / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
@@ -246,9 +246,9 @@ class _Writer:
             same_title.setdefault(query_key(title), []).append(row)
         described = descriptions(self.catalogue.path)
         for row, (title, description) in enumerate(zip(self.catalogue.titles, described, strict=True)):
-            twins = same_title[query_key(title)]
+            duplicates = same_title[query_key(title)]
             for query in pseudo_queries(title, self.catalogue.categories[row], count, self.rng, description):
-                yield self._example(query, row, PSEUDO, [], twins)
+                yield self._example(query, row, PSEUDO, [], duplicates)
 
     def _write_searches(self, log: SearchLog, split: int | None, train: ShardWriter) -> None:
         histories = Histories(self.settings.history_length)

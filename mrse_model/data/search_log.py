@@ -1,4 +1,4 @@
-"""A search log of any size on disk: sorted by time, without robots, with counts by query and item.
+"""A search log of any size on disk: sorted by time, without bots, with counts by query and item.
 
 Memory stays flat in the number of searches: they go into a temporary SQLite file, whose ORDER BY is an external merge
 sort (https://www.sqlite.org/tempfiles.html) and whose page cache is bounded. What Python holds is one batch.
@@ -30,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class SpamRule:
-    """Who is a robot. Jiang et al. 2024 remove spam users without saying how; these are our thresholds.
+    """Who is a bot. Jiang et al. 2024 remove spam users without saying how; these are our thresholds.
 
     A user with more than `searches_per_hour` searches within a clock hour, or one who clicked at least `click_share`
     of all that was shown in at least `min_searches` searches of `min_shown` or more results. The unknown user ("") is
@@ -100,7 +100,7 @@ class SearchLog:
         self._db.close()
 
     def load(self, searches: SearchesFile, row_of: Mapping[str, int], rule: SpamRule, progress: Progress) -> None:
-        """Reads the file, looks the items up, and removes robots. row_of: item id → its row in the catalogue."""
+        """Reads the file, looks the items up, and removes bots. row_of: item id → its row in the catalogue."""
         self._db.execute("BEGIN")
         for batch in searches.batches():
             rows = []

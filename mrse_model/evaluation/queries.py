@@ -122,7 +122,7 @@ def traffic_of(searches: str | Path) -> dict[str, int]:
 
 def traffic_of_run(examples: Path) -> dict[str, int]:
     """How often each query (its `query_key`) is asked in the searches of a run's examples (RUN/cache/examples), those
-    after the split among them: those with a click, no robots. {} for a run without searches.
+    after the split among them: those with a click, no bots. {} for a run without searches.
     """
     columns = ["kind", "query", "user_id", "search_id", "timestamp"]
 

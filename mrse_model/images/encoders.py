@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.data.images import decode_image
 from mrse_model.errors import InputError, MissingExtra
 from mrse_model.images.colours import ProductFeatures
@@ -297,6 +297,6 @@ def export_onnx(encoder: FrozenEncoder, path: str | Path) -> Path:
     }
     onnx.helper.set_model_props(model, settings)
     onnx.checker.check_model(model)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         onnx.save(model, part)
     return path

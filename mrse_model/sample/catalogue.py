@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.errors import InputError
 from mrse_model.sample.images import draw_image
 from mrse_model.sample.words import BRANDS, COLOURS, EXTRAS, MARKETS, PATTERNS, STYLES, TYPES
@@ -35,7 +35,7 @@ VALIDATION_SHARE = 0.15
 # Relevance grade → chance of a click on rank 1; rank r has r ** -0.5 of it; tastes multiply.
 CLICK = np.array([0.008, 0.06, 0.40])
 COLOUR_TASTE, PATTERN_TASTE, BRAND_TASTE, STYLE_TASTE, NO_TASTE = 3.0, 1.7, 3.2, 1.5, 0.6
-SPAM_USERS = 2  # robots that click everything, for the spam rule to find
+SPAM_USERS = 2  # bots that click everything, for the spam rule to find
 SPAM_SEARCHES = 120
 
 
@@ -82,7 +82,7 @@ def write_sample(
     }
     paths = {name: folder / f"{name}.parquet" for name in tables}
     for name, table in tables.items():
-        with whole_file(paths[name]) as part:
+        with atomic_file(paths[name]) as part:
             pq.write_table(table, part, row_group_size=1024 if name == "items" else 1 << 16)
     return Sample(**paths, counts={name: table.num_rows for name, table in tables.items()})
 
@@ -259,7 +259,7 @@ def _searches(
             intent = intents[int(rng.integers(len(intents)))]
             shown = _shown(grades[id(intent)], popularity, rng)
             lists = _lists(ids, shown=shown, clicked=shown, carted=shown[:0], ordered=shown[:0])
-            user_id, query = f"robot{spammer}", intent.wordings[0]
+            user_id, query = f"bot{spammer}", intent.wordings[0]
             rows.append({"user_id": user_id, "timestamp": int(now), "query": query, **lists})
             now += rng.uniform(1, 4)
     rows.sort(key=lambda row: (row["timestamp"], row["user_id"]))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.data.contract import SearchesFile
 from mrse_model.data.examples import ExampleSettings
 from mrse_model.data.search_log import query_key
@@ -101,7 +101,7 @@ def some_queries(data: Data, share: float, folder: Path) -> Data:
         if source is None or (folder / f"{name}.parquet").exists():
             continue
         file = pq.ParquetFile(source)
-        with whole_file(folder / f"{name}.parquet") as part, pq.ParquetWriter(part, file.schema_arrow) as out:
+        with atomic_file(folder / f"{name}.parquet") as part, pq.ParquetWriter(part, file.schema_arrow) as out:
             for batch in file.iter_batches(1 << 16):
                 out.write_batch(batch.filter(pa.array([_chosen(q, share) for q in batch["query"].to_pylist()])))
     return replace(data, searches=kept["searches"], judgments=kept["judgments"])

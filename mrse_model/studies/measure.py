@@ -34,7 +34,7 @@ CUTS, CLICK_CUTS, DEPTH = (100, 500), (20, 500), 500
 MOST_ITEMS = 4000  # for the experts' cosines
 
 
-class Exam:
+class EvaluationSet:
     """What all variants of a study are measured on."""
 
     def __init__(self, data: Data) -> None:
@@ -78,12 +78,12 @@ def _experts(tower: Tower, found: list[Tensor]) -> Iterator[None]:
 
 
 @dataclass
-class Subject:
+class TrainedVariant:
     """A trained variant: its model and the folder of its run."""
 
     model: MRSE
     run: Path
-    exam: Exam
+    exam: EvaluationSet
 
     @cached_property
     def features(self) -> Floats | None:
@@ -135,10 +135,10 @@ class Subject:
 class Measure(Protocol):
     """A way to measure a variant."""
 
-    def __call__(self, subject: Subject, variant: Variant) -> dict[str, Values]: ...
+    def __call__(self, subject: TrainedVariant, variant: Variant) -> dict[str, Values]: ...
 
 
-def judged(exam: Exam, queries: Floats, items: Floats) -> dict[str, Values]:
+def judged(exam: EvaluationSet, queries: Floats, items: Floats) -> dict[str, Values]:
     """nDCG@10, Recall@K and Rele@K of the judged queries, which know no person. queries [n, d], items [m, d]."""
     found = per_query(exam.queries, search_exact(queries, items, max(CUTS)), CUTS)
     return {name: Values("queries", values) for name, values in found.items()}
@@ -153,7 +153,7 @@ def clicks(searches: PersonalSearches, ranking: Ranking) -> dict[str, Values]:
     return out
 
 
-def relevance(exam: Exam, searches: PersonalSearches, ranking: Ranking) -> dict[str, Values]:
+def relevance(exam: EvaluationSet, searches: PersonalSearches, ranking: Ranking) -> dict[str, Values]:
     """Rele@K over the searches whose query is judged: a query counts as often as it is asked (the paper's weighted
     variant). ranking: of items without the queries that led to them, which are the judged ones.
     """
@@ -167,7 +167,7 @@ def relevance(exam: Exam, searches: PersonalSearches, ranking: Ranking) -> dict[
     return out
 
 
-def measure_model(subject: Subject, variant: Variant) -> dict[str, Values]:
+def measure_model(subject: TrainedVariant, variant: Variant) -> dict[str, Values]:
     """The fused vectors, on judged queries and on persons' next clicks.
 
     The variant's option: `no person` (judged queries alone), `no history` (the person is not told), `three queues`
@@ -194,7 +194,7 @@ def measure_model(subject: Subject, variant: Variant) -> dict[str, Values]:
     return out | clicks(searches, ranked(items)) | relevance(exam, searches, ranked(new))
 
 
-def measure_vbert(subject: Subject, variant: Variant) -> dict[str, Values]:
+def measure_vbert(subject: TrainedVariant, variant: Variant) -> dict[str, Values]:
     """VBert's own vectors: the judged queries over the catalogue, the hard pool and the easy pool."""
     place, exam = EXPERTS.index("vbert"), subject.exam
     queries = subject.query_experts(exam.queries.texts)[:, place].numpy()
@@ -205,7 +205,7 @@ def measure_vbert(subject: Subject, variant: Variant) -> dict[str, Values]:
     return out
 
 
-def measure_expert(subject: Subject, variant: Variant) -> dict[str, Values]:
+def measure_expert(subject: TrainedVariant, variant: Variant) -> dict[str, Values]:
     """Of one expert (the variant's option): its cosine with the final vector, its share of it, nDCG@10 without it.
 
     `all` has only that last figure, of the whole model. The cosines are of the validation searches with their histories

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.studies.study import CPU_SECONDS
 
 Floats = np.ndarray
@@ -45,7 +45,7 @@ class Measured:
             "numbers": self.numbers,
             "curves": self.curves,
         }
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             part.write_text(json.dumps(whole) + "\n", "utf-8")
 
     @staticmethod

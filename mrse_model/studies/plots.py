@@ -12,7 +12,7 @@ matplotlib.use("Agg")  # no display is needed
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.studies.results import Results, Row
 from mrse_model.studies.study import Study
 
@@ -23,7 +23,7 @@ def draw(study: Study, results: Results, path: Path) -> None:
     axes = figure.subplots()
     PLOTS[study.plot](axes, study, results)
     axes.set_title(results.question, fontsize=10)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         figure.savefig(part, dpi=130, format="png")
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mrse_model.atomic_file import whole_file
-from mrse_model.config import Config, differences, of_results, overlay, read_config, told, write_config
+from mrse_model.atomic_file import atomic_file
+from mrse_model.config import Config, differences, overlay, read_config, result_affecting, told, write_config
 from mrse_model.errors import InputError
 from mrse_model.model import META, MRSE
 from mrse_model.studies.categories import by_category
 from mrse_model.studies.inputs import check, some_queries
-from mrse_model.studies.measure import MEASURES, Exam, Subject
+from mrse_model.studies.measure import MEASURES, EvaluationSet, TrainedVariant
 from mrse_model.studies.measured import Measured, mean_of, stage_figures
 from mrse_model.studies.plots import draw
 from mrse_model.studies.results import Results, tabulate
@@ -56,7 +56,7 @@ def run_study(
     """
     console, share = console or Console(), share or out.parent / "share"
     data = check(study, data, out / "sample", console)
-    exam = Exam(data)
+    exam = EvaluationSet(data)
     _claim(study, data, out, config, seeds)
     described = f"{about(data.items, data.title)}: {len(exam.catalogue):,} items, {len(exam.queries)} judged queries"
     if exam.learnt:
@@ -64,7 +64,7 @@ def run_study(
         console.print(f"warning: {described}", style="yellow")
     (out / "measured").mkdir(exist_ok=True)
     measured: dict[str, Measured] = {}
-    subject: Subject | None = None
+    subject: TrainedVariant | None = None
     for number, variant in enumerate(study.ordered(), 1):
         console.print(f"{study.name}, {number} of {len(study.variants)}: {variant.name}", style="bold cyan")
         trainings = []
@@ -109,14 +109,14 @@ def _claim(study: Study, data: Data, out: Path, config: Config, seeds: int) -> N
     text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation))), CODE, seeds)
     path, settings = out / "study.toml", out / "settings.toml"
     if path.exists():
-        changed = differences(of_results(read_config(settings)), of_results(config))
+        changed = differences(result_affecting(read_config(settings)), result_affecting(config))
         changed += differences(_trained_for(path.read_text("utf-8")), _trained_for(text))
         if changed and (any(out.glob("runs/*/cache/examples")) or any(out.glob("measured/*"))):
             problem = f"this study was begun with other data, settings or code ({told(changed)})"
             raise InputError(problem, file=out, fix=OTHER_FOLDER)
-    with whole_file(settings) as part:
+    with atomic_file(settings) as part:
         write_config(config, part)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_text(text, "utf-8")
 
 
@@ -127,26 +127,26 @@ def _trained_for(toml: str) -> dict[str, object]:
 
 
 def _trained(
-    study: Study, variant: Variant, exam: Exam, run: Path, config: Config, share: Path, console: Console
-) -> Subject:
+    study: Study, variant: Variant, exam: EvaluationSet, run: Path, config: Config, share: Path, console: Console
+) -> TrainedVariant:
     """Trains the variant in `run`, or reads its finished run."""
     if (run / META).is_file():
-        return Subject(MRSE.from_pretrained(run), run, exam)
+        return TrainedVariant(MRSE.from_pretrained(run), run, exam)
     data = some_queries(exam.data, variant.queries, run.parent.parent / "data" / f"{variant.queries:g}")
     inputs = Inputs(
         data.items, data.searches, data.judgments, data.features, data.feature_column, data.encoder, title=data.title
     )
     settings = overlay(config, dict(variant.settings))
-    return Subject(train(inputs, run, settings, console, share=share, until=study.until or None), run, exam)
+    return TrainedVariant(train(inputs, run, settings, console, share=share, until=study.until or None), run, exam)
 
 
-def _measure(study: Study, variant: Variant, subject: Subject) -> Measured:
+def _measure(study: Study, variant: Variant, subject: TrainedVariant) -> Measured:
     values = MEASURES[study.measure](subject, variant)
     stages = STAGES[: STAGES.index(study.until) + 1] if study.until else STAGES
     return Measured(values, *stage_figures(subject.run, stages))
 
 
-def _results(study: Study, measured: dict[str, Measured], data: str, exam: Exam) -> Results:
+def _results(study: Study, measured: dict[str, Measured], data: str, exam: EvaluationSet) -> Results:
     if study.tabulate == "categories":
         return by_category(study, measured, data, exam.queries, exam.catalogue)
     return tabulate(study, measured, data)
@@ -160,6 +160,6 @@ def _write(study: Study, results: Results, out: Path, command: str) -> None:
         "log-entry.md": results.log_entry(command, date.today()),
     }
     for name, text in texts.items():
-        with whole_file(out / name) as part:
+        with atomic_file(out / name) as part:
             part.write_text(text, "utf-8")
     draw(study, results, out / "plot.png")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import KINDS, PSEUDO
@@ -145,7 +145,7 @@ def tokenise_items(catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig
     return out
 
 
-def twins(*columns: np.ndarray) -> np.ndarray:
+def duplicates(*columns: np.ndarray) -> np.ndarray:
     """For each row the first one that is the same in all of the arrays [n, …]: int64 [n]. Rows of NaN are the same."""
     first: dict[bytes, int] = {}
     found = np.zeros(len(columns[0]), np.int64)
@@ -185,7 +185,7 @@ def build_examples(
     hard: list[set[int]] = []
     complete: list[bool] = []  # all that is known of the query was read: each of its examples but a pseudo-query has it
     length = size.history_length
-    with nullcontext(os.devnull) if out.exists() else whole_file(out) as path, open(path, "wb") as file:
+    with nullcontext(os.devnull) if out.exists() else atomic_file(out) as path, open(path, "wb") as file:
         for shard in shards:
             for rows in pq.ParquetFile(shard).iter_batches(8192):
                 records = np.zeros(rows.num_rows, example_type(length))
@@ -256,7 +256,7 @@ def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: 
     count = min(MOST_DEV, max(1, round(DEV_SHARE * len(queries.texts))))
     held = np.sort(rng.permutation(len(queries.texts))[:count])
     if not out.exists():
-        with whole_file(out) as part, open(part, "wb") as file:
+        with atomic_file(out) as part, open(part, "wb") as file:
             for start in range(0, examples.count, 65536):
                 rows = examples.read(start, 65536)
                 rows[~np.isin(rows["query"], held)].tofile(file)

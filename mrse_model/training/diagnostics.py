@@ -53,7 +53,7 @@ def check_fusion(run: Run, stages: Stages) -> None:
             if expert in stages.config.model.experts and value < SHARE_COLLAPSED:
                 message = f"{tower} tower: {expert} has {value:.1%} of the fused vector: it has collapsed"
             run.warn(f"{tower} {expert}", message)
-    for modality, (full, without) in knock_outs(stages).items():
+    for modality, (full, without) in modality_ablation(stages).items():
         message = None
         if full - without < NOTHING_CHANGED:
             harm = without - full > NOTHING_CHANGED
@@ -109,7 +109,7 @@ def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float
 
 
 @torch.no_grad()
-def knock_outs(stages: Stages, most: int = 1000) -> dict[str, tuple[float, float]]:
+def modality_ablation(stages: Stages, most: int = 1000) -> dict[str, tuple[float, float]]:
     """Modality → the score with everything and without it. Only modalities that the data has and an expert reads.
 
     The score is the dev nDCG@10; for a person's history the share of `most` training clicks whose item is among the

@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.config import StageConfig, TrainConfig
 from mrse_model.errors import InputError
 from mrse_model.layers import Dense
@@ -84,7 +84,7 @@ class Run:
                 row = json.loads(line)
                 if row["stage"] != stage or (row["step"] <= step and "best" not in row):
                     kept.append(line)
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             part.write_text("".join(kept), "utf-8")
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class Average:
             mean.copy_(kept)
 
 
-def clearly(gain: np.ndarray) -> bool:
+def exceeds_one_standard_error(gain: np.ndarray) -> bool:
     """Whether the mean of a look's gains over the look that is kept, one a dev query, is above its standard error. If
     not they are level, and the earlier one stays: the one-standard-error rule (Hastie et al. 2009, 7.10). A single gain
     has no error.
@@ -201,8 +201,8 @@ def fit(
     Args:
         batches: (epoch, skip) → that epoch's batches from number `skip` on, the same ones at every call.
         losses: a batch and a generator → {"loss": scalar, …}; called in training mode under the step's seed.
-        score: the dev score, higher is better, or each dev query's [Q]: then a look must be `clearly` better than the
-            one that is kept, unless that is the start. Called in evaluation mode before step 0 and every
+        score: the dev score, higher is better, or each dev query's [Q]: then a later one replaces the kept one only if
+            `exceeds_one_standard_error` says so, unless that is the start. Called in evaluation mode before step 0 and every
             `evaluate_every` steps.
         watch: called by the main process after each later score, to warn of what looks wrong.
 
@@ -248,7 +248,7 @@ def fit(
         nonlocal best, best_step, best_weights, stale
         with average.in_place():
             now = look()
-            better = now.mean() > best.mean() and (best_step == 0 or clearly(now - best))
+            better = now.mean() > best.mean() and (best_step == 0 or exceeds_one_standard_error(now - best))
             if better:
                 best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
             run.log(name, step, score=now.mean(), **values)
@@ -274,7 +274,7 @@ def fit(
             state |= {"examples_per_second": rate()}
         else:
             state |= {"weights": modules.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             torch.save(state, part)
 
     if step == 0:

@@ -24,8 +24,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from mrse_model.atomic_file import whole_file
-from mrse_model.config import Config, ModelConfig, differences, of_results, told, write_config
+from mrse_model.atomic_file import atomic_file
+from mrse_model.config import Config, ModelConfig, differences, result_affecting, told, write_config
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries, save_dev_queries
 from mrse_model.data.examples import ExampleSettings, write_examples
@@ -309,7 +309,7 @@ class _Spent:
         self.seconds[part] = max(self.seconds.get(part, 0.0), round(now - self.last, 1), at_least)
         self.last = now
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.path) as file:
+        with atomic_file(self.path) as file:
             file.write_text(json.dumps(self.seconds), "utf-8")
 
 
@@ -353,7 +353,7 @@ def image_features(
     file = FeatureFile(path, column=inputs.feature_column)
     stored = cache / "features.npy"
     if not stored.exists():
-        with whole_file(stored) as part:
+        with atomic_file(stored) as part:
             matrix = np.lib.format.open_memmap(part, "w+", np.float32, (len(catalogue.ids), file.dims))
             matrix[:] = np.nan
             seen: dict[str, int] = {}
@@ -378,7 +378,7 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
     path, cache = folder / CLAIM, folder / "cache"
     given = {k: v for k, v in asdict(inputs).items() if k not in ("items", "searches", "judgments", "features")}
     data = {"images": _image_files(inputs), **_file_hashes(inputs)}
-    claim = {"format": FORMAT, "data": data, "settings": of_results(config), "inputs": given}
+    claim = {"format": FORMAT, "data": data, "settings": result_affecting(config), "inputs": given}
     claim = json.loads(json.dumps(claim, default=str))
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
@@ -392,7 +392,7 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
             for name in ("features.npy", "features.parquet"):  # images half encoded have a key of their own
                 (cache / name).unlink(missing_ok=True)
     write_config(config, folder / "settings.toml")
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_text(json.dumps(claim, indent=1), "utf-8")
 
 
@@ -413,7 +413,7 @@ def _distinct_queries(shards: Sequence[Path]) -> list[str]:
 
 def _cached_tokenizer(path: Path, texts: Sequence[str], vocab_size: int) -> Tokenizer:
     if not path.exists():
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             train_tokenizer(texts, vocab_size).save(str(part))
     return Tokenizer.from_file(str(path))
 
@@ -427,14 +427,14 @@ def _cached_table(path: Path, tokenizer: Tokenizer, texts: Sequence[str], config
             table = piece_vectors(
                 tokenizer, texts, size.ngram_dims, size.ngram_min, size.ngram_max, seed=config.train.seed
             )
-        with whole_file(path) as part, open(part, "wb") as file:
+        with atomic_file(path) as part, open(part, "wb") as file:
             np.save(file, table)
     return np.load(path)
 
 
 def _cached_tokens(path: Path, catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:
     if not path.exists():
-        with whole_file(path) as part, open(part, "wb") as file:
+        with atomic_file(path) as part, open(part, "wb") as file:
             np.save(file, tokenise_items(catalogue, tokenizer, size))
     return np.load(path)
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mrse_model.atomic_file import whole_file
+from mrse_model.atomic_file import atomic_file
 from mrse_model.model import MRSE
 from mrse_model.training.dataset import Ragged
 from mrse_model.training.loop import Run
@@ -102,7 +102,7 @@ class Share:
                     file.write(log.read_text("utf-8"))
             yield
             if state.exists() and not log.exists():
-                with whole_file(log) as part:
+                with atomic_file(log) as part:
                     part.write_text("".join(_stage_lines(run, name)), "utf-8")
 
 

@@ -18,19 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrse_model.config import StageConfig
-from mrse_model.cpu_threads import side_by_side, uniform
+from mrse_model.cpu_threads import run_parallel, uniform
 from mrse_model.losses import hnst, log_q, mnsce
 from mrse_model.model import MRSE
 from mrse_model.serving.texts import CLS, SEP
 from mrse_model.towers import FT
-from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, twins
+from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, duplicates
 from mrse_model.training.loop import Losses, Outcome, Run, fit
 
 MEASURED = 20_000  # images by which the features' mean and spread are measured
 Encode = Callable[[Any], Tensor]  # places in a batch → their vectors
 ALONE = 1000  # tokens at least for a thread: each has a gradient of every weight to add up
-UNMET = 0.2  # of the items in training have no history, as the new ones of tomorrow
-UNASKED = 0.3  # of the queries that led to an item are left out in training, or they are learnt by heart (dev/LOG.md)
+COLD_ITEM_RATE = 0.2  # of the items in training have no history, as the new ones of tomorrow
+ITEM_QUERY_DROPOUT = 0.3  # of an item's queries are left out in training, or they are learnt by heart (dev/LOG.md)
 
 
 @dataclass
@@ -90,16 +90,16 @@ class Stages:
 
     @cached_property
     def same_text(self) -> np.ndarray:
-        return twins(self.corpus.item_tokens)
+        return duplicates(self.corpus.item_tokens)
 
     @cached_property
     def same_image(self) -> np.ndarray:
         assert self.corpus.features is not None
-        return twins(self.corpus.features)
+        return duplicates(self.corpus.features)
 
     @cached_property
     def same_item(self) -> np.ndarray:
-        return self.same_text if self.corpus.features is None else twins(self.same_text, self.same_image)
+        return self.same_text if self.corpus.features is None else duplicates(self.same_text, self.same_image)
 
     # ---- stage 1
 
@@ -132,7 +132,7 @@ class Stages:
                     queries, first, second = queries[keep], first[keep], second[keep]
                 both = np.concatenate([first, second])
                 one, other = self.shared(len(both), lambda at: self._adapt(both[at])).split(len(first))
-                mask = self._put(not_negatives(queries, second, known, self.same_image))
+                mask = self._put(false_negative_mask(queries, second, known, self.same_image))
                 return {"loss": mnsce(one, other, None, mask, self.config.loss.adaptor_temperature).mean()}
 
             # One image of each dev query asks for the others, itself left out of what it finds.
@@ -327,7 +327,7 @@ class Stages:
             hard = self.corpus.queries.hard.sample(batch["query"], rng)
         rows = [positive, extra] + ([np.maximum(hard, 0)] if hard is not None else [])
         every = np.concatenate(rows)
-        hidden = not_negatives(batch["query"], every, known, same)
+        masked = false_negative_mask(batch["query"], every, known, same)
         query, items = self._both_towers(batch, queries, every, vectors(every))
         found = items.split([len(r) for r in rows])
         total = torch.zeros((), device=self.device)
@@ -337,7 +337,7 @@ class Stages:
             # which needs to know how often an item is drawn.
             drawn = len(rows) if settings.hard_in_softmax and not settings.log_q else 2
             columns = np.concatenate(rows[:drawn])
-            mask = hidden[:, : len(columns)].copy()
+            mask = masked[:, : len(columns)].copy()
             if hard is not None and drawn == len(rows):
                 mask[:, len(positive) + len(extra) :] |= hard < 0  # none: the row stands for item 0
             correction = None
@@ -350,7 +350,7 @@ class Stages:
             total, out["mnsce"] = total + (settings.alpha if hybrid else 1) * cross.mean(), cross.mean()
         if hard is not None:
             # What is the same as a positive is left out: no margin can be kept from it.
-            low = (hard >= 0) & ~hidden[:, -len(hard) :].diagonal()
+            low = (hard >= 0) & ~masked[:, -len(hard) :].diagonal()
             has = self._put(low.astype(np.float32))
             triplet = hnst(query, found[0], found[2], has, settings.margin).sum() / has.sum().clamp_min(1)
             total, out["hnst"] = total + settings.beta * triplet, triplet
@@ -373,7 +373,7 @@ class Stages:
         thread = (lengths[order].cumsum() - 1) * threads // tokens
         parts = np.split(order, np.flatnonzero(np.diff(thread)) + 1)
         jobs = [partial(queries, slice(None)), *(partial(items, part) for part in parts)]
-        query, *found = side_by_side(jobs, self.model.parameters())
+        query, *found = run_parallel(jobs, self.model.parameters())
         return query, torch.cat(found)[torch.from_numpy(order.argsort())]
 
     # ---- stage 2
@@ -461,8 +461,8 @@ class Stages:
         """What the fusion finds for each dev query, nDCG@10 [Q]: the mean of searching the items as they are and as new
         ones, which no query has led to yet and which take longer to learn.
 
-        Each query's, so that of level looks the earliest is kept (fit.clearly): the fusion learns by heart which
-        queries led to which items, and what nobody has judged pays for it before the dev queries show it.
+        Each query's, so that of ties the earliest is kept (loop.exceeds_one_standard_error): the fusion learns by heart
+        which queries led to which items, and what nobody has judged pays for it before the dev queries show it.
         """
         self.refresh_cached()
         dev = self.corpus.dev
@@ -495,8 +495,8 @@ class Stages:
         if rng is not None:
             missing = self.config.train.modality_dropout
             present = present * torch.from_numpy(rng.random((len(rows), 1)) > missing)
-            led = np.where(rng.random((len(rows), 1)) < UNMET, -1, led)
-            led = np.where(rng.random(led.shape) < UNASKED, -1, led)
+            led = np.where(rng.random((len(rows), 1)) < COLD_ITEM_RATE, -1, led)
+            led = np.where(rng.random(led.shape) < ITEM_QUERY_DROPOUT, -1, led)
         if own is not None:
             led[: len(own)] = np.where(led[: len(own)] == own[:, None], -1, led[: len(own)])
         weight = torch.from_numpy((led >= 0).astype(np.float32))
@@ -599,12 +599,12 @@ def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10, without: Ten
     return dev.ndcg(scores.topk(min(k, len(pool)), dim=1).indices.cpu().numpy())
 
 
-def not_negatives(queries: np.ndarray, items: np.ndarray, known: Ragged, same: np.ndarray) -> np.ndarray:
+def false_negative_mask(queries: np.ndarray, items: np.ndarray, known: Ragged, same: np.ndarray) -> np.ndarray:
     """Which columns are no negatives of which query: the query's known positives and what is the same as one of them,
     wherever they stand. bool [b, columns].
 
-    same: for each item of the catalogue the first that cannot be told from it (arrays.twins). A batch's own positive is
-    known too, so the same item under the same query again is hidden as well.
+    same: for each item of the catalogue the first that cannot be told from it (dataset.duplicates). A batch's own
+    positive is known too, so the same item under the same query again is masked as well.
     """
     items = same[items]
     order = np.argsort(items, kind="stable")

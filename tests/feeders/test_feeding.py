@@ -311,10 +311,10 @@ def test_the_queries_that_led_to_an_item_are_encoded_with_it(vespa, package, ite
 
 
 def test_led_by_counts_as_training_does(package, tmp_path) -> None:
-    """A search counts once, whatever came of it, and a robot's not at all."""
-    robot = [("robot", 1000 + n, "cheap", ["i1"], []) for n in range(61)]
+    """A search counts once, whatever came of it, and a bot's not at all."""
+    bot = [("bot", 1000 + n, "cheap", ["i1"], []) for n in range(61)]
     people = [("u1", 100, "gown", ["i1"], []), ("u2", 200, "gown", ["i1"], []), ("u3", 300, "dress", ["i1"], ["i1"])]
-    users, times, queries, clicked, ordered = zip(*people, *robot, strict=True)
+    users, times, queries, clicked, ordered = zip(*people, *bot, strict=True)
     table = {
         "search_id": [str(n) for n in range(len(users))], "user_id": users, "query": queries, "clicked": clicked,
         "timestamp": pa.array(times, pa.timestamp("s")), "ordered": ordered, "shown": clicked,

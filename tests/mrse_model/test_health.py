@@ -102,31 +102,31 @@ def test_a_modality_that_changes_nothing(
 ) -> None:
     with monkeypatch.context() as patch:  # five items are too few for a rank to change
         patch.setattr(health, "pool_ndcg", lambda dev, queries, pool: queries @ pool.T)
-        full, without = health.knock_outs(stages)[modality]
+        full, without = health.modality_ablation(stages)[modality]
         assert abs(full - without) > 1e-3
     remove(stages)
-    full, without = health.knock_outs(stages)[modality]
+    full, without = health.modality_ablation(stages)[modality]
     assert full == without
     check_fusion(stages.run, stages)
     assert "it changes nothing" in stages.run.signatures[f"without {modality}"]
 
 
 def test_a_modality_that_does_harm(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "knock_outs", lambda stages: {"images": (0.5, 0.6)})
+    monkeypatch.setattr(health, "modality_ablation", lambda stages: {"images": (0.5, 0.6)})
     check_fusion(stages.run, stages)
     assert stages.run.signatures["without images"].endswith("the score is 0.6000 instead of 0.5000: it does harm")
 
 
 def test_a_modality_that_matters_does_not_warn(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "knock_outs", lambda stages: {"words": (0.8, 0.3), "images": (0.8, 0.7999)})
+    monkeypatch.setattr(health, "modality_ablation", lambda stages: {"words": (0.8, 0.3), "images": (0.8, 0.7999)})
     check_stage(stages.run, stages, "dssm")
     assert "without images" in stages.run.signatures and "without words" not in stages.run.signatures
 
 
 def test_only_what_an_expert_reads_is_knocked_out(stages: Stages) -> None:
-    assert set(health.knock_outs(stages)) == {
+    assert set(health.modality_ablation(stages)) == {
         "words", "images", "the queries that led to an item", "a person's history",
     }  # fmt: skip
     text_alone = replace(stages.config.model, experts=("light_bert", "ft_att"))
     stages.config = stages.model.config = replace(stages.config, model=text_alone)
-    assert set(health.knock_outs(stages)) == {"words"}
+    assert set(health.modality_ablation(stages)) == {"words"}

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from mrse_model.losses import hnst, log_q, mnsce  # noqa: E402
 from mrse_model.training.dataset import Ragged  # noqa: E402
-from mrse_model.training.stages import not_negatives  # noqa: E402
+from mrse_model.training.stages import false_negative_mask  # noqa: E402
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -71,13 +71,13 @@ def test_hnst_is_zero_beyond_the_margin_and_counts_only_where_there_is_a_hard_ne
 
 def test_known_positives_are_no_negatives_wherever_they_stand() -> None:
     known = Ragged.of([[1, 5], [], [7]])
-    found = not_negatives(np.array([0, 1, 2, 0]), np.array([5, 3, 7, 1, 7, 5]), known, np.arange(8))
+    found = false_negative_mask(np.array([0, 1, 2, 0]), np.array([5, 3, 7, 1, 7, 5]), known, np.arange(8))
     assert found.tolist() == [
         [True, False, False, True, False, True],
         [False] * 6,
         [False, False, True, False, True, False],
         [True, False, False, True, False, True],
     ]
-    twins = np.array([0, 1, 2, 1, 4, 5, 6, 4])  # 3 as 1, 7 as 4
-    found = not_negatives(np.array([0, 2]), np.array([5, 3, 7, 1, 4]), known, twins)
+    duplicates = np.array([0, 1, 2, 1, 4, 5, 6, 4])  # 3 as 1, 7 as 4
+    found = false_negative_mask(np.array([0, 2]), np.array([5, 3, 7, 1, 4]), known, duplicates)
     assert found.tolist() == [[True, True, False, True, False], [False, False, True, False, True]]

@@ -16,13 +16,13 @@ import torch
 from rich.console import Console
 
 from mrse_model.config import Config, ModelConfig, StageConfig
-from mrse_model.cpu_threads import side_by_side
+from mrse_model.cpu_threads import run_parallel
 from mrse_model.losses import hnst, log_q, mnsce
 from mrse_model.model import MRSE
 from mrse_model.serving.texts import token_matrix, train_tokenizer
-from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, example_type, tokenise_items, twins
+from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, duplicates, example_type, tokenise_items
 from mrse_model.training.loop import Run
-from mrse_model.training.stages import UNMET, Corpus, Stages
+from mrse_model.training.stages import COLD_ITEM_RATE, Corpus, Stages
 
 TITLES = ["red summer dress", "steel mug 12oz", "blue denim jacket", "wool socks", "red wool hat"]
 CATEGORIES = [["Clothes", "Dresses"], [], ["Clothes"], ["Clothes"], ["Clothes", "Hats"]]
@@ -138,7 +138,7 @@ def test_the_softmax_hides_known_positives_in_every_column(stages: Stages, log_q
 
 
 def test_what_cannot_be_told_from_a_positive_is_no_negative(stages: Stages) -> None:
-    """Items 0 and 3 as twins: each the positive of one query of the batch, and its hard negative the other."""
+    """Items 0 and 3 as duplicates: each the positive of one query of the batch, and its hard negative the other."""
     batch, vectors = batch_of(stages, 0, 3), some_vectors(5)
     apart = hybrid_loss(stages, batch, vectors[[3, 0]], vectors)
     stages.same_item = np.array([0, 1, 2, 0, 4])
@@ -155,12 +155,12 @@ def test_nor_what_cannot_be_told_from_another_positive_of_the_query(stages: Stag
     assert apart["hnst"] > 0 and hybrid_loss(stages, batch, vectors[[3]], vectors)["hnst"] == 0
 
 
-def test_twins_are_rows_that_are_the_same_in_all_arrays() -> None:
+def test_duplicates_are_rows_that_are_the_same_in_all_arrays() -> None:
     nan = np.full(2, np.nan, np.float32)
     texts, images = np.array([[1, 2], [1, 2], [1, 3], [1, 2]]), np.array([nan, [1, 2], nan, nan], np.float32)
-    assert twins(texts).tolist() == [0, 0, 2, 0]
-    assert twins(images).tolist() == [0, 1, 0, 0]
-    assert twins(twins(texts), twins(images)).tolist() == [0, 1, 2, 0]
+    assert duplicates(texts).tolist() == [0, 0, 2, 0]
+    assert duplicates(images).tolist() == [0, 1, 0, 0]
+    assert duplicates(duplicates(texts), duplicates(images)).tolist() == [0, 1, 2, 0]
 
 
 def test_in_training_persons_images_and_queries_go_missing(stages: Stages) -> None:
@@ -172,7 +172,7 @@ def test_in_training_persons_images_and_queries_go_missing(stages: Stages) -> No
     _, image, present, _, led = stages.item_inputs(rows, rng=rng)
     assert present.mean().item() == pytest.approx(kept, abs=0.02)
     assert torch.equal(image.abs().sum(1) > 0, present[:, 0] > 0)
-    assert (led[:, :3].sum(1) > 0).float().mean().item() == pytest.approx((1 - UNMET) * (1 - 0.1**3), abs=0.02)
+    assert (led[:, :3].sum(1) > 0).float().mean().item() == pytest.approx((1 - COLD_ITEM_RATE) * (1 - 0.1**3), abs=0.02)
 
 
 def test_vbert_learns_without_images_too(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,10 +289,10 @@ def test_threads_find_the_loss_and_the_gradients_of_one(
         return losses, [p.grad for p in model.parameters()]
 
     one, of_one = run()
-    run_jobs = side_by_side
+    run_jobs = run_parallel
     monkeypatch.setattr("mrse_model.training.stages.ALONE", 20)
     monkeypatch.setattr(
-        "mrse_model.training.stages.side_by_side", lambda jobs, p: together.append(len(jobs)) or run_jobs(jobs, p)
+        "mrse_model.training.stages.run_parallel", lambda jobs, p: together.append(len(jobs)) or run_jobs(jobs, p)
     )
     many, of_many = run()
     assert together == [4], "the queries, and the items in three parts"

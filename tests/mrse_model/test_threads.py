@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mrse_model.cpu_threads import generator, side_by_side, uniform
+from mrse_model.cpu_threads import generator, run_parallel, uniform
 from mrse_model.layers import Dropout
 
 
@@ -38,7 +38,7 @@ def test_values_and_gradients_are_those_of_one_thread() -> None:
         (torch.cat(found) * direction).sum().backward()
         return [p.grad for p in (*layers.parameters(), unused)]
 
-    ours = side_by_side(parts(layers), [*layers.parameters(), unused])
+    ours = run_parallel(parts(layers), [*layers.parameters(), unused])
     theirs = [job() for job in parts(layers)]
     assert torch.equal(torch.cat(ours), torch.cat(theirs))
     found, expected = gradients(ours), gradients(theirs)
@@ -46,7 +46,7 @@ def test_values_and_gradients_are_those_of_one_thread() -> None:
     assert all(a is None or torch.allclose(a, b, atol=1e-5) for a, b in zip(found, expected, strict=True))
     assert frozen.grad is None
     with torch.no_grad():
-        assert not any(some.requires_grad for some in side_by_side(parts(layers), layers.parameters()))
+        assert not any(some.requires_grad for some in run_parallel(parts(layers), layers.parameters()))
 
 
 def test_a_run_can_be_repeated_whoever_comes_first() -> None:
@@ -55,7 +55,7 @@ def test_a_run_can_be_repeated_whoever_comes_first() -> None:
     def run() -> tuple[Tensor, Tensor]:
         torch.manual_seed(3)
         layers.zero_grad()
-        found = torch.cat(side_by_side(parts(layers), layers.parameters()))
+        found = torch.cat(run_parallel(parts(layers), layers.parameters()))
         found.sum().backward()
         return found.detach(), layers[0].weight.grad.clone()
 
@@ -64,7 +64,7 @@ def test_a_run_can_be_repeated_whoever_comes_first() -> None:
         assert torch.equal(found, first) and torch.equal(again, gradient)
     rows = torch.ones(10, 8)
     torch.manual_seed(3)
-    one, other = side_by_side([partial(layers, rows), partial(layers, rows)], layers.parameters())
+    one, other = run_parallel([partial(layers, rows), partial(layers, rows)], layers.parameters())
     assert not torch.equal(one, other), "each job draws its own numbers"
     assert generator() is None and uniform(rows).shape == rows.shape
 
@@ -73,7 +73,7 @@ def test_each_thread_works_alone_and_the_caller_keeps_its_threads() -> None:
     def job() -> Tensor:
         return torch.tensor(torch.get_num_threads())
 
-    assert [int(n) for n in side_by_side([job] * 4, [])] == [1] * 4
+    assert [int(n) for n in run_parallel([job] * 4, [])] == [1] * 4
     assert torch.get_num_threads() == 2
 
 
@@ -82,4 +82,4 @@ def test_an_error_in_a_job_is_the_caller_s() -> None:
         raise ValueError("no such row")
 
     with pytest.raises(ValueError, match="no such row"):
-        side_by_side([fails], [])
+        run_parallel([fails], [])

@@ -171,7 +171,7 @@ def test_binary_judgments_have_positives_too(tmp_path: Path) -> None:
     assert summary.positive_grade == 1
 
 
-def test_robots_are_removed_and_counted(tmp_path: Path) -> None:
+def test_bots_are_removed_and_counted(tmp_path: Path) -> None:
     shown = [f"i{n}" for n in range(6)]
     people = [{"user_id": "p", "timestamp": n * HOUR, "shown": shown, "clicked": ["i1"]} for n in range(30)]
     fast = [{"user_id": "fast", "timestamp": n, "clicked": ["i2"]} for n in range(61)]

@@ -34,7 +34,7 @@ from mrse_model.sample.catalogue import write_sample
 from mrse_model.serving.exported_model import ItemVectors
 from mrse_model.studies import runner
 from mrse_model.studies.inputs import check, some_queries
-from mrse_model.studies.measure import MEASURES, Exam, Subject
+from mrse_model.studies.measure import MEASURES, EvaluationSet, TrainedVariant
 from mrse_model.studies.measured import Measured, Values, stage_figures
 from mrse_model.studies.plots import PLOTS
 from mrse_model.studies.pools import r_precision
@@ -212,7 +212,7 @@ def test_the_items_experts_are_those_of_their_vectors(
     run = experts / "runs" / "mrse"
     model = MRSE.from_pretrained(run)
     monkeypatch.setattr(model, "item_vectors", partial(model.item_vectors, batch=50))
-    subject = Subject(model, run, Exam(data))
+    subject = TrainedVariant(model, run, EvaluationSet(data))
     assert any(subject.led_by)
     with torch.no_grad():
         fused = model.item.dssm(subject.item_experts).numpy()
@@ -222,7 +222,7 @@ def test_the_items_experts_are_those_of_their_vectors(
 def test_relevance_of_judged_searches_is_of_items_without_their_queries(data: Data, experts: Path) -> None:
     """Those queries are the judged ones: an item would be found by its label."""
     run, variant = experts / "runs" / "mrse", STUDIES["history"].variants[1]
-    known, new = (Subject(MRSE.from_pretrained(run), run, Exam(data)) for _ in range(2))
+    known, new = (TrainedVariant(MRSE.from_pretrained(run), run, EvaluationSet(data)) for _ in range(2))
     new.__dict__["led_by"] = [[] for _ in range(120)]
     told, untold = (MEASURES["model"](subject, variant) for subject in (known, new))
     assert np.array_equal(told["Rele@100_w"].values, untold["Rele@100_w"].values)
@@ -231,7 +231,7 @@ def test_relevance_of_judged_searches_is_of_items_without_their_queries(data: Da
 
 def test_the_experts_shares_of_persons_searches_are_resampled_by_person(data: Data, experts: Path) -> None:
     run = experts / "runs" / "mrse"
-    subject = Subject(MRSE.from_pretrained(run), run, Exam(data))
+    subject = TrainedVariant(MRSE.from_pretrained(run), run, EvaluationSet(data))
     found = MEASURES["expert"](subject, STUDIES["experts"].variants[1])
     assert subject.searches is not None and found["query share"].clusters == subject.searches.users
     assert found["item share"].clusters is None
