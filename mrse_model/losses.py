@@ -12,7 +12,7 @@ from torch import Tensor
 MASKED_LOGIT = -1e4  # the score of a pair that is no negative
 
 
-def products(rows: Tensor, columns: Tensor) -> Tensor:
+def cosine_logits(rows: Tensor, columns: Tensor) -> Tensor:
     """rows [..., n, d] · columns [..., m, d] → [..., n, m], in float32 or better whatever the towers ran in: at τ = 0.1
     an error in a score counts ten times.
     """
@@ -49,7 +49,7 @@ def mnsce(
     tensor([0.5514, 0.5514, 0.5514])
     """
     columns = item if extra is None else torch.cat([item, extra])
-    scores = products(query, columns) / temperature
+    scores = cosine_logits(query, columns) / temperature
     if log_q is not None:
         scores = scores - log_q
     if not_negative is not None:
@@ -68,7 +68,7 @@ def hnst(query: Tensor, item: Tensor, hard: Tensor, has_hard: Tensor, margin: fl
     >>> hnst(q, q, q.flip(0), torch.ones(2)), hnst(q, q, q, torch.ones(2))
     (tensor([0., 0.]), tensor([0.1500, 0.1500]))
     """
-    both = products(query.unsqueeze(1), torch.stack([hard, item], 1)).squeeze(1)
+    both = cosine_logits(query.unsqueeze(1), torch.stack([hard, item], 1)).squeeze(1)
     gap = margin + both[:, 0] - both[:, 1]
     return gap.clamp_min(0) * has_hard
 
