@@ -284,7 +284,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
     return found
 
 
-def told(changed: list[str]) -> str:
+def summarize(changed: list[str]) -> str:
     """Some differences in one line."""
     return "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
 

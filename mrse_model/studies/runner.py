@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mrse_model.atomic_file import atomic_file
-from mrse_model.config import Config, differences, overlay, read_config, result_affecting, told, write_config
+from mrse_model.config import Config, differences, overlay, read_config, result_affecting, summarize, write_config
 from mrse_model.errors import InputError
 from mrse_model.model import META, MRSE
 from mrse_model.studies.categories import by_category
@@ -112,7 +112,7 @@ def _claim(study: Study, data: Data, out: Path, config: Config, seeds: int) -> N
         changed = differences(result_affecting(read_config(settings)), result_affecting(config))
         changed += differences(_trained_for(path.read_text("utf-8")), _trained_for(text))
         if changed and (any(out.glob("runs/*/cache/examples")) or any(out.glob("measured/*"))):
-            problem = f"this study was begun with other data, settings or code ({told(changed)})"
+            problem = f"this study was begun with other data, settings or code ({summarize(changed)})"
             raise InputError(problem, file=out, fix=OTHER_FOLDER)
     with atomic_file(settings) as part:
         write_config(config, part)

@@ -25,7 +25,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from mrse_model.atomic_file import atomic_file
-from mrse_model.config import Config, ModelConfig, differences, result_affecting, told, write_config
+from mrse_model.config import Config, ModelConfig, differences, result_affecting, summarize, write_config
 from mrse_model.data.contract import Catalogue, ItemsFile, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries, save_dev_queries
 from mrse_model.data.examples import ExampleSettings, write_examples
@@ -386,7 +386,7 @@ def _claim(folder: Path, inputs: Inputs, config: Config) -> None:
             raise InputError("this run was begun by another version", file=folder, fix=OTHER_FOLDER)
         changed = differences(before, claim)
         if changed and ((cache / "examples").exists() or any((folder / "state").glob("*.pt"))):
-            problem = f"this run was begun with other data or settings ({told(changed)})"
+            problem = f"this run was begun with other data or settings ({summarize(changed)})"
             raise InputError(problem, file=folder, fix=OTHER_FOLDER)
         if any(line.startswith(IMAGE_CLAIMS) for line in changed):
             for name in ("features.npy", "features.parquet"):  # images half encoded have a key of their own
