@@ -66,7 +66,7 @@ class Run:
                 self._writers[stage].add_scalar(name, value, step)
             self._writers[stage].flush()
 
-    def forget(self, stage: str, step: int) -> None:
+    def truncate_log(self, stage: str, step: int) -> None:
         """Begins a stage: takes out of log.jsonl and hides in TensorBoard what a killed run wrote of it after its
         checkpoint at `step`, because it comes again. A line that the kill cut short goes, too.
         """
@@ -237,7 +237,7 @@ def fit(
         best_weights, stale = state["best_weights"], state["stale"]
         cpu_began -= state["cpu_seconds"]
         run.console.print(f"  {name}: goes on at step {step} of {total}")
-    run.forget(name, step if path.is_file() else -1)
+    run.truncate_log(name, step if path.is_file() else -1)
 
     def look() -> np.ndarray:
         modules.eval()

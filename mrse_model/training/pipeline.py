@@ -266,7 +266,7 @@ def _train(
     if until or not processes.main:
         return model.cpu().eval()
     console.print("taste", style="bold")
-    run.forget("taste", -1)
+    run.truncate_log("taste", -1)
     with console.status("a ridge regression over the clicks"):
         fit_taste(stages)
     spent.on("taste")
