@@ -301,11 +301,11 @@ class HistoryExpert(nn.Module):
         return self.attention.pooled(text, entries, history_bias(weight)) * present + self.empty * (1 - present)
 
 
-class Taste(nn.Module):
+class UserPreference(nn.Module):
     """What a person's clicks say whatever is asked: the mean of the clicked items' text features and of their images,
     mapped linearly to the items' space. Not in the paper; no gradient trains it: a ridge regression finds the map when
     the fusion is done (mrse_model.training.preference). Zeros until then, and for an empty history. Every event counts
-    alike, whatever its kind and age: a taste changes slowly, and few events tell it.
+    alike, whatever its kind and age: a preference changes slowly, and few events tell it.
     """
 
     weight: Tensor

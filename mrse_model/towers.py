@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrse_model.config import EXPERTS, ModelConfig
-from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, Taste, TextEncoder, VBertHead
+from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, TextEncoder, UserPreference, VBertHead
 from mrse_model.layers import Dense, Dropout
 
 VBERT, LIGHT, FT = 0, 1, 2  # places in what `texts` returns
@@ -39,7 +39,7 @@ class Dssm(nn.Module):
 
     def forward(self, experts: Tensor) -> Tensor:
         """experts [b, 4, d], each of unit norm or zero → [b, d] of unit norm. What else stands after the four (the
-        query tower's taste) is added to the fused vector.
+        query tower's user preference vector) is added to the fused vector.
         """
         added = experts[:, len(EXPERTS) :].sum(1)
         experts = experts[:, : len(EXPERTS)].flatten(1)
@@ -92,7 +92,7 @@ class Tower(nn.Module):
 
     def without(self, experts: Tensor, place: int) -> Tensor:
         """experts → the fused vector [b, d] without the one at `place` of EXPERTS: what it is worth. Without the
-        history there is no taste either.
+        history there is no preference either.
         """
         kept = torch.ones(experts.shape[1], device=experts.device)
         kept[place] = 0
@@ -107,19 +107,19 @@ class QueryTower(Tower):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, config.query_tokens)
         self.image_history = ImageHistory(config)
-        self.taste = Taste(config)
+        self.preference = UserPreference(config)
 
     def ft_att(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
         return ngrams.mean(ids, mask)
 
     def all_experts(self, texts: Tensor, history_text: Tensor, history_image: Tensor, weight: Tensor) -> Tensor:
         """texts [b, 3, d], history_text, history_image [b, h, d], weight [b, h] → [b, 5, d]: the four experts and the
-        taste.
+        preference.
         """
         image, present = self.image_history(texts[:, FT], history_image, history_text, weight)
         experts = self.experts(texts, image, present, history_text, weight)
-        taste = self.taste(history_text, history_image, weight) * self.keep[HISTORY]
-        return torch.cat([experts, taste.unsqueeze(1)], 1)
+        preference = self.preference(history_text, history_image, weight) * self.keep[HISTORY]
+        return torch.cat([experts, preference.unsqueeze(1)], 1)
 
     def fuse(self, texts: Tensor, history_text: Tensor, history_image: Tensor, weight: Tensor) -> Tensor:
         """The same inputs → [b, d], unit norm."""

@@ -202,8 +202,8 @@ def fit(
         batches: (epoch, skip) → that epoch's batches from number `skip` on, the same ones at every call.
         losses: a batch and a generator → {"loss": scalar, …}; called in training mode under the step's seed.
         score: the dev score, higher is better, or each dev query's [Q]: then a later one replaces the kept one only if
-            `exceeds_one_standard_error` says so, unless that is the start. Called in evaluation mode before step 0 and every
-            `evaluate_every` steps.
+            `exceeds_one_standard_error` says so, unless that is the start. Called in evaluation mode before step 0 and
+            every `evaluate_every` steps.
         watch: called by the main process after each later score, to warn of what looks wrong.
 
     A finished stage is not trained again: its weights are read back from state/.

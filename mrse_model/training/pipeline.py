@@ -46,7 +46,7 @@ from mrse_model.training.distributed import Processes
 from mrse_model.training.hard_negatives import mine_hard_negatives
 from mrse_model.training.loop import Run
 from mrse_model.training.ngrams import piece_vectors, random_vectors
-from mrse_model.training.preference import fit_taste
+from mrse_model.training.preference import fit_preference
 from mrse_model.training.share import (
     EXAMPLES_CODE,
     NGRAMS_CODE,
@@ -265,11 +265,11 @@ def _train(
     processes.wait()
     if until or not processes.main:
         return model.cpu().eval()
-    console.print("taste", style="bold")
-    run.truncate_log("taste", -1)
+    console.print("preference", style="bold")
+    run.truncate_log("preference", -1)
     with console.status("a ridge regression over the clicks"):
-        fit_taste(stages)
-    spent.on("taste")
+        fit_preference(stages)
+    spent.on("preference")
     check_training(run, stages)
 
     model.meta = {

@@ -1,11 +1,11 @@
-"""The query tower's taste (mrse_model.experts.Taste), found when the fusion is done: what a person's clicks say
-whatever is asked. Not in the paper.
+"""The query tower's user preference vector (mrse_model.experts.UserPreference), found when the fusion is done: what a
+person's clicks say whatever is asked. Not in the paper.
 
 The history expert reads a history in the light of the query; it has many weights for few clicks a person and learns a
-good part of its persons by heart. What it leaves is found here by a ridge regression in closed form: from the mean text
-feature and the mean image of a history to the clicked item's vector less the mean vector of what was shown beside it
-and skipped. In that difference the query hardly shows, only the choice. Two sums over the examples are all it keeps.
-"""
+good part of its persons by heart. What it leaves is found here by a ridge regression in closed form: from the mean
+text feature and the mean image of a history to the clicked item's vector less the mean vector of what was shown
+beside it and skipped. In that difference the query hardly shows, only the choice. Two sums over the examples are all
+it keeps."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrse_model.experts import Taste
+from mrse_model.experts import UserPreference
 from mrse_model.training.stages import Stages
 
 BLOCK = 1024  # examples read together
 LATE, MOST_LATE = 0.1, 5000  # the last clicks, by which the strength is chosen: this share of them, at most so many
-LEAST = 100  # late clicks; with fewer there is nothing to choose by, and no taste
+LEAST = 100  # late clicks; with fewer there is nothing to choose by, and no preference
 RIDGES, SCALES = (10.0, 30.0, 100.0), (1.0, 2.0, 3.0, 4.0, 6.0)
 CUT, POOL = 20, 50_000  # the clicked item has to be among the first CUT of at most POOL others
 
@@ -48,9 +48,9 @@ class _Regression:
 
 
 @torch.no_grad()
-def fit_taste(stages: Stages) -> None:
-    """Finds the taste and puts it into the query tower of `stages.model`, whose fusion is trained. No taste where too
-    few clicks have a history, or where none helps.
+def fit_preference(stages: Stages) -> None:
+    """Finds the preference and puts it into the query tower of `stages.model`, whose fusion is trained. No preference
+    where too few clicks have a history, or where none helps.
 
     Ridge and strength are chosen by the recall of the last clicks with what the earlier ones taught. They are asked for
     without the history experts, which know these clicks from training.
@@ -59,7 +59,7 @@ def fit_taste(stages: Stages) -> None:
     total = sum(len(rows) for rows in _clicks(stages))
     late = min(int(total * LATE), MOST_LATE)
     if late < LEAST or "history" not in stages.config.model.experts:
-        run.console.print(f"  {total:,} clicks with a history to compare by: no taste")
+        run.console.print(f"  {total:,} clicks with a history to compare by: no preference")
         return
     vectors = stages.item_vectors()
     regression = _Regression(2 * vectors.shape[1], vectors.shape[1])
@@ -86,12 +86,12 @@ def fit_taste(stages: Stages) -> None:
     ridge, scale = max(found, key=lambda key: found[key])  # of equals the first: none at all before any
     regression.add(x, y)
     weight, bias = regression.solve(ridge)
-    query.taste.weight.copy_(scale * weight)
-    query.taste.bias.copy_(scale * bias)
+    query.preference.weight.copy_(scale * weight)
+    query.preference.bias.copy_(scale * bias)
     best = found[ridge, scale]
-    run.log("taste", total, ridge=ridge, scale=scale, without=without, recall=best)
+    run.log("preference", total, ridge=ridge, scale=scale, without=without, recall=best)
     run.console.print(
-        f"  {total:,} clicks with a history; Recall@{CUT} of the last {late:,}: {without:.4f} without a taste, "
+        f"  {total:,} clicks with a history; Recall@{CUT} of the last {late:,}: {without:.4f} without a preference, "
         f"{best:.4f} with it (ridge {ridge:g}, scale {scale:g})"
     )
 
@@ -107,8 +107,8 @@ def _clicks(stages: Stages) -> Iterator[np.ndarray]:
 
 
 def _means(stages: Stages, rows: np.ndarray) -> Tensor:
-    """What the taste reads of these examples' histories [n, 2 d]."""
-    return Taste.means(*stages.histories(rows, stages.event_weights(rows))).cpu()
+    """What the preference reads of these examples' histories [n, 2 d]."""
+    return UserPreference.means(*stages.histories(rows, stages.event_weights(rows))).cpu()
 
 
 def _choice(rows: np.ndarray, vectors: Tensor) -> Tensor:

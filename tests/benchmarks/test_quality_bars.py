@@ -156,7 +156,7 @@ def spent(image_dims: int = 0, **seconds: float) -> Any:
 
 
 def test_training_counts_all_but_the_extraction_of_images() -> None:
-    model = spent(1280, data=600, frozen=60, vbert=1800, taste=60)
+    model = spent(1280, data=600, frozen=60, vbert=1800, preference=60)
     assert cpu_seconds(model) == 1920  # the plain two-tower's budget: reading is not training
     given, extracted = (training_bar(model, "title", True, features_given=given) for given in (True, False))
     assert (given.value, extracted.value) == (42, 32) and given.ok and given.name == "title:training_minutes"

@@ -78,7 +78,7 @@ def test_query_experts_are_the_tower_with_one_expert_zeroed(without_images: MRSE
             kept = experts.clone()
             kept[:, place] = 0
             if EXPERTS[place] == "history":
-                kept[:, len(EXPERTS) :] = 0  # the taste is what a history tells, too
+                kept[:, len(EXPERTS) :] = 0  # the preference is what a history tells, too
             assert vectors == pytest.approx(tower.dssm(kept).numpy(), abs=1e-5)
     assert len({vectors.tobytes() for vectors in found}) == len(EXPERTS)
 

@@ -28,7 +28,7 @@ def small(**changes: object) -> MRSE:
     table = np.random.default_rng(0).normal(size=(size.vocab_size, 16)).astype(np.float32)
     table[:4] = 0
     model.ngrams.start(table)
-    torch.nn.init.normal_(model.query.taste.weight, std=0.02)  # training finds it last
+    torch.nn.init.normal_(model.query.preference.weight, std=0.02)  # training finds it last
     return model.eval()
 
 
@@ -79,9 +79,9 @@ def test_an_expert_that_is_left_out_is_zeros(left_out: str) -> None:
     ids = torch.tensor([[2, 5, 3]])
     texts = model.query.texts(model.ngrams, ids, torch.ones_like(ids))
     experts = model.query.all_experts(texts, torch.randn(1, 2, 128), torch.randn(1, 2, 128), torch.ones(1, 2))
-    *norms, taste = experts[0].norm(dim=-1).tolist()
+    *norms, preference = experts[0].norm(dim=-1).tolist()
     norms = dict(zip(("vbert", "light_bert", "ft_att", "history"), norms, strict=True))
-    assert (taste == 0) == (left_out == "history")
+    assert (preference == 0) == (left_out == "history")
     assert norms.pop(left_out) == 0
     assert list(norms.values()) == pytest.approx([1] * 3, abs=1e-4)
 

@@ -77,7 +77,7 @@ def test_colour_and_pattern_show_in_the_pixels() -> None:
 
 
 def test_users_click_by_taste(sample: Sample) -> None:
-    """Two users' clicks differ in colour by far more than chance: the taste that a history can tell."""
+    """Two users' clicks differ in colour by far more than chance: the preference that a history can tell."""
     colour = dict(zip(*(pq.read_table(sample.items)[c].to_pylist() for c in ("item_id", "colour")), strict=True))
     shares = []
     for user in range(60):

@@ -1,4 +1,4 @@
-"""A planted taste is found, and no taste is not."""
+"""A planted preference is found, and no preference is not."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""The taste: ridge regression in blocks, and a planted preference that it finds and that helps."""
+"""The preference: ridge regression in blocks, and a planted preference that it finds and that helps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rich.console import Console  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from mrse_model.config import Config, ModelConfig, TrainConfig  # noqa: E402
-from mrse_model.experts import Taste  # noqa: E402
+from mrse_model.experts import UserPreference  # noqa: E402
 from mrse_model.training.dataset import Examples, example_type  # noqa: E402
 from mrse_model.training.loop import Run  # noqa: E402
-from mrse_model.training.preference import _choice, _recall, _Regression, fit_taste  # noqa: E402
+from mrse_model.training.preference import _choice, _recall, _Regression, fit_preference  # noqa: E402
 
 DIMS, TYPES, ITEMS, HISTORY = 16, 4, 800, 5
 
@@ -54,12 +54,12 @@ def test_recall_counts_items_that_fewer_than_twenty_beat() -> None:
 def test_means_read_entries_and_images_that_are_there() -> None:
     texts = torch.tensor([[[1.0, 0], [0, 1], [9, 9]]])
     images = torch.tensor([[[0.0, 0], [0, 2], [9, 9]]])
-    assert Taste.means(texts, images, torch.tensor([[0.2, 3.0, 0]])).tolist() == [[0.5, 0.5, 0, 2]]
-    assert Taste.means(texts, images, torch.zeros(1, 3)).tolist() == [[0, 0, 0, 0]]
+    assert UserPreference.means(texts, images, torch.tensor([[0.2, 3.0, 0]])).tolist() == [[0.5, 0.5, 0, 2]]
+    assert UserPreference.means(texts, images, torch.zeros(1, 3)).tolist() == [[0, 0, 0, 0]]
 
 
-def shop(folder: Path, clicks: int, taste: float) -> tuple[Any, Tensor]:
-    """What fit_taste reads of the stages: items of four types in two styles, persons who click their style `taste`
+def shop(folder: Path, clicks: int, preference: float) -> tuple[Any, Tensor]:
+    """What fit_preference reads of the stages: items of four types in two styles, persons who click their style `preference`
     times as often. The second value: each item's style, 1 or -1.
     """
     rng = np.random.default_rng(0)
@@ -73,14 +73,17 @@ def shop(folder: Path, clicks: int, taste: float) -> tuple[Any, Tensor]:
     rows["items"], rows["skipped"], rows["weight"] = -1, -1, 1
     for row in rows:
         mine = rng.choice([-1.0, 1.0])
-        row["items"] = rng.choice(ITEMS, HISTORY, p=(like := np.where(style == mine, taste, 1)) / like.sum())
+        row["items"] = rng.choice(ITEMS, HISTORY, p=(like := np.where(style == mine, preference, 1)) / like.sum())
         row["query"] = rng.integers(TYPES)
         shown = rng.choice(np.flatnonzero(kind == row["query"]), 8, replace=False)
-        row["item"] = chosen = rng.choice(shown, p=(like := np.where(style[shown] == mine, taste, 1)) / like.sum())
+        row["item"] = chosen = rng.choice(shown, p=(like := np.where(style[shown] == mine, preference, 1)) / like.sum())
         row["skipped"][:7] = shown[shown != chosen]
     rows.tofile(folder / "train.bin")
     text_features, config = torch.tensor(texts, dtype=torch.float32), Config(model=ModelConfig(dims=DIMS))
-    query = SimpleNamespace(taste=Taste(config.model), fuse=lambda texts, *history: F.normalize(texts[:, 0], dim=-1))
+    preference = UserPreference(config.model)
+    query = SimpleNamespace(preference=preference, fuse=lambda texts, *history: F.normalize(texts[:, 0], dim=-1))
+        preference=UserPreference(config.model), fuse=lambda texts, *history: F.normalize(texts[:, 0], dim=-1)
+    )
 
     def histories(some: np.ndarray, weight: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         entries = text_features[some["items"].astype(np.int64)]
@@ -97,26 +100,26 @@ def shop(folder: Path, clicks: int, taste: float) -> tuple[Any, Tensor]:
 
 
 def test_a_planted_preference_is_found(tmp_path: Path) -> None:
-    stages, style = shop(tmp_path, clicks=3000, taste=6.0)
-    fit_taste(cast(Any, stages))
-    (row,) = [line for line in (tmp_path / "log.jsonl").read_text().splitlines() if '"taste"' in line]
+    stages, style = shop(tmp_path, clicks=3000, preference=6.0)
+    fit_preference(cast(Any, stages))
+    (row,) = [line for line in (tmp_path / "log.jsonl").read_text().splitlines() if '"preference"' in line]
     found = json.loads(row)
     assert found["scale"] > 0 and found["recall"] > found["without"] + 0.05
     # Someone who clicked one style is moved towards the items of that style.
     liked = np.zeros(1, example_type(HISTORY))
     liked["items"] = np.flatnonzero(style.numpy() > 0)[:HISTORY]
     liked["weight"] = 1
-    moved = stages.model.query.taste(*stages.histories(liked, liked["weight"]))[0]
+    moved = stages.model.query.preference(*stages.histories(liked, liked["weight"]))[0]
     assert moved[-1] > 0.1 and moved[-1] > moved[:-1].abs().max()
 
 
 def test_without_enough_clicks_there_is_no_taste(tmp_path: Path) -> None:
-    stages, _ = shop(tmp_path, clicks=900, taste=6.0)
-    fit_taste(cast(Any, stages))
-    assert not stages.model.query.taste.weight.any() and not stages.model.query.taste.bias.any()
+    stages, _ = shop(tmp_path, clicks=900, preference=6.0)
+    fit_preference(cast(Any, stages))
+    assert not stages.model.query.preference.weight.any() and not stages.model.query.preference.bias.any()
 
 
 def test_where_persons_click_at_random_next_to_nothing_is_found(tmp_path: Path) -> None:
-    stages, _ = shop(tmp_path, clicks=3000, taste=1.0)
-    fit_taste(cast(Any, stages))
-    assert stages.model.query.taste.weight.abs().max() < 0.1
+    stages, _ = shop(tmp_path, clicks=3000, preference=1.0)
+    fit_preference(cast(Any, stages))
+    assert stages.model.query.preference.weight.abs().max() < 0.1
