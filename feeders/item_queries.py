@@ -10,9 +10,9 @@ from mrse_model.data.search_log import SearchLog, SpamRule, query_key
 from mrse_model.serving.manifest import Manifest
 
 
-def led_by(
+def item_queries_for(
     manifest: Manifest, searches: str | Path | None, judgments: str | Path | None, warn: Callable[[str], object]
-) -> LedBy | None:
+) -> ItemQueries | None:
     """The look-up for this model, None without either file. Warns of what the model was trained with and is not given:
     the items then get the vectors of new ones, which rank worse (docs/quality.md).
     """
@@ -26,10 +26,10 @@ def led_by(
             warn(
                 f"without {option}: the model was trained with {count:,} {what}, and finds items better that have them"
             )
-    return LedBy(manifest, searches, judgments) if searches or judgments else None
+    return ItemQueries(manifest, searches, judgments) if searches or judgments else None
 
 
-class LedBy:
+class ItemQueries:
     """Look-up of the most frequent queries of an item, counted as in training (mrse_model/data/search_log.py): bots
     are left out, a search in which it was clicked counts once, judged queries come after clicked ones.
     """

@@ -18,7 +18,7 @@ import orjson
 
 from feeders.encoding import bfloat16_hex, int8_hex
 from feeders.image_features import Images
-from feeders.item_queries import LedBy
+from feeders.item_queries import ItemQueries
 from feeders.journal import Journal
 from feeders.operations import Operation
 from feeders.schema import DocumentType, legal_text
@@ -74,7 +74,7 @@ class ItemSource:
     doctype: DocumentType
     model: ExportedModel
     images: Images
-    led_by: LedBy | None
+    item_queries: ItemQueries | None
     columns: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -86,7 +86,7 @@ class ItemSource:
         model: ExportedModel,
         images: Images,
         *,
-        led_by: LedBy | None = None,
+        item_queries: ItemQueries | None = None,
         columns: Sequence[str] | None = None,
         title: str = "title",
         check_images: bool = True,
@@ -113,7 +113,7 @@ class ItemSource:
         for column in chosen:
             doctype.check_column(column, items.table.schema.field(column).type, path)
         source = cls(
-            items, doctype, model, images, led_by, tuple(chosen), tuple(c for c in available if c not in chosen)
+            items, doctype, model, images, item_queries, tuple(chosen), tuple(c for c in available if c not in chosen)
         )
         items.check(images=images.needs_images and check_images, paths=images.needs_images)
         for batch in items.batches(columns=chosen):
@@ -158,7 +158,7 @@ class ItemSource:
         for batch in self.items.batches(BATCH, images=self.images.needs_images, columns=self.columns):
             journal.mark_present(batch.ids)
             fields = [self._fields(batch, row) for row in range(len(batch))]
-            queries = self.led_by.queries(batch.ids) if self.led_by else [[] for _ in batch.ids]
+            queries = self.item_queries.queries(batch.ids) if self.item_queries else [[] for _ in batch.ids]
             digests = [
                 _digest(columns) + _digest([made_of, queries[row], vector_fields], self.images.identity(batch, row))
                 for row, (columns, made_of) in enumerate(fields)
@@ -171,7 +171,7 @@ class ItemSource:
                 [batch.titles[row] for row in rows],
                 [batch.categories[row] for row in rows],
                 self.images.features(batch, rows),
-                [queries[row] for row in rows] if self.led_by else None,
+                [queries[row] for row in rows] if self.item_queries else None,
             )
             for row, tensors in zip(rows, self._tensors(vectors), strict=True):
                 has = sum(_bit(name) for name, cells in tensors.items() if cells is not None)

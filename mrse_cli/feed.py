@@ -59,7 +59,7 @@ def feed(
     Example: mrse feed items.parquet --features features.parquet --searches searches.parquet
     """
     from feeders.feed import feed_items, feed_shoppers, feed_updates
-    from feeders.item_queries import led_by
+    from feeders.item_queries import item_queries_for
     from feeders.items import ItemSource
     from feeders.schema import DocumentType
     from feeders.shoppers import ShopperSource
@@ -99,7 +99,7 @@ def feed(
                     doctype,
                     model,
                     seen,
-                    led_by=led_by(model.manifest, searches, judgments, warn=out.print),
+                    item_queries=item_queries_for(model.manifest, searches, judgments, warn=out.print),
                     columns=[name.strip() for name in columns.split(",")] if columns is not None else None,
                     title=title,
                     check_images=check_images,

@@ -61,7 +61,7 @@ def migrate(
     """
     from feeders.deployed import check_deployed, indexed
     from feeders.feed import backfill
-    from feeders.item_queries import led_by
+    from feeders.item_queries import item_queries_for
     from feeders.items import ItemSource
     from feeders.migration import EXPORTED, SUFFIX, double_package, plain_package
     from feeders.schema import DocumentType
@@ -82,7 +82,7 @@ def migrate(
         DocumentType.load(app),
         new,
         images_from(items, new, features, feature_column, image_encoder, images),
-        led_by=led_by(new.manifest, searches, judgments, warn=out.print),
+        item_queries=item_queries_for(new.manifest, searches, judgments, warn=out.print),
         columns=(),  # the vectors alone
         title=title,
     )

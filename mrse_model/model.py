@@ -25,7 +25,7 @@ from mrse_model.atomic_file import atomic_file
 from mrse_model.config import Config, read_config, write_config
 from mrse_model.errors import InputError
 from mrse_model.experts import Adaptor, NGrams
-from mrse_model.serving.exported_model import ItemVectors, QueryHistory, history_arrays, led_by_tokens
+from mrse_model.serving.exported_model import ItemVectors, QueryHistory, history_arrays, item_query_tokens
 from mrse_model.serving.texts import item_text, token_matrix
 from mrse_model.towers import ItemTower, QueryTower
 
@@ -155,7 +155,7 @@ class MRSE(nn.Module):
             image = self.image_embedding(seen, present)
             led = queries[rows] if queries is not None else [()] * len(some)
             led_ids, led_mask = map(
-                torch.from_numpy, led_by_tokens(self.tokenizer, led, size.item_history_queries, size.query_tokens)
+                torch.from_numpy, item_query_tokens(self.tokenizer, led, size.item_history_queries, size.query_tokens)
             )
             found = self.item_embeddings(ids, mask, seen, image, present, led_ids, led_mask)
             out.embedding[rows], out.text_feature[rows] = (vectors.numpy() for vectors in found)

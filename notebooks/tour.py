@@ -29,7 +29,7 @@ from vespa.application import Vespa
 
 from feeders.feed import feed_items, feed_shoppers
 from feeders.image_features import ExtractedFeatures
-from feeders.item_queries import LedBy
+from feeders.item_queries import ItemQueries
 from feeders.items import ItemSource
 from feeders.schema import DocumentType
 from feeders.shoppers import ShopperSource
@@ -100,7 +100,7 @@ source = ItemSource.open(
     DocumentType.load("vespa_app"),
     model,
     ExtractedFeatures(features.path, model.manifest),
-    led_by=LedBy(model.manifest, sample.searches, sample.judgments),
+    item_queries=ItemQueries(model.manifest, sample.searches, sample.judgments),
 )
 fed = feed_items(vespa, source, work / "items.sqlite")
 people = feed_shoppers(vespa, ShopperSource(sample.searches), work / "people.sqlite")

@@ -132,7 +132,7 @@ class ExportedModel:
                 np.full((len(texts), width), np.nan, np.float32) if image_features is None else image_features[rows]
             )
             present = ~np.isnan(feature[:, :1])
-            led_ids, led_mask = led_by_tokens(
+            led_ids, led_mask = item_query_tokens(
                 self._tokenizer,
                 queries[rows] if queries is not None else [()] * len(texts),
                 self.manifest.item_history_queries,
@@ -180,7 +180,7 @@ def history_arrays(histories: Sequence[QueryHistory | None], length: int, dims: 
     return {"history_text": text, "history_image": image, "history_weight": weight}
 
 
-def led_by_tokens(
+def item_query_tokens(
     tokenizer: Tokenizer, queries: Sequence[Sequence[str]], count: int, tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first `count` queries that led to each item → ids and mask, int64 [n, count, tokens]."""

@@ -92,7 +92,7 @@ class TrainedVariant:
         return np.load(self.run / "cache" / "features.npy", mmap_mode="r") if has else None
 
     @cached_property
-    def led_by(self) -> list[list[str]]:
+    def item_queries(self) -> list[list[str]]:
         """The queries that led to each item before the split."""
         return item_queries(self.run / "cache" / "examples", len(self.exam.catalogue))
 
@@ -100,7 +100,7 @@ class TrainedVariant:
     def _items(self) -> tuple[ItemVectors, Tensor]:
         catalogue, found = self.exam.catalogue, list[Tensor]()
         with _experts(self.model.item, found):
-            vectors = self.model.item_vectors(catalogue.titles, catalogue.categories, self.features, self.led_by)
+            vectors = self.model.item_vectors(catalogue.titles, catalogue.categories, self.features, self.item_queries)
         experts = torch.cat(found[::2])  # an item is fused twice (MRSE.item_embeddings): with its queries, then without
         assert len(experts) == len(vectors.embedding)
         return vectors, experts
@@ -222,7 +222,7 @@ def measure_expert(subject: TrainedVariant, variant: Variant) -> dict[str, Value
     if (searches := subject.searches) is not None:
         users = searches.users
         asked = subject.query_experts(searches.queries, histories_of(model, subject.items, searches))
-    led = [row for row, some in enumerate(subject.led_by) if some] or list(range(len(items)))
+    led = [row for row, some in enumerate(subject.item_queries) if some] or list(range(len(items)))
     chosen = np.sort(np.random.default_rng(0).permutation(led)[:MOST_ITEMS])
     sides = (("query", model.query, asked, users), ("item", model.item, subject.item_experts[chosen], None))
     for name, tower, experts, clusters in sides:

@@ -130,7 +130,7 @@ def modality_ablation(stages: Stages, most: int = 1000) -> dict[str, tuple[float
     found = {"words": (full, score(items(dev.pool, words=0)))}
     if bool(stages.has_image.any()) and "vbert" in experts:
         found["images"] = (full, score(items(dev.pool, visible=0)))
-    if len(stages.corpus.led_by.values) and "history" in experts:
+    if len(stages.corpus.item_queries.values) and "history" in experts:
         found["the queries that led to an item"] = (full, score(items(dev.pool, led=0)))
     batch = stages.examples_with_history(most)
     if len(batch) and "history" in experts:

@@ -221,7 +221,7 @@ def _train(
     examples, dev = split_dev(examples, queries, len(catalogue.ids), config.train.seed, cache / "train.bin")
     if processes.main:
         save_dev_queries(examples_folder, [queries.texts[row] for row in dev.rows])
-    led = led_by(item_queries(examples_folder, len(catalogue.ids)), queries, dev)
+    led = item_query_rows(item_queries(examples_folder, len(catalogue.ids)), queries, dev)
     lengths = (size.item_tokens, size.use_category)
     with shared.kept(cache / "item_tokens.npy", texts, tokenizer.to_str(), lengths, TOKENS_CODE):
         item_tokens = _cached_tokens(cache / "item_tokens.npy", catalogue, tokenizer, size)
@@ -439,7 +439,7 @@ def _cached_tokens(path: Path, catalogue: Catalogue, tokenizer: Tokenizer, size:
     return np.load(path)
 
 
-def led_by(queries_of: list[list[str]], queries: Queries, dev: Dev) -> Ragged:
+def item_query_rows(queries_of: list[list[str]], queries: Queries, dev: Dev) -> Ragged:
     """Each item's queries as rows. Dev queries are left out: they would tell their items that they are relevant."""
     number = {query_key(text): row for row, text in enumerate(queries.texts)}
     for row in dev.rows:

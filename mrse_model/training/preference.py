@@ -5,7 +5,8 @@ The history expert reads a history in the light of the query; it has many weight
 good part of its persons by heart. What it leaves is found here by a ridge regression in closed form: from the mean
 text feature and the mean image of a history to the clicked item's vector less the mean vector of what was shown
 beside it and skipped. In that difference the query hardly shows, only the choice. Two sums over the examples are all
-it keeps."""
+it keeps.
+"""
 
 from __future__ import annotations
 

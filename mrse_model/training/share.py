@@ -175,7 +175,7 @@ class StageKeys:
             )  # fmt: skip
         return fingerprint_of(
             *always, self.tokens, self.pairs, self.images, self.histories, self.corpus.queries.hard,
-            self.corpus.led_by, loss, size, train.modality_dropout, train.history_dropout, _weights(model),
+            self.corpus.item_queries, loss, size, train.modality_dropout, train.history_dropout, _weights(model),
         )  # fmt: skip
 
 

@@ -37,13 +37,13 @@ ITEM_QUERY_DROPOUT = 0.3  # of an item's queries are left out in training, or th
 class Corpus:
     """All that training reads. item_tokens int32 [N, t]; features float32 [N, F] with NaN rows, or None.
 
-    led_by: per item the rows in queries that led to it. dev: queries held out to choose weights by, and the pool of
+    item_queries: per item the rows in queries that led to it. dev: queries held out to choose weights by, and the pool of
     items in which they are searched. counts: how often each item is a positive (for the logQ correction).
     """
 
     item_tokens: np.ndarray
     features: np.ndarray | None
-    led_by: Ragged
+    item_queries: Ragged
     queries: Queries
     examples: Examples
     dev: Dev
@@ -56,7 +56,7 @@ class Stages:
     The model moves to the processes' device. What is cached stays in main memory, and a step's rows of it move.
 
     images [N, d] with zero rows, has_image [N, 1]; text_features [N, d], what a history reads of an item: in stage 1
-    its mean n-gram vector, then its vector without the queries that led to it; led_entries [Q + 1, d]; item_texts
+    its mean n-gram vector, then its vector without the queries that led to it; item_query_entries [Q + 1, d]; item_texts
     [N, 3, d], query_texts [Q + 1, 3, d]. The last of the queries is the blank one.
 
     same_text, same_image, same_item [N]: the first item of the same text, of the same image, of both. Which of
@@ -78,7 +78,7 @@ class Stages:
         blank = np.zeros((1, self.config.model.query_tokens), np.int64)
         blank[0, :2] = CLS, SEP
         self.query_tokens = np.concatenate([corpus.queries.tokens, blank])
-        self.led_entries = torch.zeros(len(self.query_tokens), self.config.model.dims)
+        self.item_query_entries = torch.zeros(len(self.query_tokens), self.config.model.dims)
         self.led = np.zeros((0, 0), np.int32)
         self.watch: Callable[[str], None] = lambda stage: None
         self.log_q_counts = torch.from_numpy(corpus.counts.astype(np.float32))
@@ -391,8 +391,8 @@ class Stages:
             self.query_texts[rows, :FT] = model.query.berts(*self._query_tokens(rows)).cpu()
         self.dev_texts = model.query.texts(model.ngrams, *self.tokens(self.corpus.dev.tokens))
         led = np.full((self.items, size.item_history_queries), -1, np.int32)
-        for row in range(len(self.corpus.led_by)):
-            some = self.corpus.led_by[row][: size.item_history_queries]
+        for row in range(len(self.corpus.item_queries)):
+            some = self.corpus.item_queries[row][: size.item_history_queries]
             led[row, : len(some)] = some
         self.led = led
 
@@ -413,7 +413,7 @@ class Stages:
                 self.text_features[rows] = model.mean_ngrams(ids, mask).cpu()
         for rows in self._query_blocks():
             found = model.query.ft_att(model.ngrams, *self._query_tokens(rows)).cpu()
-            self.led_entries[rows] = F.normalize(found, dim=-1, eps=1e-6)
+            self.item_query_entries[rows] = F.normalize(found, dim=-1, eps=1e-6)
             if len(self.query_texts):
                 self.query_texts[rows, FT] = found
         if len(self.dev_texts):
@@ -470,7 +470,7 @@ class Stages:
         blocks = (dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096))
         pool = torch.cat([self.model.item.fuse(*self.item_inputs(rows), self.detail(rows)) for rows in blocks])
         known = pool_ndcg(dev, asked, pool)
-        if "history" not in self.config.model.experts or not len(self.corpus.led_by.values):
+        if "history" not in self.config.model.experts or not len(self.corpus.item_queries.values):
             return known
         return (known + pool_ndcg(dev, asked, self.text_features[dev.pool].to(self.device))) / 2
 
@@ -500,7 +500,13 @@ class Stages:
         if own is not None:
             led[: len(own)] = np.where(led[: len(own)] == own[:, None], -1, led[: len(own)])
         weight = torch.from_numpy((led >= 0).astype(np.float32))
-        found = self.item_texts[rows], self.images[rows] * present, present.float(), self.led_entries[led], weight
+        found = (
+            self.item_texts[rows],
+            self.images[rows] * present,
+            present.float(),
+            self.item_query_entries[led],
+            weight,
+        )
         texts, image, present, entries, weight = (x.to(self.device) for x in found)
         return texts, image, present, entries, weight
 

@@ -16,7 +16,7 @@ from vespa.application import Vespa
 
 from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
 from feeders.image_features import ExtractedFeatures, NoImages
-from feeders.item_queries import LedBy, led_by
+from feeders.item_queries import ItemQueries, item_queries_for
 from feeders.items import ItemSource
 from feeders.schema import DocumentType
 from feeders.shoppers import ShopperSource
@@ -40,10 +40,10 @@ def feed(
     package: Path,
     vespa: RecordingVespa,
     features: Path | None = None,
-    led_by: LedBy | None = None,
+    item_queries: ItemQueries | None = None,
     **options,
 ) -> Report:
-    source = source_of(file, package, features, led_by=led_by)
+    source = source_of(file, package, features, item_queries=item_queries)
     return feed_items(Vespa(vespa.url), source, file.with_suffix(".sqlite"), **options)
 
 
@@ -117,7 +117,7 @@ def test_what_changes_the_vectors_alone_leaves_what_updates_brought(vespa, packa
     model = ExportedModel.load(package / "models")
     before = vespa.documents["id:item:item::i2"]["embedding"]
     vespa.operations.clear()
-    report = feed(items, package, vespa, led_by=LedBy(model.manifest, None, judged))
+    report = feed(items, package, vespa, item_queries=ItemQueries(model.manifest, None, judged))
     assert (report.ok, report.unchanged) == (1, 11)
     assert "price" not in vespa.operations[0][2]
     after = vespa.documents["id:item:item::i2"]
@@ -291,14 +291,14 @@ def test_the_queries_that_led_to_an_item_are_encoded_with_it(vespa, package, ite
     }
     pq.write_table(pa.table(rows), log)
     model = ExportedModel.load(package / "models")
-    clicked = LedBy(model.manifest, log)
+    clicked = ItemQueries(model.manifest, log)
     assert clicked.queries(["i1", "i2", "i3"]) == [["red dress", "summer dress"], ["red dress"], []]
     judged = tmp_path / "judgments.parquet"
     pairs = {"query": ["gown", "Red Dress", "gown"], "item_id": ["i2", "i3", "i3"], "grade": [2, 2, 1]}
     pq.write_table(pa.table(pairs), judged)
-    both = LedBy(model.manifest, log, judged)
+    both = ItemQueries(model.manifest, log, judged)
     assert both.queries(["i1", "i2", "i3"]) == [["red dress", "summer dress"], ["red dress", "gown"], ["red dress"]]
-    feed_items(Vespa(vespa.url), source_of(items, package, led_by=clicked), tmp_path / "state")
+    feed_items(Vespa(vespa.url), source_of(items, package, item_queries=clicked), tmp_path / "state")
     vectors = model.item_vectors(["red dress 1"], [["women", "dress"]], None, [["red dress", "summer dress"]])
     got = decoded(vespa.documents["id:item:item::i1"]["embedding"]["values"])
     np.testing.assert_allclose(got, vectors.embedding[0], atol=2**-8)
@@ -320,7 +320,7 @@ def test_led_by_counts_as_training_does(package, tmp_path) -> None:
         "timestamp": pa.array(times, pa.timestamp("s")), "ordered": ordered, "shown": clicked,
     }  # fmt: skip
     pq.write_table(pa.table(table), tmp_path / "searches.parquet")
-    found = LedBy(ExportedModel.load(package / "models").manifest, tmp_path / "searches.parquet")
+    found = ItemQueries(ExportedModel.load(package / "models").manifest, tmp_path / "searches.parquet")
     assert found.queries(["i1", "i2"]) == [["gown", "dress"], []]
 
 
@@ -328,16 +328,18 @@ def test_what_the_model_was_trained_with_and_the_feed_lacks_is_told(package, tmp
     manifest = ExportedModel.load(package / "models").manifest
     trained = replace(manifest, training={"examples": {"click": 1200, "order": 300, "judged": 70, "pseudo-query": 9}})
     said: list[str] = []
-    assert led_by(trained, None, None, said.append) is None
+    assert item_queries_for(trained, None, None, said.append) is None
     assert [line.split(":")[0] for line in said] == ["without --searches", "without --judgments"]
     assert "1,500 clicks" in said[0] and "70 judgments" in said[1]
     judged = tmp_path / "judgments.parquet"
     pq.write_table(pa.table({"query": ["gown"], "item_id": ["i2"], "grade": [2]}), judged)
     said.clear()
-    found = led_by(trained, None, judged, said.append)
+    found = item_queries_for(trained, None, judged, said.append)
     assert found and found.queries(["i2"]) == [["gown"]] and len(said) == 1
     said.clear()
-    assert led_by(replace(manifest, training={"examples": {"pseudo-query": 9}}), None, None, said.append) is None
+    assert (
+        item_queries_for(replace(manifest, training={"examples": {"pseudo-query": 9}}), None, None, said.append) is None
+    )
     assert not said
 
 

@@ -29,7 +29,7 @@ from mrse_model.training.dataset import (
     history_weight,
     split_dev,
 )
-from mrse_model.training.pipeline import led_by
+from mrse_model.training.pipeline import item_query_rows
 from mrse_model.training.stages import by_length
 
 
@@ -131,7 +131,7 @@ def test_dev_queries_do_not_tell_items_that_they_are_relevant() -> None:
     nothing = Ragged.of([[], [], []])
     queries = Queries(["Red dress", "mug", "gown"], np.zeros((3, 16), np.int64), nothing, nothing)
     dev = Dev(np.array([0]), np.zeros((1, 16)), [np.array([1])], np.array([1]))
-    led = led_by([["red dress", "gown"], ["red dress"], ["mug", "never trained on"]], queries, dev)
+    led = item_query_rows([["red dress", "gown"], ["red dress"], ["mug", "never trained on"]], queries, dev)
     assert [led[item].tolist() for item in range(3)] == [[2], [], [1]]
 
 

@@ -59,8 +59,8 @@ def test_means_read_entries_and_images_that_are_there() -> None:
 
 
 def shop(folder: Path, clicks: int, preference: float) -> tuple[Any, Tensor]:
-    """What fit_preference reads of the stages: items of four types in two styles, persons who click their style `preference`
-    times as often. The second value: each item's style, 1 or -1.
+    """What fit_preference reads of the stages: items of four types in two styles, users who click their style
+    `preference` times as often. The second value: each item's style, 1 or -1.
     """
     rng = np.random.default_rng(0)
     style = rng.choice([-1.0, 1.0], ITEMS)
@@ -82,8 +82,6 @@ def shop(folder: Path, clicks: int, preference: float) -> tuple[Any, Tensor]:
     text_features, config = torch.tensor(texts, dtype=torch.float32), Config(model=ModelConfig(dims=DIMS))
     preference = UserPreference(config.model)
     query = SimpleNamespace(preference=preference, fuse=lambda texts, *history: F.normalize(texts[:, 0], dim=-1))
-        preference=UserPreference(config.model), fuse=lambda texts, *history: F.normalize(texts[:, 0], dim=-1)
-    )
 
     def histories(some: np.ndarray, weight: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         entries = text_features[some["items"].astype(np.int64)]

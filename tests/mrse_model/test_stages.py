@@ -255,7 +255,7 @@ def test_the_fusion_is_chosen_by_items_as_they_are_and_as_new_ones(
     with torch.no_grad():
         assert stages.dev_scores().tolist() == [1.5] * len(stages.corpus.dev.tokens)
         known, new = pools
-        led = np.isin(stages.corpus.dev.pool, np.flatnonzero(np.diff(stages.corpus.led_by.start)))
+        led = np.isin(stages.corpus.dev.pool, np.flatnonzero(np.diff(stages.corpus.item_queries.start)))
         assert led.any() and not torch.allclose(known[led], new[led]), "their queries count"
         assert torch.allclose(known[~led], new[~led]), "who has none is new"
 

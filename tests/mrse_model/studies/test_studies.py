@@ -213,7 +213,7 @@ def test_the_items_experts_are_those_of_their_vectors(
     model = MRSE.from_pretrained(run)
     monkeypatch.setattr(model, "item_vectors", partial(model.item_vectors, batch=50))
     subject = TrainedVariant(model, run, EvaluationSet(data))
-    assert any(subject.led_by)
+    assert any(subject.item_queries)
     with torch.no_grad():
         fused = model.item.dssm(subject.item_experts).numpy()
     assert np.allclose(fused, subject.items.embedding, atol=1e-5)
@@ -223,7 +223,7 @@ def test_relevance_of_judged_searches_is_of_items_without_their_queries(data: Da
     """Those queries are the judged ones: an item would be found by its label."""
     run, variant = experts / "runs" / "mrse", STUDIES["history"].variants[1]
     known, new = (TrainedVariant(MRSE.from_pretrained(run), run, EvaluationSet(data)) for _ in range(2))
-    new.__dict__["led_by"] = [[] for _ in range(120)]
+    new.__dict__["item_queries"] = [[] for _ in range(120)]
     told, untold = (MEASURES["model"](subject, variant) for subject in (known, new))
     assert np.array_equal(told["Rele@100_w"].values, untold["Rele@100_w"].values)
     assert not np.array_equal(told["clicks Recall@20"].values, untold["clicks Recall@20"].values)
