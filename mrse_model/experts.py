@@ -210,12 +210,12 @@ class VBertHead(nn.Module):
         self.absent = nn.Parameter(torch.zeros(dims))
         self.layers = nn.Sequential(Dense(2 * dims, 2 * dims), nn.GELU(), Dense(2 * dims, dims))
 
-    def forward(self, text: Tensor, image: Tensor, present: Tensor, detail: Tensor | None = None) -> Tensor:
+    def forward(self, text: Tensor, image: Tensor, present: Tensor, image_residual: Tensor | None = None) -> Tensor:
         """text, image [b, d], present [b, 1] of 0 or 1 → [b, d]. The text passes beside the layers: they learn a
-        correction. detail [b, d] is what the tower adds to the image of its own.
+        correction. image_residual [b, d] is what the tower adds to the image of its own.
         """
         image = image * image.shape[-1] ** 0.5
-        image = (image if detail is None else image + detail) * present + self.absent * (1 - present)
+        image = (image if image_residual is None else image + image_residual) * present + self.absent * (1 - present)
         return text + self.layers(torch.cat([text, image], -1))
 
 

@@ -79,7 +79,7 @@ class MRSE(nn.Module):
 
     def image_detail(self, components: Tensor) -> Tensor | None:
         """An image's `components` → [b, d], the item tower's own view of it; None without images."""
-        return None if self.item.detail is None else self.item.detail(components)
+        return None if self.item.image_residual is None else self.item.image_residual(components)
 
     def mean_ngrams(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The mean n-gram vector of texts, unit norm. ids, mask [..., t] → [..., d]."""
@@ -99,10 +99,11 @@ class MRSE(nn.Module):
         [b, 8, 16], the queries that led to the item → its vector [b, d], and its text feature [b, d], which a person's
         history reads: its vector without those queries, the same on its first day and later.
         """
-        texts, detail = self.item.texts(self.ngrams, ids, mask), self.image_detail(components)
+        texts, image_residual = self.item.texts(self.ngrams, ids, mask), self.image_detail(components)
         entries, led = self.mean_ngrams(history_ids, history_mask), (history_mask.sum(-1) > 0).float()
         with_queries, alone = (
-            self.item.fuse(texts, image, present, entries, weight, detail) for weight in (led, torch.zeros_like(led))
+            self.item.fuse(texts, image, present, entries, weight, image_residual)
+            for weight in (led, torch.zeros_like(led))
         )
         return with_queries, alone
 

@@ -82,10 +82,10 @@ class Tower(nn.Module):
         present: Tensor,
         entries: Tensor,
         weight: Tensor,
-        detail: Tensor | None = None,
+        image_residual: Tensor | None = None,
     ) -> Tensor:
         """[b, 4, d] in the order of EXPERTS, each of unit norm, or zeros for one that the config leaves out."""
-        vbert = self.vbert(texts[:, VBERT], image, present, detail)
+        vbert = self.vbert(texts[:, VBERT], image, present, image_residual)
         history = self.history(texts[:, FT], entries, weight)
         outputs = torch.stack([vbert, texts[:, LIGHT], texts[:, FT], history], 1)
         return F.normalize(outputs, dim=-1, eps=1e-6) * self.keep[:, None]
@@ -129,24 +129,30 @@ class QueryTower(Tower):
 class ItemTower(Tower):
     """Item text, image and the queries that led to it → unit vector.
 
-    The image comes twice: through the shared, frozen adaptor, and as `detail`, one dense layer over the encoder's
+    The image comes twice: through the shared, frozen adaptor, and as `image_residual`, one dense layer over the encoder's
     features that learns with VBert and the fusion what pairs of images do not teach (docs/design-notes.md).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, config.item_tokens)
         self.attention = FtAttItem(config)
-        self.detail = Dense(config.image_width, config.dims) if config.image_dims else None
-        if self.detail is not None:
-            nn.init.zeros_(self.detail.weight)
+        self.image_residual = Dense(config.image_width, config.dims) if config.image_dims else None
+        if self.image_residual is not None:
+            nn.init.zeros_(self.image_residual.weight)
 
     def ft_att(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
         return self.attention(ngrams, ids, mask)
 
     def fuse(
-        self, texts: Tensor, image: Tensor, present: Tensor, entries: Tensor, weight: Tensor, detail: Tensor | None
+        self,
+        texts: Tensor,
+        image: Tensor,
+        present: Tensor,
+        entries: Tensor,
+        weight: Tensor,
+        image_residual: Tensor | None,
     ) -> Tensor:
-        """texts [b, 3, d], image [b, d], present [b, 1], entries [b, q, d], weight [b, q], detail [b, d] → [b, d], unit
+        """texts [b, 3, d], image [b, d], present [b, 1], entries [b, q, d], weight [b, q], image_residual [b, d] → [b, d], unit
         norm.
         """
-        return self.dssm(self.experts(texts, image, present, entries, weight, detail))
+        return self.dssm(self.experts(texts, image, present, entries, weight, image_residual))

@@ -96,7 +96,7 @@ def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float
     found = {}
     for name, tower, experts, has_history in (
         ("query", model.query, model.query.all_experts(*inputs), len(batch) > 0),
-        ("item", model.item, model.item.experts(*stages.item_inputs(rows), stages.detail(rows)), len(led) > 0),
+        ("item", model.item, model.item.experts(*stages.item_inputs(rows), stages.image_residual(rows)), len(led) > 0),
     ):
         full = tower.dssm(experts)
         moves = {}
@@ -121,7 +121,7 @@ def modality_ablation(stages: Stages, most: int = 1000) -> dict[str, tuple[float
     def items(rows: np.ndarray, words: float = 1, visible: float = 1, led: float = 1) -> Tensor:
         texts, image, present, entries, weight = stages.item_inputs(rows)
         inputs = texts * words, image * visible, present * visible, entries, weight * led
-        return model.item.fuse(*inputs, stages.detail(rows))
+        return model.item.fuse(*inputs, stages.image_residual(rows))
 
     def score(pool: Tensor) -> float:
         return float(pool_ndcg(dev, queries, pool).mean())

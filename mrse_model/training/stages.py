@@ -190,7 +190,7 @@ class Stages:
         assert self.model.adaptor is not None
         return self.model.adaptor(self._components(rows))
 
-    def detail(self, rows: np.ndarray) -> Tensor | None:
+    def image_residual(self, rows: np.ndarray) -> Tensor | None:
         """The item tower's own view of these items' images [b, d]; None without images."""
         return None if self.components is None else self.model.image_detail(self._components(rows))
 
@@ -232,14 +232,14 @@ class Stages:
             present, image = self.has_image[rows].to(self.device), self.images[rows].to(self.device)
             if item.vbert.training:
                 present = present * (uniform(present) > train.modality_dropout)
-            return item.vbert(item.vbert_text(ids, mask), image, present, self.detail(rows))
+            return item.vbert(item.vbert_text(ids, mask), image, present, self.image_residual(rows))
 
         parts = {
             "query_text": query.vbert_text, "query_head": query.vbert, "query_images": query.image_history,
             "item_text": item.vbert_text, "item_head": item.vbert,
         }  # fmt: skip
-        if item.detail is not None:
-            parts["item_detail"] = item.detail
+        if item.image_residual is not None:
+            parts["item_image_residual"] = item.image_residual
 
         def query_of(batch: np.ndarray, rng: np.random.Generator) -> Encode:
             weight = self.event_weights(batch, rng)
@@ -408,7 +408,7 @@ class Stages:
                 self.item_texts[rows, FT] = model.item.ft_att(model.ngrams, ids, mask).cpu()
                 texts, image, present, entries, weight = self.item_inputs(rows)
                 alone = texts, image, present, entries, torch.zeros_like(weight)
-                self.text_features[rows] = model.item.fuse(*alone, self.detail(rows)).cpu()
+                self.text_features[rows] = model.item.fuse(*alone, self.image_residual(rows)).cpu()
             else:
                 self.text_features[rows] = model.mean_ngrams(ids, mask).cpu()
         for rows in self._query_blocks():
@@ -430,8 +430,8 @@ class Stages:
             "query_dssm": query.dssm, "item_history": item.history, "item_head": item.vbert, "item_dssm": item.dssm,
             "ngrams": model.ngrams, "item_attention": item.attention,
         })  # fmt: skip
-        if item.detail is not None:
-            parts["item_detail"] = item.detail
+        if item.image_residual is not None:
+            parts["item_image_residual"] = item.image_residual
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
             asked, weight = batch.copy(), self.event_weights(batch, rng)
@@ -468,7 +468,7 @@ class Stages:
         dev = self.corpus.dev
         asked = self.model.query.fuse(self.dev_texts, *self.no_history(len(dev.tokens)))
         blocks = (dev.pool[i : i + 4096] for i in range(0, len(dev.pool), 4096))
-        pool = torch.cat([self.model.item.fuse(*self.item_inputs(rows), self.detail(rows)) for rows in blocks])
+        pool = torch.cat([self.model.item.fuse(*self.item_inputs(rows), self.image_residual(rows)) for rows in blocks])
         known = pool_ndcg(dev, asked, pool)
         if "history" not in self.config.model.experts or not len(self.corpus.item_queries.values):
             return known
@@ -478,14 +478,16 @@ class Stages:
     def item_vectors(self) -> Tensor:
         """The vectors of all items [N, d], on the CPU, after the fusion."""
         blocks = (np.arange(start, min(start + 4096, self.items)) for start in range(0, self.items, 4096))
-        return torch.cat([self.model.item.fuse(*self.item_inputs(rows), self.detail(rows)).cpu() for rows in blocks])
+        return torch.cat(
+            [self.model.item.fuse(*self.item_inputs(rows), self.image_residual(rows)).cpu() for rows in blocks]
+        )
 
     # ---- batches
 
     def item_inputs(
         self, rows: np.ndarray, own: np.ndarray | None = None, rng: np.random.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What ItemTower.fuse takes for these items, but for the detail of their images.
+        """What ItemTower.fuse takes for these items, but for the image_residual of their images.
 
         With rng: in training, where images and histories go missing.
 
@@ -519,7 +521,7 @@ class Stages:
             some = rows[at]
             ngrams = by_length(lengths[at], lambda few: model.item.ft_att(model.ngrams, *self._item_tokens(some[few])))
             fresh = torch.cat([texts[at, :FT], ngrams.unsqueeze(1)], 1)
-            return model.item.fuse(fresh, image[at], present[at], entries[at], weight[at], self.detail(some))
+            return model.item.fuse(fresh, image[at], present[at], entries[at], weight[at], self.image_residual(some))
 
         return encode
 

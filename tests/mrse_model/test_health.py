@@ -80,8 +80,8 @@ def no_images(stages: Stages) -> None:
     for head in (stages.model.item.vbert, stages.model.query.vbert):
         assert isinstance(head, VBertHead)
         torch.nn.init.zeros_(head.absent)
-    assert stages.model.item.detail is not None
-    for parameter in stages.model.item.detail.parameters():
+    assert stages.model.item.image_residual is not None
+    for parameter in stages.model.item.image_residual.parameters():
         torch.nn.init.zeros_(parameter)
 
 

@@ -43,7 +43,7 @@ def small_stages(folder: Path) -> Stages:
     )  # fmt: skip
     model = MRSE(Config(model=size), tokenizer)
     model.ngrams.start(np.random.default_rng(1).normal(size=(size.vocab_size, 16)).astype(np.float32))
-    for part in (model.item.dssm.out, model.item.detail, model.item.vbert.layers[-1]):
+    for part in (model.item.dssm.out, model.item.image_residual, model.item.vbert.layers[-1]):
         torch.nn.init.normal_(part.weight, std=0.1)  # it starts at 0
     torch.nn.init.normal_(model.item.history.empty)
     features = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
@@ -81,7 +81,7 @@ def stages(tmp_path: Path) -> Stages:
 def test_an_item_is_the_same_in_training_and_in_serving(stages: Stages) -> None:
     model, rows = stages.model, np.array([4, 0, 3, 1, 2])
     with torch.no_grad():
-        ours = model.item.fuse(*stages.item_inputs(rows), stages.detail(rows)).numpy()
+        ours = model.item.fuse(*stages.item_inputs(rows), stages.image_residual(rows)).numpy()
     led = [[QUERIES[query] for query in some] for some in LED]
     theirs = model.item_vectors(TITLES, CATEGORIES, stages.corpus.features, led).embedding
     assert np.allclose(ours, theirs[rows], atol=1e-5)
@@ -181,7 +181,7 @@ def test_vbert_learns_without_images_too(stages: Stages, monkeypatch: pytest.Mon
     stages.vbert()
     seen: list[torch.Tensor] = []
     head = stages.model.item.vbert
-    monkeypatch.setattr(head, "forward", lambda text, image, present, detail: seen.append(present) or text)
+    monkeypatch.setattr(head, "forward", lambda text, image, present, image_residual: seen.append(present) or text)
     rows = np.zeros(4000, np.int64)
     for training in (True, False):
         head.train(training)
