@@ -211,7 +211,7 @@ class VBertHead(nn.Module):
         self.layers = nn.Sequential(Dense(2 * dims, 2 * dims), nn.GELU(), Dense(2 * dims, dims))
 
     def forward(self, text: Tensor, image: Tensor, present: Tensor, image_residual: Tensor | None = None) -> Tensor:
-        """text, image [b, d], present [b, 1] of 0 or 1 → [b, d]. The text passes beside the layers: they learn a
+        """text, image [b, d], present [b, 1] of 0 or 1 → [b, d]. The text skips the layers: they learn a
         correction. image_residual [b, d] is what the tower adds to the image of its own.
         """
         image = image * image.shape[-1] ** 0.5

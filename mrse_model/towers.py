@@ -21,7 +21,7 @@ HISTORY = EXPERTS.index("history")
 class Dssm(nn.Module):
     """Fusion: k = Norm(concat(experts) W), then two dense layers to `dims`, unit norm (paper §Stage 2).
 
-    A projection of the experts passes beside those layers, which start at 0: both towers begin with the same one, so
+    A projection of the experts skips those layers, which start at 0: both towers begin with the same one, so
     that at first two vectors are as near as their experts are on the whole, and the layers learn a correction.
     """
 
@@ -32,8 +32,8 @@ class Dssm(nn.Module):
         self.dense = Dense(config.dssm_hidden, config.dssm_hidden)
         self.out = Dense(config.dssm_hidden, config.dims)
         self.dropout = Dropout(config.dropout)
-        self.beside = Dense(width, config.dims, bias=False)
-        nn.init.orthogonal_(self.beside.weight)
+        self.skip = Dense(width, config.dims, bias=False)
+        nn.init.orthogonal_(self.skip.weight)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -44,7 +44,7 @@ class Dssm(nn.Module):
         added = experts[:, len(EXPERTS) :].sum(1)
         experts = experts[:, : len(EXPERTS)].flatten(1)
         k = self.norm(self.mix(experts))
-        fused = F.normalize(self.beside(experts) + self.out(self.dropout(F.gelu(self.dense(k)))), dim=-1)
+        fused = F.normalize(self.skip(experts) + self.out(self.dropout(F.gelu(self.dense(k)))), dim=-1)
         return F.normalize(fused + added, dim=-1)
 
 
