@@ -129,8 +129,8 @@ class QueryTower(Tower):
 class ItemTower(Tower):
     """Item text, image and the queries that led to it → unit vector.
 
-    The image comes twice: through the shared, frozen adaptor, and as `image_residual`, one dense layer over the encoder's
-    features that learns with VBert and the fusion what pairs of images do not teach (docs/design-notes.md).
+    The image comes twice: through the shared, frozen adaptor, and as `image_residual`, one dense layer over the
+    encoder's features that learns with VBert and the fusion what pairs of images do not teach (docs/design-notes.md).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -152,7 +152,7 @@ class ItemTower(Tower):
         weight: Tensor,
         image_residual: Tensor | None,
     ) -> Tensor:
-        """texts [b, 3, d], image [b, d], present [b, 1], entries [b, q, d], weight [b, q], image_residual [b, d] → [b, d], unit
-        norm.
+        """texts [b, 3, d], image [b, d], present [b, 1], entries [b, q, d], weight [b, q], image_residual [b, d] →
+        [b, d], unit norm.
         """
         return self.dssm(self.experts(texts, image, present, entries, weight, image_residual))

@@ -37,8 +37,8 @@ ITEM_QUERY_DROPOUT = 0.3  # of an item's queries are left out in training, or th
 class Corpus:
     """All that training reads. item_tokens int32 [N, t]; features float32 [N, F] with NaN rows, or None.
 
-    item_queries: per item the rows in queries that led to it. dev: queries held out to choose weights by, and the pool of
-    items in which they are searched. counts: how often each item is a positive (for the logQ correction).
+    item_queries: per item the rows in queries that led to it. dev: queries held out to choose weights by, and the pool
+    of items in which they are searched. counts: how often each item is a positive (for the logQ correction).
     """
 
     item_tokens: np.ndarray
@@ -56,8 +56,8 @@ class Stages:
     The model moves to the processes' device. What is cached stays in main memory, and a step's rows of it move.
 
     images [N, d] with zero rows, has_image [N, 1]; text_features [N, d], what a history reads of an item: in stage 1
-    its mean n-gram vector, then its vector without the queries that led to it; item_query_entries [Q + 1, d]; item_texts
-    [N, 3, d], query_texts [Q + 1, 3, d]. The last of the queries is the blank one.
+    its mean n-gram vector, then its vector without the queries that led to it; item_query_entries [Q + 1, d];
+    item_texts [N, 3, d], query_texts [Q + 1, 3, d]. The last of the queries is the blank one.
 
     same_text, same_image, same_item [N]: the first item of the same text, of the same image, of both. Which of
     them was clicked is no reason to push the others away.
@@ -487,7 +487,7 @@ class Stages:
     def item_inputs(
         self, rows: np.ndarray, own: np.ndarray | None = None, rng: np.random.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What ItemTower.fuse takes for these items, but for the image_residual of their images.
+        """What ItemTower.fuse takes for these items, but for the image residual.
 
         With rng: in training, where images and histories go missing.
 
