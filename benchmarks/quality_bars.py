@@ -42,7 +42,7 @@ def report_bars(report: Report, title: str, absolute: bool, learnt_from_judgment
 
 
 def history_bars(personal: PersonalResult | None, title: str) -> list[Bar]:
-    """What a person's history adds; personal: None where no search could tell."""
+    """What a user's history adds; personal: None where no search could tell."""
     relative, low = (personal.lift.relative, personal.lift.relative_low) if personal else (None, None)
     why = "no search after the split has a click and a history"
     return [

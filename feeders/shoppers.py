@@ -1,4 +1,4 @@
-"""`shopper` documents from the search log: each person's last clicks, carts and orders as {item: Unix seconds}.
+"""`shopper` documents from the search log: each user's last clicks, carts and orders as {item: Unix seconds}.
 
 Weights and vectors are the reader's business (vespa_app/schemas/shopper.sd says why).
 """
@@ -22,7 +22,7 @@ KEPT = 20  # events of a kind; the paper keeps the last 20 clicks
 
 
 class ShopperSource:
-    """The last events of every person of a log, gathered on disk: memory does not grow with the log."""
+    """The last events of every user of a log, gathered on disk: memory does not grow with the log."""
 
     def __init__(self, searches: str | Path, kept: int = KEPT) -> None:
         """Reads and checks the whole log. Raises InputError."""

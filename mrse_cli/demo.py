@@ -89,13 +89,13 @@ def demo(
         feed(searches, app=app, endpoint=url, shoppers=True)
 
         say("search", f'mrse query "{EXAMPLE}" --endpoint {url}')
-        person, wish = _person(run)
+        user, wish = _user(run)
         for title, text, options in (
             ("nearestNeighbor(embedding, q) with q = embed(text, @query), made in the engine", EXAMPLE, {}),
             ("the same with a filter", EXAMPLE, {"filter": ["in_stock=true", "price<=60"]}),
             ("hybrid with BM25, reciprocal rank fusion", EXAMPLE, {"profile": "hybrid"}),
             ("another query, for nobody in particular", wish, {}),
-            (f"that query for {person}, who clicked before", wish, {"profile": "query_tower", "user": person}),
+            (f"that query for {user}, who clicked before", wish, {"profile": "query_tower", "user": user}),
         ):
             out.print(f'\n"{text}": {title}', style="bold")
             query(text, app=app, endpoint=url, hits=5, **options)
@@ -109,8 +109,8 @@ def demo(
             engine.wait(30)
 
 
-def _person(run: Path) -> tuple[str, str]:
-    """Somebody with a long history, and what they searched for next: a search that training has not seen."""
+def _user(run: Path) -> tuple[str, str]:
+    """Someone with a long history, and what they searched for next: a search that training has not seen."""
     from mrse_model.evaluation.personal import personal_searches
 
     searches = personal_searches(run / "cache" / "examples" / "validation.parquet")

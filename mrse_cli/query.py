@@ -15,7 +15,7 @@ from mrse_model.errors import InputError
 
 
 def query(
-    text: Annotated[str, typer.Argument(help="What a person would type.")] = "",
+    text: Annotated[str, typer.Argument(help="What a user would type.")] = "",
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     profile: Annotated[
@@ -45,7 +45,7 @@ def query(
 ) -> None:
     """Search, and print the hits as a table.
 
-    A person (--user or --clicked) needs the exported model here, for the history.
+    A user (--user or --clicked) needs the exported model here, for the history.
 
     Example: mrse query "red dress" --profile three_queues --user u17 --filter "price<=50"
     """

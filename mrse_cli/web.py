@@ -22,7 +22,7 @@ def web(
     ca: Authority = None,
     config: Config = None,
 ) -> None:
-    """Serve a search page for this machine: query, person, profile, and which recall queue found what.
+    """Serve a search page for this machine: query, user, profile, and which recall queue found what.
 
     Example: mrse web --items items.parquet
     """

@@ -128,7 +128,7 @@ class TrainConfig:
         default_factory=lambda: StageConfig(epochs=10.0, batch=1024, lr=2e-3, extra_negatives=256, average=0.997)
     )
     modality_dropout: float = 0.1  # an expert's image or history goes missing
-    history_dropout: float = 0.3  # the person is unknown: the query alone must do
+    history_dropout: float = 0.3  # the user is unknown: the query alone must do
     evaluate_every: int = 200  # steps
     patience: int = 4  # evaluations without a better one before a stage stops
     half_life_days: float = 30.0

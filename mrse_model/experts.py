@@ -302,7 +302,7 @@ class HistoryExpert(nn.Module):
 
 
 class UserPreference(nn.Module):
-    """What a person's clicks say whatever is asked: the mean of the clicked items' text features and of their images,
+    """What a user's clicks say whatever is asked: the mean of the clicked items' text features and of their images,
     mapped linearly to the items' space. Not in the paper; no gradient trains it: a ridge regression finds the map when
     the fusion is done (mrse_model.training.preference). Zeros until then, and for an empty history. Every event counts
     alike, whatever its kind and age: a preference changes slowly, and few events tell it.

@@ -35,7 +35,7 @@ TOLERANCE = 1e-5
 
 
 class QueryTextGraph(nn.Module):
-    """The query tower of somebody unknown: the empty history is part of the graph.
+    """The query tower of someone unknown: the empty history is part of the graph.
 
     The second output is the same vector as whole numbers, which nearestNeighbor over an int8 field needs: Vespa cuts
     the query's cells to int8, and embed() into an int8 tensor would make bits of them.

@@ -96,7 +96,7 @@ class MRSE(nn.Module):
         history_mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """ids, mask [b, t ≤ 64]; an image's components, image [b, d] (image_embedding's), present [b, 1]; history_*
-        [b, 8, 16], the queries that led to the item → its vector [b, d], and its text feature [b, d], which a person's
+        [b, 8, 16], the queries that led to the item → its vector [b, d], and its text feature [b, d], which a user's
         history reads: its vector without those queries, the same on its first day and later.
         """
         texts, image_residual = self.item.texts(self.ngrams, ids, mask), self.image_detail(components)

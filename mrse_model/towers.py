@@ -102,7 +102,7 @@ class Tower(nn.Module):
 
 
 class QueryTower(Tower):
-    """Query text and the person's history → unit vector."""
+    """Query text and the user's history → unit vector."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, config.query_tokens)

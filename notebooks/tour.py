@@ -138,7 +138,7 @@ show(searcher.search("red dress", hits=6, filters=[Filter("price", "<=", (60,)),
 show(searcher.search("red dress", hits=6, profile="hybrid"))
 
 # %% [markdown]
-# ## A person
+# ## A user
 # The last clicks are in the `shopper` document. The history goes into the query tower, and into two more recall
 # queues: the clicked items'
 # neighbours, and their images' neighbours. One YQL, three labels; the features say which queue found what.

@@ -1,4 +1,4 @@
-"""What a person clicked, as vectors: the history of the query tower, and the queries of the I2I and image queues."""
+"""What a user clicked, as vectors: the history of the query tower, and the queries of the I2I and image queues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mrse_model.serving.manifest import Manifest
 
 @dataclass(frozen=True)
 class Event:
-    """A person's event with an item. kind: click, cart or order. at: Unix seconds."""
+    """A user's event with an item. kind: click, cart or order. at: Unix seconds."""
 
     item_id: str
     kind: str
@@ -23,7 +23,7 @@ class Event:
 
 @dataclass(frozen=True)
 class ClickedItems:
-    """The items of a person's last events with their vectors, newest first.
+    """The items of a user's last events with their vectors, newest first.
 
     embedding, image_embedding, text_feature: float32 [h, 128]; a row of image_embedding is NaN where there is no
     image. weight: float32 [h], event weight × decay.

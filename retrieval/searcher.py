@@ -1,4 +1,4 @@
-"""Search through pyvespa: a text, perhaps a person, perhaps filters, to hits; all recall queues in one YQL.
+"""Search through pyvespa: a text, perhaps a user, perhaps filters, to hits; all recall queues in one YQL.
 
     searcher = Searcher(Vespa("http://localhost:8080"), model=ExportedModel.load("vespa_app/models"))
     searcher.search("red dress", user="u17", filters=[Filter("price", "<=", (50,))], profile="three_queues")
@@ -23,7 +23,7 @@ from mrse_model.serving.exported_model import ExportedModel
 from retrieval.behaviour import ClickedItems, Event, image_queue, item_queue
 from retrieval.embed_producer import EmbedProducer
 from retrieval.filters import Filter, where
-from retrieval.people import clicked_items, events_of
+from retrieval.users import clicked_items, events_of
 
 Profile = Literal["ann", "exact", "bm25", "hybrid", "hybrid_linear", "personal", "three_queues", "query_tower"]
 PROFILES: tuple[str, ...] = get_args(Profile)
@@ -125,7 +125,7 @@ class Searcher:
         return SearchResult(found, total, time.perf_counter() - begin, len(clicked) if clicked else 0)
 
     def events(self, user: str) -> list[Event]:
-        """The last clicks, carts and orders of a person's `shopper` document; [] for one that Vespa does not know."""
+        """The last clicks, carts and orders of a user's `shopper` document; [] for one that Vespa does not know."""
         return events_of(self._ask, user)
 
     def _clicked(self, user: str | None, clicks: Sequence[Event] | None) -> ClickedItems | None:

@@ -1,4 +1,4 @@
-"""A search page to look at: query, person, profile, the hits of each recall queue with their images.
+"""A search page to look at: query, user, profile, the hits of each recall queue with their images.
 
 For trying out and for demos; it listens on this machine only and has no users. `mrse web` starts it.
 """

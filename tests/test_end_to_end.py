@@ -156,7 +156,7 @@ def test_nearest_neighbours_are_those_of_an_exact_search(shop: Shop) -> None:
     assert found == pytest.approx(best, abs=5e-3)  # bfloat16 may swap near ties
 
 
-def test_a_person_s_events_are_found_by_a_search(shop: Shop) -> None:
+def test_a_user_s_events_are_found_by_a_search(shop: Shop) -> None:
     ids = [hit["fields"]["item_id"] for hit in search(shop, yql="select item_id from item where true")][:2]
     people = {"U 1": {ids[0]: 1000.0}, "u 1": {ids[0]: 1000.0, ids[1]: 2000.0}}
     for user, clicks in people.items():

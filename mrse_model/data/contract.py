@@ -210,7 +210,7 @@ class SearchBatch:
 
     first_row: int
     search_ids: list[str]  # never blank: events of one id are of one search
-    user_ids: list[str]  # "" for an unknown person
+    user_ids: list[str]  # "" for an unknown user
     timestamps: np.ndarray  # int64 [n], seconds since 1970
     queries: list[str]  # as typed; may be blank
     shown: list[list[str]]  # item ids in the order shown

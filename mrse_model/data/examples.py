@@ -4,7 +4,7 @@ One folder: `train-00000.parquet`, … in time order (judged pairs and pseudo-qu
 `validation.parquet` (the searches after the split, each with its history), `item_queries.parquet` (the queries that
 led to each item before the split) and `summary.json`. It appears when it is complete, never half.
 
-No person's history knows the future: it holds strictly earlier events of other searches and never the target. What led
+No user's history knows the future: it holds strictly earlier events of other searches and never the target. What led
 to an item and what is a known positive are counted over all that is before the split, later searches than the example's
 included; the trainer leaves the example's own query out. Bots are told by the whole log.
 """

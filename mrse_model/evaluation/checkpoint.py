@@ -1,4 +1,4 @@
-"""A checkpoint, measured: against BM25 on judged or clicked queries, mixed with it, and with and without the person's
+"""A checkpoint, measured: against BM25 on judged or clicked queries, mixed with it, and with and without the user's
 history.
 
 `measure` is what `mrse evaluate` and benchmarks/quality.py call; the statistics are mrse_model.evaluation's.
@@ -178,14 +178,14 @@ def measure(
     if not summary.validation_searches:
         return Measured(report, None, mix.weight, tuned_on, "the run has no searches after its split")
     if summary.empty_validation_share == 1:
-        reason = "in no search after the split has the person clicked before"
+        reason = "in no search after the split has the user clicked before"
         return Measured(report, None, mix.weight, tuned_on, reason)
     personal = measure_personal(model, items, personal_searches(examples / "validation.parquet"))
     return Measured(report, personal, mix.weight, tuned_on)
 
 
 def measure_personal(model: MRSE, items: ItemVectors, searches: PersonalSearches) -> PersonalResult:
-    """Recall@20 of each search's clicks over the whole catalogue, with the person's history and without."""
+    """Recall@20 of each search's clicks over the whole catalogue, with the user's history and without."""
     histories = histories_of(model, items, searches)
     with_history = model.query_vectors(searches.queries, histories)
     return compare_personal(searches, items.embedding, with_history, model.query_vectors(searches.queries))

@@ -1,4 +1,4 @@
-"""Does a person's history help? Recall@K of the items clicked in a search, with the history and without it.
+"""Does a user's history help? Recall@K of the items clicked in a search, with the history and without it.
 
 Each row is one search after the training split, with the events that came strictly before it. The two query matrices
 come from the same model; only the history differs. Intervals are bootstrapped over users: a user's searches are alike.
@@ -24,7 +24,7 @@ CUT = 20
 
 @dataclass(frozen=True)
 class PersonalSearches:
-    """Searches whose person has a history; row i of each list is one search.
+    """Searches whose user has a history; row i of each list is one search.
 
     history, kind, age: items (rows), event kinds (0 click, 1 cart, 2 order) and ages in seconds, newest first.
     """

@@ -179,7 +179,7 @@ class LinearFusion:
         queries, or lies behind it by no more than the standard error of the difference: words must help to count. The
         queries should not be those that are evaluated.
 
-        trust_words: instead the largest such weight: for queries that are no person's, where a small lead of the
+        trust_words: instead the largest such weight: for queries that are no user's, where a small lead of the
         vectors says little.
         """
         found = self.candidates(queries)

@@ -39,7 +39,7 @@ def attend(query: Floats, keys: Floats, values: Floats, weight: Floats) -> Float
 
 @dataclass(frozen=True)
 class QueryHistory:
-    """A person's last clicked items, newest first, as the items' behaviour features (docs/contracts.md).
+    """A user's last clicked items, newest first, as the items' behaviour features (docs/contracts.md).
 
     text, image: float32 [h, 128], h ≤ 20; an item without an image has a zero row in image. weight: float32 [h] > 0.
     """

@@ -1,4 +1,4 @@
-"""How a variant is measured: exact search over the whole catalogue, for judged queries and for persons' next clicks."""
+"""How a variant is measured: exact search over the whole catalogue, for judged queries and for users' next clicks."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Measure(Protocol):
 
 
 def judged(exam: EvaluationSet, queries: Floats, items: Floats) -> dict[str, Values]:
-    """nDCG@10, Recall@K and Rele@K of the judged queries, which know no person. queries [n, d], items [m, d]."""
+    """nDCG@10, Recall@K and Rele@K of the judged queries, which know no user. queries [n, d], items [m, d]."""
     found = per_query(exam.queries, search_exact(queries, items, max(CUTS)), CUTS)
     return {name: Values("queries", values) for name, values in found.items()}
 
@@ -168,17 +168,17 @@ def relevance(exam: EvaluationSet, searches: PersonalSearches, ranking: Ranking)
 
 
 def measure_model(subject: TrainedVariant, variant: Variant) -> dict[str, Values]:
-    """The fused vectors, on judged queries and on persons' next clicks.
+    """The fused vectors, on judged queries and on users' next clicks.
 
-    The variant's option: `no person` (judged queries alone), `no history` (the person is not told), `three queues`
-    (with the I2I queues; judged queries know no person and have no value then).
+    The variant's option: `no user` (judged queries alone), `no history` (the user is not told), `three queues`
+    (with the I2I queues; judged queries know no user and have no value then).
     """
     model, exam, items = subject.model, subject.exam, subject.items
     out = {}
     if variant.option != "three queues":
         out = judged(exam, model.query_vectors(exam.queries.texts), items.embedding)
     searches = subject.searches
-    if searches is None or variant.option == "no person":
+    if searches is None or variant.option == "no user":
         return out
     histories = None if variant.option == "no history" else histories_of(model, items, searches)
     vectors = model.query_vectors(searches.queries, histories)

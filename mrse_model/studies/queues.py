@@ -23,7 +23,7 @@ def three_queues(
     weights: Sequence[np.ndarray],
     k: int,
 ) -> Ranking:
-    """The union of the queues: queries [n, d], each with the rows that its person clicked and their weights.
+    """The union of the queues: queries [n, d], each with the rows that its user clicked and their weights.
 
     The Q2I queue has k hits, the others half as many. A query without clicks has its own queue alone.
     """

@@ -17,7 +17,7 @@ CLICKS = ("clicks Recall@20", "clicks Recall@500", "Rele@100_w")
 
 
 def _row(**model: Any) -> dict[str, Any]:
-    """Settings of an ablation row before the history: the person is never known, the item's queries neither."""
+    """Settings of an ablation row before the history: the user is never known, the item's queries neither."""
     whole = {"experts": TEXT, "use_images": False, "use_category": False} | model
     return {"model": whole, "train": {"history_dropout": 1.0}}
 
@@ -58,8 +58,8 @@ _STUDIES = (
         columns=(*JUDGED, *CLICKS),
         note="Rows from the second on add to the row before: n-grams are FtAtt, which alone reads them. `without` rows "
         "take an expert from `+ history`, the last one FastText's vectors, where the n-grams start. I2I "
-        "changes rankings only where a person has clicked, so it has no value on the judged queries, which "
-        "know no person.",
+        "changes rankings only where a user has clicked, so it has no value on the judged queries, which "
+        "know no user.",
     ),
     Study(
         "transformer",
@@ -93,7 +93,7 @@ _STUDIES = (
         measure="model",
         columns=(*CLICKS, "Rele@500_w", "nDCG@10"),
         needs=("searches", "returning users"),
-        note="`Not told`: the model that learnt with histories, measured without the person's.",
+        note="`Not told`: the model that learnt with histories, measured without the user's.",
     ),
     Study(
         "loss",
@@ -109,7 +109,7 @@ _STUDIES = (
         columns=("Recall@500", "nDCG@10", "Recall@100", "hard pool", "easy pool", "steps", "steps to 99 %"),
         plot="curves",
         until="vbert",
-        note="VBert's own vectors, no person. Steps to 99 %: the first look at which the dev score has 99 % of its "
+        note="VBert's own vectors, no user. Steps to 99 %: the first look at which the dev score has 99 % of its "
         "best.",
     ),
     Study(
@@ -123,7 +123,7 @@ _STUDIES = (
         plot="lines",
         axis="β/α",
         until="vbert",
-        note="VBert's own vectors, no person; each β is tested against β 0, MNSCE alone. Hard pool: a query's "
+        note="VBert's own vectors, no user; each β is tested against β 0, MNSCE alone. Hard pool: a query's "
         "positives and all its judged lower grades; easy pool: its positives and 4,000 items drawn from those that "
         "are not judged for it. Measured there: the share of the query's P positives among the first P (R-precision).",
     ),
@@ -156,7 +156,7 @@ _STUDIES = (
         "data",
         "How does quality grow with the data?",
         "open question of the paper",
-        tuple(Variant(f"{p} %", queries=p / 100, option="no person", x=float(p)) for p in (10, 30, 100)),
+        tuple(Variant(f"{p} %", queries=p / 100, option="no user", x=float(p)) for p in (10, 30, 100)),
         reference="100 %",
         measure="model",
         columns=("nDCG@10", "Recall@100", "Recall@500", CPU_SECONDS),

@@ -73,7 +73,7 @@ class Results:
             trainings = f"A query's value is its mean over {self.seeds} trainings a row, of {self.seeds} seeds: the "
             trainings += "intervals are of other queries, not of other seeds."
         parts.append(
-            "Mean and 95 % bootstrap interval over queries (over users where the measure is of persons). " + trainings
+            "Mean and 95 % bootstrap interval over queries (over users where the measure is of users). " + trainings
         )
         parts += [self.note] if self.note else []
         parts += list(self.remarks)

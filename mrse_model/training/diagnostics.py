@@ -22,7 +22,7 @@ CUT = 10  # a clicked item is found among so many
 
 
 def check_histories(run: Run, summary: ExampleSummary) -> None:
-    """Whether most examples from clicks know nothing of their person, or there are none."""
+    """Whether most examples from clicks know nothing of their user, or there are none."""
     share, message = summary.empty_history_share, None
     if share is None:
         message = "no example is a click: histories cannot be learned"
@@ -81,7 +81,7 @@ def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float
     """Per tower, each expert's share of the fused vector: how far the vector moves (1 - cosine) when the expert is
     zeroed, over the sum of all experts' moves.
 
-    Measured on examples whose person has a history and on items that have one, where there are any; else `history` is
+    Measured on examples whose user has a history and on items that have one, where there are any; else `history` is
     left out of the shares.
     """
     model, rng = stages.model, np.random.default_rng(0)
@@ -112,7 +112,7 @@ def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float
 def modality_ablation(stages: Stages, most: int = 1000) -> dict[str, tuple[float, float]]:
     """Modality → the score with everything and without it. Only modalities that the data has and an expert reads.
 
-    The score is the dev nDCG@10; for a person's history the share of `most` training clicks whose item is among the
+    The score is the dev nDCG@10; for a user's history the share of `most` training clicks whose item is among the
     first 10 of the dev pool.
     """
     dev, model, experts = stages.corpus.dev, stages.model, stages.config.model.experts
@@ -144,5 +144,5 @@ def modality_ablation(stages: Stages, most: int = 1000) -> dict[str, tuple[float
             return float((better.sum(1) < CUT).float().mean())
 
         weight = stages.event_weights(batch)
-        found["a person's history"] = (among_first(weight), among_first(np.zeros_like(weight)))
+        found["a user's history"] = (among_first(weight), among_first(np.zeros_like(weight)))
     return found

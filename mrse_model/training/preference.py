@@ -1,8 +1,8 @@
 """The query tower's user preference vector (mrse_model.experts.UserPreference), found when the fusion is done: what a
-person's clicks say whatever is asked. Not in the paper.
+user's clicks say whatever is asked. Not in the paper.
 
-The history expert reads a history in the light of the query; it has many weights for few clicks a person and learns a
-good part of its persons by heart. What it leaves is found here by a ridge regression in closed form: from the mean
+The history expert reads a history in the light of the query; it has many weights for few clicks a user and learns a
+good part of its users by heart. What it leaves is found here by a ridge regression in closed form: from the mean
 text feature and the mean image of a history to the clicked item's vector less the mean vector of what was shown
 beside it and skipped. In that difference the query hardly shows, only the choice. Two sums over the examples are all
 it keeps.
@@ -98,7 +98,7 @@ def fit_preference(stages: Stages) -> None:
 
 
 def _clicks(stages: Stages) -> Iterator[np.ndarray]:
-    """Blocks of the examples whose person has a history and skipped something, in time order; none is empty."""
+    """Blocks of the examples whose user has a history and skipped something, in time order; none is empty."""
     examples = stages.corpus.examples
     for start in range(0, examples.count, BLOCK):
         rows = examples.read(start, BLOCK)
@@ -121,7 +121,7 @@ def _choice(rows: np.ndarray, vectors: Tensor) -> Tensor:
 
 
 def _asked(stages: Stages, rows: np.ndarray) -> Tensor:
-    """The examples' queries without their persons [n, d]."""
+    """The examples' queries without their users [n, d]."""
     texts = stages.query_texts[rows["query"].astype(np.int64)].to(stages.device)
     return stages.model.query.fuse(texts, *stages.no_history(len(rows))).cpu()
 

@@ -435,7 +435,7 @@ class Stages:
 
         def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
             asked, weight = batch.copy(), self.event_weights(batch, rng)
-            blank = rng.random(len(batch)) < 0.02  # a person without words: the history alone must do
+            blank = rng.random(len(batch)) < 0.02  # a user without words: the history alone must do
             asked["query"][blank & (weight.sum(1) > 0)] = len(self.query_texts) - 1
 
             def encode(some: np.ndarray, weight: np.ndarray) -> Tensor:
@@ -551,7 +551,7 @@ class Stages:
         return self.tokens(self.query_tokens[rows])
 
     def examples_with_history(self, most: int) -> np.ndarray:
-        """Up to `most` examples whose person has a history, from all over the file."""
+        """Up to `most` examples whose user has a history, from all over the file."""
         examples = self.corpus.examples
         found: list[np.ndarray] = []
         for start in np.linspace(0, max(0, examples.count - 4096), 8).astype(int):
@@ -560,7 +560,7 @@ class Stages:
         return np.concatenate(found)
 
     def event_weights(self, batch: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """The weights of the batch's events [b, h]; with rng, in training, persons are unknown and events go missing:
+        """The weights of the batch's events [b, h]; with rng, in training, users are unknown and events go missing:
         else a history is learned by heart.
         """
         weight = np.where(batch["items"] >= 0, batch["weight"], 0)

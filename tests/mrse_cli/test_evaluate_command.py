@@ -126,7 +126,7 @@ def test_a_log_without_returning_people(trained, run, tmp_path) -> None:
     catalogue = read_catalogue(trained.sample.items)
     write_examples(run / "cache" / "examples", catalogue, searches=SearchesFile(tmp_path / "searches.parquet"))
     out = mrse(run, trained.sample.items)
-    assert "what the history adds is not measured: in no search after the split has the person clicked before" in out
+    assert "what the history adds is not measured: in no search after the split has the user clicked before" in out
     assert "nDCG@10" in (metrics := json.loads((run / "meta.json").read_text())["metrics"])
     assert not any(name.startswith("personal") for name in metrics)
 

@@ -125,7 +125,7 @@ def test_a_modality_that_matters_does_not_warn(stages: Stages, monkeypatch: pyte
 
 def test_only_what_an_expert_reads_is_knocked_out(stages: Stages) -> None:
     assert set(health.modality_ablation(stages)) == {
-        "words", "images", "the queries that led to an item", "a person's history",
+        "words", "images", "the queries that led to an item", "a user's history",
     }  # fmt: skip
     text_alone = replace(stages.config.model, experts=("light_bert", "ft_att"))
     stages.config = stages.model.config = replace(stages.config, model=text_alone)

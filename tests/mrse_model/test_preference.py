@@ -117,7 +117,7 @@ def test_without_enough_clicks_there_is_no_taste(tmp_path: Path) -> None:
     assert not stages.model.query.preference.weight.any() and not stages.model.query.preference.bias.any()
 
 
-def test_where_persons_click_at_random_next_to_nothing_is_found(tmp_path: Path) -> None:
+def test_where_users_click_at_random_next_to_nothing_is_found(tmp_path: Path) -> None:
     stages, _ = shop(tmp_path, clicks=3000, preference=1.0)
     fit_preference(cast(Any, stages))
     assert stages.model.query.preference.weight.abs().max() < 0.1

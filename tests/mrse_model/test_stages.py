@@ -163,7 +163,7 @@ def test_duplicates_are_rows_that_are_the_same_in_all_arrays() -> None:
     assert duplicates(duplicates(texts), duplicates(images)).tolist() == [0, 1, 2, 0]
 
 
-def test_in_training_persons_images_and_queries_go_missing(stages: Stages) -> None:
+def test_in_training_users_images_and_queries_go_missing(stages: Stages) -> None:
     rng, batch = np.random.default_rng(0), np.repeat(batch_of(stages, 0), 4000)
     weight, kept = stages.event_weights(batch, rng), 1 - stages.config.train.history_dropout
     assert np.array_equal(stages.event_weights(batch)[:, :2], np.ones((4000, 2))), "all are there outside of training"

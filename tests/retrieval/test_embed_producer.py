@@ -56,7 +56,7 @@ def test_the_least_recently_used_query_is_dropped(model) -> None:
     assert (producer.stats.memory, producer.stats.computed) == (1, 4)
 
 
-def test_a_query_with_a_history_is_computed_for_the_person_alone(model) -> None:
+def test_a_query_with_a_history_is_computed_for_the_user_alone(model) -> None:
     producer = EmbedProducer(model)
     one = np.eye(1, 128, dtype=np.float32)
     history = QueryHistory(one, one, np.ones(1, np.float32))

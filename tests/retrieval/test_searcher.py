@@ -67,7 +67,7 @@ def test_without_clicks_three_queues_are_one(searcher, vespa) -> None:
     assert vespa.queries[-1]["yql"].count("nearestNeighbor") == 1
 
 
-def test_the_person_changes_the_vector_once(searcher, vespa, model) -> None:
+def test_the_user_changes_the_vector_once(searcher, vespa, model) -> None:
     [plain] = model.query_vectors(["red dress"])
     clicks = [Event("i1", "click", 1.0)]
     for profile, moved in (("ann", True), ("three_queues", True), ("personal", False), ("query_tower", False)):
@@ -113,8 +113,8 @@ def test_a_vector_of_another_model_is_refused(vespa, searcher) -> None:
     assert not any("nearestNeighbor" in body["yql"] for body in vespa.queries)
 
 
-def test_a_person_is_asked_for_by_a_search(searcher, vespa, model, answer) -> None:
-    """A container for queries need not serve documents; and two persons' ids may differ in case alone."""
+def test_a_user_is_asked_for_by_a_search(searcher, vespa, model, answer) -> None:
+    """A container for queries need not serve documents; and two users' ids may differ in case alone."""
     shoppers = [("U1", {"i9": 100.0}), ("u1", {"i1": 100.0, "i2": 200.0})]
     children = [{"fields": {"user_id": user, "clicks": {"cells": cells}}} for user, cells in shoppers]
     vespa.answer = lambda body: (

@@ -53,7 +53,7 @@ def make_models(folder: Path, version: str = "mrse-0123456789ab", seed: int = 7)
         return rng.normal(scale=DIMS**-0.5, size=(rows, DIMS)).astype(np.float32)
 
     words = {"words": matrix(tokenizer.get_vocab_size()), "axis1": np.array([1]), "axis2": np.array([2])}
-    person = {"w_text": matrix(DIMS), "w_image": matrix(DIMS)}
+    user = {"w_text": matrix(DIMS), "w_image": matrix(DIMS)}
     item = {"w_feature": matrix(FEATURES), "w_seen": matrix(1), "w_image": matrix(DIMS)}
     past = [
         float_input("history_text", HISTORY, DIMS),
@@ -76,13 +76,13 @@ def make_models(folder: Path, version: str = "mrse-0123456789ab", seed: int = 7)
             [*text_nodes("text"), *history_nodes(), add("text", "history", "sum"), unit("sum", "embedding")],
             [*token_inputs(), *past],
             ["embedding"],
-            words | person,
+            words | user,
         ),
         "query_experts": (
             [*text_nodes("text"), *history_nodes(), *expert_nodes()],
             [*token_inputs(), *past],
             [f"without_{expert}" for expert in ("vbert", "light_bert", "ft_att", "history")],
-            words | person,
+            words | user,
         ),
         "item_tower": (
             item_nodes(),

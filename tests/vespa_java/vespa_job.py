@@ -214,10 +214,10 @@ def free_port() -> int:
 
 
 def compact_requests() -> list[dict[str, str]]:
-    """The query profiles that `compact` changes; its three queues want the person's bits."""
+    """The query profiles that `compact` changes; its three queues want the user's bits."""
     bits = literal(np.ones(16, np.int8))
-    person = {f"input.query({name}_bits)": bits for name in ("i2i", "image")}
-    asked = [{"queryProfile": name, "query": "Red dress"} | (person if name in BY_QUEUE else {}) for name in PROFILES]
+    user = {f"input.query({name}_bits)": bits for name in ("i2i", "image")}
+    asked = [{"queryProfile": name, "query": "Red dress"} | (user if name in BY_QUEUE else {}) for name in PROFILES]
     return [{"path": "/search/?" + urlencode(parameters)} for parameters in asked]
 
 

@@ -194,8 +194,8 @@ def experts(data: Data, finished: Path) -> Path:
     return out
 
 
-def test_rows_of_one_training_and_a_person(data: Data, experts: Path) -> None:
-    """The expert study trains once for its five rows; its cosines are of persons' searches."""
+def test_rows_of_one_training_and_a_user(data: Data, experts: Path) -> None:
+    """The expert study trains once for its five rows; its cosines are of users' searches."""
     results = runner.run_study(STUDIES["experts"], data, experts, few_steps(), console=QUIET)
     assert [path.name for path in (experts / "runs").iterdir()] == ["mrse"]
     rows = {row.name: row for row in results.rows}
@@ -229,7 +229,7 @@ def test_relevance_of_judged_searches_is_of_items_without_their_queries(data: Da
     assert not np.array_equal(told["clicks Recall@20"].values, untold["clicks Recall@20"].values)
 
 
-def test_the_experts_shares_of_persons_searches_are_resampled_by_person(data: Data, experts: Path) -> None:
+def test_the_experts_shares_of_users_searches_are_resampled_by_user(data: Data, experts: Path) -> None:
     run = experts / "runs" / "mrse"
     subject = TrainedVariant(MRSE.from_pretrained(run), run, EvaluationSet(data))
     found = MEASURES["expert"](subject, STUDIES["experts"].variants[1])

@@ -3,8 +3,8 @@ rank-profile base {
 
   inputs {
     query(q) tensor<float>(x[128])     # the query vector
-    query(i2i) tensor<float>(x[128])   # what the person clicked, as one vector
-    query(image) tensor<float>(x[128]) # the images of what the person clicked, as one vector
+    query(i2i) tensor<float>(x[128])   # what the user clicked, as one vector
+    query(image) tensor<float>(x[128]) # the images of what the user clicked, as one vector
   }
 
   # Filters of a shop are narrow (a category, in stock, this market) and shared by many queries, so they are evaluated first,

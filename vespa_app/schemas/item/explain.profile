@@ -63,7 +63,7 @@ rank-profile explain inherits query_tower {
   function input_query_text() { # what the words of the query bring: 0.64
     expression: similarity - sum(rename(reduce(onnx(tower_without_query_text).embedding, sum, d0), d1, x) * attribute(embedding))
   }
-  function input_history() { # what the person brings: 0.08; 0 for a stranger
+  function input_history() { # what the user brings: 0.08; 0 for a stranger
     expression: similarity - sum(rename(reduce(onnx(tower_without_history).embedding, sum, d0), d1, x) * attribute(embedding))
   }
   function input_history_text() { # what the clicked items themselves bring: 0.03

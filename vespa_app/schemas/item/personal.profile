@@ -1,5 +1,5 @@
 rank-profile personal inherits ann {
-  # Nearest neighbours of the query, the best 200 reordered by attention over the vectors of the items that the person clicked (paper, I2I).
+  # Nearest neighbours of the query, the best 200 reordered by attention over the vectors of the items that the user clicked (paper, I2I).
 
   inputs {
     query(clicked) tensor<float>(item{},x[128]): { } # embeddings of clicked items

@@ -4,9 +4,9 @@ rank-profile base {
   inputs {
     query(q) tensor<float>(x[128])         # the query vector
     query(q_bits) tensor<int8>(x[16])      # its signs: embed(text, @query) into this type binarises
-    query(i2i) tensor<float>(x[128])       # what the person clicked, as one vector
+    query(i2i) tensor<float>(x[128])       # what the user clicked, as one vector
     query(i2i_bits) tensor<int8>(x[16])
-    query(image) tensor<float>(x[128])     # the images of what the person clicked, as one vector
+    query(image) tensor<float>(x[128])     # the images of what the user clicked, as one vector
     query(image_bits) tensor<int8>(x[16])
   }
 

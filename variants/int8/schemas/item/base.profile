@@ -6,9 +6,9 @@ rank-profile base {
   inputs {
     query(q) tensor<float>(x[128])          # the query vector
     query(q_int8) tensor<float>(x[128])     # round(127 x): embed(text_int8, @query)
-    query(i2i) tensor<float>(x[128])        # what the person clicked, as one vector
+    query(i2i) tensor<float>(x[128])        # what the user clicked, as one vector
     query(i2i_int8) tensor<float>(x[128])
-    query(image) tensor<float>(x[128])      # the images of what the person clicked, as one vector
+    query(image) tensor<float>(x[128])      # the images of what the user clicked, as one vector
     query(image_int8) tensor<float>(x[128])
   }
 

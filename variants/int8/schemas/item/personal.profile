@@ -1,5 +1,5 @@
 rank-profile personal inherits ann {
-  # As the default package's personal; one second phase does both the float re-ranking and the person.
+  # As the default package's personal; one second phase does both the float re-ranking and the user.
 
   inputs {
     query(clicked) tensor<float>(item{},x[128]): { } # embeddings of clicked items

@@ -1,4 +1,4 @@
-"""A person from Vespa: the last events of their `shopper` document, and the vectors of the items in them."""
+"""A user from Vespa: the last events of their `shopper` document, and the vectors of the items in them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from mrse_model.serving.manifest import Manifest
 from retrieval.behaviour import ClickedItems, Event, last_events, tensor_values
 
-SPELLINGS = 20  # persons at most whose ids differ in case alone, which a word of an attribute does not tell apart
+SPELLINGS = 20  # users at most whose ids differ in case alone, which a word of an attribute does not tell apart
 Ask = Callable[[dict[str, Any]], dict[str, Any]]  # the body of a query → Vespa's answer; raises InputError
 KINDS = {"clicks": "click", "carts": "cart", "orders": "order"}
 
 
 def events_of(ask: Ask, user: str) -> list[Event]:
-    """The events of a `shopper` document; [] for a person that Vespa does not know. By a search, because a container
+    """The events of a `shopper` document; [] for a user that Vespa does not know. By a search, because a container
     for queries need not serve documents (variants/cluster).
     """
     body = {
