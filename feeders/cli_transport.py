@@ -1,7 +1,7 @@
 """Operations to Vespa through `vespa feed -`: the fast way for a whole catalogue.
 
 The Go client leaves 0 behind even when every document failed (and the wheel's own `vespa` always does), so neither is
-believed: each operation's outcome is read from the lines of `--verbose`, and the summary must agree with the count.
+believed: each operation's result is read from the lines of `--verbose`, and the summary must agree with the count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import IO
 import vespacli
 from vespa.application import Vespa
 
-from feeders.operations import Operation, Outcome
+from feeders.operations import Operation, DeliveryResult
 from mrse_model.errors import InputError
 
 # client/go/internal/vespa/feed/dispatcher.go: feed: got status 200 (no body) for put id:item:item::a[: not retryable]
@@ -32,11 +32,11 @@ DEADLINE = 60  # seconds without a success after which the client gives up
 def send(
     app: Vespa,
     operations: Iterable[Operation],
-    on_outcome: Callable[[Outcome], None],
+    on_result: Callable[[DeliveryResult], None],
     *,
     connections: int = 8,
 ) -> None:
-    """Pipes all operations into `vespa feed -` and reports each outcome.
+    """Pipes all operations into `vespa feed -` and reports each result.
 
     Raises InputError when the client breaks off or its summary does not add up, and whatever `operations` raises, after
     what was sent has been reported.
@@ -53,10 +53,10 @@ def send(
     summary: list[bytes] = []
     failure: list[Exception] = []
 
-    def hear(outcome: Outcome) -> None:
+    def hear(result: DeliveryResult) -> None:
         try:
             if not failure:
-                on_outcome(outcome)
+                on_result(result)
         except Exception as error:  # the lines must be read on, or the client waits for ever
             failure.append(error)
 
@@ -84,7 +84,7 @@ def send(
     if failure:
         raise failure[0]
     for operation in list(under_way.values()):
-        on_outcome(Outcome(operation, 0, "no answer"))
+        on_result(DeliveryResult(operation, 0, "no answer"))
     if client.returncode != 0 or _count(summary) != sent:
         words = other_lines[-1] if other_lines else f"exit code {client.returncode}"
         raise InputError(f"vespa feed broke off: {words}", fix="Run the same command again: it goes on")
@@ -93,7 +93,7 @@ def send(
 def _read_outcomes(
     lines: IO[bytes],
     under_way: dict[str, Operation],
-    on_outcome: Callable[[Outcome], None],
+    on_result: Callable[[DeliveryResult], None],
     other_lines: list[str],
 ) -> None:
     for raw in lines:
@@ -104,7 +104,7 @@ def _read_outcomes(
         elif found["end"] != ": retrying":
             operation = under_way.pop(found["id"], None)
             if operation is not None:
-                on_outcome(Outcome(operation, int(found["status"] or 0), found["error"] or found["body"]))
+                on_result(DeliveryResult(operation, int(found["status"] or 0), found["error"] or found["body"]))
 
 
 def _count(summary: Iterable[bytes]) -> int:

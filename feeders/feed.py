@@ -16,7 +16,7 @@ from feeders import transport as pyvespa_transport
 from feeders.deployed import check_deployed, count, indexed
 from feeders.items import ItemSource
 from feeders.journal import Journal
-from feeders.operations import Operation, Outcome
+from feeders.operations import Operation, DeliveryResult
 from feeders.reconcile import forget_lost
 from feeders.shoppers import ShopperSource
 from feeders.updates import UpdateSource
@@ -61,22 +61,22 @@ def send_all(
     begin = time.perf_counter()
     with DeadLetters(dead_letters) as refused:
 
-        def on_outcome(outcome: Outcome) -> None:
-            if outcome.ok:
-                report.ok += outcome.operation.kind != "remove"
-                report.removed += outcome.operation.kind == "remove"
+        def on_result(result: DeliveryResult) -> None:
+            if result.ok:
+                report.ok += result.operation.kind != "remove"
+                report.removed += result.operation.kind == "remove"
                 if journal is not None:
-                    journal.acknowledge(outcome)
+                    journal.acknowledge(result)
             else:
                 report.failed += 1
-                report.first_error = report.first_error or f"status {outcome.status}: {outcome.message}"
-                refused.add(outcome)
+                report.first_error = report.first_error or f"status {result.status}: {result.message}"
+                refused.add(result)
             if progress:
                 progress(1)
 
         transport = cli_transport.send if via == "cli" else pyvespa_transport.send
         try:
-            transport(app, operations, on_outcome)
+            transport(app, operations, on_result)
         finally:
             report.seconds = time.perf_counter() - begin
             report.dead_letters = dead_letters if refused.count else None
@@ -200,15 +200,15 @@ class DeadLetters:
         self._file: BinaryIO | None = None
         path.unlink(missing_ok=True)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, result: DeliveryResult) -> None:
         if self._file is None:
             try:
                 self._file = self.path.open("wb")
             except OSError as error:
                 raise InputError(f"cannot be written ({error})", file=self.path) from None
         self.count += 1
-        operation = orjson.loads(outcome.operation.json_line())
-        line = operation | {"status": outcome.status, "message": outcome.message}
+        operation = orjson.loads(result.operation.json_line())
+        line = operation | {"status": result.status, "message": result.message}
         self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def __enter__(self) -> DeadLetters:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from feeders.operations import Outcome
+from feeders.operations import DeliveryResult
 from mrse_model.errors import InputError
 
 FORMAT = 1
@@ -59,9 +59,9 @@ class Journal:
             found = row.fetchone()
         return found[0] if found else None
 
-    def acknowledge(self, outcome: Outcome) -> None:
+    def acknowledge(self, result: DeliveryResult) -> None:
         """Notes a delivered put (or that a document is gone); of an operation without a digest nothing is noted."""
-        operation = outcome.operation
+        operation = result.operation
         with self._lock:
             if operation.kind == "remove":
                 self._db.execute("DELETE FROM fed WHERE target = ? AND id = ?", (self.target, operation.id))

@@ -1,4 +1,4 @@
-"""One document operation and its outcome: what every source of a feed makes and both transports send."""
+"""One document operation and its result: what every source of a feed makes and both transports send."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DeliveryResult:
     """What Vespa said to an operation. status 0: no answer at all."""
 
     operation: Operation

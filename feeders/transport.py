@@ -18,7 +18,7 @@ from vespa.application import Vespa, VespaAsync
 from vespa.io import VespaResponse
 from vespa.retries import NO_RETRY
 
-from feeders.operations import NAMESPACE, Operation, Outcome
+from feeders.operations import NAMESPACE, Operation, DeliveryResult
 from mrse_model.errors import InputError
 
 WORKERS = 32
@@ -31,17 +31,17 @@ CHUNK = 64  # operations that are made at a time, off the event loop
 def send(
     app: Vespa,
     operations: Iterable[Operation],
-    on_outcome: Callable[[Outcome], None],
+    on_result: Callable[[DeliveryResult], None],
     *,
     workers: int = WORKERS,
     attempts: int = ATTEMPTS,
 ) -> None:
-    """Sends all operations, `workers` at a time, and reports each outcome in the order of arrival.
+    """Sends all operations, `workers` at a time, and reports each result in the order of arrival.
 
     Raises InputError when the server does not answer at all any more, and whatever `operations` raises, after what was
     under way has been reported.
     """
-    job = _send(app, iter(operations), on_outcome, workers, attempts)
+    job = _send(app, iter(operations), on_result, workers, attempts)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -54,7 +54,7 @@ def send(
 async def _send(
     app: Vespa,
     operations: Iterator[Operation],
-    on_outcome: Callable[[Outcome], None],
+    on_result: Callable[[DeliveryResult], None],
     workers: int,
     attempts: int,
 ) -> None:
@@ -75,9 +75,9 @@ async def _send(
         while (operation := await waiting.get()) is not None:
             if silent >= workers:
                 continue  # nobody is there: leave the rest for the next run
-            outcome = await _deliver(session, operation, attempts)
-            silent = silent + 1 if outcome.status == 0 else 0
-            on_outcome(outcome)
+            result = await _deliver(session, operation, attempts)
+            silent = silent + 1 if result.status == 0 else 0
+            on_result(result)
 
     # httpr runs each request on a thread of its own. Bodies are hex tensors on a fast network: gzip would cost more
     # than it saves.
@@ -105,19 +105,19 @@ def _take(operations: Iterator[Operation], failure: list[Exception]) -> list[Ope
     return taken
 
 
-async def _deliver(session: VespaAsync, operation: Operation, attempts: int) -> Outcome:
+async def _deliver(session: VespaAsync, operation: Operation, attempts: int) -> DeliveryResult:
     failures = waits = 0
     while True:
         try:
             response = await _request(session, operation)
-            outcome = Outcome(operation, response.status_code, _message(response))
+            result = DeliveryResult(operation, response.status_code, _message(response))
         except Exception as error:  # httpr has no common base class for what the network can do
-            outcome = Outcome(operation, 0, str(error) or type(error).__name__)
-        if outcome.status not in RETRY:
-            return outcome
-        failures += outcome.status != 429
+            result = DeliveryResult(operation, 0, str(error) or type(error).__name__)
+        if result.status not in RETRY:
+            return result
+        failures += result.status != 429
         if failures >= attempts:
-            return outcome
+            return result
         waits += 1
         await asyncio.sleep(random.uniform(0.5, 1) * min(LONGEST_WAIT, 0.1 * 2 ** min(waits, 10)))
 

@@ -1,4 +1,4 @@
-"""/search/: from the parameters of a request to a plan, and from its outcome to Vespa's JSON."""
+"""/search/: from the parameters of a request to a plan, and from its result to Vespa's JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..http import Request, Response, json_response
 from ..index.attributes import MultiColumn, NumberColumn, StringColumn
 from ..index.table import Table
 from ..package.schema import INTEGERS
-from ..search.executor import Hit, Outcome, Part, Plan, feature_values, run
+from ..search.executor import Hit, SearchResult, Part, Plan, feature_values, run
 from ..search.parameters import Parameters, read
 from ..search.planner import make_plan
 from ..store import Row
@@ -48,12 +48,12 @@ class SearchApi:
             with self.engine.lock:
                 application = self.engine.application
                 assert application is not None
-                outcome = run(application, self.engine.tables, plan, parameters)
-            reads_columns = plan.query.grouping or any(p.profile.summary_features for p in outcome.parts)
+                result = run(application, self.engine.tables, plan, parameters)
+            reads_columns = plan.query.grouping or any(p.profile.summary_features for p in result.parts)
             with self.engine.lock if reads_columns else nullcontext():
-                answer, filled = _render(self.engine, application, plan, parameters, outcome)
+                answer, filled = _render(self.engine, application, plan, parameters, result)
             if parameters.integer("trace.level", 0) > 0:
-                answer = {"trace": _trace(application, plan, parameters, outcome, started), **answer}
+                answer = {"trace": _trace(application, plan, parameters, result, started), **answer}
             if parameters.flag("presentation.timing"):
                 seconds = round(time.perf_counter() - started, 6)
                 answer = {"timing": {"querytime": seconds, "summaryfetchtime": 0.0, "searchtime": seconds}, **answer}
@@ -72,23 +72,23 @@ def _root(total: int, errors: Iterable[QueryError]) -> dict[str, Any]:
 
 
 def _trace(
-    application: Application, plan: Plan, parameters: Parameters, outcome: Outcome, started: float
+    application: Application, plan: Plan, parameters: Parameters, result: SearchResult, started: float
 ) -> dict[str, Any]:
     """What was done, in the shape of Vespa's trace; of its content only that."""
     messages = [
         f"Using query profile '{parameters.text('queryProfile') or 'default'}'",
         f"{application.cluster} search: types {', '.join(plan.schemas)}, rank profile '{plan.profile}', "
         f"offset={plan.offset} hits={plan.hits}: {plan.query.where}",
-        f"{application.cluster} response: {len(outcome.hits)} of total {outcome.total} hits, "
+        f"{application.cluster} response: {len(result.hits)} of total {result.total} hits, "
         f"{(time.perf_counter() - started) * 1e3:.1f} ms",
     ]
     return {"children": [{"message": message} for message in messages]}
 
 
 def _render(
-    engine: Engine, application: Application, plan: Plan, parameters: Parameters, outcome: Outcome
+    engine: Engine, application: Application, plan: Plan, parameters: Parameters, result: SearchResult
 ) -> tuple[dict[str, Any], bool]:
-    """The JSON of an outcome, and whether it has something to show in spite of its errors."""
+    """The JSON of an result, and whether it has something to show in spite of its errors."""
     tensors = (
         parameters.text("presentation.format.tensors") or parameters.text("presentation.format.tensors.") or "short"
     )
@@ -100,22 +100,22 @@ def _render(
     if summary == "attributeprefetch":
         raise QueryError(ILLEGAL_QUERY, unsupported("the summary class 'attributeprefetch'"))
     renderer = _HitRenderer(engine, application, plan, summary, tensors)
-    errors = list(outcome.errors)
-    unknown = not any(renderer.knows(p.schema) for p in outcome.parts)
+    errors = list(result.errors)
+    unknown = not any(renderer.knows(p.schema) for p in result.parts)
     if unknown:
         errors.append(QueryError(INVALID_PARAMETER, f"Summary '{summary}' does not exist"))
-    parts = {p.schema: p for p in outcome.parts}
-    renderer.fetch([parts[h.schema].table.ids[h.row] for h in outcome.hits])
-    shown = [renderer.hit(h, parts[h.schema]) for h in outcome.hits]
-    answer = _root(outcome.total, errors)
+    parts = {p.schema: p for p in result.parts}
+    renderer.fetch([parts[h.schema].table.ids[h.row] for h in result.hits])
+    shown = [renderer.hit(h, parts[h.schema]) for h in result.hits]
+    answer = _root(result.total, errors)
     root = answer["root"]
     asked = len(plan.schemas)
-    count = sum(p.table.count for p in outcome.parts)
+    count = sum(p.table.count for p in result.parts)
     coverage = {
         "coverage": 100,
         "documents": count,
         "full": True,
-        "nodes": len(outcome.parts),
+        "nodes": len(result.parts),
         "results": asked,
         "resultsFull": asked,
     }
@@ -124,19 +124,19 @@ def _render(
         | {"coverage": coverage}
         | {k: v for k, v in root.items() if k == "errors"}
     )
-    groups = _groups(plan, outcome, renderer, application)
+    groups = _groups(plan, result, renderer, application)
     if shown or groups:
         root["children"] = groups + shown
     return {"root": root}, bool((shown or groups) and not unknown)
 
 
-def _groups(plan: Plan, outcome: Outcome, renderer: _HitRenderer, application: Application) -> list[dict[str, Any]]:
+def _groups(plan: Plan, result: SearchResult, renderer: _HitRenderer, application: Application) -> list[dict[str, Any]]:
     """The result of each grouping."""
     found = []
     for number, request in enumerate(plan.query.grouping):
-        if len(outcome.parts) != 1:
+        if len(result.parts) != 1:
             raise QueryError(ILLEGAL_QUERY, unsupported("grouping over more than one document type"))
-        part = outcome.parts[0]
+        part = result.parts[0]
         for name in request.attributes():
             if name not in part.table.columns:
                 raise QueryError(

@@ -49,7 +49,7 @@ class Part:
 
 
 @dataclass
-class Outcome:
+class SearchResult:
     """The result over all document types."""
 
     hits: list[Hit]
@@ -70,7 +70,7 @@ class Plan:
     sorting: tuple[Criterion, ...]
 
 
-def run(application: Application, tables: Mapping[str, Table], plan: Plan, parameters: Parameters) -> Outcome:
+def run(application: Application, tables: Mapping[str, Table], plan: Plan, parameters: Parameters) -> SearchResult:
     """Searches every document type of the plan; the engine's lock must be held. Raises QueryError where all refuse."""
     parts, errors = [], []
     inputs = query_inputs(application, plan, parameters)
@@ -85,7 +85,7 @@ def run(application: Application, tables: Mapping[str, Table], plan: Plan, param
         errors += _unsortable(part, plan, application.cluster)
     merged = sorted((hit for part in parts for hit in part.hits), key=lambda hit: hit.order)
     kept = merged[plan.offset : plan.offset + plan.hits]
-    return Outcome(kept, sum(p.total for p in parts), parts, errors)
+    return SearchResult(kept, sum(p.total for p in parts), parts, errors)
 
 
 def query_inputs(application: Application, plan: Plan, parameters: Parameters) -> dict[str, Tensor]:

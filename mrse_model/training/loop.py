@@ -112,7 +112,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageResult:
     """What became of a stage: its best dev score, the steps it took, its examples a second since it last started, and
     the CPU seconds of all its steps, those before a kill included.
     """
@@ -195,7 +195,7 @@ def fit(
     losses: Callable[[Any, np.random.Generator], Losses],
     score: Callable[[], float | np.ndarray],
     watch: Callable[[], None] = lambda: None,
-) -> Outcome:
+) -> StageResult:
     """Trains `modules` and leaves the best weights in them; of their running mean, where the stage has one.
 
     Args:
@@ -229,7 +229,7 @@ def fit(
         if state["done"]:
             modules.load_state_dict(state["best_weights"])
             run.console.print(f"  {name}: already trained, {state['best']:.4f}")
-            return Outcome(state["best"], state["step"], state["examples_per_second"], state["cpu_seconds"])
+            return StageResult(state["best"], state["step"], state["examples_per_second"], state["cpu_seconds"])
         modules.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         average.values = state["average"]
@@ -318,7 +318,7 @@ def fit(
     modules.eval()
     run.log(name, step, best=best.mean(), examples_per_second=rate())
     save(done=True)
-    return Outcome(float(best.mean()), step, rate(), cpu_seconds())
+    return StageResult(float(best.mean()), step, rate(), cpu_seconds())
 
 
 def _groups(modules: nn.Module) -> list[dict[str, Any]]:

@@ -254,14 +254,14 @@ def _train(
             with console.status("the BERTs' vectors of all texts"):
                 stages.freeze_texts()
         with shared.stage(run, name, keys, model):
-            outcome = getattr(stages, name)()
-            if outcome is not None and outcome.examples_per_second:
-                speed[name] = outcome.examples_per_second
+            result = getattr(stages, name)()
+            if result is not None and result.examples_per_second:
+                speed[name] = result.examples_per_second
         if name == "ft_att":
             with console.status("hard negatives for queries without judged ones"):
                 corpus.queries = mine_hard_negatives(stages, console)
         if processes.main:
-            spent.on(name, outcome.cpu_seconds if outcome is not None else 0.0)
+            spent.on(name, result.cpu_seconds if result is not None else 0.0)
     processes.wait()
     if until or not processes.main:
         return model.cpu().eval()

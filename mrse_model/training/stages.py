@@ -24,7 +24,7 @@ from mrse_model.model import MRSE
 from mrse_model.serving.texts import CLS, SEP
 from mrse_model.towers import FT
 from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, duplicates
-from mrse_model.training.loop import Losses, Outcome, Run, fit
+from mrse_model.training.loop import Losses, StageResult, Run, fit
 
 MEASURED = 20_000  # images by which the features' mean and spread are measured
 Encode = Callable[[Any], Tensor]  # places in a batch → their vectors
@@ -103,7 +103,7 @@ class Stages:
 
     # ---- stage 1
 
-    def adaptor(self) -> Outcome | None:
+    def adaptor(self) -> StageResult | None:
         """Image adaptor: in-batch softmax over pairs of items that share a query (paper §VBert), then frozen."""
         model, stage = self.model, self.config.train.adaptor
         features = self.corpus.features
@@ -146,13 +146,13 @@ class Stages:
                 own = torch.from_numpy(np.searchsorted(pool, asker)).to(self.device)
                 return pool_ndcg(dev, self._adapt(asker), found, without=own).mean()
 
-            outcome = fit(self.run, "adaptor", stage, model.adaptor, batches, steps, losses, score)
+            result = fit(self.run, "adaptor", stage, model.adaptor, batches, steps, losses, score)
         with torch.no_grad():
             for start in range(0, self.items, 4096):
                 rows = np.arange(start, min(start + 4096, self.items))
                 self.images[rows] = self._adapt(rows).cpu() * self.has_image[rows]
         model.adaptor.requires_grad_(False)
-        return outcome if enough else None
+        return result if enough else None
 
     def _image_pairs(self, imaged: Ragged) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the queries that lead to at least two items with images: those to choose weights by, which are dev
@@ -194,10 +194,10 @@ class Stages:
         """The item tower's own view of these items' images [b, d]; None without images."""
         return None if self.components is None else self.model.image_detail(self._components(rows))
 
-    def ft_att(self) -> Outcome:
+    def ft_att(self) -> StageResult:
         """FtAtt and the shared n-gram projection: MNSCE. What histories read of items is then computed from it."""
         model = self.model
-        outcome = self._text_expert(
+        result = self._text_expert(
             "ft_att",
             self.config.train.ft_att,
             nn.ModuleDict({"ngrams": model.ngrams, "item": model.item.attention}),
@@ -205,9 +205,9 @@ class Stages:
             lambda ids, mask, rows: model.item.ft_att(model.ngrams, ids, mask),
         )
         self.refresh_cached()
-        return outcome
+        return result
 
-    def light_bert(self) -> Outcome:
+    def light_bert(self) -> StageResult:
         """Light-Bert: MNSCE."""
         query, item = self.model.query.light_bert, self.model.item.light_bert
         return self._text_expert(
@@ -218,7 +218,7 @@ class Stages:
             lambda ids, mask, rows: item(ids, mask),
         )
 
-    def vbert(self) -> Outcome:
+    def vbert(self) -> StageResult:
         """VBert: text and image, the hybrid loss. On the query side the image is the clicked items' images."""
         model, train = self.model, self.config.train
         query, item = model.query, model.item
@@ -261,7 +261,7 @@ class Stages:
         modules: nn.Module,
         query: Callable[[Tensor, Tensor], Tensor],
         item: Callable[[Tensor, Tensor, np.ndarray], Tensor],
-    ) -> Outcome:
+    ) -> StageResult:
         def query_of(batch: np.ndarray, rng: np.random.Generator) -> Encode:
             return lambda at: query(*self._query_tokens(batch["query"][at]))
 
@@ -276,7 +276,7 @@ class Stages:
         dev_query: Callable[[Tensor, Tensor], Tensor],
         item: Callable[[Tensor, Tensor, np.ndarray], Tensor],
         hybrid: bool,
-    ) -> Outcome:
+    ) -> StageResult:
         """Trains one expert of stage 1 by itself: its query vector against its item vector."""
 
         def encode(rows: np.ndarray) -> Tensor:
@@ -419,7 +419,7 @@ class Stages:
         if len(self.dev_texts):
             self.dev_texts[:, FT] = model.query.ft_att(model.ngrams, *self.tokens(self.corpus.dev.tokens))
 
-    def dssm(self) -> Outcome:
+    def dssm(self) -> StageResult:
         """Fusion: history experts, VBert's heads, the n-grams and the DSSM, on the BERTs' frozen vectors; the hybrid
         loss. The n-grams go on learning because they cost little and then see the images beside them.
         """
@@ -449,13 +449,13 @@ class Stages:
             return self._losses(batch, rng, stage, lambda at: by_history(encode, asked[at], weight[at]), vectors, True)
 
         examples = self.corpus.examples
-        outcome = fit(
+        result = fit(
             self.run, "dssm", stage, parts,
             lambda epoch, skip: examples.batches(stage.batch, train.seed + 1, epoch, skip),
             examples.steps(stage.batch), losses, self.dev_scores, lambda: self.watch("dssm"),
         )  # fmt: skip
         self.refresh_cached()
-        return outcome
+        return result
 
     def dev_scores(self) -> np.ndarray:
         """What the fusion finds for each dev query, nDCG@10 [Q]: the mean of searching the items as they are and as new

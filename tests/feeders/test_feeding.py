@@ -233,7 +233,7 @@ def test_a_feed_that_broke_off_goes_on(vespa, package, items, monkeypatch, via) 
 
 @pytest.mark.parametrize("via", ["pyvespa", "cli"])
 def test_a_report_that_cannot_be_written_ends_the_feed(vespa, package, items, monkeypatch, via) -> None:
-    def full(self, outcome):
+    def full(self, result):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("feeders.journal.Journal.acknowledge", full)
@@ -268,7 +268,7 @@ def test_a_server_that_dies_ends_the_feed_with_a_line(vespa, package, items, mon
 
     with pytest.raises(InputError, match="stopped answering"):
         pyvespa_transport.send(
-            Vespa("http://127.0.0.1:9"), source.operations(_NoJournal()), lambda outcome: None, workers=2, attempts=2
+            Vespa("http://127.0.0.1:9"), source.operations(_NoJournal()), lambda result: None, workers=2, attempts=2
         )
 
 

@@ -222,9 +222,9 @@ def test_the_adaptor_learns_pairs_of_one_query_and_is_frozen(stages: Stages, few
     asking, learnt = adapted._image_pairs(known.where(has))
     assert set(asking) == ({0, 14 if few else 13} if no_dev else set(held))
     assert set(learnt) == set(range(20)) - set(held) - set(asking) - ({7} if few else set())
-    outcome = adapted.adaptor()
+    result = adapted.adaptor()
     looks = [row["score"] for row in adapted.run.rows("adaptor") if "score" in row]
-    assert outcome is not None and outcome.score == pytest.approx(max(looks), abs=1e-6)
+    assert result is not None and result.score == pytest.approx(max(looks), abs=1e-6)
     assert max(looks) > 0  # where it was 0 at each look, the start was kept
     assert few or no_dev or max(looks) > looks[0] + 0.1  # of two images a kind nothing can be learnt
     assert not any(p.requires_grad for p in model.adaptor.parameters())
