@@ -18,7 +18,7 @@ from typing import IO
 import vespacli
 from vespa.application import Vespa
 
-from feeders.operations import Operation, DeliveryResult
+from feeders.operations import DeliveryResult, Operation
 from mrse_model.errors import InputError
 
 # client/go/internal/vespa/feed/dispatcher.go: feed: got status 200 (no body) for put id:item:item::a[: not retryable]

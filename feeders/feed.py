@@ -16,7 +16,7 @@ from feeders import transport as pyvespa_transport
 from feeders.deployed import check_deployed, count, indexed
 from feeders.items import ItemSource
 from feeders.journal import Journal
-from feeders.operations import Operation, DeliveryResult
+from feeders.operations import DeliveryResult, Operation
 from feeders.reconcile import forget_lost
 from feeders.shoppers import ShopperSource
 from feeders.updates import UpdateSource

@@ -18,7 +18,7 @@ from vespa.application import Vespa, VespaAsync
 from vespa.io import VespaResponse
 from vespa.retries import NO_RETRY
 
-from feeders.operations import NAMESPACE, Operation, DeliveryResult
+from feeders.operations import NAMESPACE, DeliveryResult, Operation
 from mrse_model.errors import InputError
 
 WORKERS = 32

@@ -20,7 +20,7 @@ from ..http import Request, Response, json_response
 from ..index.attributes import MultiColumn, NumberColumn, StringColumn
 from ..index.table import Table
 from ..package.schema import INTEGERS
-from ..search.executor import Hit, SearchResult, Part, Plan, feature_values, run
+from ..search.executor import Hit, Part, Plan, SearchResult, feature_values, run
 from ..search.parameters import Parameters, read
 from ..search.planner import make_plan
 from ..store import Row

@@ -24,7 +24,7 @@ from mrse_model.model import MRSE
 from mrse_model.serving.texts import CLS, SEP
 from mrse_model.towers import FT
 from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, duplicates
-from mrse_model.training.loop import Losses, StageResult, Run, fit
+from mrse_model.training.loop import Losses, Run, StageResult, fit
 
 MEASURED = 20_000  # images by which the features' mean and spread are measured
 Encode = Callable[[Any], Tensor]  # places in a batch → their vectors

@@ -190,9 +190,9 @@ def item_nodes() -> list[onnx.NodeProto]:
     return [
         *text_nodes("text"),
         unit("text", "text_feature"),
-        helper.make_node("MatMul", ["image_feature", "w_feature"], ["image"]),
+        helper.make_node("MatMul", ["image_feature", "w_feature"], ["projected"]),
         helper.make_node("MatMul", ["image_present", "w_seen"], ["seen"]),
-        add("image", "seen", "image"),
+        add("projected", "seen", "image"),
         unit("image", "image_embedding"),
         helper.make_node("MatMul", ["image", "w_image"], ["looks"]),
         helper.make_node("Gather", ["words", "history_ids"], ["asked4"]),
