@@ -1,41 +1,28 @@
-"""Reads what `mrse validate` needs from .sd and .profile files. The judge of the grammar is Vespa's own (`--vespa`)."""
+"""What checks, feeders and sizing need of .sd and .profile files: a tolerant view over `local_vespa.package.sd`.
+
+What it does not know it passes over. The judge of the grammar is Vespa's own code (`mrse validate --vespa`).
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from local_vespa.package.sd import BraceError, Statement, parse_statements, without_comments
 from mrse_model.errors import InputError
 
 
 @dataclass(frozen=True)
-class Statement:
-    """`head: value`, or `head { children }`; line counts from 1."""
-
-    head: str
-    value: str
-    children: tuple[Statement, ...]
-    line: int
-
-    def all(self, first_word: str) -> list[Statement]:
-        """The children whose head starts with that word."""
-        return [child for child in self.children if child.head.split(" ")[0] == first_word]
-
-    def text(self, head: str) -> str:
-        """The value of the child of that head; of a block, what is in it."""
-        for child in self.all(head):
-            return child.value or " ".join(f"{c.head} {c.value}".strip() for c in child.children)
-        return ""
-
-
-@dataclass(frozen=True)
 class Field:
+    """type: without spaces. options: all but indexing, on one line. in_document: it is fed, not derived."""
+
     name: str
     type: str
     indexing: str
     options: str
     file: Path
+    in_document: bool = True
 
     @property
     def is_attribute(self) -> bool:
@@ -100,113 +87,117 @@ class Schema:
         return self.onnx_models | {k: v for p in reversed(self.ancestors(profile)) for k, v in p.onnx.items()}
 
 
-def read_statements(text: str, file: Path) -> tuple[Statement, ...]:
-    """The statements of a file. Raises InputError where a brace is missing or too many."""
-    text = re.sub(r"#[^\n]*", "", text)
-    statements, end = _block(text, 0, file, nested=False)
-    if end < len(text):
-        raise InputError("a } without its {", file=file, row=text.count("\n", 0, end), fix="Remove it")
+def read_statements(text: str, file: Path) -> list[Statement]:
+    """The statements of a file's text. Raises InputError where a brace is missing or too many."""
+    try:
+        statements = parse_statements(without_comments(text), str(file))
+        for statement in statements:
+            _read_blocks(statement)
+    except BraceError as error:
+        open_ = "never closed" in error.problem
+        problem, fix = ("a { is never closed", "Add the missing }") if open_ else ("a } without its {", "Remove it")
+        raise InputError(problem, file=file, row=error.line - 1, fix=fix) from None
     return statements
 
 
-def _block(text: str, at: int, file: Path, nested: bool) -> tuple[tuple[Statement, ...], int]:
-    found: list[Statement] = []
-    while True:
-        while at < len(text) and text[at].isspace():
-            at += 1
-        if at >= len(text):
-            if nested:
-                raise InputError("a { is never closed", file=file, fix="Add the missing }")
-            return tuple(found), at
-        if text[at] == "}":
-            return tuple(found), at
-        line, start, depth = text.count("\n", 0, at) + 1, at, 0
-        while at < len(text) and not (depth == 0 and text[at] in "{}:\n"):
-            depth += (text[at] in "(<[") - (text[at] in ")>]")
-            at += 1
-        head = " ".join(text[start:at].split())
-        brace = re.compile(r"\s*\{").match(text, at)
-        if at < len(text) and text[at] == ":":
-            value, at = _value(text, at + 1)
-            found.append(Statement(head, value, (), line))
-        elif brace:
-            children, at = _block(text, brace.end(), file, nested=True)
-            found.append(Statement(head, "", children, line))
-            at += 1
-        else:
-            found.append(Statement(head, "", (), line))
+def _read_blocks(statement: Statement) -> None:
+    """Reads all blocks but expressions, so that a wrong brace deep inside is found here."""
+    for child in statement.children:
+        if child.keyword != "expression":
+            _read_blocks(child)
 
 
-def _value(text: str, at: int) -> tuple[str, int]:
-    """To the end of the line, or the } that closes the block around it."""
-    start, depth = at, 0
-    while at < len(text) and text[at] != "\n" and not (text[at] == "}" and depth == 0):
-        depth += (text[at] == "{") - (text[at] == "}")
-        at += 1
-    return text[start:at].strip(), at
+def children(statement: Statement, keyword: str) -> list[Statement]:
+    """Those of its statements that start with this word."""
+    return [child for child in statement.children if child.keyword == keyword]
+
+
+def text_of(statement: Statement, keyword: str) -> str:
+    """The value of the first of its statements that starts with this word, or what stands in its block; on one line."""
+    for child in children(statement, keyword):
+        return " ".join((child.value or child.body or "").split())
+    return ""
 
 
 def read_schemas(app: Path) -> dict[str, Schema]:
     """All schemas of a package with their profiles. Raises InputError for a file that cannot be read at all."""
     files = sorted((app / "schemas").glob("*.sd"))
     if not files:
-        raise InputError("no schema in this package", file=app / "schemas", fix="Name the folder that has services.xml")
-    return {schema.name: schema for schema in map(_read_schema, files)}
+        fix = "Name the folder that has services.xml, or run: mrse init, which writes one"
+        raise InputError("no schema in this package", file=app / "schemas", fix=fix)
+    return {schema.name: schema for schema in map(read_schema, files)}
 
 
-def _read_schema(file: Path) -> Schema:
+def read_schema(file: Path) -> Schema:
+    """One schema with its profiles. Raises InputError for a file that is none."""
     top = read_statements(file.read_text("utf-8"), file)
-    schema = next((s for s in top if s.head.startswith("schema ")), None)
-    document = next(iter(schema.all("document")), None) if schema else None
-    if schema is None or document is None:
+    schema = next((s for s in top if s.keyword in ("schema", "search")), None)
+    document = next(iter(children(schema, "document")), None) if schema else None
+    if schema is None or document is None or len(schema.words) < 2:
         raise InputError("no schema with a document in it", file=file, fix="Write: schema NAME { document NAME { … } }")
-    name = schema.head.split(" ")[1]
-    fields = [_field(s, file) for s in [*document.all("field"), *schema.all("field")]]
-    fieldsets = {s.head.split(" ")[1]: s.text("fields").replace(",", " ").split() for s in schema.all("fieldset")}
-    profiles = [_profile(s, file) for s in schema.all("rank-profile")]
+    name = schema.words[1]
+    fields = [_field(s, file) for s in children(document, "field")]
+    fields += [replace(_field(s, file), in_document=False) for s in children(schema, "field")]
+    fieldsets = {_name(s): text_of(s, "fields").replace(",", " ").split() for s in children(schema, "fieldset")}
+    profiles = [_profile(s, file) for s in children(schema, "rank-profile")]
     for extra in sorted((file.parent / name).glob("*.profile")):
         statements = read_statements(extra.read_text("utf-8"), extra)
-        profiles += [_profile(s, extra) for s in statements if s.head.startswith("rank-profile ")]
-    onnx = {s.head.split(" ")[1]: _onnx(s) for s in schema.all("onnx-model")}
+        profiles += [_profile(s, extra) for s in statements if s.keyword == "rank-profile"]
+    onnx = {_name(s): _onnx(s) for s in children(schema, "onnx-model")}
     return Schema(name, file, {f.name: f for f in fields}, fieldsets, onnx, {p.name: p for p in profiles})
 
 
+def _name(statement: Statement) -> str:
+    """The second word of `field NAME …`, `rank-profile NAME …`. Raises InputError where it is missing."""
+    if len(statement.words) < 2:
+        raise InputError(
+            f"{statement.keyword} without a name", file=statement.file, row=statement.line - 1, fix="Give it a name"
+        )
+    return statement.words[1]
+
+
 def _field(statement: Statement, file: Path) -> Field:
-    _, name, _, *kind = statement.head.split(" ")
-    options = " ".join(_flat(s) for s in statement.children if s.head != "indexing")
-    return Field(name, "".join(kind), statement.text("indexing"), options, file)
+    name, kind = _name(statement), "".join(statement.words[3:])
+    options = " ".join(_flat(child) for child in statement.children if child.header != "indexing")
+    return Field(name, kind, text_of(statement, "indexing"), options, file)
 
 
 def _flat(statement: Statement) -> str:
     inner = " ".join(_flat(child) for child in statement.children)
-    return " ".join(f"{statement.head} {statement.value} {inner}".split())
+    return " ".join(f"{statement.header} {statement.value or ''} {inner}".split())
 
 
 def _profile(statement: Statement, file: Path) -> Profile:
-    words = statement.head.split(" ")
-    phases = {p: statement_of.text("expression") for p in PHASES for statement_of in statement.all(p)}
-    features = [s for name in ("match-features", "summary-features") for s in statement.all(name)]
-    listed = " ".join(s.value or " ".join(f"{c.head} {c.value}" for c in s.children) for s in features)
+    words = statement.words
+    features = [s for name in ("match-features", "summary-features") for s in children(statement, name)]
     inputs = {}
-    for child in [c for block in statement.all("inputs") for c in block.children]:
-        match = re.match(r"query\((\w+)\)\s*(.*)", child.head)
+    for child in [c for block in children(statement, "inputs") for c in block.children]:
+        match = re.match(r"query\((\w+)\)\s*(.*)", child.header)
         if match:
             inputs[match[1]] = match[2].replace(" ", "") or "double"
     return Profile(
-        name=words[1],
+        name=_name(statement),
         file=file,
         inherits=tuple("".join(words[3:]).split(",")) if len(words) > 3 else (),
         inputs=inputs,
-        functions={s.head.split(" ")[-1].split("(")[0]: s.text("expression") for s in statement.all("function")},
-        phases=phases,
-        match_features=tuple(re.findall(r"\w+(?:\([^)]*\)(?:\.\w+)?)?", listed)),
-        onnx={s.head.split(" ")[1]: _onnx(s) for s in statement.all("onnx-model")},
+        functions={function_name(s): text_of(s, "expression") for s in children(statement, "function")},
+        phases={p: text_of(phase, "expression") for p in PHASES for phase in children(statement, p)},
+        match_features=tuple(feature for s in features for feature in s.items()),
+        onnx={_name(s): _onnx(s) for s in children(statement, "onnx-model")},
     )
+
+
+def function_name(statement: Statement) -> str:
+    """f of `function f(x)` and of `function inline f(x)`."""
+    return statement.header.split("(")[0].split()[-1]
 
 
 PHASES = ("first-phase", "second-phase", "global-phase")
 
 
 def _onnx(statement: Statement) -> OnnxUse:
-    ports = {kind: {s.head.split(" ", 1)[1]: s.value for s in statement.all(kind)} for kind in ("input", "output")}
-    return OnnxUse(statement.text("file"), ports["input"], ports["output"])
+    inputs, outputs = (
+        {port.header.split(" ", 1)[1].strip('"'): port.value or "" for port in children(statement, kind)}
+        for kind in ("input", "output")
+    )
+    return OnnxUse(text_of(statement, "file"), inputs, outputs)

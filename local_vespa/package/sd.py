@@ -13,16 +13,28 @@ from functools import cached_property
 from ..errors import DeployError
 
 
+class BraceError(DeployError):
+    """Braces that do not balance, with the place; lines count from 1."""
+
+    def __init__(self, problem: str, file: str, line: int) -> None:
+        super().__init__(f"Invalid application package: {file}:{line}: {problem}")
+        self.problem, self.file, self.line = problem, file, line
+
+
 @dataclass(frozen=True)
 class Statement:
     """One statement. `value` is the text after the colon, `body` the raw text between the braces; `file` and `line`
-    (from 1) say where it stands."""
+    (from 1) say where it stands, `start` and `end` which characters of the file it is, `inside` where its body begins.
+    """
 
     header: str
     value: str | None
     body: str | None
     file: str
     line: int
+    start: int = 0
+    end: int = 0
+    inside: int = 0
 
     @cached_property
     def words(self) -> list[str]:
@@ -35,7 +47,7 @@ class Statement:
     @cached_property
     def children(self) -> list[Statement]:
         """The statements of the body."""
-        return parse_statements(self.body or "", self.file, self.line)
+        return parse_statements(self.body or "", self.file, self.line, self.inside)
 
     def integer(self, text: str | None = None) -> int:
         """The statement's value (or a text in it) as a number that is not negative. Raises DeployError."""
@@ -72,7 +84,8 @@ class Statement:
 
 
 def without_comments(text: str) -> str:
-    """The text with each `# comment` removed; a `#` in double quotes stays."""
+    """The text with blanks for each `# comment`, so that every character stays at its place; a `#` in double quotes
+    stays."""
     lines = []
     for line in text.split("\n"):
         quoted = False
@@ -80,14 +93,14 @@ def without_comments(text: str) -> str:
             if c == '"':
                 quoted = not quoted
             elif c == "#" and not quoted:
-                line = line[:i]
+                line = line[:i] + " " * (len(line) - i)
                 break
         lines.append(line)
     return "\n".join(lines)
 
 
-def parse_statements(text: str, file: str, line: int = 1) -> list[Statement]:
-    """The statements of a text without comments. Raises DeployError on braces that do not balance."""
+def parse_statements(text: str, file: str, line: int = 1, offset: int = 0) -> list[Statement]:
+    """The statements of a text without comments, which stands at `offset` in its file. Raises BraceError."""
     statements: list[Statement] = []
     at, end = 0, len(text)
     while at < end:
@@ -109,7 +122,8 @@ def parse_statements(text: str, file: str, line: int = 1) -> list[Statement]:
                 line += text.count("\n", at, ahead)
                 at = ahead
         if at < end and text[at] == "}":
-            raise DeployError(f"Invalid application package: {file}:{line}: Encountered '}}' without its '{{'")
+            raise BraceError("Encountered '}' without its '{'", file, line)
+        begin, inside = start, 0
         value = body = None
         if at < end and text[at] == ":":
             start, at = at + 1, _value_end(text, at + 1)
@@ -117,11 +131,12 @@ def parse_statements(text: str, file: str, line: int = 1) -> list[Statement]:
         elif at < end and text[at] == "{":
             close = _closing(text, at)
             if close < 0:
-                raise DeployError(f"Invalid application package: {file}:{line}: '{header} {{' is never closed")
-            body = text[at + 1 : close]
+                raise BraceError(f"'{header} {{' is never closed", file, line)
+            body, inside = text[at + 1 : close], at + 1
             at = close + 1
         if header:
-            statements.append(Statement(" ".join(header.split()), value, body, file, line))
+            place = (offset + begin, offset + at, offset + inside)
+            statements.append(Statement(" ".join(header.split()), value, body, file, line, *place))
         line += (value or "").count("\n") + (body or "").count("\n")
     return statements
 

@@ -39,8 +39,17 @@ def test_lines_are_counted():
     assert str(statements[2].error("wrong")) == "Invalid application package: x.sd:6: wrong"
 
 
-def test_comments_go_but_not_in_quotes():
-    assert without_comments('a: 1 # one\nb: "#x" # two') == 'a: 1 \nb: "#x" '
+def test_comments_become_blanks_but_not_in_quotes():
+    assert without_comments('a: 1 # one\nb: "#x" # two') == 'a: 1      \nb: "#x"      '
+
+
+def test_a_statement_knows_its_place_in_the_file():
+    text = "a: 1 # one\nb { # two\n  c {\n    d: 2\n  }\n}\n"
+    a, b = parse_statements(without_comments(text), "x.sd")
+    (c,) = b.children
+    (d,) = c.children
+    assert [text[s.start : s.end] for s in (a, c, d)] == ["a: 1 # one", "c {\n    d: 2\n  }", "d: 2"]
+    assert text[b.start :] == text[b.start : b.end] + "\n" and text[b.inside - 1] == "{"
 
 
 @pytest.mark.parametrize(("text", "problem"), [("a {\n b: 1\n", "never closed"), ("a: 1\n}\n", "without its")])
