@@ -21,18 +21,13 @@ from feeders.image_features import Images
 from feeders.item_queries import ItemQueries
 from feeders.journal import Journal
 from feeders.operations import Operation
-from feeders.schema import DocumentType, legal_text
 from mrse_model.data.contract import ItemBatch, ItemsFile
-from mrse_model.errors import InputError
+from mrse_model.errors import InputError, raise_all
 from mrse_model.serving.exported_model import ExportedModel, ItemVectors
+from vespa_package.checks.items import check_items, columns_not_fed, fed_columns
+from vespa_package.fields import INT8, MODEL_FIELDS, DocumentType
 
 BATCH = 128  # items a batch: the item tower's own, so memory is one batch
-VECTOR_FIELDS = ("embedding", "image_embedding", "text_feature")
-INT8 = (
-    "_int8"  # embedding_int8, image_embedding_int8: the same vectors as whole numbers, where the schema has the fields
-)
-MODEL_FIELDS = (*VECTOR_FIELDS, *(name + INT8 for name in VECTOR_FIELDS[:2]), "model_version")
-OWN_FIELDS = ("item_id", "title", "category", *MODEL_FIELDS)
 PART = 16  # bytes of a digest's first two parts; the third is one
 
 
@@ -96,30 +91,15 @@ class ItemSource:
 
         columns: which further columns to feed; None for all that the document type has. Raises InputError.
         """
-        items = ItemsFile(path, title=title)
         for field in ("item_id", "title", "embedding", "model_version"):
             if field not in doctype.fields:
-                raise InputError("the field is missing", file=doctype.file, field=field)
-        available = [c for c in items.extra_columns if c not in OWN_FIELDS]
-        if columns is None:
-            chosen = [c for c in available if c in doctype.fields]
-        else:
-            chosen = [c for c in columns if c not in OWN_FIELDS]
-            for column in chosen:
-                if column not in available:
-                    raise InputError("the column is missing", file=path, field=column)
-                if column not in doctype.fields:
-                    raise InputError(f"{doctype.file.name} has no such field", file=path, field=column)
-        for column in chosen:
-            doctype.check_column(column, items.table.schema.field(column).type, path)
-        source = cls(
-            items, doctype, model, images, item_queries, tuple(chosen), tuple(c for c in available if c not in chosen)
-        )
-        items.check(images=images.needs_images and check_images, paths=images.needs_images)
-        for batch in items.batches(columns=chosen):
-            for row in range(len(batch)):
-                source._fields(batch, row)
-        return source
+                raise InputError("the field is missing", file=doctype.file, field=field, fix="Run: mrse validate")
+        raise_all(check_items(path, doctype, title, columns))
+        items = ItemsFile(path, title=title)
+        if images.needs_images:
+            items.check(images=check_images)
+        chosen, left_out = fed_columns(items, doctype, columns), columns_not_fed(items, doctype, columns)
+        return cls(items, doctype, model, images, item_queries, tuple(chosen), tuple(left_out))
 
     def operations(self, journal: Journal, *, everything: bool = False) -> Iterator[Operation]:
         """What brings the index to the file: puts of items that the journal does not know (or of all), updates of those
@@ -180,11 +160,6 @@ class ItemSource:
     def _fields(self, batch: ItemBatch, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The document's fields but its tensors: its columns, and what they are made of and by."""
         file, at = self.items.path, batch.first_row + row
-        for field, text in (("item_id", batch.ids[row]), (self.items.title, batch.titles[row])):
-            try:
-                legal_text(text)
-            except ValueError as error:
-                raise InputError(str(error), file=file, row=at, field=field, fix="Remove it") from None
         columns = {name: self.doctype.value(name, batch.extra[name][row], file, at) for name in self.columns}
         made_of: dict[str, Any] = {"title": batch.titles[row], "model_version": self.model.manifest.model_version}
         if "category" in self.doctype.fields:

@@ -18,9 +18,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from feeders.items import MODEL_FIELDS
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from vespa_package.fields import MODEL_FIELDS
 
 SUFFIX = "_next"
 IN_VESPA = ("query_text.onnx", "query_tower.onnx", "query_experts.onnx", "tokenizer.json")  # what the package runs

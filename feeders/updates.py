@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from feeders.items import OWN_FIELDS
 from feeders.operations import Operation
-from feeders.schema import DocumentType
 from mrse_model.data.table import Table
-from mrse_model.errors import InputError
+from mrse_model.errors import InputError, raise_all
+from vespa_package.checks.items import READ_BY_NAME, bad_values, first_ones
+from vespa_package.fields import MODEL_FIELDS, DocumentType
 
 BATCH = 4096
 
@@ -32,19 +32,14 @@ class UpdateSource:
         if not columns:
             raise InputError("it has no column but item_id", file=path, fix="Add the columns to update")
         for column in columns:
-            if column in OWN_FIELDS or column in ("image", "image_path"):
+            if column in (*READ_BY_NAME, *MODEL_FIELDS):
                 fix = "It changes the vectors: run mrse feed on the items file"
                 raise InputError("the column cannot be updated alone", file=path, field=column, fix=fix)
             if column not in doctype.fields:
                 raise InputError(f"{doctype.file.name} has no such field", file=path, field=column, fix="Leave it out")
             doctype.check_column(column, table.schema.field(column).type, path)
-        source = cls(table, doctype, tuple(columns))
-        for _ in source.operations():
-            pass
-        seen: dict[str, int] = {}
-        for first, batch in table.batches(["item_id"], BATCH):  # two of one item would be sent side by side
-            table.remember(table.texts(batch, "item_id", first), seen, first)
-        return source
+        raise_all(first_ones(bad_values(table, doctype, columns), path))
+        return cls(table, doctype, tuple(columns))
 
     def operations(self) -> Iterator[Operation]:
         """One update an item that has a value; an update of an item that is not in the index does nothing, as in
@@ -54,8 +49,6 @@ class UpdateSource:
             ids = self.table.texts(batch, "item_id", first)
             values = {column: self.table.values(batch, column, first) for column in self.columns}
             for row, item_id in enumerate(ids):
-                if not item_id.strip():
-                    raise self.table.error("it is empty", row=first + row, field="item_id", fix="Every row needs one")
                 fields = {
                     column: {"assign": value}
                     for column in self.columns

@@ -61,10 +61,10 @@ def feed(
     from feeders.feed import feed_items, feed_shoppers, feed_updates
     from feeders.item_queries import item_queries_for
     from feeders.items import ItemSource
-    from feeders.schema import DocumentType
     from feeders.shoppers import ShopperSource
     from feeders.updates import UpdateSource
     from mrse_model.serving.exported_model import ExportedModel
+    from vespa_package.fields import DocumentType
 
     if via not in ("pyvespa", "cli"):
         raise InputError(f"no transport {via!r}", field="--via", fix="Take pyvespa or cli")

@@ -12,7 +12,6 @@ from vespa.application import Vespa
 
 from mrse_cli.config import Config
 from mrse_cli.console import console, resumable
-from mrse_cli.deploy import deploy_folder, tls_context
 from mrse_cli.endpoint import (
     LOCAL,
     LOCAL_CONFIG_SERVER,
@@ -46,7 +45,7 @@ def migrate(
     title: Annotated[str, typer.Option(help="Column to take as the title.")] = "title",
     via: Annotated[str, typer.Option(help="pyvespa, or cli: the Go client.")] = "pyvespa",
     state: Annotated[Path | None, typer.Option(help="Journal of what was fed. Default: ITEMS.feed.sqlite.")] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for each deployment.")] = 120,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for each deployment.")] = 300,
     cert: Certificate = None,
     key: Key = None,
     ca: Authority = None,
@@ -64,8 +63,9 @@ def migrate(
     from feeders.item_queries import item_queries_for
     from feeders.items import ItemSource
     from feeders.migration import EXPORTED, SUFFIX, double_package, plain_package
-    from feeders.schema import DocumentType
     from mrse_model.serving.exported_model import ExportedModel
+    from vespa_package.deploy import deploy_package, tls_context
+    from vespa_package.fields import DocumentType
 
     if via not in ("pyvespa", "cli"):
         raise InputError(f"no transport {via!r}", field="--via", fix="Take pyvespa or cli")
@@ -111,7 +111,7 @@ def migrate(
 
     def deploy_step(folder: Path, words: str) -> None:
         out.print(words)
-        deploy_folder(folder, config_server, tls, wait)
+        deploy_package(folder, config_server, tls=tls, wait=wait, say=out.print)
 
     filled, others = indexed(queries, version)
     with resumable(out), tempfile.TemporaryDirectory() as scratch:

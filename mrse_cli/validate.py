@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from mrse_cli.config import Config
+from mrse_model.data.contract import ItemsFile
 from vespa_package.checks import vespa_java as judge
 from vespa_package.checks.all import validate as find_problems
 from vespa_package.checks.items import columns_not_fed
-from vespa_package.schema import read_schemas
+from vespa_package.fields import DocumentType
 
 
 def validate(
@@ -37,7 +38,7 @@ def validate(
     if problems:
         typer.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {app}", err=True)
         raise typer.Exit(2)
-    unfed = columns_not_fed(items, read_schemas(app)["item"]) if items is not None else []
-    if unfed := [name for name in unfed if name != title]:
+    unfed = columns_not_fed(ItemsFile(items, title=title), DocumentType.load(app)) if items is not None else []
+    if unfed:
         typer.echo(f"{items}: {', '.join(unfed)}: not fed, item.sd has no such field")
     typer.echo(f"{app}: no problem found" + (", and Vespa accepts it" if vespa else ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -36,6 +37,25 @@ class InputError(ValueError):
         if fix:
             line += " " + fix.rstrip(".") + "."
         super().__init__(" ".join(line.split()))
+
+
+class InputErrors(InputError):
+    """Several problems of one input: the first one's place, and a line for each."""
+
+    def __init__(self, errors: Sequence[InputError]) -> None:
+        first = errors[0]
+        super().__init__(first.problem, file=first.file, row=first.row, field=first.field, fix=first.fix)
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.errors))
+
+
+def raise_all(errors: Iterable[InputError]) -> None:
+    """Raises the errors, if there are any, as one."""
+    found = list(errors)
+    if found:
+        raise found[0] if len(found) == 1 else InputErrors(found)
 
 
 class MissingExtra(InputError):

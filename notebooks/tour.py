@@ -31,7 +31,6 @@ from feeders.feed import feed_items, feed_shoppers
 from feeders.image_features import ExtractedFeatures
 from feeders.item_queries import ItemQueries
 from feeders.items import ItemSource
-from feeders.schema import DocumentType
 from feeders.shoppers import ShopperSource
 from local_vespa.testing import deploy, free_port, start
 from mrse_model.images.encoders import load_encoder
@@ -41,6 +40,7 @@ from mrse_model.serving.exported_model import ExportedModel
 from retrieval.embed_producer import EmbedProducer, precompute
 from retrieval.filters import Filter
 from retrieval.searcher import Searcher
+from vespa_package.fields import DocumentType
 
 while not Path("vespa_app").is_dir():  # a notebook runs in its own folder
     os.chdir("..")

@@ -15,9 +15,15 @@ WITHOUT_TORCH = {f"mrse_model.{name}" for name in ("errors", "serving", "atomic_
 MAY = {
     "mrse_model": set(),
     "local_vespa": set(),
-    "feeders": WITHOUT_TORCH | {"mrse_model.images.features", "mrse_model.serving.images"},
-    "retrieval": WITHOUT_TORCH,
-    "vespa_package": {"mrse_model.errors", "mrse_model.serving.manifest"},
+    "feeders": WITHOUT_TORCH | {"mrse_model.images.features", "vespa_package"},
+    "retrieval": WITHOUT_TORCH | {"vespa_package"},
+    "vespa_package": {
+        "mrse_model.errors",
+        "mrse_model.serving",
+        "mrse_model.data.contract",
+        "mrse_model.data.table",
+        "local_vespa.package.sd",
+    },
 }
 
 

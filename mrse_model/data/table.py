@@ -136,9 +136,9 @@ class Table:
             raise self.error(f"reading it failed ({_first_line(error)})", fix="Write the file again") from error
 
     def values(self, batch: pa.RecordBatch, column: str, first_row: int) -> list[Any]:
-        """A column of a batch as Python values."""
+        """A column of a batch as Python values; points in time, also in lists, as whole seconds since 1970."""
         try:
-            return batch.column(column).to_pylist()
+            return _python_values(batch.column(column))
         except UnicodeDecodeError as error:
             for i, value in enumerate(batch.column(column)):
                 try:
@@ -201,6 +201,33 @@ class Table:
             fix = "Write it like 2026-03-01T12:00:00Z"
             raise self.error(f"{text!r} is not a time", row=row, field=column, fix=fix) from error
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // 1)
+
+
+def _python_values(array: pa.Array) -> list[Any]:
+    """`to_pylist`, but with seconds since 1970 (UTC, rounded down) for timestamps and dates: Python's own types end at
+    the year 9999, and want to know the zone by its name.
+    """
+    kind = array.type
+    if pt.is_dictionary(kind):
+        array, kind = array.dictionary_decode(), kind.value_type
+    nested = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind) or pt.is_list_view(kind)
+    time = kind.value_type if nested else kind
+    if pt.is_timestamp(time):
+        ticks, per_second = pa.int64(), {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[time.unit]
+    elif pt.is_date64(time):
+        ticks, per_second = pa.int64(), 10**3
+    elif pt.is_date32(time):
+        ticks, per_second = pa.int32(), None
+    else:
+        return array.to_pylist()
+
+    def seconds(tick: int | None) -> int | None:
+        return None if tick is None else tick * 86_400 if per_second is None else tick // per_second
+
+    if nested:
+        lists = array.cast(pa.large_list(ticks)).to_pylist()
+        return [None if members is None else [seconds(tick) for tick in members] for members in lists]
+    return [seconds(tick) for tick in array.cast(ticks).to_pylist()]
 
 
 def _first_line(error: BaseException) -> str:

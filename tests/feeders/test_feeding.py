@@ -18,13 +18,13 @@ from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
 from feeders.image_features import ExtractedFeatures, NoImages
 from feeders.item_queries import ItemQueries, item_queries_for
 from feeders.items import ItemSource
-from feeders.schema import DocumentType
 from feeders.shoppers import ShopperSource
 from feeders.transport import Policy, send
 from feeders.updates import UpdateSource
 from mrse_model.data.contract import ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from vespa_package.fields import DocumentType
 from vespa_package.variants import build_variant
 
 VARIANTS = Path(__file__).parents[2] / "variants"

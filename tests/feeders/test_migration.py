@@ -23,10 +23,10 @@ from feeders.feed import feed_items
 from feeders.image_features import NoImages
 from feeders.items import ItemSource
 from feeders.migration import double_package, versioned_fields
-from feeders.schema import DocumentType
 from mrse_cli import main
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from vespa_package.fields import DocumentType
 from vespa_package.schema import read_schemas
 from vespa_package.variants import build_variant
 

@@ -15,9 +15,9 @@ from vespa.application import Vespa
 from feeders.feed import feed_items
 from feeders.image_features import NoImages
 from feeders.items import ItemSource
-from feeders.schema import DocumentType
 from local_vespa.testing import deploy, running_engine
 from mrse_model.serving.exported_model import ExportedModel
+from vespa_package.fields import DocumentType
 from vespa_package.variants import build_variant
 
 REPO = Path(__file__).parents[2]

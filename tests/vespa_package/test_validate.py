@@ -259,7 +259,7 @@ def test_columns_that_fit(package: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), items)
     assert validate(package, items) == []
     items.write_bytes(b"no parquet")
-    assert "not a Parquet file" in str(validate(package, items)[0])
+    assert "not a readable Parquet file" in str(validate(package, items)[0])
 
 
 def test_all_problems_at_once(app: Path) -> None:

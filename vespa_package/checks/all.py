@@ -10,6 +10,7 @@ from mrse_model.serving.manifest import Manifest
 from vespa_package.checks.items import check_items
 from vespa_package.checks.schemas import check_item_schema, check_profiles
 from vespa_package.checks.services import check_query_profiles, check_services
+from vespa_package.fields import DocumentType
 from vespa_package.schema import read_schemas
 
 IR, OPSET = 13, 26  # the most that ONNX Runtime 1.23, which Vespa 8.700 has, reads
@@ -48,7 +49,8 @@ def validate(app: str | Path, items: str | Path | None = None, title: str = "tit
         collect(lambda: check_services(app, schemas, loaded))
         collect(lambda: check_query_profiles(app, schemas, loaded))
     if items is not None:
-        collect(lambda: check_items(Path(items), schemas["item"], title))
+        doctype = DocumentType.of(schemas["item"])
+        collect(lambda: check_items(Path(items), doctype, title))
     return list({str(problem): problem for problem in problems}.values())
 
 

@@ -1,90 +1,139 @@
-"""The columns of items.parquet against the fields of item.sd, from the file's footer alone."""
+"""The columns and values of items.parquet against the fields of item.sd: what `mrse validate --items` and `mrse feed`
+both ask, so that the one accepts a file if and only if the other does. Images are the feeder's own check.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from mrse_model.data.contract import ItemsFile
+from mrse_model.data.table import Table
 from mrse_model.errors import InputError
-from vespa_package.schema import Schema
+from vespa_package.fields import MODEL_FIELDS, DocumentType, field_for, legal_text
 
-IMAGE = {"image", "image_path"}
-MADE = {
-    "embedding", "image_embedding", "text_feature", "embedding_int8", "image_embedding_int8", "model_version",
-}  # fmt: skip
+BATCH = 4096
+MAX_SHOWN = 20  # bad values that are named; all are counted
+READ_BY_NAME = ("item_id", "title", "category", "image", "image_path")  # columns with a meaning of their own
 
 
-def check_items(items: Path, item: Schema, title: str = "title") -> Iterator[InputError]:
-    """Required columns are there (`title`: the one to be read as the title), and a column that has a field, or misses
-    one by a slip of the pen, fits it.
+def check_items(
+    items: Path, item: DocumentType, title: str = "title", columns: Sequence[str] | None = None
+) -> Iterator[InputError]:
+    """Every problem of a file: columns that are missing, of the wrong type, or without a field by a slip of the pen;
+    then its bad values, the first twenty and their number.
+
+    title: the column to be read as the title. columns: which further columns are fed; None for all that have a field.
     """
-    if not items.is_file():
-        yield InputError("the file is missing", file=items, fix="Name an items.parquet, or run: mrse sample")
-        return
     try:
-        columns = {field.name: field.type for field in pq.read_schema(items)}
-    except pa.ArrowInvalid as error:
-        yield InputError(f"not a Parquet file: {error}", file=items, fix="Write it with pyarrow, pandas or DuckDB")
+        file = ItemsFile(items, title=title)
+    except InputError as error:
+        yield error
         return
-    for name, fix in (("item_id", ""), (title, "; --title names another column")):
-        if name not in columns:
-            yield InputError("the column is missing", file=items, field=name, fix=f"Every item needs it: string{fix}")
-    for name, kind in columns.items():
-        if name in IMAGE or (name == title and name not in item.fields):
+    wrong = list(_columns(file, item, columns))
+    yield from wrong
+    bad = {error.field for error in wrong}
+    chosen = [name for name in fed_columns(file, item, columns) if name not in bad]
+    texts = [name for name in (file.title, "category") if name and name in file.table.schema.names]
+    yield from first_ones(bad_values(file.table, item, chosen, ["item_id", title], texts), items)
+
+
+def first_ones(errors: Iterable[InputError], file: Path) -> Iterator[InputError]:
+    """The first twenty of the bad values of a file, and how many there are."""
+    count = 0
+    for error in errors:
+        count += 1
+        if count <= MAX_SHOWN:
+            yield error
+    if count > MAX_SHOWN:
+        problem = f"{count:,} bad values in all; the first {MAX_SHOWN} are named"
+        yield InputError(problem, file=file, fix="Correct the file and run the command again")
+
+
+def fed_columns(file: ItemsFile, item: DocumentType, columns: Sequence[str] | None = None) -> list[str]:
+    """The further columns of a file that are fed, in the file's order (or in that of `columns`)."""
+    asked = file.extra_columns if columns is None else columns
+    return [name for name in asked if name in item.fields and name not in (*READ_BY_NAME, *MODEL_FIELDS)]
+
+
+def columns_not_fed(file: ItemsFile, item: DocumentType, columns: Sequence[str] | None = None) -> list[str]:
+    """The further columns of a file that are not fed: no field waits for them, or `columns` does not name them."""
+    fed = fed_columns(file, item, columns)
+    return [name for name in file.extra_columns if name not in fed]
+
+
+def _columns(file: ItemsFile, item: DocumentType, columns: Sequence[str] | None) -> Iterator[InputError]:
+    schema = file.table.schema
+    for name in columns or ():
+        if name not in schema.names:
+            fix = f"Take some of: {', '.join(file.extra_columns) or 'it has none'}"
+            yield InputError("the column is missing", file=file.path, field=name, fix=fix)
+        elif name not in item.fields:
+            yield InputError(
+                f"{item.file.name} has no such field", file=file.path, field=name, fix="Leave it out of --columns"
+            )
+    for name in file.extra_columns if columns is None else [name for name in columns if name in schema.names]:
+        if name in READ_BY_NAME:
             continue
-        field = item.fields.get(name)
-        if field is None:
-            near = get_close_matches(name, item.fields, n=1, cutoff=0.8)
+        if name in MODEL_FIELDS:
+            yield InputError(
+                "the model makes this field", file=file.path, field=name, fix="Drop the column, or rename it"
+            )
+        elif name in item.fields:
+            if len(schema.get_all_field_indices(name)) > 1:
+                yield InputError("the column occurs twice", file=file.path, field=name, fix="Keep one of them")
+                continue
+            try:
+                item.check_column(name, schema.field(name).type, file.path)
+            except InputError as error:
+                yield error
+        elif columns is None:
+            near = get_close_matches(name, item.fields.keys() - set(schema.names), n=1, cutoff=0.8)
             if near:
+                kind = field_for(schema.field(name).type) or "of another type"
                 yield InputError(
                     f"no field of that name in {item.file.name}, so it would not be fed",
-                    file=items,
+                    file=file.path,
                     field=name,
-                    fix=f"Rename the column {near[0]}, or add to {item.file}: field {name} type {_suggest(kind)}",
+                    fix=f"Rename the column {near[0]}, or add to {item.file}: field {name} type {kind}, or leave it "
+                    "out with --columns",
                 )
-        elif name in MADE:
-            yield InputError("the model makes this field", file=items, field=name, fix="Drop the column, or rename it")
-        elif not _fits(kind, field.type):
-            yield InputError(
-                f"{kind} does not fit {field.type} of {item.file.name}", file=items, field=name,
-                fix=f"Cast the column, or change the field to {_suggest(kind)}",
-            )  # fmt: skip
 
 
-def columns_not_fed(items: Path, item: Schema) -> list[str]:
-    """Columns of a readable file that no field waits for."""
-    return [name for name in pq.read_schema(items).names if name not in IMAGE and name not in item.fields]
+def bad_values(
+    table: Table,
+    item: DocumentType,
+    columns: Sequence[str],
+    required: Sequence[str] = ("item_id",),
+    texts: Sequence[str] = (),
+) -> Iterator[InputError]:
+    """Each value that its field cannot hold, in the order of rows.
 
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _fits(kind: pa.DataType, field: str) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if field.startswith("array<"):
-        inner = field.removeprefix("array<").removesuffix(">")
-        return _fits(kind.value_type if _is_list(kind) else kind, inner)
-    if field == "string":
-        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-    if field in ("float", "double"):
-        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
-    if field in ("int", "long", "byte"):
-        return bool(pa.types.is_integer(kind))
-    if field == "bool":
-        return bool(pa.types.is_boolean(kind))
-    return field.startswith("tensor<") and _is_list(kind)
-
-
-def _suggest(kind: pa.DataType) -> str:
-    if _is_list(kind):
-        return f"array<{_suggest(kind.value_type)}>"
-    for field in ("string", "bool", "long", "double"):
-        if _fits(kind, field):
-            return field
-    return "string"
+    columns: held against the fields of their names. required: columns of text that may not be null or blank. texts:
+    further columns of text. An `item_id` that occurs twice is a bad value too.
+    """
+    first_seen: dict[str, int] = {}
+    names = list(dict.fromkeys([*required, *texts, *columns]))
+    for first, batch in table.batches(names, BATCH):
+        found: list[InputError] = []
+        for name in names:
+            try:
+                values = table.values(batch, name, first)
+            except InputError as error:  # text that is not UTF-8: no more of this column can be read here
+                found.append(error)
+                continue
+            for row, value in enumerate(values, start=first):
+                try:
+                    if name in required and (value is None or not value or value.isspace()):
+                        raise ValueError("it is null" if value is None else "it is empty")
+                    if name not in columns:
+                        for text in value if isinstance(value, list) else [value]:
+                            legal_text(text or "")
+                    else:
+                        item.json(name, value)
+                    if name == "item_id" and first_seen.setdefault(value, row) != row:
+                        raise ValueError(f"{value!r} is also the id of row {first_seen[value]}")
+                except ValueError as error:
+                    found.append(table.error(str(error), row=row, field=name))
+        yield from sorted(found, key=lambda error: error.row or 0)

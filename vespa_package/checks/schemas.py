@@ -9,16 +9,15 @@ from pathlib import Path
 
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from vespa_package.fields import INT8, VECTOR_FIELDS
 from vespa_package.schema import Field, OnnxUse, Profile, Schema
 
-VECTORS = ("embedding", "image_embedding", "text_feature")
-INT8 = "_int8"  # the feeder fills embedding_int8 and image_embedding_int8 where they are
 BUILT_IN = {"firstPhase", "secondPhase"}
 
 
 def check_item_schema(item: Schema, manifest: Manifest) -> Iterator[InputError]:
     """The vector fields hold what the model makes, and can be searched."""
-    for name in VECTORS:
+    for name in VECTOR_FIELDS:
         field = item.fields.get(name)
         wanted = f"tensor<bfloat16>(x[{manifest.dims}])"
         if field is None:
@@ -53,6 +52,9 @@ def check_item_schema(item: Schema, manifest: Manifest) -> Iterator[InputError]:
                 f"distance-metric {_metric(field)}, and the model is made for {manifest.distance_metric}",
                 file=item.file, field=name, fix=f"Write: attribute {{ distance-metric: {manifest.distance_metric} }}",
             )  # fmt: skip
+    for name in ("item_id", "title"):
+        if name not in item.fields:
+            yield InputError("the field is missing", file=item.file, field=name, fix=f"Add: field {name} type string")
     if "model_version" not in item.fields:
         yield InputError(
             "the field is missing, so vectors of two models could mix",

@@ -9,17 +9,8 @@ from xml.etree import ElementTree
 
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from vespa_package.overlay import read_xml
 from vespa_package.schema import Schema
-
-
-def read_xml(file: Path) -> ElementTree.Element:
-    """Raises InputError if the file is missing or not XML."""
-    try:
-        return ElementTree.parse(file).getroot()
-    except FileNotFoundError:
-        raise InputError("the file is missing", file=file, fix="Name the folder of an application package") from None
-    except ElementTree.ParseError as error:
-        raise InputError(f"not XML: {error}", file=file, fix="Correct it at that line and column") from None
 
 
 def check_services(app: Path, schemas: dict[str, Schema], manifest: Manifest) -> Iterator[InputError]:
