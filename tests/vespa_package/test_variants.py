@@ -8,7 +8,7 @@ import pytest
 
 from mrse_model.errors import InputError
 from vespa_package.schema import read_schemas
-from vespa_package.variants import build_variant, list_variants
+from vespa_package.variants import build_variant, built_as, list_variants
 
 REPO = Path(__file__).parents[2]
 
@@ -17,8 +17,11 @@ def test_build(package: Path, tmp_path: Path) -> None:
     out = build_variant(package, REPO / "variants", "cloud", tmp_path / "cloud")
     assert (out / "deployment.xml").is_file() and not (out / "hosts.xml").exists()
     assert (out / "models" / "manifest.json").read_bytes() == (package / "models" / "manifest.json").read_bytes()
+    (out / "left over").write_text("x", "utf-8")
+    build_variant(package, REPO / "variants", "cloud", out)
+    assert not (out / "left over").exists() and built_as(out) == "cloud" and built_as(package) is None
     with pytest.raises(InputError, match="not empty"):
-        build_variant(package, REPO / "variants", "cloud", out)
+        build_variant(package, REPO / "variants", "cloud", tmp_path)
     with pytest.raises(InputError, match="cluster"):
         build_variant(package, REPO / "variants", "clutser", tmp_path / "other")
 

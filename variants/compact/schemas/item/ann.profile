@@ -1,6 +1,5 @@
-rank-profile ann inherits base {
+rank-profile ann {
   # The graph of bits finds 1,000 (see the query profile), the paged float vectors order the best 300 of each node.
-
   function coarse() { # 1 / (1 + differing bits): 0.031
     expression: closeness(field, embedding_bits)
   }

@@ -1,6 +1,5 @@
-rank-profile ann inherits base {
+rank-profile ann {
   # The graph of int8 finds 200 (see the query profile), the paged float vectors order the best 100 of each node.
-
   function coarse() { # 0.85; cosine but for the rounding of cells
     expression: closeness(field, embedding_int8)
   }

@@ -1,9 +1,5 @@
-rank-profile hybrid inherits base {
-  # As the default package's hybrid; the first phase stays in memory, the fusion of the best 200 reads the paged vectors.
-
-  function lexical() { # 7.2; 0 where no word matched
-    expression: bm25(title) + 0.5 * bm25(description)
-  }
+rank-profile hybrid {
+  # The first phase stays in memory, the fusion of the best 200 reads the paged vectors.
   function coarse() { # cosine but for the rounding of cells: 0.828; from memory
     expression: sum(query(q) * attribute(embedding_int8)) / 127
   }
@@ -13,16 +9,8 @@ rank-profile hybrid inherits base {
   function candidate() { # who enters the fusion, both sides bounded by 1: 1.25
     expression: coarse + lexical / (lexical + 10)
   }
-  first-phase {
-    expression: candidate
-  }
   second-phase {
     expression: 10 + semantic + lexical / (lexical + 10)
     rerank-count: 200
   }
-  global-phase {
-    expression: reciprocal_rank_fusion(lexical, semantic)
-    rerank-count: 200
-  }
-  match-features: lexical semantic
 }
