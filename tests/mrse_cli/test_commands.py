@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from mrse_cli import main
 from mrse_cli.config import Config
-from mrse_cli.package import package_files
 from mrse_cli.reference import reference
 from mrse_model.errors import InputError
+from vespa_package.deploy import package_files
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [command.name for command in main.app.registered_commands]
