@@ -1,3 +1,3 @@
 """The fixtures of feeding.py."""
 
-from feeding import *  # noqa: F403
+from tests.helpers.feeding import *  # noqa: F403

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recording_vespa import RecordingVespa
 from vespa.application import Vespa
 
 from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
@@ -24,6 +23,7 @@ from feeders.updates import UpdateSource
 from mrse_model.data.contract import ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from tests.helpers.recording_vespa import RecordingVespa
 from vespa_package.fields import DocumentType
 from vespa_package.variants import build_variant
 

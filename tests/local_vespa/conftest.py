@@ -1,4 +1,4 @@
-"""Engines that run the small application of `engine_helpers`."""
+"""Engines that run the small application of `tests.helpers.small_app`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_helpers import THINGS, package_files, put, zipped
 
 from local_vespa.testing import deploy, running_engine
+from tests.helpers.small_app import THINGS, package_files, put, zipped
 
 
 @pytest.fixture(scope="session")

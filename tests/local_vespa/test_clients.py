@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import vespacli
-from engine_helpers import THINGS, ask, package_files, search, titles, zipped
 from vespa.application import Vespa
 
 from local_vespa.testing import running_engine
+from tests.helpers.small_app import THINGS, ask, package_files, search, titles, zipped
 
 
 def documents(count: int) -> list[dict[str, Any]]:

@@ -1,18 +1,15 @@
-"""The project's own conformance set (conformance/) against the engine running vespa_app/ with stand-in models."""
+"""tests.helpers.conformance_check against the engine that runs vespa_app/ with stand-in models."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 from local_vespa.testing import deploy, running_engine
+from tests.helpers import conformance_check
+from tests.helpers.make_models import make_models
 
 REPO = Path(__file__).parents[2]
-sys.path += [str(REPO / "tests" / "vespa_app"), str(Path(__file__).parent / "conformance")]
-
-import conformance_check  # noqa: E402
-from make_models import make_models  # noqa: E402
 
 
 def test_every_case(tmp_path):

@@ -7,12 +7,12 @@ import gzip
 import json
 
 import pytest
-from engine_helpers import ask, package_files, put, search, zipped
 
 from local_vespa.api.documents import DocumentApi
 from local_vespa.documents.operations import read_put
 from local_vespa.engine import Engine
 from local_vespa.http import Request
+from tests.helpers.small_app import ask, package_files, put, search, zipped
 
 ROOT = "/document/v1/shop/thing/docid/"
 

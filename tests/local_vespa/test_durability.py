@@ -12,9 +12,8 @@ import subprocess
 import sys
 import threading
 
-from engine_helpers import ask, package_files, zipped
-
 from local_vespa.testing import deploy, free_port, start
+from tests.helpers.small_app import ask, package_files, zipped
 
 KILLS = int(os.environ.get("LOCAL_VESPA_KILLS", "2"))
 

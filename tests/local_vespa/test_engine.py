@@ -9,7 +9,6 @@ import threading
 import numpy as np
 import orjson
 import pytest
-from engine_helpers import THINGS, package_files, zipped
 
 from local_vespa.api.deploy import DeployApi
 from local_vespa.documents.operations import Operation, read_put, read_update
@@ -19,6 +18,7 @@ from local_vespa.errors import DeployError, DocumentError, StorageFull
 from local_vespa.http import Request
 from local_vespa.index import text_index as inverted
 from local_vespa.index.text_index import TextIndex
+from tests.helpers.small_app import THINGS, package_files, zipped
 
 
 def write(engine, *operations):

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from engine_helpers import THINGS, ask, package_files, put, search, zipped
-from hostile import PREPARE, ROOT, Case, Generator
 
 from local_vespa.testing import deploy, free_port, start
+from tests.helpers.hostile import PREPARE, ROOT, Case, Generator
+from tests.helpers.small_app import THINGS, ask, package_files, put, search, zipped
 
 INPUTS = int(os.environ.get("LOCAL_VESPA_FUZZ", "300"))
 SEED = int(os.environ.get("LOCAL_VESPA_FUZZ_SEED", "1"))

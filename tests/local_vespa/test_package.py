@@ -7,11 +7,11 @@ import random
 import zipfile
 
 import pytest
-from engine_helpers import package_files, zipped
 
 from local_vespa.application import Application
 from local_vespa.errors import DeployError
 from local_vespa.package.reader import files_of_zip, read_package
+from tests.helpers.small_app import package_files, zipped
 
 
 def with_file(path, text):

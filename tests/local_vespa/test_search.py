@@ -7,12 +7,12 @@ import json
 import math
 
 import pytest
-from engine_helpers import THINGS, VECTORS, ask, package_files, put, search, titles, zipped
 
 from local_vespa.http import Request
 from local_vespa.package.reader import read_package
 from local_vespa.search.parameters import Parameters, read
 from local_vespa.testing import deploy, running_engine
+from tests.helpers.small_app import THINGS, VECTORS, ask, package_files, put, search, titles, zipped
 
 TITLE = {id: fields["title"] for id, fields in THINGS.items()}
 

@@ -2,9 +2,4 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "feeders"))
-
-from feeding import *  # noqa: F403
+from tests.helpers.feeding import *  # noqa: F403

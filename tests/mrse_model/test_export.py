@@ -12,7 +12,6 @@ pytest.importorskip("torch")
 import onnx
 import onnxruntime
 import torch
-from test_model import TITLES, small
 
 from mrse_model.config import EXPERTS
 from mrse_model.errors import InputError
@@ -20,6 +19,7 @@ from mrse_model.export import export, golden_inputs, version_of
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ExportedModel, QueryHistory
 from mrse_model.serving.manifest import Manifest
+from tests.helpers.small_model import TITLES, small
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from mrse_cli.main import main
-from mrse_model.config import StageConfig, TrainConfig, preset, read_config, write_config
+from mrse_model.config import StageConfig, TrainConfig, preset, read_config
 from mrse_model.data.examples import ExampleSettings
 from mrse_model.errors import InputError
 from mrse_model.images.encoders import load_encoder
@@ -30,6 +30,7 @@ from mrse_model.images.extract import extract
 from mrse_model.sample.catalogue import Sample, write_sample
 from mrse_model.training.loop import Losses, Run, fit, uses_bf16
 from mrse_model.training.pipeline import Inputs, train
+from tests.helpers.small_runs import curve, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,21 +38,6 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return write_sample(tmp_path_factory.mktemp("sample"), items=240, users=30, searches=300)
-
-
-def settings(path: Path, images: bool = False, **train: object) -> Path:
-    """Every stage as small as it can be, a look every five steps, no images (their encoder would cost)."""
-    tiny = preset("tiny")
-    stages = {
-        name: replace(getattr(tiny.train, name), max_steps=steps, batch=64, extra_negatives=16)
-        for name, steps in (("adaptor", 5), ("ft_att", 5), ("light_bert", 30), ("vbert", 5), ("dssm", 10))
-    }
-    model = replace(
-        tiny.model, vocab_size=600, bert_dims=32, ngrams="off", ngram_dims=32, dssm_hidden=64, use_images=images
-    )
-    config = replace(tiny, model=model, train=replace(tiny.train, evaluate_every=5, threads=1, **{**stages, **train}))
-    write_config(config, path)
-    return path
 
 
 def command(sample: Sample, out: Path, config: Path, *more: object) -> list[str]:
@@ -65,12 +51,6 @@ def vectors(sample: Sample, folder: Path) -> Path:
     values = np.random.default_rng(0).normal(size=(len(ids), 8)).astype(np.float32)
     pq.write_table(pa.table({"item_id": ids, "vector": list(values)}), folder / "vectors.parquet")
     return folder / "vectors.parquet"
-
-
-def curve(folder: Path) -> list[dict[str, float]]:
-    """The log's lines, without how fast it went."""
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
-    return [{k: v for k, v in row.items() if k != "examples_per_second"} for row in rows]
 
 
 @pytest.mark.parametrize("stage", ["light_bert", "dssm"])

@@ -11,7 +11,6 @@ from typing import Any, cast
 import pytest
 import torch
 from rich.console import Console
-from test_stages import small_stages
 
 from mrse_model.config import EXPERTS, TrainConfig
 from mrse_model.experts import VBertHead
@@ -19,6 +18,7 @@ from mrse_model.training import diagnostics as health
 from mrse_model.training.diagnostics import check_fusion, check_histories, check_stage, check_triplet
 from mrse_model.training.loop import Run
 from mrse_model.training.stages import Stages
+from tests.helpers.small_stages import small_stages
 
 
 @pytest.fixture

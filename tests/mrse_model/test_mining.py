@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from test_stages import HARD, KNOWN, small_stages
 
 from mrse_model.training import hard_negatives as mining
 from mrse_model.training.hard_negatives import mine_hard_negatives
 from mrse_model.training.stages import Stages
+from tests.helpers.small_stages import HARD, KNOWN, small_stages
 
 
 @pytest.fixture

@@ -17,14 +17,11 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-sys.path.append(str(Path(__file__).parent))
-
-from test_fit import curve, settings
-
 from mrse_model.config import read_config, write_config
 from mrse_model.sample.catalogue import write_sample
 from mrse_model.training.distributed import Processes
 from mrse_model.training.pipeline import Inputs, train
+from tests.helpers.small_runs import curve, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,20 +16,12 @@ pytest.importorskip("torch")
 
 import torch
 
-from mrse_model.config import Config, overlay, preset
+from mrse_model.config import overlay
 from mrse_model.model import META, MRSE
 from mrse_model.sample.catalogue import write_sample
 from mrse_model.training.pipeline import Inputs, train
 from mrse_model.training.share import Share, fingerprint_of
-
-
-def few_steps() -> Config:
-    """The tiny preset made smaller, two steps a stage."""
-    stages = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
-    brief = {"max_steps": 2, "batch": 32, "extra_negatives": 8}
-    model = {"vocab_size": 500, "bert_dims": 16, "ngram_dims": 16, "dssm_hidden": 32, "dims": 32}
-    train_settings: dict[str, Any] = dict.fromkeys(stages, brief) | {"evaluate_every": 1, "threads": 1}
-    return overlay(preset("tiny"), {"model": model, "train": train_settings})
+from tests.helpers.small_runs import few_steps
 
 
 @dataclass(frozen=True)

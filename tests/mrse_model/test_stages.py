@@ -7,70 +7,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
-from mrse_model.config import Config, ModelConfig, StageConfig
+from mrse_model.config import StageConfig
 from mrse_model.cpu_threads import run_parallel
 from mrse_model.losses import hnst, log_q, mnsce
 from mrse_model.model import MRSE
-from mrse_model.serving.texts import token_matrix, train_tokenizer
-from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, duplicates, example_type, tokenise_items
-from mrse_model.training.loop import Run
-from mrse_model.training.stages import COLD_ITEM_RATE, Corpus, Stages
-
-TITLES = ["red summer dress", "steel mug 12oz", "blue denim jacket", "wool socks", "red wool hat"]
-CATEGORIES = [["Clothes", "Dresses"], [], ["Clothes"], ["Clothes"], ["Clothes", "Hats"]]
-QUERIES = ["red dress", "mug", "dress for summer", "red wool", "qqq"]
-LED = [[0, 2, 3], [1], [], [3], [4, 3]]
-KNOWN = [[0, 2], [1], [0], [3, 4], [4]]  # items that are right for each query
-HARD = [[3], [], [2, 4], [0], []]
-EXAMPLES = [(0, 0), (1, 1), (2, 0), (3, 3), (3, 4), (4, 4)]  # query, clicked item
-
-
-def small_stages(folder: Path) -> Stages:
-    """An untrained model over five items, its texts frozen and its histories cached."""
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(TITLES * 2 + QUERIES[:4] * 2, 120)
-    size = ModelConfig(
-        vocab_size=tokenizer.get_vocab_size(), dims=32, bert_layers=1, bert_heads=2, bert_dims=32, ngram_dims=16,
-        dssm_hidden=32, image_dims=6, image_components=4,
-    )  # fmt: skip
-    model = MRSE(Config(model=size), tokenizer)
-    model.ngrams.start(np.random.default_rng(1).normal(size=(size.vocab_size, 16)).astype(np.float32))
-    for part in (model.item.dssm.out, model.item.image_residual, model.item.vbert.layers[-1]):
-        torch.nn.init.normal_(part.weight, std=0.1)  # it starts at 0
-    torch.nn.init.normal_(model.item.history.empty)
-    features = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
-    features[3] = np.nan
-    model.adaptor.start(features[:3])
-    catalogue = cast(Any, SimpleNamespace(titles=TITLES, categories=CATEGORIES))
-    tokens = np.zeros((5, size.query_tokens), np.int64)
-    some, _ = token_matrix(tokenizer, QUERIES, size.query_tokens)
-    tokens[:, : some.shape[1]] = some
-    queries = Queries(QUERIES, tokens, Ragged.of(KNOWN), Ragged.of(HARD))
-    records = np.zeros(len(EXAMPLES), example_type(size.history_length))
-    records["query"], records["item"] = np.array(EXAMPLES).T
-    records["items"] = records["skipped"] = -1
-    records["items"][:, :2], records["weight"][:, :2] = [[1, 4]] * len(EXAMPLES), 1
-    records.tofile(folder / "examples.bin")
-    corpus = Corpus(
-        tokenise_items(catalogue, tokenizer, size), features, Ragged.of(LED), queries,
-        Examples(folder / "examples.bin", size.history_length),
-        Dev(np.zeros(1, int), tokens[:1], [np.array([0, 2])], np.arange(5)), np.array([3, 1, 0, 2, 1]),
-    )  # fmt: skip
-    stages = Stages(Run(folder, model.config.train, Console(quiet=True)), model, corpus)
-    rows = np.arange(5)
-    with torch.no_grad():
-        stages.images[rows] = stages._adapt(rows) * stages.has_image
-    stages.freeze_texts()
-    stages.refresh_cached()
-    return stages
+from mrse_model.training.dataset import Dev, Queries, Ragged, duplicates
+from mrse_model.training.stages import COLD_ITEM_RATE, Stages
+from tests.helpers.small_stages import CATEGORIES, EXAMPLES, KNOWN, LED, QUERIES, TITLES, small_stages
 
 
 @pytest.fixture

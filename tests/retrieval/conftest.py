@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "feeders"))
-
-from feeding import *  # noqa: F403
+from tests.helpers.feeding import *  # noqa: F403
 
 
 @pytest.fixture

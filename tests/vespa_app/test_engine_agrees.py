@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from make_models import make_models
 
 from local_vespa.testing import deploy, running_engine
+from tests.helpers import vespa_golden as golden
+from tests.helpers.make_models import make_models
 
 REPO = Path(__file__).parents[2]
-sys.path.append(str(REPO / "tests" / "vespa_java"))
-
-import vespa_golden as golden  # noqa: E402
 
 PROFILES = [
     "exact",

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make_models import make_models
 from vespa.application import Vespa
 
 from feeders.feed import feed_items
@@ -17,6 +16,7 @@ from feeders.image_features import NoImages
 from feeders.items import ItemSource
 from local_vespa.testing import deploy, running_engine
 from mrse_model.serving.exported_model import ExportedModel
+from tests.helpers.make_models import make_models
 from vespa_package.fields import DocumentType
 from vespa_package.variants import build_variant
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import vespacli
-from make_models import make_models
 
 from local_vespa.testing import deploy, running_engine
+from tests.helpers.make_models import make_models
 
 REPO = Path(__file__).parents[2]
 SUITES = sorted((REPO / "vespa_app" / "tests" / "system-test").glob("*.json"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from vespa_job import Judged, ask_all
 
+from tests.helpers.vespa_job import Judged, ask_all
 from vespa_package.checks import vespa_java as judge
 
 

@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
-from vespa_broken import DEFECTS, Defect, plant
-from vespa_golden import bits, expected, expected_compact, expected_int8, int8
-from vespa_job import BY_QUEUE, INPUTS, PROFILES, STEPS, Judged, tower_inputs
 
+from tests.helpers.vespa_broken import DEFECTS, Defect, plant
+from tests.helpers.vespa_golden import bits, expected, expected_compact, expected_int8, int8
+from tests.helpers.vespa_job import BY_QUEUE, INPUTS, PROFILES, STEPS, Judged, tower_inputs
 from vespa_package.checks.vespa_java import complaints
 from vespa_package.variants import list_variants
 

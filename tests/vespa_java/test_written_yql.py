@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from written_yql import all_written
+from tests.helpers.written_yql import all_written
 
 README = """
 Ask with curl:

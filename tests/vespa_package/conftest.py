@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).parents[2]
-sys.path.append(str(REPO / "tests" / "vespa_app"))
+from tests.helpers.make_models import make_models
 
-from make_models import make_models  # noqa: E402
+REPO = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 pytest.importorskip("torch")
 
 import torch
-from test_share import few_steps
 
 from mrse_cli.main import app
 from mrse_model.config import Config, overlay, preset
@@ -44,6 +43,7 @@ from mrse_model.studies.results import Row, cell, tabulate
 from mrse_model.studies.study import CPU_SECONDS, Data, Study
 from mrse_model.training.pipeline import Inputs
 from retrieval.behaviour import ClickedItems, image_queue, item_queue
+from tests.helpers.small_runs import few_steps
 
 QUIET = Console(quiet=True)
 ISSUE = {"ablation", "transformer", "history", "loss", "beta", "experts", "dims", "data", "events", "balance"}

@@ -2,7 +2,7 @@
 
 They know nothing, but they are functions of all their inputs, so a test sees which input reached them.
 
-    python tests/vespa_app/make_models.py FOLDER
+    python -m tests.helpers.make_models FOLDER
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from engine_helpers import THINGS, package_files, zipped
+from tests.helpers.small_app import THINGS, package_files, zipped
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 ROOT = "/document/v1/shop/thing/docid/"

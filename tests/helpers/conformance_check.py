@@ -1,10 +1,10 @@
 """The project's own conformance set for vespa_app/: requests whose right answers are computed from first principles.
 
-`cases.jsonl` holds the requests. What is right is worked out below with numpy and published formulas (cosine, Vespa's
-closeness, BM25), never recorded from a server, so the set holds for this engine and for a real Vespa.
+`conformance_cases.jsonl` holds the requests. What is right is worked out below with numpy and published formulas
+(cosine, Vespa's closeness, BM25), never recorded from a server, so the set holds for this engine and a real Vespa.
 The server must run vespa_app/ freshly deployed, without documents, with the models of make_models.py or of an export.
 
-    python tests/local_vespa/conformance/conformance_check.py http://localhost:8080 vespa_app/models
+    python -m tests.helpers.conformance_check http://localhost:8080 vespa_app/models
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-CASES = Path(__file__).with_name("cases.jsonl")
+CASES = Path(__file__).with_name("conformance_cases.jsonl")
 COUNT, DIMS = 40, 128
 # no stemmer changes these
 WORDS = ("kalmut", "borvik", "tendal", "furgon", "mistral", "pondok", "valdur", "quorat", "zembil", "hartuk")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +16,11 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
+from mrse_model.serving.manifest import sha256
+from tests.helpers.make_models import FEATURES, make_models
+from tests.helpers.recording_vespa import RecordingVespa
+
 TESTS = Path(__file__).resolve().parents[1]
-sys.path += [str(TESTS / "feeders"), str(TESTS / "vespa_app")]
-
-from make_models import FEATURES, make_models  # noqa: E402
-from recording_vespa import RecordingVespa  # noqa: E402
-
-from mrse_model.serving.manifest import sha256  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -7,26 +7,23 @@ import os
 import re
 import shutil
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
-from vespa_golden import features, literal
-from written_yql import Written, all_written
+
+from feeders.migration import double_package, plain_package
+from mrse_model.serving.manifest import Manifest
+from tests.helpers.make_models import make_models
+from tests.helpers.vespa_broken import CHANGES, DEFECTS, plant
+from tests.helpers.vespa_golden import features, literal
+from tests.helpers.written_yql import Written, all_written
+from vespa_package.checks import vespa_java as judge
+from vespa_package.variants import build_variant, list_variants
 
 REPO = Path(__file__).parents[2]
-sys.path.append(str(REPO / "tests" / "vespa_app"))
-
-from make_models import make_models  # noqa: E402
-from vespa_broken import CHANGES, DEFECTS, plant  # noqa: E402
-
-from feeders.migration import double_package, plain_package  # noqa: E402
-from mrse_model.serving.manifest import Manifest  # noqa: E402
-from vespa_package.checks import vespa_java as judge  # noqa: E402
-from vespa_package.variants import build_variant, list_variants  # noqa: E402
 
 PROFILES = ["q2i", "hybrid", "three_queues", "personal", "query_tower", "explain"]
 BY_QUEUE = ("three_queues", "explain")
