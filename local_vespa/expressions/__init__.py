@@ -7,8 +7,9 @@ evaluator = Evaluator(functions, resolve, n)        # n candidates; resolve(refe
 evaluator.evaluate(node).scores(n)                  # float64 [n]
 """
 
-from .ast import Function, RankingError, RankingNode, Reference, Unsupported, features_of
+from .ast import Function, RankingError, RankingNode, Reference, Unsupported
 from .evaluate import Evaluator
+from .features import features_of
 from .parse import parse_expression, parse_feature
 from .types import infer_type
 from .value import Value, string_number

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ..tensors import TensorType, parse_query_tensor, round_cells
+from ..tensors.types import Dimension
 from . import operations, subspaces
 from .ast import (
     Among,
@@ -218,8 +219,6 @@ class Evaluator:
                 sequence = [float(node.kind == "mask" or k >= first) for k in range(end)]
             kept = sequence[: node.size]
             out[i, 0, : len(kept)] = kept
-        from ..tensors.types import Dimension
-
         return Value(TensorType.of("float", [Dimension("d0", 1), Dimension("d1", node.size)]), out, {})
 
     def _normalized(self, node: Normalized, bound: Bound) -> Value:
