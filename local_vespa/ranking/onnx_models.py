@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DeployError
+from ..package.schema import OnnxModel
 from ..package.services import Component
 from ..tensors import Tensor, TensorType
 from ..tensors.types import Dimension
@@ -91,6 +92,31 @@ def clean(name: str) -> str:
 def _type_of(element: str, shape: list[Any]) -> TensorType:
     dimensions = [Dimension(f"d{i}", s if isinstance(s, int) and s > 0 else 1) for i, s in enumerate(shape)]
     return TensorType.of(_CELLS[element], dimensions)
+
+
+def onnx_inputs(model: OnnxModel, runner: OnnxRunner) -> dict[str, str]:
+    """Where each input of a model comes from; one that is not listed is the query input of its name. Raises
+    DeployError."""
+    for name in model.inputs:
+        if name not in runner.inputs:
+            raise DeployError(
+                f"onnx-model '{model.name}': the model {model.file} has no input '{name}'; "
+                f"it has {', '.join(runner.inputs)}"
+            )
+    return {name: model.inputs.get(name, f"query({name})") for name in runner.inputs}
+
+
+def onnx_output(model: OnnxModel, runner: OnnxRunner, asked: str | None) -> str:
+    """The model's own name of the output that a feature asks for (the only or first one where it asks for none)."""
+    if asked is None:
+        return next(iter(runner.outputs))
+    own = next((name for name, known in model.outputs.items() if known == asked), asked)
+    if own not in runner.outputs:
+        raise DeployError(
+            f"onnx-model '{model.name}': the model {model.file} has no output '{asked}'; "
+            f"it has {', '.join(runner.outputs)}"
+        )
+    return own
 
 
 class EmbedError(ValueError):
