@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,15 @@ Written = tuple[Operation, Fields | None]
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class Deployed:
+    """What runs: an application and its tables by document type. A deployment makes a new pair, so a request that
+    holds this one goes on with what belongs together."""
+
+    application: Application
+    tables: dict[str, Table]
+
+
 class Engine:
     """One data folder. `lock` is held by whoever reads or changes the tables; searches run under it."""
 
@@ -40,8 +50,7 @@ class Engine:
         with readable(folder):
             self.store = Store(folder)
         self.lock = threading.RLock()
-        self.application: Application | None = None
-        self.tables: dict[str, Table] = {}
+        self.deployed: Deployed | None = None
         self.deployed_at = time.time()
         self.counts = {"put": 0, "update": 0, "remove": 0, "get": 0, "visit": 0, "query": 0, "failed": 0}
         self._prepared: dict[int, Application] = {}
@@ -59,6 +68,16 @@ class Engine:
         self._collector = threading.Thread(target=self._collect_forever, name="collector", daemon=True)
         self._collector.start()
 
+    @property
+    def application(self) -> Application | None:
+        """The running application."""
+        return self.deployed.application if self.deployed else None
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables of the running application."""
+        return self.deployed.tables if self.deployed else {}
+
     def _load(self) -> None:
         """Builds every index from the store."""
         active = self.store.package()
@@ -66,9 +85,9 @@ class Engine:
             return
         generation, zipped, self.deployed_at = active
         started = time.monotonic()
-        self.application = Application(zipped, generation)
-        for name in self.application.schemas:
-            self.tables[name] = self._table(self.application.schemas[name])
+        application = Application(zipped, generation)
+        tables = {name: self._table(schema) for name, schema in application.schemas.items()}
+        self.deployed = Deployed(application, tables)
         total, seconds = sum(t.count for t in self.tables.values()), time.monotonic() - started
         log.info("%d documents of generation %d are in memory after %.1f s", total, generation, seconds)
         self._watch_size()
@@ -119,13 +138,11 @@ class Engine:
 
         with self.lock:
             self._transaction(stored)
-            for name in done.gone:
-                del self.tables[name]
-            for name in done.rebuilt:
-                self.tables[name] = self._table(new.schemas[name])
-            for name in set(new.schemas) - done.rebuilt:
-                self.tables[name].schema = new.schemas[name]
-            self.application, self.deployed_at = new, when
+            tables = {
+                name: self._table(schema) if name in done.rebuilt else self.tables[name].under(schema)
+                for name, schema in new.schemas.items()
+            }
+            self.deployed, self.deployed_at = Deployed(new, tables), when
         return new
 
     def _drop(self, schema: Schema, lost: frozenset[str]) -> None:

@@ -1,30 +1,21 @@
-"""/search/: from the parameters of a request to a plan, and from its result to Vespa's JSON."""
+"""/search/: from the parameters of a request to a plan, its result, and Vespa's JSON."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
-
-import numpy as np
 
 from .. import grouping, yql
 from ..application import Application
-from ..documents.values import decode, is_undefined, json_value
 from ..engine import Engine
-from ..errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
+from ..errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError
 from ..http import Request, Response, json_response
-from ..index.attributes import MultiColumn, NumberColumn, StringColumn
-from ..index.table import Table
-from ..package.schema import INTEGERS
-from ..search.executor import Hit, Part, Plan, SearchResult, feature_values, run
+from ..search.executor import SearchResult, run
 from ..search.parameters import Parameters, read
+from ..search.plan import Plan
 from ..search.planner import make_plan
-from ..store import Row
-from ..tensors import FORMATS, Tensor
+from .rendering import render, root_json
 
 
 class SearchApi:
@@ -34,227 +25,42 @@ class SearchApi:
         self.engine = engine
 
     def handle(self, request: Request) -> Response:
-        """Any search; a refusal is Vespa's JSON with `root.errors`."""
+        """Any search; a refusal is Vespa's JSON with `root.errors`. It sees one application and its tables from
+        beginning to end, whatever is deployed meanwhile."""
         started = time.perf_counter()
         self.engine.counts["query"] += 1
         try:
-            application = self.engine.application
-            if application is None:
+            deployed = self.engine.deployed
+            if deployed is None:
                 raise QueryError(ILLEGAL_QUERY, "No application is deployed; deploy one first")
-            parameters = Parameters(read(request), application.package.query_profiles)
-            plan = make_plan(application, parameters)
-            if not plan.schemas:
-                return json_response(200, _root(0, []))
+            application = deployed.application
+            plan = make_plan(application, Parameters(read(request), application.package.query_profiles))
+            if not plan.types and not plan.refusals:
+                return json_response(200, root_json(0, []))
             with self.engine.lock:
-                application = self.engine.application
-                assert application is not None
-                result = run(application, self.engine.tables, plan, parameters)
-            reads_columns = plan.query.grouping or any(p.profile.summary_features for p in result.parts)
+                result = run(application, deployed.tables, plan)
+            reads_columns = plan.grouping or any(t.profile.summary_features for t in plan.types)
             with self.engine.lock if reads_columns else nullcontext():
-                answer, filled = _render(self.engine, application, plan, parameters, result)
-            if parameters.integer("trace.level", 0) > 0:
-                answer = {"trace": _trace(application, plan, parameters, result, started), **answer}
-            if parameters.flag("presentation.timing"):
+                answer, filled = render(self.engine.store, application, plan, result)
+            if plan.presentation.trace:
+                answer = {"trace": _trace(application, plan, result, started), **answer}
+            if plan.presentation.timing:
                 seconds = round(time.perf_counter() - started, 6)
                 answer = {"timing": {"querytime": seconds, "summaryfetchtime": 0.0, "searchtime": seconds}, **answer}
             return json_response(200 if filled or not answer["root"].get("errors") else 400, answer)
         except QueryError as e:
-            return json_response(400, _root(0, [e]))
+            return json_response(400, root_json(0, [e]))
         except (yql.YqlError, grouping.GroupingError) as e:
-            return json_response(400, _root(0, [QueryError(INVALID_PARAMETER, str(e))]))
+            return json_response(400, root_json(0, [QueryError(INVALID_PARAMETER, str(e))]))
 
 
-def _root(total: int, errors: Iterable[QueryError]) -> dict[str, Any]:
-    root: dict[str, Any] = {"id": "toplevel", "relevance": 1.0, "fields": {"totalCount": total}}
-    if listed := [e.json() for e in errors]:
-        root["errors"] = listed
-    return {"root": root}
-
-
-def _trace(
-    application: Application, plan: Plan, parameters: Parameters, result: SearchResult, started: float
-) -> dict[str, Any]:
+def _trace(application: Application, plan: Plan, result: SearchResult, started: float) -> dict[str, Any]:
     """What was done, in the shape of Vespa's trace; of its content only that."""
     messages = [
-        f"Using query profile '{parameters.text('queryProfile') or 'default'}'",
-        f"{application.cluster} search: types {', '.join(plan.schemas)}, rank profile '{plan.profile}', "
-        f"offset={plan.offset} hits={plan.hits}: {plan.query.where}",
+        f"Using query profile '{plan.query_profile}'",
+        f"{application.cluster} search: types {', '.join(t.schema for t in plan.types)}, rank profile "
+        f"'{plan.profile}', offset={plan.offset} hits={plan.hits}: {plan.where}",
         f"{application.cluster} response: {len(result.hits)} of total {result.total} hits, "
         f"{(time.perf_counter() - started) * 1e3:.1f} ms",
     ]
     return {"children": [{"message": message} for message in messages]}
-
-
-def _render(
-    engine: Engine, application: Application, plan: Plan, parameters: Parameters, result: SearchResult
-) -> tuple[dict[str, Any], bool]:
-    """The JSON of an result, and whether it has something to show in spite of its errors."""
-    tensors = (
-        parameters.text("presentation.format.tensors") or parameters.text("presentation.format.tensors.") or "short"
-    )
-    if tensors not in FORMATS:
-        raise QueryError(
-            ILLEGAL_QUERY, f"Could not set 'presentation.format.tensors': Value '{tensors}' is not a tensor format"
-        )
-    summary = parameters.text("presentation.summary") or "default"
-    if summary == "attributeprefetch":
-        raise QueryError(ILLEGAL_QUERY, unsupported("the summary class 'attributeprefetch'"))
-    renderer = _HitRenderer(engine, application, plan, summary, tensors)
-    errors = list(result.errors)
-    unknown = not any(renderer.knows(p.schema) for p in result.parts)
-    if unknown:
-        errors.append(QueryError(INVALID_PARAMETER, f"Summary '{summary}' does not exist"))
-    parts = {p.schema: p for p in result.parts}
-    renderer.fetch([parts[h.schema].table.ids[h.row] for h in result.hits])
-    shown = [renderer.hit(h, parts[h.schema]) for h in result.hits]
-    answer = _root(result.total, errors)
-    root = answer["root"]
-    asked = len(plan.schemas)
-    count = sum(p.table.count for p in result.parts)
-    coverage = {
-        "coverage": 100,
-        "documents": count,
-        "full": True,
-        "nodes": len(result.parts),
-        "results": asked,
-        "resultsFull": asked,
-    }
-    root = (
-        {k: v for k, v in root.items() if k != "errors"}
-        | {"coverage": coverage}
-        | {k: v for k, v in root.items() if k == "errors"}
-    )
-    groups = _groups(plan, result, renderer, application)
-    if shown or groups:
-        root["children"] = groups + shown
-    return {"root": root}, bool((shown or groups) and not unknown)
-
-
-def _groups(plan: Plan, result: SearchResult, renderer: _HitRenderer, application: Application) -> list[dict[str, Any]]:
-    """The result of each grouping."""
-    found = []
-    for number, request in enumerate(plan.query.grouping):
-        if len(result.parts) != 1:
-            raise QueryError(ILLEGAL_QUERY, unsupported("grouping over more than one document type"))
-        part = result.parts[0]
-        for name in request.attributes():
-            if name not in part.table.columns:
-                raise QueryError(
-                    ILLEGAL_QUERY, f"Grouping request references unknown attribute '{name}'", application.cluster
-                )
-        source = grouping.GroupingSource(
-            len(part.rows), partial(_column, part.table, part.rows), part.relevance, partial(renderer.group_hit, part)
-        )
-        try:
-            found.append(grouping.execute(request, source, number=number))
-        except grouping.GroupingError as e:
-            raise QueryError(INVALID_PARAMETER, str(e), application.cluster) from e
-    return found
-
-
-def _column(table: Table, rows: np.ndarray, name: str) -> grouping.Column:
-    column = table.columns[name]
-    scalar = table.schema.fields[name].type.scalar
-    kind = {"string": "string", "bool": "bool", "float": "float", "double": "float"}.get(scalar, "int")
-    if isinstance(column, NumberColumn):
-        unset: Any = np.nan if kind == "float" else -(1 << (INTEGERS.get(scalar, 1) - 1))
-        present = column.present[rows].tolist()
-        values = [v if p else unset for v, p in zip(column.values[rows].tolist(), present, strict=True)]
-        return grouping.Column(kind, [bool(v) for v in values] if kind == "bool" else values)
-    if isinstance(column, StringColumn):
-        return grouping.Column(kind, column.strings(rows))
-    if isinstance(column, MultiColumn):
-        return grouping.Column(kind, [list(column.rows[row]) for row in rows], multi=True)
-    raise grouping.GroupingError(unsupported(f"grouping by the tensor '{name}'"))
-
-
-class _HitRenderer:
-    """Makes the JSON of hits."""
-
-    def __init__(self, engine: Engine, application: Application, plan: Plan, summary: str, tensors: str) -> None:
-        self.engine, self.application, self.plan = engine, application, plan
-        self.summary, self.tensors = summary, tensors
-        self.chosen = frozenset(plan.query.fields)
-        self._rows: dict[str, Row] = {}
-        self._known: dict[tuple[str, str], dict[str, str]] = {}
-
-    def fetch(self, ids: list[str]) -> None:
-        """Reads the documents of hits that are about to be rendered, in one go."""
-        self._rows = self.engine.store.get_all(ids)
-
-    def knows(self, schema: str, summary: str | None = None) -> bool:
-        """Whether a type has the summary class."""
-        return (summary or self.summary) in ("default", *self.application.schemas[schema].summaries)
-
-    def hit(self, hit: Hit, part: Part, summary: str | None = None) -> dict[str, Any]:
-        """One hit. Of a summary class that its type lacks only the id, relevance and source."""
-        summary = summary or self.summary
-        id = part.table.ids[hit.row]
-        fields: dict[str, Any] = {}
-        if hit.features is not None:
-            fields["matchfeatures"] = self._features(hit.features)
-        known = self.knows(hit.schema, summary)
-        if known:
-            plain = self._summary(hit.schema, id, summary)
-            if part.profile.summary_features:
-                features = feature_values(part.context, np.array([hit.row]), part.profile.summary_features)[0]
-                plain["summaryfeatures"] = self._features(features) | {"vespa.summaryFeatures.cached": 0.0}
-            fields |= {k: v for k, v in plain.items() if k in self.chosen} if self.chosen else plain
-        cluster = self.application.cluster
-        shown: dict[str, Any] = {
-            "id": id if "documentid" in fields else _hit_id(cluster, id),
-            "relevance": hit.relevance,
-            "source": cluster,
-        }
-        return shown | {"fields": fields} if known else shown
-
-    def group_hit(self, part: Part, position: int, summary: str | None) -> dict[str, Any]:
-        """A hit in a group's list, by its position among the matches."""
-        hit = Hit(part.schema, int(part.rows[position]), float(part.relevance[position]))
-        return self.hit(hit, part, summary)
-
-    def _features(self, features: dict[str, Any]) -> dict[str, Any]:
-        return {k: json_value(v, self.tensors) if isinstance(v, Tensor) else v for k, v in sorted(features.items())}
-
-    def _sources(self, schema: str, summary: str) -> dict[str, str]:
-        """The fields of a summary class that are asked for, each with the field of the document that it shows."""
-        found = self._known.get((schema, summary))
-        if found is None:
-            kind = self.application.schemas[schema]
-            if summary == "default":
-                found = {"documentid": "documentid"} | {n: n for n, f in kind.fields.items() if f.summary}
-            else:
-                found = kind.summaries[summary]
-            if self.chosen:
-                found = {name: source for name, source in found.items() if name in self.chosen}
-            self._known[schema, summary] = found
-        return found
-
-    def _summary(self, schema: str, id: str, summary: str) -> dict[str, Any]:
-        """The fields of a summary class of a document as it is stored now."""
-        row = self._rows.get(id) or self.engine.store.get(id)
-        if row is None:
-            return {}
-        kind, sources = self.application.schemas[schema], self._sources(schema, summary)
-        fields = decode(kind, row[2], row[3], set(sources.values()))
-        shown: dict[str, Any] = {"sddocname": schema}
-        for name, source in sources.items():
-            if source == "documentid":
-                shown[name] = id
-                continue
-            field, value = kind.fields.get(source), fields.get(source)
-            if field is None:
-                continue
-            if field.attribute and field.type.scalar == "bool" and not field.type.collection and value is None:
-                value = False
-            if value is not None and not (isinstance(value, (list, dict)) and is_undefined(field, value)):
-                shown[name] = json_value(value, self.tensors)
-        return shown
-
-
-def _hit_id(cluster: str, id: str) -> str:
-    """`index:<cluster>/0/<global id>`: the id of a hit whose summary has no document id. The global id is 12 bytes:
-    where the document is (MD5 of what is specific in its id, or its number), then MD5 of the whole id."""
-    specific = id.split(":", 4)[4]
-    place = hashlib.md5(specific.encode(), usedforsecurity=False).digest()[:4]
-    return f"index:{cluster}/0/{(place + hashlib.md5(id.encode(), usedforsecurity=False).digest()[4:12]).hex()}"

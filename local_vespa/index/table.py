@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import numpy as np
@@ -34,6 +35,12 @@ class Table:
                 self.columns[field.name] = _column(field)
         for id, fields in documents:
             self.put(id, fields)
+
+    def under(self, schema: Schema) -> Table:
+        """The same rows under a schema with the same fields; what is put into one is in both."""
+        other = copy.copy(self)
+        other.schema = schema
+        return other
 
     @property
     def live(self) -> np.ndarray:

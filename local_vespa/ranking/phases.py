@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..package.rank_profiles import Profile
 from .features import Features, RankContext, first_phase
 
 
@@ -21,9 +20,9 @@ class Ranked:
     matched: tuple[np.ndarray, np.ndarray]
 
 
-def rank(context: RankContext, rows: np.ndarray, wanted: int, profile: Profile) -> Ranked:
-    """Runs the phases. `wanted` is offset + hits; `profile` is the context's with the request's own counts and
-    limits."""
+def rank(context: RankContext, rows: np.ndarray, wanted: int) -> Ranked:
+    """Runs the phases of the context's profile. `wanted` is offset + hits."""
+    profile = context.profile
     scores = first_phase(context, rows)
     total = len(rows)
     if profile.first is not None and profile.first.drop_limit is not None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .. import yql
 from ..application import Application
-from ..errors import ILLEGAL_QUERY, INVALID_PARAMETER, SEARCH_REPLY, QueryError
+from ..errors import ILLEGAL_QUERY, SEARCH_REPLY, QueryError
 from ..expressions import RankingError, Reference
 from ..index.table import Table
 from ..matching import Matcher
 from ..package.rank_profiles import Profile
 from ..ranking.features import Features, RankContext
-from ..ranking.onnx_models import EmbedError
 from ..ranking.phases import Ranked, rank
-from ..tensors import DOUBLE, Tensor, TensorError, parse_query_tensor
-from .parameters import Parameters
-from .sorting import Criterion, sort_keys
+from .plan import Plan
+from .sorting import sort_keys
 
 
 @dataclass
@@ -58,25 +55,12 @@ class SearchResult:
     errors: list[QueryError]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A query, ready to run."""
-
-    query: yql.Query
-    schemas: tuple[str, ...]
-    profile: str
-    offset: int
-    hits: int
-    sorting: tuple[Criterion, ...]
-
-
-def run(application: Application, tables: Mapping[str, Table], plan: Plan, parameters: Parameters) -> SearchResult:
+def run(application: Application, tables: Mapping[str, Table], plan: Plan) -> SearchResult:
     """Searches every document type of the plan; the engine's lock must be held. Raises QueryError where all refuse."""
-    parts, errors = [], []
-    inputs = query_inputs(application, plan, parameters)
-    for schema in plan.schemas:
+    parts, errors = [], list(plan.refusals)
+    for asked in plan.types:
         try:
-            parts.append(_search(application, tables[schema], plan, parameters, inputs))
+            parts.append(_search(application, tables[asked.schema], plan, asked.profile))
         except QueryError as e:
             errors.append(e)
     if not parts and errors:
@@ -84,65 +68,23 @@ def run(application: Application, tables: Mapping[str, Table], plan: Plan, param
     for part in parts:
         errors += _unsortable(part, plan, application.cluster)
     merged = sorted((hit for part in parts for hit in part.hits), key=lambda hit: hit.order)
-    kept = merged[plan.offset : plan.offset + plan.hits]
-    return SearchResult(kept, sum(p.total for p in parts), parts, errors)
+    return SearchResult(merged[plan.offset : plan.wanted], sum(p.total for p in parts), parts, errors)
 
 
-def query_inputs(application: Application, plan: Plan, parameters: Parameters) -> dict[str, Tensor]:
-    """The tensors of query(name), by the types that the rank profile declares. Raises QueryError."""
-    declared: dict[str, Any] = {}
-    for schema in reversed(plan.schemas):
-        profile = application.package.profiles[schema].get(plan.profile)
-        declared |= profile.inputs if profile else {}
-    found: dict[str, Tensor] = {}
-    given = {"query": ""} | parameters.for_yql()
-    for name, value in parameters.features().items():
-        kind = declared[name].type if name in declared else None
-        try:
-            if isinstance(value, str) and value.startswith("embed("):
-                if kind is None:
-                    continue
-                found[name] = application.embedders.embed(value, kind, f"query({name})", given)
-            elif kind is not None:
-                found[name] = parse_query_tensor(kind, value)
-            else:
-                found[name] = parse_query_tensor(DOUBLE, value)
-        except (TensorError, EmbedError) as e:
-            if kind is None:
-                continue  # a value that no rank profile declares is of no use, as in Vespa
-            raise QueryError(ILLEGAL_QUERY, f"Could not set 'ranking.features.query({name})' to '{value}': {e}") from e
-    for name, input in declared.items():
-        if name not in found and input.default is not None:
-            found[name] = input.default
-    return found
-
-
-def _search(
-    application: Application, table: Table, plan: Plan, parameters: Parameters, inputs: Mapping[str, Tensor]
-) -> Part:
+def _search(application: Application, table: Table, plan: Plan, profile: Profile) -> Part:
     """Matches and ranks one document type."""
     schema, cluster = table.schema, application.cluster
-    profile = application.package.profiles[schema.name].get(plan.profile)
-    if profile is None:
-        raise QueryError(
-            INVALID_PARAMETER,
-            f"schema '{schema.name}' does not contain requested rank profile '{plan.profile}'",
-            cluster,
-        )
-    if profile.globally is not None and any(c.field != "[relevance]" or c.ascending for c in plan.sorting):
-        raise QueryError(ILLEGAL_QUERY, "Sorting is not supported with global phase", cluster)
-    matching = Matcher(table, inputs, cluster).run(plan.query.where)
+    matching = Matcher(table, plan.inputs, cluster).run(plan.where)
     rows = np.flatnonzero(matching.mask)
-    context = RankContext(
-        table, profile, matching.terms, inputs, application.constants[schema.name, profile.name], application.onnx
-    )
+    constants = application.constants[schema.name, profile.name]
+    context = RankContext(table, profile, matching.terms, plan.inputs, constants, application.onnx)
     total = len(rows)
     by_relevance = any(c.field == "[relevance]" for c in plan.sorting)
     try:
-        if (plan.sorting and not by_relevance) or (plan.hits == 0 and not plan.query.grouping):
+        if (plan.sorting and not by_relevance) or (plan.hits == 0 and not plan.grouping):
             ranked = Ranked(rows, np.zeros(total), total, (rows, np.zeros(total)))
         else:
-            ranked = rank(context, rows, plan.offset + plan.hits, _overrides(profile, parameters))
+            ranked = rank(context, rows, plan.wanted)
         part = Part(schema.name, table, profile, context, *ranked.matched, ranked.total)
         part.hits = _ordered(part, plan, ranked)
         _match_features(part)
@@ -151,27 +93,9 @@ def _search(
     return part
 
 
-def _overrides(profile: Profile, parameters: Parameters) -> Profile:
-    """The profile with the counts and limits that the request gives."""
-    second, globally, first = profile.second, profile.globally, profile.first
-    count = parameters.integer("ranking.rerankCount", -1)
-    if second is not None and count >= 0:
-        second = replace(second, count=count)
-    count = parameters.integer("ranking.globalPhase.rerankCount", -1)
-    if globally is not None and count >= 0:
-        globally = replace(globally, count=count)
-    if first is not None and (limit := parameters.number("ranking.rankScoreDropLimit")) is not None:
-        first = replace(first, drop_limit=limit)
-    if second is not None and (limit := parameters.number("ranking.secondPhase.rankScoreDropLimit")) is not None:
-        second = replace(second, drop_limit=limit)
-    if globally is not None and (limit := parameters.number("ranking.globalPhase.rankScoreDropLimit")) is not None:
-        globally = replace(globally, drop_limit=limit)
-    return replace(profile, first=first, second=second, globally=globally)
-
-
 def _ordered(part: Part, plan: Plan, ranked: Ranked) -> list[Hit]:
     """The hits of a part that can be among those asked for, in order."""
-    wanted = plan.offset + plan.hits
+    wanted = plan.wanted
     if not plan.sorting:
         best = _top(ranked.relevance, wanted)
         return [

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from .. import yql
 from ..application import Application
 from ..errors import BAD_REQUEST, ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
 from ..grouping import GroupingRequest, parse_grouping
 from ..matching import SCHEMA_NAME, leaves
+from ..package.rank_profiles import Input, Profile
 from ..package.schema import Field, Schema
-from .executor import Plan
+from ..ranking.onnx_models import EmbedError
+from ..tensors import DOUBLE, FORMATS, Tensor, TensorError, parse_query_tensor
 from .parameters import Parameters
+from .plan import Plan, Presentation, TypePlan
 from .sorting import Criterion, criterion, parse_sorting
 
 MAX_HITS, MAX_OFFSET = 400, 1000
 
 
 def make_plan(application: Application, parameters: Parameters) -> Plan:
-    """What a request asks. Without a schema where `model.restrict` leaves none. Raises QueryError, YqlError and
+    """What a request asks. Without a document type where `model.restrict` leaves none. Raises QueryError, YqlError and
     GroupingError."""
     grammar = parameters.text("model.type") or "weakAnd"
     try:
@@ -26,6 +30,29 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
     except yql.YqlError as e:
         raise QueryError(ILLEGAL_QUERY, f"Could not set 'model.type': {e}") from e
     query = _statement(parameters)
+    offset, hits = _window(query, parameters)
+    schemas = _sources(application, query, parameters)
+    known = [application.schemas[s] for s in schemas]
+    if _is_empty(query.where):
+        raise QueryError(ILLEGAL_QUERY, "No query")
+    for term in leaves(query.where):
+        _check_term(term, known)
+    for request in query.grouping:
+        _check_grouping(request, known, application.cluster)
+    defaults = yql.UserTextDefaults(grammar, parameters.text("model.defaultIndex") or "default")
+    where = yql.expand_user_input(query.where, lambda name: any(s.searched(name) is not None for s in known), defaults)
+    profile = parameters.text("ranking.profile") or "default"
+    sorting = _sorting(application, query, parameters, known)
+    inputs = _inputs(application, schemas, profile, parameters) if schemas else {}
+    types, refusals = _types(application, schemas, profile, sorting, parameters)
+    return Plan(
+        where, types, profile, parameters.text("queryProfile") or "default", offset, hits, refusals, inputs, sorting,
+        query.grouping, _presentation(query, parameters),
+    )  # fmt: skip
+
+
+def _window(query: yql.Query, parameters: Parameters) -> tuple[int, int]:
+    """Offset and hits. Raises QueryError."""
     hits = parameters.integer("hits", 10) if query.hits is None else query.hits
     offset = query.offset if query.offset is not None else parameters.integer("offset", 0)
     for name, value, most in (
@@ -44,19 +71,89 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
                 f"{value} {name} requested, configured limit: {most}. See "
                 "https://docs.vespa.ai/en/reference/api/query.html#native-execution-parameters",
             )
-    schemas = _sources(application, query, parameters)
-    known = [application.schemas[s] for s in schemas]
-    if _is_empty(query.where):
-        raise QueryError(ILLEGAL_QUERY, "No query")
-    for term in leaves(query.where):
-        _check_term(term, known)
-    for request in query.grouping:
-        _check_grouping(request, known, application.cluster)
-    defaults = yql.UserTextDefaults(grammar, parameters.text("model.defaultIndex") or "default")
-    where = yql.expand_user_input(query.where, lambda name: any(s.searched(name) is not None for s in known), defaults)
-    profile = parameters.text("ranking.profile") or "default"
-    sorting = _sorting(application, query, parameters, known)
-    return Plan(replace(query, where=where), schemas, profile, offset, hits, sorting)
+    return offset, hits
+
+
+def _types(
+    application: Application, schemas: tuple[str, ...], name: str, sorting: tuple[Criterion, ...],
+    parameters: Parameters,
+) -> tuple[tuple[TypePlan, ...], tuple[QueryError, ...]]:  # fmt: skip
+    """The document types with the rank profile that each has of a name, and what those say that cannot run it."""
+    types, refusals, cluster = [], [], application.cluster
+    for schema in schemas:
+        profile = application.package.profiles[schema].get(name)
+        if profile is None:
+            problem = f"schema '{schema}' does not contain requested rank profile '{name}'"
+            refusals.append(QueryError(INVALID_PARAMETER, problem, cluster))
+        elif profile.globally is not None and any(c.field != "[relevance]" or c.ascending for c in sorting):
+            refusals.append(QueryError(ILLEGAL_QUERY, "Sorting is not supported with global phase", cluster))
+        else:
+            types.append(TypePlan(schema, _overridden(profile, parameters)))
+    return tuple(types), tuple(refusals)
+
+
+def _overridden(profile: Profile, parameters: Parameters) -> Profile:
+    """The profile with the counts and limits that the request gives."""
+    settings: dict[str, dict[str, Any]] = {"first": {}, "second": {}, "globally": {}}
+    for phase, name in (("second", "ranking.rerankCount"), ("globally", "ranking.globalPhase.rerankCount")):
+        if (count := parameters.integer(name, -1)) >= 0:
+            settings[phase]["count"] = count
+    for phase, prefix in (("first", ""), ("second", "secondPhase."), ("globally", "globalPhase.")):
+        if (limit := parameters.number(f"ranking.{prefix}rankScoreDropLimit")) is not None:
+            settings[phase]["drop_limit"] = limit
+    changed = {
+        phase: replace(old, **own)
+        for phase, own in settings.items()
+        if own and (old := getattr(profile, phase)) is not None
+    }
+    return replace(profile, **changed)
+
+
+def _inputs(
+    application: Application, schemas: tuple[str, ...], profile: str, parameters: Parameters
+) -> dict[str, Tensor]:
+    """The tensors of query(name), by the types that the rank profile declares. Raises QueryError."""
+    declared: dict[str, Input] = {}
+    for schema in reversed(schemas):
+        found = application.package.profiles[schema].get(profile)
+        declared |= found.inputs if found else {}
+    inputs: dict[str, Tensor] = {}
+    given = {"query": ""} | parameters.for_yql()
+    for name, value in parameters.features().items():
+        kind = declared[name].type if name in declared else None
+        try:
+            if isinstance(value, str) and value.startswith("embed("):
+                if kind is None:
+                    continue
+                inputs[name] = application.embedders.embed(value, kind, f"query({name})", given)
+            else:
+                inputs[name] = parse_query_tensor(kind or DOUBLE, value)
+        except (TensorError, EmbedError) as e:
+            if kind is None:
+                continue  # a value that no rank profile declares is of no use, as in Vespa
+            raise QueryError(ILLEGAL_QUERY, f"Could not set 'ranking.features.query({name})' to '{value}': {e}") from e
+    for name, input in declared.items():
+        if name not in inputs and input.default is not None:
+            inputs[name] = input.default
+    return inputs
+
+
+def _presentation(query: yql.Query, parameters: Parameters) -> Presentation:
+    """How to show the result. Raises QueryError."""
+    tensors = (
+        parameters.text("presentation.format.tensors") or parameters.text("presentation.format.tensors.") or "short"
+    )
+    if tensors not in FORMATS:
+        raise QueryError(
+            ILLEGAL_QUERY, f"Could not set 'presentation.format.tensors': Value '{tensors}' is not a tensor format"
+        )
+    summary = parameters.text("presentation.summary") or "default"
+    if summary == "attributeprefetch":
+        raise QueryError(ILLEGAL_QUERY, unsupported("the summary class 'attributeprefetch'"))
+    return Presentation(
+        frozenset(query.fields), summary, tensors, parameters.flag("presentation.timing"),
+        parameters.integer("trace.level", 0) > 0,
+    )  # fmt: skip
 
 
 def _statement(parameters: Parameters) -> yql.Query:
