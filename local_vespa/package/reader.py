@@ -17,10 +17,12 @@ from datetime import date, timedelta
 from pathlib import Path, PurePosixPath
 
 from ..errors import DeployError
+from .query_profiles import QueryProfile, read_query_profiles
 from .rank_profiles import Profile, read_profiles
 from .schema import Schema, read_schema
 from .sd import Statement, parse_statements, without_comments
-from .services import QueryProfile, Services, parse_xml, read_query_profiles, read_services
+from .services import Services, read_services
+from .xml_files import parse_xml
 
 MAX_FILES = 10_000
 MAX_BYTES = 4 << 30

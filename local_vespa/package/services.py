@@ -1,14 +1,13 @@
-"""Reads services.xml and the query profiles of an application package."""
+"""Reads services.xml of an application package."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from ..errors import DeployError, unsupported
+from .xml_files import parse_xml
 
 
 @dataclass(frozen=True)
@@ -50,20 +49,6 @@ _MACHINERY = {
 }  # fmt: skip
 COLLECT_EVERY = 3600  # seconds, Vespa's default
 _EMBEDDERS = ("hugging-face-embedder", "hugging-face-tokenizer")
-
-
-def parse_xml(data: bytes, file: str) -> Element:
-    """The root element. Raises DeployError on bad XML and on a DOCTYPE (entities could make it grow without end)."""
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise DeployError(f"Invalid application package: {file}: a DOCTYPE is not allowed")
-    try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as e:
-        raise DeployError(f"Invalid application package: Error in {file}: {e}") from e
-    for element in root.iter():
-        if isinstance(element.tag, str) and element.tag.startswith("{"):
-            raise DeployError(f"Invalid application package: {file}: {unsupported('XML namespaces (preprocessing)')}")
-    return root
 
 
 def read_services(data: bytes) -> Services:
@@ -126,59 +111,6 @@ def _component(element: Element) -> Component:
             raise DeployError(unsupported(f"models by url or model-id (component {element.get('id')}); use path"))
         settings[child.tag] = child.get("path") or (child.text or "").strip()
     return Component(element.get("id", ""), kind, settings)
-
-
-@dataclass(frozen=True)
-class QueryProfile:
-    """`search/query-profiles/<id>.xml` with what it inherits; `fixed` names fields that a request cannot override."""
-
-    id: str
-    fields: dict[str, str]
-    fixed: frozenset[str] = frozenset()
-
-
-def read_query_profiles(files: Mapping[str, bytes]) -> dict[str, QueryProfile]:
-    """The query profiles in files {path in the package: content}. Raises DeployError."""
-    roots = {}
-    for path, data in files.items():
-        root = parse_xml(data, path)
-        if root.tag == "query-profile-type":
-            continue  # the rank profiles' inputs are what types query features
-        if root.tag != "query-profile":
-            raise DeployError(f"Invalid application package: {path}: expected <query-profile>")
-        for element in root:
-            if element.tag not in ("field", "description"):
-                raise DeployError(unsupported(f"<{element.tag}> in a query profile ({path})"))
-        roots[root.get("id", "")] = (path, root)
-    done: dict[str, QueryProfile] = {}
-
-    def resolve(id: str, path: tuple[str, ...]) -> QueryProfile:
-        if id in done:
-            return done[id]
-        if id not in roots or id in path:
-            raise DeployError(
-                f"Invalid application package: Could not resolve query profile '{id}' inherited by '{path[-1]}'"
-            )
-        root = roots[id][1]
-        fields: dict[str, str] = {}
-        fixed: set[str] = set()
-        for base in (root.get("inherits") or "").split():
-            inherited = resolve(base, (*path, id))
-            fields = inherited.fields | fields
-            fixed |= inherited.fixed
-        for element in root.findall("field"):
-            if len(element):
-                raise DeployError(unsupported(f"nested query profiles (field {element.get('name')} of '{id}')"))
-            name = element.get("name", "")
-            fields[name] = (element.text or "").strip()
-            if element.get("overridable") == "false":
-                fixed.add(name)
-        done[id] = QueryProfile(id, fields, frozenset(fixed))
-        return done[id]
-
-    for id in roots:
-        resolve(id, ())
-    return done
 
 
 def _seconds(text: str) -> float:

@@ -12,7 +12,7 @@ import orjson
 
 from ..errors import ILLEGAL_QUERY, QueryError, unsupported
 from ..http import Request
-from ..package.services import QueryProfile
+from ..package.query_profiles import QueryProfile
 
 ALIASES = {
     "ranking": "ranking.profile", "count": "hits", "start": "offset", "query": "model.queryString",
