@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from . import yql
-from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
-from .index.analysis import Hits, idf, tokens, union
-from .index.attributes import MultiColumn, NumberColumn, StringColumn
+from .errors import ILLEGAL_QUERY, QueryError, unsupported
+from .index.analysis import idf
 from .index.table import Table
-from .index.text_index import TextIndex
 from .index.vector_index import VectorColumn
-from .package.schema import Field
-from .patterns import FuzzyMatcher, Pattern, PatternError
+from .matching_terms import MatchedTerm, NearestTerm, TermMatcher, beats_heap_threshold
 from .tensors import Tensor
-
-
-@dataclass
-class MatchedTerm:
-    """A term of the query that ranks: its hits in each field it searches. `nearest` is set for a nearestNeighbor."""
-
-    hits: dict[str, Hits] = field(default_factory=dict)
-    label: str | None = None
-    weight: int = 100
-    significance: float | None = None
-    values: tuple[str | int | float, ...] = ()  # what it looks for in attributes
-    scores: dict[str, np.ndarray] = field(default_factory=dict)  # raw scores of all rows, of weighted operators
-    phrases: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)  # what it looks for in each text field
-    nearest: NearestTerm | None = None
-
-
-@dataclass(frozen=True)
-class NearestTerm:
-    """A nearestNeighbor of the query: its field and vector."""
-
-    field: str
-    vector: np.ndarray
-    rows: np.ndarray
 
 
 @dataclass
@@ -55,8 +25,6 @@ class Matching:
 
 
 SCHEMA_NAME = "sddocname"  # every document has its type's name in this field
-_RANGE = re.compile(r"([\[<])\s*(-?[\d.eE+]*)\s*;\s*(-?[\d.eE+]*)\s*([\]>])")
-_LIMIT = re.compile(r"([<>])(=?)\s*(-?[\d.][\d.eE+-]*)")
 
 
 class Matcher:
@@ -66,7 +34,7 @@ class Matcher:
         self.table, self.inputs, self.cluster = table, inputs, cluster
         self.terms: list[MatchedTerm] = []
         self._order: dict[int, MatchedTerm] = {}
-        self._near_terms: dict[int, list[MatchedTerm]] = {}
+        self._leaves = TermMatcher(table)
 
     def run(self, where: yql.Node) -> Matching:
         """Matches the tree. Raises QueryError."""
@@ -80,14 +48,12 @@ class Matcher:
             return
         if isinstance(node, yql.Term):
             if node.annotations.get("ranked", True) is not False:
-                made = [self._made(node) for _ in (node.words if isinstance(node, yql.Near) else [node])]
-                self.terms += made
+                term = self._order[id(node)] = self._made(node)
                 if isinstance(node, yql.Near):
-                    self._near_terms[id(node)] = made
-                else:
-                    self._order[id(node)] = made[0]
+                    term.words = [self._made(node) for _ in node.words]
+                self.terms += term.words or [term]
             return
-        for child in children(node):
+        for child in yql.children(node):
             self._collect(child)
 
     @staticmethod
@@ -211,7 +177,7 @@ class Matcher:
             return self.table.live & (getattr(node, "text", None) == self.table.schema.name)
         term = self._order.get(id(node)) or MatchedTerm()
         for searched in self.table.schema.searched(node.field) or ():
-            hits = self._in_field(node, searched, term)
+            hits = self._leaves.in_field(node, searched, term)
             term.hits[searched.name] = hits
             mask[hits.rows] = True
         if len(term.hits) > 1:  # a term of a fieldset is as frequent as it is in all its fields together
@@ -219,218 +185,7 @@ class Matcher:
             term.hits = {name: replace(h, frequency=total) for name, h in term.hits.items()}
         return mask & self.table.live
 
-    def _in_field(self, node: yql.Term, searched: Field, term: MatchedTerm) -> Hits:
-        if searched.text:
-            return self._in_text(node, searched, term)
-        if searched.attribute and searched.type.tensor is None:
-            rows = np.flatnonzero(self._in_attribute(node, searched, term) & self.table.live)
-            return Hits.once(rows)
-        raise QueryError(
-            INVALID_PARAMETER,
-            f"Could not create query from YQL: Field '{searched.name}' is neither an index nor an attribute that can "
-            "be searched",
-        )
-
-    def _in_text(self, node: yql.Term, searched: Field, term: MatchedTerm) -> Hits:
-        index = self.table.texts[searched.name]
-        stemming = index.stemming and node.annotations.get("stem", True) is not False
-
-        def words(*texts: str) -> tuple[str, ...]:
-            return tuple(t for text in texts for t in tokens(text, stemming, index.normalizing))
-
-        match node:
-            case yql.Word(match="word"):
-                return self._phrase(index, words(node.text), searched, term)
-            case yql.Phrase():
-                return self._phrase(index, words(*node.words), searched, term)
-            case yql.Near():
-                return self._near(node, index, words(*node.words), searched)
-            case yql.Equiv():
-                return union([self._in_text(child, searched, term) for child in node.children])  # type: ignore[arg-type]
-            case yql.In() | yql.WeightedSet():
-                values = node.values if isinstance(node, yql.In) else tuple(t for t, _ in node.tokens)
-                return union([self._phrase(index, words(str(v)), searched, term) for v in values])
-            case yql.Equals():
-                return self._phrase(index, words(str(node.value)), searched, term)
-        what = f"{type(node).__name__}" + (f" with match {node.match}" if isinstance(node, yql.Word) else "")
-        raise QueryError(ILLEGAL_QUERY, unsupported(f"{what} on the index '{searched.name}'"))
-
-    def _phrase(self, index: TextIndex, words: tuple[str, ...], searched: Field, term: MatchedTerm) -> Hits:
-        if not words:
-            return Hits.none()
-        term.phrases.setdefault(searched.name, []).append(words)
-        return index.phrase(words, self.table.live)
-
-    def _near(self, node: yql.Near, index: TextIndex, words: tuple[str, ...], searched: Field) -> Hits:
-        """The rows; each word of it ranks as a term of its own, where the whole matches."""
-        rows = index.near(words, node.distance, node.ordered, self.table.live) if words else Hits.none().rows
-        for term, word in zip(self._near_terms.get(id(node), ()), words, strict=False):
-            hits = index.word(word, self.table.live)
-            keep = np.isin(hits.rows, rows)
-            term.phrases[searched.name] = [(word,)]
-            term.hits[searched.name] = Hits(hits.rows[keep], hits.counts[keep], hits.first[keep], len(hits.rows))
-        return Hits.once(rows)
-
-    def _in_attribute(self, node: yql.Term, searched: Field, term: MatchedTerm) -> np.ndarray:
-        column = self.table.columns[searched.name]
-        assert isinstance(column, (NumberColumn, StringColumn, MultiColumn))
-        numbers = searched.type.is_number
-        match node:
-            case yql.Word(match="word"):
-                return self._number_word(column, node.text) if numbers else column.equal([node.text])  # type: ignore[union-attr]
-            case yql.Word() if not numbers:
-                text = column.fold(node.text)  # type: ignore[union-attr]
-                test = {"prefix": str.startswith, "suffix": str.endswith, "substring": str.__contains__}[node.match]
-                return column.where(lambda value: test(value, text))  # type: ignore[union-attr]
-            case yql.Fuzzy() if not numbers:
-                like = FuzzyMatcher(column.fold(node.text), node.max_edit_distance, node.prefix_length, node.prefix)  # type: ignore[union-attr]
-                return column.where(like.is_near)  # type: ignore[union-attr]
-            case yql.Phrase() if not numbers:
-                return column.equal([" ".join(node.words)])  # type: ignore[union-attr]
-            case yql.Equiv():
-                parts = [self._in_attribute(child, searched, term) for child in node.children]  # type: ignore[arg-type]
-                return np.logical_or.reduce(parts)
-            case yql.In():
-                return self._any_of(column, node.values, numbers)
-            case yql.WeightedSet() | yql.DotProduct() | yql.Wand():
-                return self._weighted(node, searched, term)
-            case yql.Equals():
-                if not numbers:
-                    return column.equal([str(node.value)])  # type: ignore[union-attr]
-                value = _exact(node.value)
-                return column.between(value, value)  # type: ignore[union-attr]
-            case yql.Range() if numbers:
-                if node.hit_limit is not None:
-                    raise QueryError(ILLEGAL_QUERY, unsupported("hitLimit on a range"))
-                low, high = _exact(node.low), _exact(node.high)
-                return column.between(low, high, node.low_inclusive, node.high_inclusive)  # type: ignore[union-attr]
-            case yql.Range():
-                return np.zeros(len(self.table.ids), bool)
-            case yql.Regex() if not numbers:
-                try:
-                    return column.where(Pattern(node.pattern, not searched.cased).found_in)  # type: ignore[union-attr]
-                except PatternError as e:
-                    raise QueryError(INVALID_PARAMETER, f"Could not create query from YQL: {e}") from e
-        raise QueryError(
-            ILLEGAL_QUERY,
-            unsupported(f"{type(node).__name__} on the attribute '{searched.name}' of type {searched.type}"),
-        )
-
-    def _weighted(
-        self, node: yql.WeightedSet | yql.DotProduct | yql.Wand, searched: Field, term: MatchedTerm
-    ) -> np.ndarray:
-        """Rows with one token or more, and their raw scores: the sum of weights, times those of the document where
-        it has some; of a weightedSet the greatest weight of the query. wand passes rows over as Vespa's does."""
-        column, number = self.table.columns[searched.name], searched.type.is_number
-        scores = np.zeros(len(self.table.ids))
-        mask = np.zeros(len(self.table.ids), bool)
-        for token, weight in node.tokens:
-            found = self._number_word(column, str(token)) if number else column.equal([str(token)])  # type: ignore[union-attr]
-            rows = np.flatnonzero(found & self.table.live)
-            mask[rows] = True
-            if isinstance(node, yql.WeightedSet):
-                scores[rows] = np.maximum(scores[rows], weight)
-            elif isinstance(column, MultiColumn) and searched.type.collection == "weightedset":
-                key = column.fold(str(token)) if not number else int(token)
-                own = ([w for k, w in dict(column.rows[row]).items() if column.fold(k) == key] for row in rows)
-                scores[rows] += weight * np.array([sum(w) for w in own], np.float64)
-            else:
-                scores[rows] += weight
-        if isinstance(node, yql.Wand):
-            rows = np.flatnonzero(mask)
-            bar = node.score_threshold * node.threshold_boost_factor
-            kept = beats_heap_threshold(scores[rows].tolist(), node.target_hits, bar, strictly=True)
-            mask = np.zeros_like(mask)
-            mask[rows[kept]] = True
-        term.scores[searched.name] = np.where(mask, scores, 0.0)
-        return mask
-
-    def _any_of(self, column: Any, values: Sequence[Any], numbers: bool) -> np.ndarray:
-        if not numbers:
-            return column.equal(values)
-        exact = [_exact(v) for v in values]
-        if isinstance(column, MultiColumn):
-            return column.equal(exact)
-        if column.integral:
-            exact = [v for v in exact if isinstance(v, int)]
-        return np.isin(column.values, np.array(exact, column.values.dtype)) & column.present
-
-    def _number_word(self, column: Any, text: str) -> np.ndarray:
-        """A word as a number: `7`, `true`, `<5`, `[1;5]`. What is none matches nothing."""
-        text = text.strip()
-        if text.lower() in ("true", "false") and column.field.type.scalar == "bool":
-            return column.between(text.lower() == "true", text.lower() == "true")
-        try:
-            if found := _RANGE.fullmatch(text):
-                low, high = _exact(found[2] or "-inf"), _exact(found[3] or "inf")
-                return column.between(low, high, found[1] == "[", found[4] == "]")
-            if found := _LIMIT.fullmatch(text):
-                limit = _exact(found[3])
-                low, high = (-np.inf, limit) if found[1] == "<" else (limit, np.inf)
-                return column.between(low, high, bool(found[2]) or found[1] == "<", bool(found[2]) or found[1] == ">")
-            return column.between(_exact(text), _exact(text))
-        except ValueError:
-            return np.zeros(len(self.table.ids), bool)
-
-
-def _exact(value: str | float) -> float:
-    """A number as it is compared. An integer of 64 bits stays one: as floats, long ids are equal to their neighbours.
-    Raises ValueError for a text that is none."""
-    try:
-        value = int(value) if isinstance(value, str) else value
-    except ValueError:
-        return float(value)
-    if isinstance(value, float) or -(1 << 63) <= value < 1 << 63:
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def beats_heap_threshold(scores: Sequence[float], target: int, bar: float, strictly: bool) -> list[int]:
-    """Which of the scores, seen in turn, reach the bar (or lie above it, `strictly`): every fourth of them lifts it to
-    the target-th best so far."""
-    kept: list[int] = []
-    best: list[float] = []
-    waiting: list[float] = []
-    for i, score in enumerate(scores):
-        if score < bar or (strictly and score <= bar):
-            continue
-        kept.append(i)
-        waiting.append(score)
-        if len(waiting) == 4:
-            for s in waiting:
-                if len(best) < target:
-                    heapq.heappush(best, s)
-                elif best:
-                    heapq.heappushpop(best, s)
-            waiting = []
-            if best and len(best) == target:
-                bar = max(bar, best[0])
-    return kept
-
-
-def children(node: yql.Node) -> tuple[yql.Node, ...]:
-    """The nodes under an operator; none under a leaf."""
-    match node:
-        case yql.And() | yql.Or() | yql.WeakAnd():
-            return node.children
-        case yql.Not() | yql.NonEmpty():
-            return (node.child,)
-        case yql.Rank():
-            return (node.first, *node.others)
-    return ()
-
-
-def leaves(node: yql.Node) -> Iterator[yql.Term]:
-    """All terms of a tree."""
-    if isinstance(node, yql.Term):
-        yield node
-    for child in children(node):
-        yield from leaves(child)
-
 
 def has_nearest(node: yql.Node) -> bool:
     """Whether a nearestNeighbor is in the tree."""
-    return isinstance(node, yql.NearestNeighbor) or any(map(has_nearest, children(node)))
+    return isinstance(node, yql.NearestNeighbor) or any(map(has_nearest, yql.children(node)))

@@ -18,7 +18,7 @@ from ..expressions import Evaluator, RankingError, Reference, Value, infer_type,
 from ..index.attributes import MultiColumn, StringColumn
 from ..index.table import Table
 from ..index.vector_index import NO_DISTANCE, VectorColumn
-from ..matching import MatchedTerm, NearestTerm
+from ..matching_terms import MatchedTerm, NearestTerm
 from ..package.rank_profiles import Profile
 from ..package.schema import Field, Schema
 from ..tensors import DOUBLE, Tensor, TensorType

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..index.attributes import MultiColumn
 from ..index.table import Table
-from ..matching import MatchedTerm
+from ..matching_terms import MatchedTerm
 
 _X = np.arange(256)
 FIRST_OCCURRENCE = 8000 * np.exp(-_X / 12.5)

@@ -9,7 +9,7 @@ from .. import yql
 from ..application import Application
 from ..errors import BAD_REQUEST, ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
 from ..grouping import GroupingRequest, parse_grouping
-from ..matching import SCHEMA_NAME, leaves
+from ..matching import SCHEMA_NAME
 from ..package.rank_profiles import Input, Profile
 from ..package.schema import Field, Schema
 from ..ranking.onnx_models import EmbedError
@@ -35,7 +35,7 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
     known = [application.schemas[s] for s in schemas]
     if _is_empty(query.where):
         raise QueryError(ILLEGAL_QUERY, "No query")
-    for term in leaves(query.where):
+    for term in yql.leaves(query.where):
         _check_term(term, known)
     for request in query.grouping:
         _check_grouping(request, known, application.cluster)

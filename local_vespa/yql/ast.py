@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,3 +221,23 @@ class Query:
     offset: int | None = None
     timeout: float | None = None
     grouping: tuple[GroupingRequest, ...] = ()
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes under an operator; none under a leaf."""
+    match node:
+        case And() | Or() | WeakAnd():
+            return node.children
+        case Not() | NonEmpty():
+            return (node.child,)
+        case Rank():
+            return (node.first, *node.others)
+    return ()
+
+
+def leaves(node: Node) -> Iterator[Term]:
+    """All terms of a tree."""
+    if isinstance(node, Term):
+        yield node
+    for child in children(node):
+        yield from leaves(child)
