@@ -1,16 +1,18 @@
-"""Who may import whom (docs/contracts.md): the folders' table, and that serving needs no torch."""
+"""Who may import whom (docs/contracts.md): the folders' table, the layers of local_vespa, no circle, no torch to serve."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = {"mrse_model", "feeders", "retrieval", "local_vespa", "mrse_cli", "vespa_package"}
+OURS = ("mrse_model", "feeders", "retrieval", "local_vespa", "mrse_cli", "vespa_package")
 WITHOUT_TORCH = {f"mrse_model.{name}" for name in ("errors", "serving", "atomic_file", "data")}
 MAY = {
     "mrse_model": set(),
@@ -25,28 +27,92 @@ MAY = {
         "local_vespa.package.sd",
     },
 }
+# From top to bottom: a room imports from the rooms of lower lines alone (docs/engine.md says why).
+LAYERS = {
+    "local_vespa": (
+        {"__main__"},
+        {"server", "testing"},
+        {"api"},
+        {"engine", "search"},
+        {"application"},
+        {"ranking"},
+        {"matching"},
+        {"matching_terms"},
+        {"index"},
+        {"documents"},
+        {"package"},
+        {"expressions"},
+        {"yql", "tensors"},
+        {"grouping"},
+        {"store", "http", "patterns", "errors"},
+    ),
+}
+MAX_MODULES = {"local_vespa": 12}
 
 
-def imports(path: Path) -> set[str]:
-    """Absolute names of ours that a file imports, at its top or inside a function."""
-    found: set[str] = set()
+@cache
+def modules() -> dict[str, Path]:
+    """Our modules by their dotted name; a package is its `__init__`."""
+    found = {}
+    for path in sorted(p for folder in OURS for p in (ROOT / folder).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """The modules of ours that a module imports, at its top or inside a function; a name of a package that is not a
+    module counts as the package."""
+    path, found = modules()[module], set()
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found |= {node.module}
-    return {name for name in found if name.split(".")[0] in OURS}
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            found |= {name if (name := f"{base}.{alias.name}") in modules() else base for alias in node.names}
+    return frozenset(name for name in found if name.split(".")[0] in OURS and name != module)
 
 
 @pytest.mark.parametrize("folder", sorted(MAY))
 def test_a_folder_imports_only_what_it_may(folder: str) -> None:
     wrong = []
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        for name in imports(path):
+    for module in modules():
+        for name in imports(module) if module.split(".")[0] == folder else ():
             allowed = name.split(".")[0] == folder or any(name == a or name.startswith(a + ".") for a in MAY[folder])
             if not allowed:
-                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+                wrong.append(f"{module} imports {name}")
     assert not wrong
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    try:
+        TopologicalSorter({module: imports(module) for module in modules()}).prepare()
+    except CycleError as e:
+        pytest.fail(f"imports go in a circle: {' -> '.join(e.args[1])}")
+
+
+@pytest.mark.parametrize("folder", sorted(LAYERS))
+def test_no_import_goes_upwards(folder: str) -> None:
+    depth = {name: i for i, layer in enumerate(LAYERS[folder]) for name in layer}
+    inside = {m: m.split(".")[1] for m in modules() if m.startswith(folder + ".")}
+    assert set(inside.values()) == set(depth), "LAYERS has a line for each room of the folder"
+    wrong = [
+        f"{module} imports {name}"
+        for module, room in inside.items()
+        for name in imports(module)
+        if name in inside and inside[name] != room and depth[inside[name]] <= depth[room]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("folder", sorted(MAX_MODULES))
+def test_no_room_holds_too_many_modules(folder: str) -> None:
+    rooms = {path.parent for module, path in modules().items() if module.split(".")[0] == folder}
+    counts = {str(room.relative_to(ROOT)): len(set(room.glob("*.py")) - {room / "__init__.py"}) for room in rooms}
+    assert {room: n for room, n in counts.items() if n > MAX_MODULES[folder]} == {}
 
 
 @pytest.mark.parametrize(
