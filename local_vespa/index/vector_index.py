@@ -19,6 +19,7 @@ from ..expressions import Value
 from ..package.schema import Field
 from ..tensors import round_cells
 from .attributes import Growing
+from .distance_metrics import closenesses, distances, internal_distances, least_closeness
 from .quantized import CoarseIndex
 
 GRAPH_ROWS = 100_000
@@ -30,7 +31,6 @@ REACH = 2  # how much further than faiss would need the graph is explored where 
 
 log = logging.getLogger("local_vespa")
 _faiss: Any = faiss  # its type stubs lack keyword arguments and classes made by its loader
-NO_DISTANCE = float(np.finfo(np.float64).max)
 
 
 class _Cells:
@@ -44,7 +44,10 @@ class _Cells:
 
 
 class VectorColumn:
-    """A dense vector a row; rows without one are zeros and never found."""
+    """A dense vector a row; rows without one are zeros and never found.
+
+    faiss holds float32 and orders numbers: vectors of doubles, and those with a cell that is NaN or infinite, are kept
+    beside it (the latter are zeros in the index) and compared by `distance_metrics`."""
 
     def __init__(self, field: Field) -> None:
         assert field.type.tensor is not None
@@ -57,18 +60,26 @@ class VectorColumn:
         self._building = False
         self._pending: list[np.ndarray] = []
         self._present = Growing(bool)
-        self._norms = Growing(np.float32)
+        self._norms = Growing(np.float64)  # of angular alone
+        self._doubles = Growing(np.float64, (self.dims,)) if self.type.cell == "double" else None
+        self._not_finite: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
     def append(self, value: object) -> None:
-        cells = np.zeros(self.dims, np.float32) if value is None else value.array.reshape(-1).astype(np.float32)  # type: ignore[attr-defined]
-        norm = 1.0
-        if self.metric == "angular":  # a scan then is an inner product; `gather` undoes it
-            norm = float(np.linalg.norm(cells)) or 1.0
-            cells = cells / np.float32(norm)
-        self._pending.append(cells)
+        cells = np.zeros(self.dims, np.float32) if value is None else value.array.reshape(-1)  # type: ignore[attr-defined]
         self._present.append(value is not None)
-        self._norms.append(norm)
+        if self._doubles is not None:
+            self._doubles.append(cells)
+            return
+        cells = cells.astype(np.float32)
+        if not np.isfinite(cells).all():
+            self._not_finite[self._present.n - 1] = cells
+            cells = np.zeros_like(cells)
+        if self.metric == "angular":  # a scan then is an inner product; `gather` undoes it
+            norm = float(np.linalg.norm(cells.astype(np.float64))) or 1.0
+            cells = (cells / norm).astype(np.float32)
+            self._norms.append(norm)
+        self._pending.append(cells)
         if len(self._pending) >= PENDING_ROWS:
             self._flush()
 
@@ -84,18 +95,31 @@ class VectorColumn:
         return self._present.view
 
     def _stored(self) -> np.ndarray:
-        """[rows, dims] as faiss holds them, without a copy; not to be kept over an append."""
+        """[rows, dims] as they are held, without a copy; not to be kept over an append."""
+        if self._doubles is not None:
+            return self._doubles.view
         self._flush()
         return np.asarray(_Cells(self._flat))
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
-        """float32 [len(rows), dims]: the vectors as they were given."""
+    def _vectors(self, rows: np.ndarray) -> np.ndarray:
+        """[len(rows), dims]: what distances are computed from; of angular the direction alone."""
         found = self._stored()[rows]
-        if self.metric == "angular":
-            found = found * self._norms.view[rows][:, None]
+        if self._not_finite:
+            for i, row in enumerate(rows.tolist()):
+                if row in self._not_finite:
+                    found[i] = self._not_finite[row]
+        return found
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """[len(rows), dims]: the vectors as they were given."""
+        found = self._vectors(rows)
+        if self.metric == "angular" and self._doubles is None:
+            found = (found * self._norms.view[rows][:, None]).astype(np.float32)
             if self.type.cell == "bfloat16":
                 bits = found.view(np.uint32)
                 found = ((bits + 0x8000) & 0xFFFF0000).view(np.float32)
+            elif self.type.cell == "int8":
+                found = np.rint(found)
         return found
 
     def feature(self, rows: np.ndarray) -> Value:
@@ -104,73 +128,83 @@ class VectorColumn:
 
     def _rounded(self, query: np.ndarray) -> np.ndarray:
         """A query's vector in the precision of the field, as Vespa compares them."""
-        return round_cells(self.type.cell, query).astype(np.float32).reshape(-1)
+        cells = round_cells(self.type.cell, query).reshape(-1)
+        return cells.astype(np.float64 if self._doubles is not None else np.float32)
 
     def distances(self, query: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rank features distance and closeness of rows, float64; no vector: the greatest distance and 0."""
+        """The rank features distance and closeness of rows, float64; no vector: the greatest distance and the least
+        closeness."""
         query = self._rounded(query)
-        stored = self._stored()[rows]
-        if self.metric in ("euclidean", "hamming"):
-            if self.metric == "hamming":
-                bits = stored.astype(np.int8).view(np.uint8) ^ query.astype(np.int8).view(np.uint8)
-                distance = np.bitwise_count(bits).sum(1).astype(np.float64)
-            else:
-                distance = np.sqrt(np.square(stored - query).sum(1, dtype=np.float64))
-            closeness = 1 / (1 + distance)
-        else:
-            dots = np.einsum("ij,j->i", stored, query).astype(np.float64)
-            if self.metric == "dotproduct":
-                distance, closeness = -dots, dots
-            else:
-                length = float(query @ query)
-                if self.metric == "angular":
-                    distance = np.arccos(np.clip(dots / (np.sqrt(length) or 1.0), -1, 1))
-                else:
-                    distance = 1 - np.clip(dots / (length or 1.0), -1, 1)
-                closeness = 1 / (1 + distance)
-        missing = ~self._present.view[rows]
-        distance[missing], closeness[missing] = NO_DISTANCE, 0.0
-        return distance, closeness
+        closeness = closenesses(self.metric, query, internal_distances(self.metric, query, self._vectors(rows)))
+        closeness[~self._present.view[rows]] = least_closeness(self.metric)
+        return distances(self.metric, closeness), closeness
 
     def nearest(self, query: np.ndarray, k: int, allowed: np.ndarray, approximate: bool) -> np.ndarray:
-        """The rows of the k nearest vectors among the allowed ones (bool [rows]), nearest first."""
+        """int64 [at most k]: the rows of the nearest vectors among the allowed ones (bool [rows]), nearest first. A
+        vector whose distance is no finite number is never found, as in Vespa's exact search."""
         self._flush()
-        _faiss.omp_set_num_threads(1)  # for this thread: OpenMP's own threads would spin against the other searches
-        query = self._rounded(query).reshape(1, -1)
+        query = self._rounded(query)
         allowed = allowed & self._present.view
         left, total = int(np.count_nonzero(allowed)), len(allowed)
-        k = min(k, left)
+        if min(k, left) == 0:
+            return np.empty(0, np.int64)
+
+        # Few rows, or numbers that faiss cannot order: every distance is computed.
+        alone = self.metric == "hamming" or self._doubles is not None or not np.isfinite(query).all()
+        if alone or left <= GATHER_SHARE * total:
+            return self._scan(query, k, np.flatnonzero(allowed))
+
+        # faiss finds the best of the finite vectors; the others that are allowed then compete with those.
+        beside = np.array([row for row in self._not_finite if allowed[row]], np.int64)
+        allowed[beside] = False
+        found = self._indexed(query, min(k, left - len(beside)), allowed, left - len(beside), approximate)
+        return self._scan(query, k, np.concatenate([found, beside])) if len(beside) else found
+
+    def _scan(self, query: np.ndarray, k: int, rows: np.ndarray) -> np.ndarray:
+        """The nearest of some rows, by computing all their distances."""
+        internal = internal_distances(self.metric, query, self._vectors(rows))
+        near = internal <= np.finfo(np.float64).max  # neither NaN nor infinite
+        rows, internal = rows[near], internal[near]
+        return rows[np.argsort(internal, kind="stable")[:k]]
+
+    def _indexed(self, query: np.ndarray, k: int, allowed: np.ndarray, left: int, approximate: bool) -> np.ndarray:
+        """The k nearest of the `left` allowed rows, k ≤ left, by the graph, the 8-bit codes or a scan of the floats,
+        whichever comes first of those that can answer. A row of faiss is a row of the table."""
         if k == 0:
             return np.empty(0, np.int64)
-        if self.metric == "hamming" or left <= GATHER_SHARE * total:
-            rows = np.flatnonzero(allowed)
-            distance, _ = self.distances(query, rows)
-            best = np.argpartition(distance, k - 1)[:k]
-            return rows[best[np.argsort(distance[best], kind="stable")]]
+        _faiss.omp_set_num_threads(1)  # for this thread: OpenMP's own threads would spin against the other searches
+        total = len(allowed)
         bits = np.packbits(allowed, bitorder="little")
         selector = None if left == total else faiss.IDSelectorBitmap(total, faiss.swig_ptr(bits))
+
+        # The graph: for many rows, and a filter that leaves enough of them for it to find its way.
         if self._graph is not None and approximate and left > max(EXACT_SHARE * total, EXACT_ROWS):
             assert self.field.hnsw is not None
             effort = max(k, 64) * (1 if selector is None else REACH)
             parameters = _faiss.SearchParametersHNSW(sel=selector, efSearch=effort)
-            found = self._graph.search(query, k, params=parameters)[1][0]
+            found = self._graph.search(query.reshape(1, -1), k, params=parameters)[1][0]
             if (found >= 0).all():
                 return found
+
+        # The codes: exact, where their bound can tell.
         if self._coarse is not None and left >= COARSE_ROWS:
             with self._lock:
                 stored = np.asarray(_Cells(self._flat))
                 self._coarse.follow(stored)
-            found = self._coarse.nearest(stored, query[0], k, left, selector)
-            if found is not None:
-                return found
+            coarse = self._coarse.nearest(stored, query, k, left, selector)
+            if coarse is not None:
+                return coarse
+
+        # The floats. Where sums overflow faiss gives -1 for a row.
         params = None if selector is None else _faiss.SearchParameters(sel=selector)
-        return self._flat.search(query, k, params=params)[1][0]
+        found = self._flat.search(query.reshape(1, -1), k, params=params)[1][0]
+        return found if (found >= 0).all() else self._scan(query, k, np.flatnonzero(allowed))
 
     def maybe_build_graph(self) -> None:
         """Starts building the graph where there are enough rows for one; until it is done, search stays exact."""
         if self.field.hnsw is None or self._graph or self._building or len(self._present.view) <= GRAPH_ROWS:
             return
-        if self.metric == "hamming":
+        if self.metric == "hamming" or self._doubles is not None:
             return
         self._building = True
         threading.Thread(target=self._build_graph, name=f"hnsw-{self.field.name}", daemon=True).start()

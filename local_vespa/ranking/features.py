@@ -16,8 +16,9 @@ import numpy as np
 from ..errors import unsupported
 from ..expressions import Evaluator, RankingError, Reference, Value, infer_type, parse_feature, string_number
 from ..index.attributes import MultiColumn, StringColumn
+from ..index.distance_metrics import NO_DISTANCE
 from ..index.table import Table
-from ..index.vector_index import NO_DISTANCE, VectorColumn
+from ..index.vector_index import VectorColumn
 from ..matching_terms import MatchedTerm, NearestTerm
 from ..package.rank_profiles import Profile
 from ..package.schema import Field, Schema
