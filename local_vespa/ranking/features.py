@@ -85,13 +85,14 @@ class Features:
 
 
 def first_phase(context: RankContext, rows: np.ndarray) -> np.ndarray:
-    """First-phase scores, float64 [rows]; NaN counts as the lowest. Without an expression it is nativeRank."""
+    """First-phase scores, float64 [rows]: of nativeRank where there is no expression. NaN and infinities of both signs
+    are the lowest (match_thread.cpp)."""
     if not context.profile.ranks:
         return np.zeros(len(rows))
     if context.profile.first is None:
         return NativeRank(context.table, context.terms, rows).feature("nativeRank", ())
     scores = Features(context, rows).evaluator.evaluate(context.profile.first.expression).scores(len(rows))
-    return np.where(np.isnan(scores), -np.inf, scores)
+    return np.where(np.isfinite(scores), scores, -np.inf)
 
 
 # Types: what a package may write

@@ -1,4 +1,9 @@
-"""First, second and global phase over the candidates of one document type."""
+"""First, second and global phase over the candidates of one document type.
+
+Scores need not be numbers, and each phase has Vespa's own way with those: the first takes NaN and both infinities for
+the lowest score (match_thread.cpp), the second keeps what it computes until the container takes its NaN for the lowest
+(LeanHit.java), the global phase keeps NaN, below all numbers (Relevance.java).
+"""
 
 from __future__ import annotations
 
@@ -21,63 +26,74 @@ class Ranked:
 
 
 def rank(context: RankContext, rows: np.ndarray, wanted: int) -> Ranked:
-    """Runs the phases of the context's profile. `wanted` is offset + hits."""
+    """Runs the phases of the context's profile over candidate rows (int64 [n]). `wanted` is offset + hits.
+
+    `scores` and `first` are float64 [n], in the order of `rows`; `best` are places in them, best score first."""
     profile = context.profile
-    scores = first_phase(context, rows)
+
+    # First phase: every candidate.
+    scores = first = first_phase(context, rows)
     total = len(rows)
     if profile.first is not None and profile.first.drop_limit is not None:
         keep = scores > profile.first.drop_limit
-        rows, scores = rows[keep], scores[keep]
+        rows, scores, first = rows[keep], scores[keep], first[keep]
         total = len(rows)
-    first = scores
-    second_phase: np.ndarray | None = None
+
+    # Second phase: the best rerank-count of them; the others are moved below those.
+    second: np.ndarray | None = None
     if profile.second is not None and len(rows):
         best = _best(scores, profile.second.count)
         features = Features(context, rows[best], {"firstPhase": first[best]})
-        again = _scores(features.evaluator.evaluate(profile.second.expression).scores(len(best)))
-        scores = _rescaled(scores, best, again)
-        second_phase = np.zeros(len(rows))
-        second_phase[best] = again
+        again = features.evaluator.evaluate(profile.second.expression).scores(len(best))
+        scores = _rescored(scores, best, again)
+        second = np.zeros(len(rows))
+        second[best] = again
         if profile.second.drop_limit is not None:
-            keep = scores > profile.second.drop_limit
-            rows, scores, first, second_phase = rows[keep], scores[keep], first[keep], second_phase[keep]
+            keep = scores > profile.second.drop_limit  # of NaN: false, so it goes
+            rows, scores, first, second = rows[keep], scores[keep], first[keep], second[keep]
             total = len(rows)
+        scores = np.where(np.isnan(scores), -np.inf, scores)
     matched = rows, scores
+
+    # Global phase: in the container, which has just the hits that it asked for, and reranks the best of them.
     if profile.globally is not None and len(rows):
-        # the container gets this many hits and reranks the best of them
         gathered = _best(scores, max(wanted, profile.globally.count))
         rows, scores, first = rows[gathered], scores[gathered], first[gathered]
         best = _best(scores, profile.globally.count)
         known = {"firstPhase": first[best], "relevanceScore": scores[best]}
-        if second_phase is not None:
-            known["secondPhase"] = second_phase[gathered][best]
+        if second is not None:
+            known["secondPhase"] = second[gathered][best]
         features = Features(context, rows[best], known)
-        again = _scores(features.evaluator.evaluate(profile.globally.expression).scores(len(best)))
-        scores = _rescaled(scores, best, again)
+        again = features.evaluator.evaluate(profile.globally.expression).scores(len(best))
+        scores = _rescored(scores, best, again)
         if profile.globally.drop_limit is not None:
-            keep = scores > profile.globally.drop_limit
-            total -= int((~keep).sum())
-            rows, scores = rows[keep], scores[keep]
+            drop = scores <= profile.globally.drop_limit  # of NaN: false, so it stays
+            total -= int(np.count_nonzero(drop))
+            rows, scores = rows[~drop], scores[~drop]
     return Ranked(rows, scores, total, matched)
 
 
-def _scores(scores: np.ndarray) -> np.ndarray:
-    return np.where(np.isnan(scores), -np.inf, scores)
-
-
 def _best(scores: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the greatest scores, in descending order."""
+    """int64 [at most count]: the places of the greatest scores, greatest first."""
     return np.argsort(-scores, kind="stable")[:count]
 
 
-def _rescaled(scores: np.ndarray, best: np.ndarray, again: np.ndarray) -> np.ndarray:
-    """All scores after some were computed anew: where the worst of those fell, the rest is moved below it
-    (first_phase_rescorer.cpp, RangeAdjuster.java)."""
-    new = scores.copy()
-    if len(best) and len(best) < len(scores):
-        before, after = scores[best], again
-        if before.min() > after.min():
-            scale = max(1.0, after.max() - after.min()) / max(1.0, before.max() - before.min())
-            new = scores * scale + (after.min() - before.min() * scale)
+def _rescored(scores: np.ndarray, best: np.ndarray, again: np.ndarray) -> np.ndarray:
+    """All scores after those at `best` were computed anew: where the worst of them fell, the rest is moved below it
+    (first_phase_rescorer.cpp, RangeAdjuster.java). NaN is in neither range; an infinite range makes NaN of the rest, as
+    it does there."""
+    new, usable = scores.copy(), again[~np.isnan(again)]
+    if len(usable) and len(best) < len(scores):
+        before_low, before_high = scores[best].min(), scores[best].max()
+        low, high = usable.min(), usable.max()
+        if before_low > low:
+            with np.errstate(all="ignore"):
+                scale = _at_least_one(high - low) / _at_least_one(before_high - before_low)
+                new = scores * scale - (before_low * scale - low)
     new[best] = again
     return new
+
+
+def _at_least_one(width: np.float64) -> np.float64:
+    """The width of a range, and NaN where it has none."""
+    return np.float64(1.0) if width < 1 else width

@@ -17,7 +17,7 @@ from ..package.rank_profiles import Profile
 from ..ranking.features import Features, RankContext
 from ..ranking.phases import Ranked, rank
 from .plan import Plan
-from .sorting import sort_keys
+from .sorting import relevance_key, sort_keys
 
 
 @dataclass
@@ -97,16 +97,9 @@ def _ordered(part: Part, plan: Plan, ranked: Ranked) -> list[Hit]:
     """The hits of a part that can be among those asked for, in order."""
     wanted = plan.wanted
     if not plan.sorting:
-        best = _top(ranked.relevance, wanted)
-        return [
-            Hit(
-                part.schema,
-                int(ranked.rows[i]),
-                float(ranked.relevance[i]),
-                (-float(ranked.relevance[i]), int(ranked.rows[i])),
-            )
-            for i in best
-        ]
+        best = _top(ranked.relevance, wanted).tolist()
+        found = [(int(ranked.rows[i]), float(ranked.relevance[i])) for i in best]
+        return [Hit(part.schema, row, score, (*relevance_key(score), row)) for row, score in found]
     keys = sort_keys(part.table, ranked.rows, ranked.relevance, plan.sorting)
     order = sorted(range(len(ranked.rows)), key=lambda i: (keys[i], int(ranked.rows[i])))[:wanted]
     return [
@@ -115,14 +108,15 @@ def _ordered(part: Part, plan: Plan, ranked: Ranked) -> list[Hit]:
 
 
 def _top(scores: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` greatest scores in descending order, equal ones by index."""
+    """Indices of the `count` greatest scores in descending order, equal ones by index; NaN is below all numbers."""
     count = min(count, len(scores))
     if count == 0:
         return np.empty(0, np.int64)
     if count < len(scores):
-        limit = np.partition(scores, len(scores) - count)[len(scores) - count]
-        above = np.flatnonzero(scores > limit)
-        equal = np.flatnonzero(scores == limit)[: count - len(above)]
+        numbers = np.where(np.isnan(scores), -np.inf, scores)
+        limit = np.partition(numbers, len(scores) - count)[len(scores) - count]
+        above = np.flatnonzero(numbers > limit)
+        equal = np.flatnonzero(numbers == limit)[: count - len(above)]
         chosen = np.sort(np.concatenate([above, equal]))
     else:
         chosen = np.arange(len(scores))

@@ -50,10 +50,16 @@ def criterion(name: str, ascending: bool, function: str | None) -> Criterion:
     return Criterion(_SPECIAL.get(name.lower(), name), ascending, function or "uca")
 
 
+def relevance_key(score: float) -> tuple[bool, float]:
+    """A key that puts the greatest relevance first and NaN last."""
+    return (True, 0.0) if score != score else (False, -score)
+
+
 def sort_keys(
     table: Table, rows: np.ndarray, relevance: np.ndarray, criteria: tuple[Criterion, ...]
 ) -> list[tuple[Any, ...]]:
-    """A key for each row. A value that was never set is the smallest; rows of a type without the field come first."""
+    """A key for each row. A value that was never set, or is NaN, is the smallest; rows of a type without the field come
+    first."""
     keys: list[list[Any]] = [[] for _ in rows]
     for c in criteria:
         values = _values(table, rows, relevance, c)
@@ -61,19 +67,20 @@ def sort_keys(
             if values is None:
                 key.append((0,))
             else:
-                key.append((1, values[i] if c.ascending else _Reversed(values[i])))
+                value = _Reversed(values[i]) if not c.ascending else values[i]
+                key.append((1, value))
     return [tuple(k) for k in keys]
 
 
 def _values(table: Table, rows: np.ndarray, relevance: np.ndarray, c: Criterion) -> list[Any] | None:
     if c.field == "[relevance]":
-        return relevance.tolist()
+        return [_number_key(score) for score in relevance.tolist()]
     if c.field == "[docid]":
         return rows.tolist()
     column = table.columns.get(c.field)
     if isinstance(column, NumberColumn):
         values, present = column.values[rows], column.present[rows]
-        return [v if p else -np.inf for v, p in zip(values.tolist(), present.tolist(), strict=True)]
+        return [_number_key(v if p else None) for v, p in zip(values.tolist(), present.tolist(), strict=True)]
     if isinstance(column, StringColumn):
         key = {"raw": str.encode, "lowercase": str.lower, "uca": collation}[c.function]
         made = [key(text) for text in column.values]  # type: ignore[operator]
@@ -81,6 +88,11 @@ def _values(table: Table, rows: np.ndarray, relevance: np.ndarray, c: Criterion)
     if isinstance(column, MultiColumn):
         raise QueryError(INVALID_PARAMETER, unsupported(f"sorting by the multi-value attribute '{c.field}'"))
     return None
+
+
+def _number_key(value: float | None) -> tuple[int, float]:
+    """None and NaN below every number, -inf included."""
+    return (0, 0) if value is None or value != value else (1, value)
 
 
 def collation(text: str) -> tuple[tuple[int, str], ...]:

@@ -229,8 +229,9 @@ def test_a_query_that_is_no_number_finds_nothing(metric):
 def test_numbers_that_overflow_single_precision_are_still_ordered():
     rows = np.array([[1e20, 0], [1e25, 0], [0, 1e25], [1, 1]], np.float32)
     column = column_of("euclidean", rows)
-    assert column.nearest(np.array([1e20, 0]), 4, np.ones(4, bool), False).tolist()[0] == 0
-    assert column_of("angular", rows).nearest(np.array([1.0, 0]), 3, np.ones(4, bool), False).tolist() == [0, 1, 3]
+    assert column.nearest(np.array([1e20, 0]), 1, np.ones(4, bool), False).tolist() == [0]
+    found = column_of("angular", rows).nearest(np.array([1.0, 0]), 3, np.ones(4, bool), False).tolist()
+    assert sorted(found[:2]) == [0, 1] and found[2] == 3  # the first two are one direction
 
 
 def test_a_graph_is_built_over_vectors_that_are_no_numbers(monkeypatch):
