@@ -1,4 +1,4 @@
-"""Who may import whom (docs/contracts.md): the folders' table, the layers of local_vespa, no circle, no torch to serve."""
+"""Who may import whom (docs/contracts.md): the folders' table, the layers of local_vespa, no circle, no torch."""
 
 from __future__ import annotations
 
