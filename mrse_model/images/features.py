@@ -63,7 +63,7 @@ class FeatureFile:
         if not lists or not pt.is_floating(kind.value_type):
             raise self.table.error(f"the column is {kind}, not a list of floats", field=column, fix="Write list<float>")
         metadata = self.table.schema.metadata or {}
-        if ENCODER_KEY in metadata and "image_digest" not in self.table.schema.names:
+        if ENCODER_KEY in metadata and "picture" in self.table.schema.names:  # its name of the digest
             raise self.table.error("an earlier version wrote this file", fix="Remove it and run mrse features again")
         self.fingerprint, self.weights = (metadata.get(key, b"").decode() for key in (FINGERPRINT_KEY, WEIGHTS_KEY))
         if ENCODER_KEY in metadata:

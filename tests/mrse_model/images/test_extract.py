@@ -71,7 +71,7 @@ def test_after_kill_9_in_the_middle_of_a_write(items_path, encoder, tmp_path):
     script = f"""
         import os, signal, torch
         from mrse_model.images.encoders import FrozenEncoder
-        from mrse_model.images.preprocess import Preprocessing
+        from mrse_model.serving.images import Preprocessing
         from mrse_model.images import extract as module
         class Statistics(torch.nn.Module):
             def forward(self, pixels):

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mrse_model.errors import InputError
-from mrse_model.images.features import FeatureFile
+from mrse_model.images.features import ENCODER_KEY, FeatureFile
 
 
 def write(path, vectors, kind, column="feature"):
@@ -44,3 +44,11 @@ def test_errors_name_row_and_field(tmp_path):
     file.remember(["a", "b"], seen)
     with pytest.raises(InputError, match=r"row 3, field item_id: 'b' is also the id of row 1"):
         file.remember(["c", "b"], seen)
+
+
+def test_a_file_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
+    metadata = {ENCODER_KEY: b'{"name": "e", "dims": 1, "size": 8}'}
+    old = pa.table({"item_id": ["a"], "feature": [[1.0]], "picture": [b"x" * 16]}).replace_schema_metadata(metadata)
+    pq.write_table(old, tmp_path / "f.parquet")
+    with pytest.raises(InputError, match="earlier version wrote this file. Remove it and run mrse features again"):
+        FeatureFile(tmp_path / "f.parquet")
