@@ -10,7 +10,7 @@ import numpy as np
 
 from .ast import Call, Constant, Expression, GroupingError, GroupingRequest, java_text
 from .plan import Content, Groups, Hits, plan
-from .vectors import Column, Vector, Vectors, combine
+from .vectors import Column, Vector, Vectors, as_integers, combine
 
 _UNSTABLE = 1  # OffsetContinuation.FLAG_UNSTABLE
 _DIGITS = "ABCDEFGHIJKLMNOP"
@@ -40,13 +40,14 @@ def execute(request: GroupingRequest, source: GroupingSource, *, number: int = 0
 class _Run:
     def __init__(self, source: GroupingSource) -> None:
         self.source = source
+        self.relevance = np.where(np.isnan(source.relevance), -np.inf, source.relevance)  # as Group::setRank
         self.vectors = Vectors(source.size, source.column, source.relevance)
 
     def fill(self, content: Content, rows: np.ndarray, place: tuple[int, ...]) -> dict[str, Any]:
         """Fields and children of a group; `place` is its path of indices, for continuations."""
         fields = {label: self.aggregate(expression, rows) for label, expression in content.outputs}
         for label, by in content.counts:
-            fields[label] = len(set(self.vectors.of(by).select(rows).tolist()))
+            fields[label] = len(_members(self.vectors.of(by), rows))
         children: list[dict[str, Any]] = []
         for hits in content.hits:
             children.append(self.hit_list(hits, rows, (*place, len(children))))
@@ -79,7 +80,7 @@ class _Run:
         ranked = not groups.order
         ordered = sorted(members, key=lambda item: _id_key(item[0]))
         if ranked:
-            ordered.sort(key=lambda item: -float(np.max(self.source.relevance[item[1]])))
+            ordered.sort(key=lambda item: -float(np.max(self.relevance[item[1]])))
         for expression in reversed(groups.order):
             descending = isinstance(expression, Call) and expression.name == "neg"
             inner = expression.arguments[0] if descending else expression  # type: ignore[attr-defined]
@@ -88,7 +89,7 @@ class _Run:
         shown = ordered if groups.limit is None else ordered[: groups.limit]
         children = []
         for n, (value, inside) in enumerate(shown):
-            relevance = float(np.max(self.source.relevance[inside])) if ranked else (len(shown) - n) / len(shown)
+            relevance = float(np.max(self.relevance[inside])) if ranked else (len(shown) - n) / len(shown)
             head = _group_head(vector.kind, value) | {"relevance": relevance}
             children.append(_in_order(head) | self.fill(groups.content, inside, (*place, n)))
         made: dict[str, Any] = {"id": f"grouplist:{groups.label}", "relevance": 1.0, "label": groups.label}
@@ -124,7 +125,8 @@ class _Run:
 
 
 def _number(name: str, values: np.ndarray) -> int | float:
-    """An aggregate of numbers; NaN is no minimum or maximum, but part of a sum."""
+    """An aggregate of numbers. NaN is part of a sum, but no minimum or maximum: those start at the greatest and the
+    least number, and stay there where nothing is beyond it (aggregation.cpp)."""
     whole = values.dtype.kind == "i"
     if name == "sum":
         return values.sum().item() if len(values) else 0
@@ -133,10 +135,13 @@ def _number(name: str, values: np.ndarray) -> int | float:
     if name == "stddev":
         return float(values.std()) if len(values) else 0.0
     if name == "xor":
-        return int(np.bitwise_xor.reduce(values.astype(np.int64))) if len(values) else 0
+        return int(np.bitwise_xor.reduce(as_integers(values))) if len(values) else 0
     if not len(values):
         return 0 if whole else 0.0
-    return (np.fmin if name == "min" else np.fmax).reduce(values).item()
+    if whole:
+        return (values.min() if name == "min" else values.max()).item()
+    most = float(np.finfo(np.float64).max)
+    return float(np.fmin.reduce(values, initial=most) if name == "min" else np.fmax.reduce(values, initial=-most))
 
 
 def _members(vector: Vector, rows: np.ndarray) -> list[tuple[Any, np.ndarray]]:

@@ -13,6 +13,7 @@ import numpy as np
 from .ast import Attribute, Bucket, Call, Constant, Expression, GroupingError
 
 _UNSET_INT = -(2**31)
+_NO_BUCKET = (np.nan, np.nan)  # one object: NaN is equal to nothing else, but groups are told apart by equality
 _MATH: dict[str, Callable[..., Any]] = {
     "acos": np.arccos, "acosh": np.arccosh, "asin": np.arcsin, "asinh": np.arcsinh, "atan": np.arctan,
     "atanh": np.arctanh, "cbrt": np.cbrt, "cos": np.cos, "cosh": np.cosh, "exp": np.exp, "floor": np.floor,
@@ -131,7 +132,7 @@ class Vectors:
                 vector = self.of(inner)
                 if vector.kind == "string":
                     return self._map(vector, "int", _leading_integer)
-                return Vector("int", vector.rows, _rounded(_numbers(vector, name)))
+                return Vector("int", vector.rows, as_integers(_numbers(vector, name)))
             case "todouble", (inner,):
                 vector = self.of(inner)
                 if vector.kind == "string":
@@ -160,7 +161,7 @@ class Vectors:
         vector = self.of(expression)
         if vector.kind == "string":
             vector = self._map(vector, "int", _leading_integer)
-        return Vector("int", vector.rows, np.clip(_rounded(_numbers(vector, name)), *_MOMENTS))
+        return Vector("int", vector.rows, np.clip(as_integers(_numbers(vector, name)), *_MOMENTS))
 
     def _map(self, vector: Vector, kind: str, function: Callable[[Any], Any]) -> Vector:
         dtype: Any = {"int": np.int64, "float": np.float64}.get(kind, object)
@@ -212,16 +213,16 @@ def _divide(a: Any, b: Any) -> Any:
 
 _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
     "add": np.add,
-    "and": lambda a, b: np.bitwise_and(_rounded(a), _rounded(b)),
+    "and": lambda a, b: np.bitwise_and(as_integers(a), as_integers(b)),
     "avg": np.add,
     "div": _divide,
     "max": np.fmax,
     "min": np.fmin,
     "mod": lambda a, b: np.where(b == 0, 0, np.fmod(a, np.where(b == 0, 1, b))),
     "mul": np.multiply,
-    "or": lambda a, b: np.bitwise_or(_rounded(a), _rounded(b)),
+    "or": lambda a, b: np.bitwise_or(as_integers(a), as_integers(b)),
     "sub": np.subtract,
-    "xor": lambda a, b: np.bitwise_xor(_rounded(a), _rounded(b)),
+    "xor": lambda a, b: np.bitwise_xor(as_integers(a), as_integers(b)),
 }
 
 
@@ -231,7 +232,7 @@ def _numbers(vector: Vector, name: str) -> np.ndarray:
     return vector.values.astype(np.int64) if vector.kind == "bool" else vector.values
 
 
-def _rounded(values: Any) -> np.ndarray:
+def as_integers(values: Any) -> np.ndarray:
     """Numbers as integers: halves away from zero, NaN the least one."""
     values = np.asarray(values)
     if values.dtype.kind in "ib":
@@ -249,7 +250,7 @@ def _predefined(vector: Vector, buckets: Sequence[Expression]) -> np.ndarray:
         raise GroupingError("The buckets are not of the type of the expression")
     values = vector.values
     if not strings and not any(isinstance(end, float) for limit in limits for end in limit):
-        values = _rounded(values)
+        values = as_integers(values)
     found = objects([None] * len(values))
     for low, high in reversed(limits):
         inside = np.array([low <= v < high for v in values.tolist()], bool)
@@ -263,13 +264,21 @@ def _fixed_width(vector: Vector, width: int | float) -> np.ndarray:
         raise GroupingError("fixedwidth takes numbers, not a string")
     values = vector.values
     if vector.kind == "float":
-        low = np.floor(values / width) * width if width > 0 else values
-        high = (np.floor(values / width) + 1) * width if width > 0 else values
-    else:
-        values, step = _numbers(vector, "fixedwidth"), int(width)
-        low = (values // step) * step if step > 0 else values
-        high = low + step if step > 0 else values
-    return objects(list(zip(low.tolist(), high.tolist(), strict=True)))
+        with np.errstate(all="ignore"):
+            low = np.floor(values / width) * width if width > 0 else values
+            high = (np.floor(values / width) + 1) * width if width > 0 else values
+        ends = zip(low.tolist(), high.tolist(), strict=True)
+        return objects([_NO_BUCKET if a != a else (a, b) for a, b in ends])
+    step = int(width)
+    return objects([_whole_bucket(value, step) for value in _numbers(vector, "fixedwidth").tolist()])
+
+
+def _whole_bucket(value: int, step: int) -> tuple[int, int]:
+    """The bucket of an integer; at the ends of the 64 bits a bucket is cut off (fixedwidthbucketfunctionnode.cpp)."""
+    if step <= 0:
+        return value, value
+    low = value // step * step
+    return max(low, -(1 << 63)), min(low + step, (1 << 63) - 1)
 
 
 def _string(value: Any) -> str:
