@@ -50,7 +50,7 @@ class Application:
 
     def _check(self, schema: Schema, profile: Profile, files: Mapping[str, bytes]) -> None:
         """Loads what a profile needs and infers the type of all its expressions."""
-        place = f"rank profile '{profile.name}' of schema '{schema.name}'"
+        where = f"rank profile '{profile.name}' of schema '{schema.name}'"
         try:
             for model in profile.onnx.values():
                 self._load(model.file, files)
@@ -72,8 +72,8 @@ class Application:
             for key in profile.properties:
                 raise RankingError(unsupported(f"the rank property '{key}'"))
         except (RankingError, TensorError, DeployError) as e:
-            file = f"{profile.place.file}:{profile.place.line}: " if profile.place else ""
-            raise DeployError(f"Invalid application package: {file}In {place}: {e}") from e
+            file = f"{profile.statement.file}:{profile.statement.line}: " if profile.statement else ""
+            raise DeployError(f"Invalid application package: {file}In {where}: {e}") from e
 
     def _type(self, node: RankingNode, schema: Schema, profile: Profile, phase: str) -> TensorType:
         def type_of(reference: Reference) -> TensorType:

@@ -105,25 +105,29 @@ class Matcher:
         return np.logical_and.reduce(found) if found else allowed
 
     def _weak_and(self, node: yql.WeakAnd, allowed: np.ndarray, ranked: bool) -> np.ndarray:
-        """Like OR, but a row is passed over when its terms cannot lift it among the best (weak_and_search.cpp).
-
-        A term counts with its inverse document frequency; rows are seen in the order of their documents; every
-        fourth hit raises the bar to the score of the target-th best so far."""
-        masks = [self._match(child, allowed, ranked) for child in node.children]
+        """bool [rows]: like OR, but a row is passed over when its terms cannot lift it among the best
+        (weak_and_search.cpp). Vespa's hits depend on the order in which it sees rows, so this sees them in the same
+        one: that of their documents."""
+        masks = [self._match(child, allowed, ranked) for child in node.children]  # bool [rows] a child
         mask = np.logical_or.reduce(masks) if masks else np.zeros_like(allowed)
         if len(masks) < 2:
             return mask
+
+        # The score of a candidate, int64 [candidates]: the weights of its terms times their inverse document
+        # frequency, in Vespa's fixed-point integers (a millionth, plus one so that no term counts for nothing).
+        candidates = np.flatnonzero(mask)
+        scores = np.zeros(len(candidates), np.int64)
         total = self.table.count + 1
-        rows = np.flatnonzero(mask)
-        scores = np.zeros(len(rows), np.int64)
         for child, found in zip(node.children, masks, strict=True):
             term = self._order.get(id(child))
             hits = list(term.hits.values()) if term else []
             frequency = hits[0].document_frequency if hits else int(np.count_nonzero(found))
             weight = int(child.annotations.get("weight", 100))
-            scores += np.where(found[rows], int(1e6 * weight * idf(frequency, total)) + 1, 0)
+            scores += np.where(found[candidates], int(1e6 * weight * idf(frequency, total)) + 1, 0)
+
+        # A candidate is a hit while its score reaches the threshold, which rises to the target-th best so far.
         target = 100 if node.target_hits is None else node.target_hits
-        kept = rows[beats_heap_threshold(scores.tolist(), target, 1, strictly=False)]
+        kept = candidates[beats_heap_threshold(scores.tolist(), target, 1, strictly=False)]
         passed = np.zeros_like(allowed)
         passed[kept] = True
         return passed

@@ -176,8 +176,8 @@ class TermMatcher:
                 scores[rows] += weight
         if isinstance(node, yql.Wand):
             rows = np.flatnonzero(mask)
-            bar = node.score_threshold * node.threshold_boost_factor
-            kept = beats_heap_threshold(scores[rows].tolist(), node.target_hits, bar, strictly=True)
+            threshold = node.score_threshold * node.threshold_boost_factor
+            kept = beats_heap_threshold(scores[rows].tolist(), node.target_hits, threshold, strictly=True)
             mask = np.zeros_like(mask)
             mask[rows[kept]] = True
         term.scores[searched.name] = np.where(mask, scores, 0.0)
@@ -226,24 +226,24 @@ def _exact(value: str | float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def beats_heap_threshold(scores: Sequence[float], target: int, bar: float, strictly: bool) -> list[int]:
-    """Which of the scores, seen in turn, reach the bar (or lie above it, `strictly`): every fourth of them lifts it to
-    the target-th best so far."""
+def beats_heap_threshold(scores: Sequence[float], target: int, threshold: float, strictly: bool) -> list[int]:
+    """Indices of the scores that, seen in turn, reach the threshold (or lie above it, `strictly`); after every fourth
+    of them it rises to the target-th best so far."""
     kept: list[int] = []
-    best: list[float] = []
+    heap: list[float] = []  # the best `target` scores that have been counted, least first
     waiting: list[float] = []
     for i, score in enumerate(scores):
-        if score < bar or (strictly and score <= bar):
+        if score < threshold or (strictly and score <= threshold):
             continue
         kept.append(i)
         waiting.append(score)
         if len(waiting) == 4:
             for s in waiting:
-                if len(best) < target:
-                    heapq.heappush(best, s)
-                elif best:
-                    heapq.heappushpop(best, s)
+                if len(heap) < target:
+                    heapq.heappush(heap, s)
+                elif heap:
+                    heapq.heappushpop(heap, s)
             waiting = []
-            if best and len(best) == target:
-                bar = max(bar, best[0])
+            if heap and len(heap) == target:
+                threshold = max(threshold, heap[0])
     return kept

@@ -186,5 +186,5 @@ def _hit_id(cluster: str, id: str) -> str:
     """`index:<cluster>/0/<global id>`: the id of a hit whose summary has no document id. The global id is 12 bytes:
     where the document is (MD5 of what is specific in its id, or its number), then MD5 of the whole id."""
     specific = id.split(":", 4)[4]
-    place = hashlib.md5(specific.encode(), usedforsecurity=False).digest()[:4]
-    return f"index:{cluster}/0/{(place + hashlib.md5(id.encode(), usedforsecurity=False).digest()[4:12]).hex()}"
+    location = hashlib.md5(specific.encode(), usedforsecurity=False).digest()[:4]
+    return f"index:{cluster}/0/{(location + hashlib.md5(id.encode(), usedforsecurity=False).digest()[4:12]).hex()}"

@@ -223,11 +223,11 @@ class Slice(RankingNode):
     one ('' for braces) or the only indexed one (None for brackets). A label is text or an expression."""
 
     child: RankingNode
-    places: tuple[tuple[str | None, str | RankingNode], ...]
+    labels: tuple[tuple[str | None, str | RankingNode], ...]
 
     @property
     def children(self) -> tuple[RankingNode, ...]:
-        return (self.child, *(label for _, label in self.places if isinstance(label, RankingNode)))
+        return (self.child, *(label for _, label in self.labels if isinstance(label, RankingNode)))
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class Subspaces(RankingNode):
 
 @dataclass(frozen=True)
 class CellOrder(RankingNode):
-    """`cell_order(t, max)`: each cell's place, from 0, when the cells are sorted (max: the greatest is first)."""
+    """`cell_order(t, max)`: each cell's rank, from 0, when the cells are sorted (max: the greatest is first)."""
 
     child: RankingNode
     descending: bool

@@ -40,7 +40,7 @@ from .ast import (
 )
 from .operators import ALL_BINARY, UNARY_FUNCTIONS
 from .parse import parse_expression
-from .types import named_places
+from .types import labels_by_dimension
 from .value import Value, string_number
 
 Bound = Mapping[str, Value]
@@ -170,7 +170,7 @@ class Evaluator:
 
     def _slice(self, node: Slice, bound: Bound) -> Value:
         child = self._value(node.child, bound)
-        taken = named_places(child.type, node.places)
+        taken = labels_by_dimension(child.type, node.labels)
         if any(isinstance(label, RankingNode) for label in taken.values()):
             return subspaces.picked(
                 child, {k: self._value(v, bound) if isinstance(v, RankingNode) else v for k, v in taken.items()}
@@ -191,11 +191,11 @@ class Evaluator:
         shape = node.type.shape
         inner: dict[str, Value] = {**bound}
         for axis, d in enumerate(node.type.indexed):
-            places = np.arange(d.size or 1, dtype=np.float64).reshape(
+            indices = np.arange(d.size or 1, dtype=np.float64).reshape(
                 [-1 if a == axis else 1 for a in range(len(shape))]
             )
             full = TensorType.of("double", node.type.dimensions)
-            inner[d.name] = Value(full, np.broadcast_to(places, shape)[None], {})
+            inner[d.name] = Value(full, np.broadcast_to(indices, shape)[None], {})
         body = self._value(node.body, inner)
         cells = body.cells if not body.type.is_scalar else body.cells.reshape(-1, *([1] * len(shape)))
         cells = np.broadcast_to(cells, (len(cells), *shape))

@@ -133,9 +133,9 @@ def concatenated(left: Value, right: Value, dimension: str) -> Value:
     return masked(kind, np.asarray(whole, kind.dtype), labels, present)
 
 
-def sliced(value: Value, places: tuple[tuple[str | None, str], ...]) -> Value:
+def sliced(value: Value, wanted: tuple[tuple[str | None, str], ...]) -> Value:
     """The part at some labels and indices; a label that is not there gives 0 or nothing."""
-    kind, taken = types.sliced(value.type, places)
+    kind, taken = types.sliced(value.type, wanted)
     cells, present = value.cells, value.present
     for d in reversed(value.type.dimensions):
         if d.name not in taken:

@@ -113,9 +113,9 @@ class _Parser(Reader):
         node = self.primary()
         while True:
             if self.take("{"):
-                node = Slice(node, tuple(self.places("}", "")))
+                node = Slice(node, tuple(self.slice_labels("}", "")))
             elif self.take("["):
-                node = Slice(node, tuple(self.places("]", None)))
+                node = Slice(node, tuple(self.slice_labels("]", None)))
             else:
                 return node
 
@@ -128,8 +128,8 @@ class _Parser(Reader):
         self.depth -= 1
         return node
 
-    def places(self, close: str, unnamed: str | None) -> list[tuple[str | None, str | RankingNode]]:
-        """The places of a slice: labels, names and labels, or (in brackets and parentheses) expressions."""
+    def slice_labels(self, close: str, unnamed: str | None) -> list[tuple[str | None, str | RankingNode]]:
+        """The labels of a slice: alone, with their dimension, or (in brackets and parentheses) expressions."""
         if close == "]":
             return [(None, plain_index(node)) for node in self.listed(close)]
         found: list[tuple[str | None, str | RankingNode]] = []
@@ -214,8 +214,8 @@ class _Parser(Reader):
             flat = self.nested()
             if len(flat) != kind.block_size:
                 raise self.error(f"expected {kind.block_size} cells of {kind}")
-            for place, body in zip(np.ndindex(*kind.shape), flat, strict=True):
-                indices = dict(zip((d.name for d in kind.indexed), map(str, place), strict=True))
+            for index, body in zip(np.ndindex(*kind.shape), flat, strict=True):
+                indices = dict(zip((d.name for d in kind.indexed), map(str, index), strict=True))
                 cell({**labels, **indices}, body)
 
         def cell(labels: dict[str, str], body: RankingNode) -> None:
@@ -233,7 +233,7 @@ class _Parser(Reader):
                 self.need(",")
             if self.take("{"):
                 given: dict[str, str] = {}
-                for name, label in self.places("}", ""):
+                for name, label in self.slice_labels("}", ""):
                     if not name or not isinstance(label, str):
                         raise self.error("expected dimensions and labels")
                     given[name] = label

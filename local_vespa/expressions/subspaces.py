@@ -69,7 +69,7 @@ def each_block(value: Value, body: Body, keep: bool) -> Value:
 
 
 def cell_order(value: Value, descending: bool) -> Value:
-    """Each cell's place among the candidate's cells; NaN comes last."""
+    """Each cell's rank among the candidate's cells; NaN comes last."""
     kind = types.decayed(value.type)
     flat = value.cells.reshape(value.n, -1).astype(np.float64)
     keys = np.where(np.isnan(flat), np.inf, -flat if descending else flat)
@@ -80,9 +80,9 @@ def cell_order(value: Value, descending: bool) -> Value:
         there = np.broadcast_to(value.mask(), (n, *value.cells.shape[1:])).reshape(n, -1)
         keys, groups = np.broadcast_to(keys, there.shape), np.where(there, groups, 2)
     order = np.lexsort((keys, groups), axis=-1)
-    places = np.empty(order.shape)
-    np.put_along_axis(places, order, np.broadcast_to(np.arange(order.shape[1], dtype=float), order.shape), 1)
-    return masked(kind, places.reshape(-1, *value.cells.shape[1:]).astype(kind.dtype), value.labels, present)
+    ranks = np.empty(order.shape)
+    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(order.shape[1], dtype=float), order.shape), 1)
+    return masked(kind, ranks.reshape(-1, *value.cells.shape[1:]).astype(kind.dtype), value.labels, present)
 
 
 def unpacked(value: Value, cell: str, big: bool) -> Value:
@@ -102,7 +102,7 @@ def picked(value: Value, indices: dict[str, Value | str]) -> Value:
     ]
     frame = TensorType.of("double", around)
     n = max([value.n, *(index.n for index in computed.values())])
-    places: list[np.ndarray] = []
+    offsets: list[np.ndarray] = []
     at: np.ndarray
     valid: np.ndarray = np.ones((1, *frame.shape), bool)
     for name, index in indices.items():
@@ -118,20 +118,20 @@ def picked(value: Value, indices: dict[str, Value | str]) -> Value:
                 position = {label: i for i, label in enumerate(known)}
                 at = np.vectorize(lambda v, p=position: p.get(str(v), -1), otypes=[np.int64])(numbers)
         valid = valid & (at >= 0) & (at < size)
-        places.append(np.clip(at, 0, max(size - 1, 0)))
+        offsets.append(np.clip(at, 0, max(size - 1, 0)))
     names = list(value.type.names)
     rest = [d for d in value.type.dimensions if d.name not in indices]
     axes = [0, *(1 + names.index(name) for name in indices), *(1 + names.index(d.name) for d in rest)]
     cells = value.cells.transpose(axes)
     if 0 in cells.shape[1 : 1 + len(indices)]:
         cells, valid = np.zeros((len(cells), *[1] * len(indices), *cells.shape[1 + len(indices) :])), valid & False
-        places = [np.zeros_like(at) for at in places]
+        offsets = [np.zeros_like(at) for at in offsets]
     row = np.arange(n).reshape(-1, *([1] * len(around))) % len(cells)
-    found_cells = cells[(row, *places)]
+    found_cells = cells[(row, *offsets)]
     found_cells = np.where(valid.reshape(*valid.shape, *([1] * len(rest))), found_cells, 0)
     present = None
     if value.present is not None:
-        present = _picked_presence(value, kind, places[: len(indices)], list(indices), row, valid)
+        present = _picked_presence(value, kind, offsets[: len(indices)], list(indices), row, valid)
     order = [d.name for d in around] + [d.name for d in rest]
     whole = found_cells.transpose([0, *(1 + order.index(name) for name in kind.names)])
     labels = {d.name: value.labels[d.name] for d in kind.mapped}
@@ -139,14 +139,14 @@ def picked(value: Value, indices: dict[str, Value | str]) -> Value:
 
 
 def _picked_presence(
-    value: Value, kind: TensorType, places: list[np.ndarray], names: list[str], row: np.ndarray, valid: np.ndarray
+    value: Value, kind: TensorType, offsets: list[np.ndarray], names: list[str], row: np.ndarray, valid: np.ndarray
 ) -> np.ndarray:
     """Which blocks a slice leaves."""
     assert value.present is not None
     mapped = [d.name for d in value.type.mapped]
     if row.ndim > 1 and kind.mapped:
         raise RankingError("a slice that leaves mapped dimensions takes one number as its label")
-    taken = [(name, at) for name, at in zip(names, places, strict=True) if name in mapped]
+    taken = [(name, at) for name, at in zip(names, offsets, strict=True) if name in mapped]
     present = value.present.transpose([0, *(1 + mapped.index(n) for n, _ in taken),
                                        *(1 + i for i, n in enumerate(mapped) if n not in dict(taken))])  # fmt: skip
     found: np.ndarray = present[(row % len(present), *[at for _, at in taken])]
@@ -164,9 +164,9 @@ def from_cells(kind: TensorType, addresses: tuple[tuple[str, ...], ...], bodies:
     shared = Value.shared(template)
     cells = np.zeros((n, *shared.cells.shape[1:]), kind.dtype)
     for address, body in zip(addresses, bodies, strict=True):
-        place: tuple[int, ...] = tuple(
+        index: tuple[int, ...] = tuple(
             shared.labels[d.name].index(label) if d.mapped else int(label)
             for d, label in zip(kind.dimensions, address, strict=True)
         )
-        np.moveaxis(cells, 0, -1)[place] = body.scores(n)
+        np.moveaxis(cells, 0, -1)[index] = body.scores(n)
     return Value(kind, cells, shared.labels, shared.present)

@@ -133,12 +133,12 @@ def picked(kind: TensorType, computed: Mapping[str, TensorType], names: tuple[st
     return TensorType.of(kind.cell, list(rest.values())) if rest else DOUBLE
 
 
-def named_places(
-    kind: TensorType, places: tuple[tuple[str | None, str | RankingNode], ...]
+def labels_by_dimension(
+    kind: TensorType, wanted: tuple[tuple[str | None, str | RankingNode], ...]
 ) -> dict[str, str | RankingNode]:
     """The label, index or expression of each dimension that a slice takes. Raises RankingError."""
     taken: dict[str, str | RankingNode] = {}
-    for name, label in places:
+    for name, label in wanted:
         if name is None or name == "":
             only = kind.indexed if name is None else kind.mapped or kind.indexed
             if len(only) != 1:
@@ -155,9 +155,9 @@ def named_places(
     return taken
 
 
-def sliced(kind: TensorType, places: tuple[tuple[str | None, str], ...]) -> tuple[TensorType, dict[str, str]]:
+def sliced(kind: TensorType, wanted: tuple[tuple[str | None, str], ...]) -> tuple[TensorType, dict[str, str]]:
     """The type that a slice by labels leaves, and the label or index of each dimension. Raises RankingError."""
-    taken = {name: str(label) for name, label in named_places(kind, places).items()}
+    taken = {name: str(label) for name, label in labels_by_dimension(kind, wanted).items()}
     left = [d for d in kind.dimensions if d.name not in taken]
     return (TensorType.of(kind.cell, left) if left else DOUBLE), taken
 
@@ -222,7 +222,7 @@ class _Inference:
                 return node.type
             case Slice():
                 kind = self.type(node.child, bound)
-                taken = named_places(kind, node.places)
+                taken = labels_by_dimension(kind, node.labels)
                 computed = {k: self.type(v, bound) for k, v in taken.items() if isinstance(v, RankingNode)}
                 return picked(kind, computed, tuple(taken))
             case Cells():

@@ -68,8 +68,8 @@ class Value:
         present = np.zeros((n, *sizes), bool)
         for i, tensor in enumerate(tensors):
             for block, cells in zip(tensor.labels, tensor.cells, strict=True) if tensor is not None else ():
-                place = (i, *(known[label] for known, label in zip(index, block, strict=True)))
-                blocks[place], present[place] = cells, True
+                at = (i, *(known[label] for known, label in zip(index, block, strict=True)))
+                blocks[at], present[at] = cells, True
         labels = {d.name: tuple(known) for d, known in zip(type.mapped, index, strict=True)}
         order = [d.name for d in type.mapped] + [d.name for d in type.indexed]
         axes = [0, *(1 + order.index(d.name) for d in type.dimensions)]
@@ -107,8 +107,8 @@ class Value:
         names = list(self.type.names)
         cells = self.cells[row].transpose([names.index(name) for name in order])
         present = self.present[row if len(self.present) > 1 else 0]
-        places = list(zip(*np.nonzero(present), strict=True))
+        indices = list(zip(*np.nonzero(present), strict=True))
         known = [self.labels[d.name] for d in self.type.mapped]
-        labels = tuple(tuple(k[i] for k, i in zip(known, place, strict=True)) for place in places)
-        blocks = np.array([cells[place] for place in places], self.type.dtype).reshape(len(places), *self.type.shape)
+        labels = tuple(tuple(k[i] for k, i in zip(known, index, strict=True)) for index in indices)
+        blocks = np.array([cells[index] for index in indices], self.type.dtype).reshape(len(indices), *self.type.shape)
         return Tensor(self.type, labels, blocks)

@@ -43,17 +43,17 @@ class _Run:
         self.relevance = np.where(np.isnan(source.relevance), -np.inf, source.relevance)  # as Group::setRank
         self.vectors = Vectors(source.size, source.column, source.relevance)
 
-    def fill(self, content: Content, rows: np.ndarray, place: tuple[int, ...]) -> dict[str, Any]:
-        """Fields and children of a group; `place` is its path of indices, for continuations."""
+    def fill(self, content: Content, rows: np.ndarray, path: tuple[int, ...]) -> dict[str, Any]:
+        """Fields and children of a group; `path` is its path of indices, for continuations."""
         fields = {label: self.aggregate(expression, rows) for label, expression in content.outputs}
         for label, by in content.counts:
             fields[label] = len(_members(self.vectors.of(by), rows))
         children: list[dict[str, Any]] = []
         for hits in content.hits:
-            children.append(self.hit_list(hits, rows, (*place, len(children))))
+            children.append(self.hit_list(hits, rows, (*path, len(children))))
         lists = 0
         for groups in content.lists:
-            found = self.group_list(groups, rows, (*place, lists))
+            found = self.group_list(groups, rows, (*path, lists))
             if found:
                 children.append(found)
                 lists += 1
@@ -64,15 +64,15 @@ class _Run:
             made["children"] = children
         return made
 
-    def hit_list(self, hits: Hits, rows: np.ndarray, place: tuple[int, ...]) -> dict[str, Any]:
+    def hit_list(self, hits: Hits, rows: np.ndarray, path: tuple[int, ...]) -> dict[str, Any]:
         best = rows[np.argsort(-self.source.relevance[rows], kind="stable")]
         shown = best if hits.limit is None else best[: hits.limit]
         made: dict[str, Any] = {"id": f"hitlist:{hits.label}", "relevance": 1.0, "label": hits.label}
         if len(shown) < len(best):
-            made["continuation"] = {"next": _continuation(place, hits.tag, len(shown))}
+            made["continuation"] = {"next": _continuation(path, hits.tag, len(shown))}
         return made | {"children": [self.source.hit(int(row), hits.summary) for row in shown]}
 
-    def group_list(self, groups: Groups, rows: np.ndarray, place: tuple[int, ...]) -> dict[str, Any] | None:
+    def group_list(self, groups: Groups, rows: np.ndarray, path: tuple[int, ...]) -> dict[str, Any] | None:
         vector = self.vectors.of(groups.by)
         members = _members(vector, rows)
         if not members:
@@ -91,10 +91,10 @@ class _Run:
         for n, (value, inside) in enumerate(shown):
             relevance = float(np.max(self.relevance[inside])) if ranked else (len(shown) - n) / len(shown)
             head = _group_head(vector.kind, value) | {"relevance": relevance}
-            children.append(_in_order(head) | self.fill(groups.content, inside, (*place, n)))
+            children.append(_in_order(head) | self.fill(groups.content, inside, (*path, n)))
         made: dict[str, Any] = {"id": f"grouplist:{groups.label}", "relevance": 1.0, "label": groups.label}
         if len(shown) < len(ordered):
-            made["continuation"] = {"next": _continuation(place, groups.tag, len(shown))}
+            made["continuation"] = {"next": _continuation(path, groups.tag, len(shown))}
         return made | {"children": children}
 
     def aggregate(self, expression: Expression, rows: np.ndarray) -> Any:
@@ -195,9 +195,9 @@ def _finite(value: Any) -> Any:
     return java_text(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _continuation(place: tuple[int, ...], tag: int, offset: int) -> str:
+def _continuation(path: tuple[int, ...], tag: int, offset: int) -> str:
     """OffsetContinuation.toString: how to go on with a list after `offset` entries."""
-    return "".join(_encode(n) for n in (len(place), *place, tag, offset, _UNSTABLE))
+    return "".join(_encode(n) for n in (len(path), *path, tag, offset, _UNSTABLE))
 
 
 def _encode(number: int) -> str:

@@ -16,7 +16,7 @@ from lark.exceptions import UnexpectedInput
 from .ast import Attribute, Bucket, Call, Constant, Expression, GroupingError, GroupingRequest, Operation, Output
 
 MAX_NESTING = 50
-_LEAST, _GREATEST = -(2**63), 2**63 - 1
+_MIN_LONG, _MAX_LONG = -(2**63), 2**63 - 1
 _PRECEDENCE = {"+": 0, "-": 1, "/": 2, "%": 3, "*": 4}  # MathResolver.java, also in that * binds closer than /
 _OPERATORS = {"+": "add", "-": "sub", "/": "div", "%": "mod", "*": "mul"}
 _STRINGS = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|([({\[<])|([)}\]>])|(\|)""", re.DOTALL)
@@ -67,9 +67,9 @@ def _root(tree: Tree[Token]) -> Operation:
 def _operation(tree: Tree[Token], aliases: Mapping[str, Expression]) -> Operation:
     parts: dict[str, Any] = {"order": (), "outputs": (), "children": ()}
     aliases = dict(aliases)
-    for place, item in enumerate(_tree(tree.children[0]).children):
+    for i, item in enumerate(_tree(tree.children[0]).children):
         item = _tree(item)
-        if item.data == "group" and place:
+        if item.data == "group" and i:
             raise GroupingError("'group' comes before all else inside an operation")
         if parts["children"] and item.data != "child":
             raise GroupingError(f"'{item.data}' comes before the operations inside")
@@ -129,7 +129,7 @@ class _Expressions:
                 return self.read(tree.children[0])
             case "predefined":
                 buckets = tuple(_bucket(_tree(child)) for child in tree.children[1:])
-                kinds = {type(end) for b in buckets for end in (b.low, b.high) if end not in (_LEAST, _GREATEST)}
+                kinds = {type(end) for b in buckets for end in (b.low, b.high) if end not in (_MIN_LONG, _MAX_LONG)}
                 if len(kinds) > 1:
                     raise GroupingError("Bucket type mismatch: all limits of the buckets are of one type")
                 if any(later.low < earlier.high for earlier, later in pairwise(buckets)):  # type: ignore[operator]
@@ -189,7 +189,7 @@ def _bucket(tree: Tree[Token]) -> Bucket:
     low = _limit(limits[0])
     high = _limit(limits[-1])
     if isinstance(low, float) or isinstance(high, float):
-        low, high = (-math.inf if low == _LEAST else low), (math.inf if high == _GREATEST else high)
+        low, high = (-math.inf if low == _MIN_LONG else low), (math.inf if high == _MAX_LONG else high)
     if str(opening) == "<":
         low = _next(low)
     if len(limits) == 1 or str(closing) == "]":
@@ -203,9 +203,9 @@ def _limit(node: Tree[Token] | Token) -> int | float | str:
         case "signed":
             return _number(str(tree.children[-1])) * (-1 if tree.children[0] == "-" else 1)
         case "lowest":
-            return _LEAST
+            return _MIN_LONG
         case "highest":
-            return _GREATEST
+            return _MAX_LONG
     return _word(tree)
 
 

@@ -14,16 +14,16 @@ from typing import Any
 import faiss
 import numpy as np
 
-MOST = 127  # the greatest code
-WIDER, LEAST = 4, 128  # rows that are looked at for each one that is wanted, and at least
-HEADROOM = 1.1  # cells may grow by so much before all codes are made anew
+MAX_CODE = 127  # the greatest code
+CANDIDATES_PER_HIT, MIN_CANDIDATES = 4, 128  # rows that are looked at for each one that is wanted, and at least
+CELL_HEADROOM = 1.1  # cells may grow by so much before all codes are made anew
 CHUNK = 1024
 SLACK = 1.001  # over the rounding of the float arithmetic itself
 
 _faiss: Any = faiss
 
 
-class CoarseIndex:
+class QuantizedIndex:
     """8-bit codes of the rows of a flat index of inner products, in the same order."""
 
     def __init__(self, dims: int) -> None:
@@ -48,32 +48,40 @@ class CoarseIndex:
         if not np.isfinite(greatest):  # no bound holds from now on
             rows, greatest, self._length = np.zeros_like(rows), 0.0, np.nan
         if greatest > self._cell:
-            self._codes, self._cell, self._error = self._empty(), greatest * HEADROOM, 0.0
+            self._codes, self._cell, self._error = self._empty(), greatest * CELL_HEADROOM, 0.0
             self.follow(stored[: start + len(rows)])
             return
-        codes = np.rint(rows * np.float32(MOST / (self._cell or 1.0)))
-        lost = codes * np.float32(self._cell / MOST) - rows
+        codes = np.rint(rows * np.float32(MAX_CODE / (self._cell or 1.0)))
+        lost = codes * np.float32(self._cell / MAX_CODE) - rows
         self._error = max(self._error, math.sqrt(float(np.einsum("ij,ij->i", lost, lost).max())))
         self._length = max(self._length, math.sqrt(float(np.einsum("ij,ij->i", rows, rows).max())))
         self._codes.add(codes)
 
     def nearest(self, stored: np.ndarray, query: np.ndarray, k: int, left: int, selector: Any) -> np.ndarray | None:
-        """The rows of the k greatest inner products with a query (float32 [dims]), greatest first; None where the codes
-        cannot tell. `left` is how many rows the selector (None: all) leaves, at least k."""
+        """int64 [k]: the rows of `stored` (float32 [rows, dims]) with the greatest inner products with a query (float32
+        [dims]), greatest first; None where the codes cannot tell. `left` is how many rows the selector (None: all)
+        leaves, at least k."""
         greatest = float(np.abs(query).max())
         if not 0 < greatest < np.inf or not np.isfinite(self._length):
             return None
-        wide = min(left, max(LEAST, WIDER * k))
-        step = greatest / MOST
+
+        # Scan the codes: `wide` candidates by the rounded query. One unit of a rounded score is step · cell / 127.
+        wide = min(left, max(MIN_CANDIDATES, CANDIDATES_PER_HIT * k))
+        step = greatest / MAX_CODE
         codes = np.rint(query / np.float32(step))
         parameters = None if selector is None else _faiss.SearchParameters(sel=selector)
-        rounded, rows = self._codes.search(codes.reshape(1, -1), wide, params=parameters)
+        rounded, rows = self._codes.search(codes.reshape(1, -1), wide, params=parameters)  # both [1, wide]
+
+        # Score the candidates by their floats: scores [wide], best [k] are indices of candidates.
         scores = np.einsum("ij,j->i", stored[rows[0]], query)
         best = np.argsort(-scores, kind="stable")[:k]
+
+        # A row that is no candidate has at most the last candidate's rounded score, and its true score exceeds its
+        # rounded one by no more than the bound. If that cannot reach the k-th best, the candidates were enough.
         if wide < left:
             near = codes * np.float32(step)
             bound = np.linalg.norm(query - near) * self._length + np.linalg.norm(near) * self._error
-            last = float(rounded[0, -1]) * step * self._cell / MOST
+            last = float(rounded[0, -1]) * step * self._cell / MAX_CODE
             if not last + SLACK * float(bound) <= scores[best[-1]]:
                 return None
         return rows[0][best]

@@ -18,7 +18,7 @@ from .attributes import Growing
 
 ELEMENT = 1 << 16  # words of different elements of an array are at least so far apart
 FLUSH = 1 << 16  # words in the list of new texts
-_PLACE = 32  # bits of a position in a key of row and position, at least
+_POSITION_BITS = 32  # bits of a position in a key of row and position, at least
 
 
 class _Numbers(dict[str, int]):
@@ -143,13 +143,13 @@ class TextIndex:
             return self._occurrences(words[0])
         common: np.ndarray | None = None
         found = [self._occurrences(word) for word in words]
-        place = max(_PLACE, *(int(positions.max(initial=0)).bit_length() for _, positions in found))
+        bits = max(_POSITION_BITS, *(int(positions.max(initial=0)).bit_length() for _, positions in found))
         for i, (rows, positions) in enumerate(found):
-            keys = (rows << place) + positions - i
+            keys = (rows << bits) + positions - i
             keys = keys[positions >= i]
             common = keys if common is None else np.intersect1d(common, keys, assume_unique=True)
         assert common is not None
-        return common >> place, common & ((1 << place) - 1)
+        return common >> bits, common & ((1 << bits) - 1)
 
     def word(self, token: str, live: np.ndarray) -> Hits:
         """The live rows that hold a normalised token."""
@@ -208,7 +208,7 @@ def _within(lists: tuple[list[int], ...], reach: int, ordered: bool) -> bool:
             if at is not None and at - start <= reach:
                 return True
         return False
-    merged = sorted((p, n) for n, places in enumerate(lists) for p in places)
+    merged = sorted((p, n) for n, positions in enumerate(lists) for p in positions)
     return any(
         {n for p, n in merged[i:] if p - start <= reach} == set(range(len(lists)))
         for i, (start, _) in enumerate(merged)

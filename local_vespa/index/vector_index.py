@@ -20,12 +20,12 @@ from ..package.schema import Field
 from ..tensors import round_cells
 from .attributes import Growing
 from .distance_metrics import closenesses, distances, internal_distances, least_closeness
-from .quantized import CoarseIndex
+from .quantized import QuantizedIndex
 
 GRAPH_ROWS = 100_000
 EXACT_SHARE, EXACT_ROWS = 0.2, 25_000
 GATHER_SHARE = 0.01  # below, gathering the rows beats a scan with a bitmap
-COARSE_ROWS = 40_000  # fewer floats stay in the processor's cache, and a scan of them is as fast
+QUANTIZED_ROWS = 40_000  # fewer floats stay in the processor's cache, and a scan of them is as fast
 PENDING_ROWS = 1024  # a row that waits costs more memory than one that is in the index
 REACH = 2  # how much further than faiss would need the graph is explored where a filter is on
 
@@ -55,7 +55,7 @@ class VectorColumn:
         self.dims = self.type.block_size
         kind = faiss.METRIC_L2 if self.metric in ("euclidean", "hamming") else faiss.METRIC_INNER_PRODUCT
         self._flat = faiss.IndexFlat(self.dims, kind)
-        self._coarse = CoarseIndex(self.dims) if kind == faiss.METRIC_INNER_PRODUCT else None
+        self._quantized = QuantizedIndex(self.dims) if kind == faiss.METRIC_INNER_PRODUCT else None
         self._graph: faiss.IndexHNSWFlat | None = None
         self._building = False
         self._pending: list[np.ndarray] = []
@@ -187,13 +187,13 @@ class VectorColumn:
                 return found
 
         # The codes: exact, where their bound can tell.
-        if self._coarse is not None and left >= COARSE_ROWS:
+        if self._quantized is not None and left >= QUANTIZED_ROWS:
             with self._lock:
                 stored = np.asarray(_Cells(self._flat))
-                self._coarse.follow(stored)
-            coarse = self._coarse.nearest(stored, query, k, left, selector)
-            if coarse is not None:
-                return coarse
+                self._quantized.follow(stored)
+            found_by_codes = self._quantized.nearest(stored, query, k, left, selector)
+            if found_by_codes is not None:
+                return found_by_codes
 
         # The floats. Where sums overflow faiss gives -1 for a row.
         params = None if selector is None else _faiss.SearchParameters(sel=selector)

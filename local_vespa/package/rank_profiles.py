@@ -54,7 +54,7 @@ class Profile:
     onnx: dict[str, OnnxModel] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
-    place: Statement | None = None
+    statement: Statement | None = None
 
     @property
     def ranks(self) -> bool:
@@ -162,7 +162,7 @@ def _read(statement: Statement, profile: Profile, parents: dict[str, Profile]) -
                 raise child.error(unsupported(f"'{keyword}' in a rank profile ({profile.name})"))
     return replace(
         profile, inputs=inputs, functions=functions, onnx=onnx, constants=constants, properties=properties,
-        place=statement, **changes,
+        statement=statement, **changes,
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ class FieldType:
 
     @classmethod
     def parse(cls, text: str) -> FieldType:
-        """The type written so. Raises DeployError without a place."""
+        """The type written so. Raises DeployError without file and line."""
         text = text.strip()
         if text.startswith("tensor"):
             try:
@@ -348,19 +348,19 @@ def read_constants(statement: Statement) -> list[Constant]:
     return [read_inline_constant(c.header, c.value, c) for c in statement.children]
 
 
-def read_inline_constant(header: str, value: str | None, place: Statement) -> Constant:
+def read_inline_constant(header: str, value: str | None, statement: Statement) -> Constant:
     """`name [type]: literal` or `name type: file: path`; the type is double where there is none."""
     words = header.split(None, 1)
-    kind = _tensor_type(words[1] if len(words) > 1 else "double", place)
+    kind = _tensor_type(words[1] if len(words) > 1 else "double", statement)
     if value is None:
-        raise place.error(f"the constant '{words[0]}' has no value")
+        raise statement.error(f"the constant '{words[0]}' has no value")
     if value.startswith("file:"):
         return Constant(words[0], kind, file=value[5:].strip())
     return Constant(words[0], kind, value=value)
 
 
-def _tensor_type(text: str, place: Statement) -> TensorType:
+def _tensor_type(text: str, statement: Statement) -> TensorType:
     try:
         return TensorType.parse(text.strip())
     except TensorError as e:
-        raise place.error(str(e)) from e
+        raise statement.error(str(e)) from e

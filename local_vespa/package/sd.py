@@ -14,7 +14,7 @@ from ..errors import DeployError
 
 
 class BraceError(DeployError):
-    """Braces that do not balance, with the place; lines count from 1."""
+    """Braces that do not balance, with their line; lines count from 1."""
 
     def __init__(self, problem: str, file: str, line: int) -> None:
         super().__init__(f"Invalid application package: {file}:{line}: {problem}")
@@ -135,8 +135,8 @@ def parse_statements(text: str, file: str, line: int = 1, offset: int = 0) -> li
             body, inside = text[at + 1 : close], at + 1
             at = close + 1
         if header:
-            place = (offset + begin, offset + at, offset + inside)
-            statements.append(Statement(" ".join(header.split()), value, body, file, line, *place))
+            span = (offset + begin, offset + at, offset + inside)
+            statements.append(Statement(" ".join(header.split()), value, body, file, line, *span))
         line += (value or "").count("\n") + (body or "").count("\n")
     return statements
 

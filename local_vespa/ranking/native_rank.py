@@ -103,14 +103,14 @@ class NativeRank:
         out = np.full(len(self.rows), 0.5 * (FORWARD[-1] + REVERSE[-1]))
         index = self.table.texts[name]
 
-        def places(term: MatchedTerm) -> tuple[list[list[int]], int]:
+        def positions_of(term: MatchedTerm) -> tuple[list[list[int]], int]:
             each = [index.positions(words, self.rows[both]) for words in term.phrases[name]]
             return [sorted(p for part in lists for p in part) for lists in zip(*each, strict=True)], len(
                 term.phrases[name][0]
             )
 
         if len(both) and a.phrases.get(name) and b.phrases.get(name):
-            (first, first_length), (second, second_length) = places(a), places(b)
+            (first, first_length), (second, second_length) = positions_of(a), positions_of(b)
             for row, x, y in zip(both, first, second, strict=True):
                 forward, reverse = _distance(x, y, first_length), _distance(y, x, second_length)
                 out[row] = 0.5 * (FORWARD[min(max(forward - 1, 0), 255)] + REVERSE[min(max(reverse - 1, 0), 255)])

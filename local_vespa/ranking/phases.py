@@ -28,7 +28,7 @@ class Ranked:
 def rank(context: RankContext, rows: np.ndarray, wanted: int) -> Ranked:
     """Runs the phases of the context's profile over candidate rows (int64 [n]). `wanted` is offset + hits.
 
-    `scores` and `first` are float64 [n], in the order of `rows`; `best` are places in them, best score first."""
+    `scores` and `first` are float64 [n], in the order of `rows`; `best` are indices into them, best score first."""
     profile = context.profile
 
     # First phase: every candidate.
@@ -74,7 +74,7 @@ def rank(context: RankContext, rows: np.ndarray, wanted: int) -> Ranked:
 
 
 def _best(scores: np.ndarray, count: int) -> np.ndarray:
-    """int64 [at most count]: the places of the greatest scores, greatest first."""
+    """int64 [at most count]: the indices of the greatest scores, greatest first."""
     return np.argsort(-scores, kind="stable")[:count]
 
 

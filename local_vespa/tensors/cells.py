@@ -41,8 +41,8 @@ def put_cells(type: TensorType, cells: Iterable[tuple[tuple[str, ...], float]]) 
     blocks: dict[tuple[str, ...], np.ndarray] = {} if type.mapped else {(): np.zeros(type.shape)}
     for address, number in cells:
         labels = tuple(a for a, d in zip(address, type.dimensions, strict=True) if d.mapped)
-        place = tuple(read_index(d, a, type) for a, d in zip(address, type.dimensions, strict=True) if not d.mapped)
+        index = tuple(read_index(d, a, type) for a, d in zip(address, type.dimensions, strict=True) if not d.mapped)
         if labels not in blocks:
             blocks[labels] = np.zeros(type.shape)
-        blocks[labels][place] = number
+        blocks[labels][index] = number
     return Tensor.of_blocks(type, blocks)

@@ -50,10 +50,10 @@ def _cells(tensor: Tensor) -> list[dict[str, Any]]:
     """Every cell with its address, in the order of Tensor.cellIterator."""
     cells = []
     for labels, block in tensor.blocks().items():
-        for place in itertools.product(*(range(size) for size in tensor.type.shape)):
-            mapped, indexed = iter(labels), iter(place)
+        for index in itertools.product(*(range(size) for size in tensor.type.shape)):
+            mapped, indexed = iter(labels), iter(index)
             address = {d.name: next(mapped) if d.mapped else str(next(indexed)) for d in tensor.type.dimensions}
-            cells.append({"address": address, "value": _list(block[place])})
+            cells.append({"address": address, "value": _list(block[index])})
     return cells
 
 

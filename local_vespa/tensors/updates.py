@@ -85,30 +85,30 @@ def _modify(tensor: Tensor, value: dict[str, Any]) -> Tensor:
         raise TensorError(f"Unknown value '{create}' for 'create' in modify update")
     join, default = _MODIFY[value["operation"]], 1.0 if value["operation"] == "multiply" else 0.0
     blocks = {labels: np.array(block, np.float64) for labels, block in tensor.blocks().items()}
-    for labels, place, number in _modified_cells(tensor.type, value):
+    for labels, index, number in _modified_cells(tensor.type, value):
         if labels not in blocks:
             if not create:
                 continue
             blocks[labels] = np.full(tensor.type.shape, default)
-        blocks[labels][place] = join(float(blocks[labels][place]), number)
+        blocks[labels][index] = join(float(blocks[labels][index]), number)
     cells = np.array(list(blocks.values()), np.float64).reshape((len(blocks), *tensor.type.shape))
     return Tensor(tensor.type, tuple(blocks), round_cells(tensor.type.cell, cells, nearest=True))
 
 
 def _modified_cells(type: TensorType, value: dict[str, Any]) -> list[tuple[tuple[str, ...], tuple[int, ...], float]]:
-    """The cells of a modify update: labels of the mapped dimensions, place in the block, number."""
+    """The cells of a modify update: labels of the mapped dimensions, index in the block, number."""
     cells = []
     if "blocks" in value:
         given = read_json(type, {"blocks": value["blocks"]}, short_allowed=False)
         for labels, block in given.blocks().items():
-            cells += [(labels, place, float(block[place])) for place in np.ndindex(*type.shape)]
+            cells += [(labels, index, float(block[index])) for index in np.ndindex(*type.shape)]
     elif "cells" in value or "addresses" in value:
         sparse = TensorType(type.cell, tuple(Dimension(d.name) for d in type.dimensions))
         for address, number in read_cells(sparse, value.get("cells", value.get("addresses"))):
             pairs = list(zip(address, type.dimensions, strict=True))
             labels = tuple(a for a, d in pairs if d.mapped)
-            place = tuple(read_index(d, a, type) for a, d in pairs if not d.mapped)
-            cells.append((labels, place, number))
+            index = tuple(read_index(d, a, type) for a, d in pairs if not d.mapped)
+            cells.append((labels, index, number))
     else:
         raise TensorError("Modify update does not contain tensor cells")
     return cells

@@ -70,7 +70,9 @@ class _Reader:
         self.calls: dict[str, Callable[[Raw, ast.Annotations], ast.Node]] = {
             "dotProduct": self.weighted(ast.DotProduct),
             "nearestNeighbor": self.nearest_neighbor,
-            "nonEmpty": lambda raw, marks: ast.NonEmpty(self.node(self.one(raw), marks), annotations=marks),
+            "nonEmpty": lambda raw, annotations: ast.NonEmpty(
+                self.node(self.one(raw), annotations), annotations=annotations
+            ),
             "range": self.range,
             "rank": self.rank,
             "userInput": self.user_input,
@@ -87,7 +89,7 @@ class _Reader:
             "phrase": self.phrase,
             "sameElement": self.same_element,
             "text": self.text,
-            "uri": lambda raw, name, marks: ast.Uri(name, self.string(self.one(raw)), annotations=marks),
+            "uri": lambda raw, name, annotations: ast.Uri(name, self.string(self.one(raw)), annotations=annotations),
         }
 
     # clauses
@@ -102,73 +104,73 @@ class _Reader:
             raise YqlError(f"limit {limit} is below the offset {offset}: limit counts hits from the first one")
         return hits, offset or 0
 
-    def order(self, name: str, ascending: bool, annotations: dict[str, Raw]) -> ast.OrderBy:
-        marks = self.marks(annotations, {})
-        function = self.mark(marks, "function", str)
+    def order(self, name: str, ascending: bool, written: dict[str, Raw]) -> ast.OrderBy:
+        annotations = self.read_annotations(written, {})
+        function = self.annotation(annotations, "function", str)
         if function not in (None, "lowercase", "raw", "uca"):
             raise YqlError(f"Expected lowercase, raw or uca, got {function}.")
-        return ast.OrderBy(name, ascending, function, marks)
+        return ast.OrderBy(name, ascending, function, annotations)
 
     # expressions
 
     def node(self, raw: Raw, around: ast.Annotations, field: str | None = None) -> ast.Node:
         """The node of an expression; `field` is set inside sameElement."""
-        marks = self.marks(raw.annotations, around)
+        annotations = self.read_annotations(raw.annotations, around)
         match raw.operator:
             case "and" | "or":
-                children = tuple(self.node(child, marks, field) for child in raw.arguments)
-                return (ast.And if raw.operator == "and" else ast.Or)(children, annotations=marks)
+                children = tuple(self.node(child, annotations, field) for child in raw.arguments)
+                return (ast.And if raw.operator == "and" else ast.Or)(children, annotations=annotations)
             case "not":
-                return ast.Not(self.node(raw.arguments[0], marks, field), annotations=marks)
+                return ast.Not(self.node(raw.arguments[0], annotations, field), annotations=annotations)
             case "literal" if isinstance(raw.arguments[0], bool):
-                return ast.Always(raw.arguments[0], annotations=marks)
+                return ast.Always(raw.arguments[0], annotations=annotations)
             case "literal" | "parameter" if field is not None:
-                return self.word(raw, "", marks)
+                return self.word(raw, "", annotations)
             case "contains":
-                return self.leaf(raw.arguments[1], self.field(raw.arguments[0]), marks)
+                return self.leaf(raw.arguments[1], self.field(raw.arguments[0]), annotations)
             case "matches":
                 value = raw.arguments[1]
-                inner = self.marks(value.annotations, marks)
+                inner = self.read_annotations(value.annotations, annotations)
                 return ast.Regex(self.field(raw.arguments[0]), self.string(value), annotations=inner)
             case "=" | "<" | "<=" | ">" | ">=":
-                return self.compare(raw, marks)
+                return self.compare(raw, annotations)
             case "in":
-                return self.contained(raw, marks)
+                return self.contained(raw, annotations)
             case "call":
                 if raw.name in self.calls:
-                    return self.calls[raw.name](raw, marks)
+                    return self.calls[raw.name](raw, annotations)
                 if field is not None:
-                    return self.leaf(raw, "", marks)
+                    return self.leaf(raw, "", annotations)
                 raise YqlError(f"Expected {', '.join(sorted(self.calls))}, got {raw.name}.")
         raise YqlError(f"'{raw.operator}' is not an operator that a query can have here")
 
     def leaf(self, raw: Raw, name: str, around: ast.Annotations) -> ast.Node:
         """What follows `contains`."""
-        marks = self.marks(raw.annotations, around)
+        annotations = self.read_annotations(raw.annotations, around)
         if raw.operator in ("literal", "parameter"):
-            return self.word(raw, name, marks)
+            return self.word(raw, name, annotations)
         if raw.operator == "call" and raw.name in self.leaves:
-            return self.leaves[raw.name](raw, name, marks)
+            return self.leaves[raw.name](raw, name, annotations)
         got = raw.name if raw.operator == "call" else raw.operator
         raise YqlError(f"Expected a string, {', '.join(sorted(self.leaves))}, got {got}.")
 
-    def word(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Word:
-        marks = self.marks(raw.annotations, marks)
+    def word(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Word:
+        annotations = self.read_annotations(raw.annotations, annotations)
         text = self.string(raw)
         if not text:
             raise YqlError("The word of a word item cannot be empty")
-        kinds = [kind for kind in ("prefix", "suffix", "substring") if self.mark(marks, kind, bool)]
+        kinds = [kind for kind in ("prefix", "suffix", "substring") if self.annotation(annotations, kind, bool)]
         if len(kinds) > 1:
             raise YqlError("Only one of prefix, substring and suffix can be set.")
-        return ast.Word(name, text, kinds[0] if kinds else "word", annotations=marks)
+        return ast.Word(name, text, kinds[0] if kinds else "word", annotations=annotations)
 
-    def phrase(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
-        return ast.Phrase(name, self.words(raw), annotations=marks)
+    def phrase(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Node:
+        return ast.Phrase(name, self.words(raw), annotations=annotations)
 
-    def near(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
-        distance = self.mark(marks, "distance", int)
+    def near(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Node:
+        distance = self.annotation(annotations, "distance", int)
         ordered = raw.name == "onear"
-        return ast.Near(name, self.words(raw), 2 if distance is None else distance, ordered, annotations=marks)
+        return ast.Near(name, self.words(raw), 2 if distance is None else distance, ordered, annotations=annotations)
 
     def words(self, raw: Raw) -> tuple[str, ...]:
         for argument in raw.arguments[1]:
@@ -176,100 +178,112 @@ class _Reader:
                 raise YqlError(f"{raw.name} takes words here, not {argument.operator}: that is not supported")
         return tuple(self.string(argument) for argument in raw.arguments[1])
 
-    def equiv(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
+    def equiv(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Node:
         arguments = raw.arguments[1]
         if len(arguments) < 2:
             raise YqlError(f"Expected 2 or more arguments, got {len(arguments)}.")
         for argument in arguments:
             if argument.operator == "call" and argument.name != "phrase":
                 raise YqlError(f"Expected function 'phrase', got '{argument.name}'.")
-        return ast.Equiv(name, tuple(self.leaf(argument, name, marks) for argument in arguments), annotations=marks)
+        return ast.Equiv(
+            name, tuple(self.leaf(argument, name, annotations) for argument in arguments), annotations=annotations
+        )
 
-    def fuzzy(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
-        distance, length = self.mark(marks, "maxEditDistance", int), self.mark(marks, "prefixLength", int)
+    def fuzzy(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Node:
+        distance, length = (
+            self.annotation(annotations, "maxEditDistance", int),
+            self.annotation(annotations, "prefixLength", int),
+        )
         return ast.Fuzzy(
             name,
             self.string(self.one(raw)),
             2 if distance is None else distance,
             length or 0,
-            bool(self.mark(marks, "prefix", bool)),
-            annotations=marks,
+            bool(self.annotation(annotations, "prefix", bool)),
+            annotations=annotations,
         )
 
-    def same_element(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
-        return ast.SameElement(name, tuple(self.node(a, marks, name) for a in raw.arguments[1]), annotations=marks)
+    def same_element(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Node:
+        return ast.SameElement(
+            name, tuple(self.node(a, annotations, name) for a in raw.arguments[1]), annotations=annotations
+        )
 
-    def text(self, raw: Raw, name: str, marks: ast.Annotations) -> ast.Node:
-        return self.input(raw, marks, self.mark(marks, "grammar", str) or "linguistics", name)
+    def text(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Node:
+        return self.input(raw, annotations, self.annotation(annotations, "grammar", str) or "linguistics", name)
 
-    def user_input(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
-        return self.input(raw, marks, self.mark(marks, "grammar", str), self.mark(marks, "defaultIndex", str))
+    def user_input(self, raw: Raw, annotations: ast.Annotations) -> ast.Node:
+        return self.input(
+            raw,
+            annotations,
+            self.annotation(annotations, "grammar", str),
+            self.annotation(annotations, "defaultIndex", str),
+        )
 
-    def input(self, raw: Raw, marks: ast.Annotations, grammar: str | None, index: str | None) -> ast.UserInput:
+    def input(self, raw: Raw, annotations: ast.Annotations, grammar: str | None, index: str | None) -> ast.UserInput:
         return ast.UserInput(
             self.string(self.one(raw)),
             grammar or "weakAnd",
             index or "default",
-            self.mark(marks, "language", str),
-            bool(self.mark(marks, "allowEmpty", bool)),
-            annotations=self.marks_of_text(marks, grammar),
+            self.annotation(annotations, "language", str),
+            bool(self.annotation(annotations, "allowEmpty", bool)),
+            annotations=self.annotations_of_text(annotations, grammar),
         )
 
-    def user_query(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+    def user_query(self, raw: Raw, annotations: ast.Annotations) -> ast.Node:
         text = self.parameters.get("model.queryString", self.parameters.get("query"))
         grammar = self.parameters.get("model.type", self.parameters.get("type"))
         index = self.parameters.get("model.defaultIndex", self.parameters.get("default-index"))
         if text is None or not str(text).strip():
-            return ast.And((), annotations=marks)  # no query at all
+            return ast.And((), annotations=annotations)  # no query at all
         return ast.UserInput(
             str(text),
             None if grammar is None else str(grammar),
             None if index is None else str(index),
-            annotations=self.marks_of_text(marks, None if grammar is None else str(grammar)),
+            annotations=self.annotations_of_text(annotations, None if grammar is None else str(grammar)),
         )
 
-    def rank(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+    def rank(self, raw: Raw, annotations: ast.Annotations) -> ast.Node:
         if not raw.arguments[1]:
-            return ast.And((), annotations=marks)  # no query at all
-        first, *others = (self.node(argument, marks) for argument in raw.arguments[1])
-        return ast.Rank(first, tuple(others), annotations=marks)
+            return ast.And((), annotations=annotations)  # no query at all
+        first, *others = (self.node(argument, annotations) for argument in raw.arguments[1])
+        return ast.Rank(first, tuple(others), annotations=annotations)
 
-    def weak_and(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
-        children = tuple(self.node(argument, marks) for argument in raw.arguments[1])
-        return ast.WeakAnd(children, self.target_hits(marks), annotations=marks)
+    def weak_and(self, raw: Raw, annotations: ast.Annotations) -> ast.Node:
+        children = tuple(self.node(argument, annotations) for argument in raw.arguments[1])
+        return ast.WeakAnd(children, self.target_hits(annotations), annotations=annotations)
 
-    def nearest_neighbor(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+    def nearest_neighbor(self, raw: Raw, annotations: ast.Annotations) -> ast.Node:
         field, query = self.arguments(raw, 2)
-        approximate = self.mark(marks, "approximate", bool)
+        approximate = self.annotation(annotations, "approximate", bool)
         return ast.NearestNeighbor(
             self.field(field),
             self.field(query),
-            target_hits=self.target_hits(marks, total=False),
-            total_target_hits=self.mark(marks, "totalTargetHits", int),
+            target_hits=self.target_hits(annotations, total=False),
+            total_target_hits=self.annotation(annotations, "totalTargetHits", int),
             approximate=True if approximate is None else approximate,
-            distance_threshold=self.mark(marks, "distanceThreshold", float),
-            explore_additional_hits=self.mark(marks, "hnsw.exploreAdditionalHits", int) or 0,
-            label=self.mark(marks, "label", str),
-            annotations=marks,
+            distance_threshold=self.annotation(annotations, "distanceThreshold", float),
+            explore_additional_hits=self.annotation(annotations, "hnsw.exploreAdditionalHits", int) or 0,
+            label=self.annotation(annotations, "label", str),
+            annotations=annotations,
         )
 
     def weighted(self, kind: type[ast.WeightedSet] | type[ast.DotProduct]) -> Callable[..., ast.Node]:
-        def build(raw: Raw, marks: ast.Annotations) -> ast.Node:
+        def build(raw: Raw, annotations: ast.Annotations) -> ast.Node:
             field, tokens = self.arguments(raw, 2)
-            return kind(self.field(field), self.tokens(tokens), annotations=marks)
+            return kind(self.field(field), self.tokens(tokens), annotations=annotations)
 
         return build
 
-    def wand(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+    def wand(self, raw: Raw, annotations: ast.Annotations) -> ast.Node:
         field, tokens = self.arguments(raw, 2)
-        boost = self.mark(marks, "thresholdBoostFactor", float)
+        boost = self.annotation(annotations, "thresholdBoostFactor", float)
         return ast.Wand(
             self.field(field),
             self.tokens(tokens),
-            self.target_hits(marks) or 10,
-            self.mark(marks, "scoreThreshold", float) or 0.0,
+            self.target_hits(annotations) or 10,
+            self.annotation(annotations, "scoreThreshold", float) or 0.0,
             1.0 if boost is None else boost,
-            annotations=marks,
+            annotations=annotations,
         )
 
     def tokens(self, raw: Raw) -> tuple[tuple[str | int, int], ...]:
@@ -293,7 +307,7 @@ class _Reader:
 
     # numbers
 
-    def compare(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+    def compare(self, raw: Raw, annotations: ast.Annotations) -> ast.Node:
         left, right = raw.arguments
         operator = raw.operator
         if left.operator != "reference":
@@ -302,25 +316,27 @@ class _Reader:
             raise YqlError(
                 f"Expected a field and a number, got {raw.arguments[0].operator} and {raw.arguments[1].operator}."
             )
-        marks = self.marks(right.annotations, marks)
+        annotations = self.read_annotations(right.annotations, annotations)
         if operator == "=" and right.operator in ("parameter", "literal"):
             text = self.parameter(right) if right.operator == "parameter" else right.arguments[0]
             if str(text).lower() in ("true", "false"):
-                return ast.Equals(left.name, str(text).lower() == "true", annotations=marks)
+                return ast.Equals(left.name, str(text).lower() == "true", annotations=annotations)
         number = self.number(right)
         if operator == "=":
-            return ast.Equals(left.name, number, annotations=marks)
+            return ast.Equals(left.name, number, annotations=annotations)
         low, high = (-math.inf, number) if operator in ("<", "<=") else (number, math.inf)
         closed = operator in ("<=", ">=")
-        return ast.Range(left.name, low, high, closed, closed, self.hit_limit(marks), annotations=marks)
+        return ast.Range(left.name, low, high, closed, closed, self.hit_limit(annotations), annotations=annotations)
 
-    def range(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+    def range(self, raw: Raw, annotations: ast.Annotations) -> ast.Node:
         field, low, high = self.arguments(raw, 3)
-        bounds = self.mark(marks, "bounds", str)
+        bounds = self.annotation(annotations, "bounds", str)
         if bounds not in _BOUNDS:
             raise YqlError(f"Expected open, leftOpen or rightOpen, got {bounds}.")
         limits = self.bound(low), self.bound(high)
-        return ast.Range(self.field(field), *limits, *_BOUNDS[bounds], self.hit_limit(marks), annotations=marks)
+        return ast.Range(
+            self.field(field), *limits, *_BOUNDS[bounds], self.hit_limit(annotations), annotations=annotations
+        )
 
     def bound(self, raw: Raw) -> float | int:
         sign, inner = (-1, raw.arguments[0]) if raw.operator == "negative" else (1, raw)
@@ -349,7 +365,7 @@ class _Reader:
             raise YqlError(f'For input string: "{value}"')
         return value
 
-    def contained(self, raw: Raw, marks: ast.Annotations) -> ast.Node:
+    def contained(self, raw: Raw, annotations: ast.Annotations) -> ast.Node:
         values: list[Any] = []
         for item in raw.arguments[1]:
             if item.operator == "parameter":
@@ -359,7 +375,7 @@ class _Reader:
                 values.append(item.arguments[0])
         if any(isinstance(v, (bool, float)) for v in values):
             raise YqlError("The in operator takes strings or integers")
-        return ast.In(self.field(raw.arguments[0]), tuple(values), annotations=marks)
+        return ast.In(self.field(raw.arguments[0]), tuple(values), annotations=annotations)
 
     # details
 
@@ -415,20 +431,27 @@ class _Reader:
             return Given(value) if isinstance(value, str) else value
         raise YqlError(f"Expected a constant, got {raw.operator}.")
 
-    def marks(self, annotations: Mapping[str, Raw], around: ast.Annotations) -> ast.Annotations:
-        if not annotations:
+    def read_annotations(self, written: Mapping[str, Raw], around: ast.Annotations) -> ast.Annotations:
+        if not written:
             return around
-        own = {key: value for key, raw in annotations.items() if (value := self.constant(raw)) is not None}
-        return {**around, **own, **{key: self.mark(own, key, kind) for key, kind in _OF_LEAVES.items() if key in own}}
+        own = {key: value for key, raw in written.items() if (value := self.constant(raw)) is not None}
+        return {
+            **around,
+            **own,
+            **{key: self.annotation(own, key, kind) for key, kind in _OF_LEAVES.items() if key in own},
+        }
 
-    def marks_of_text(self, marks: ast.Annotations, grammar: str | None) -> ast.Annotations:
+    def annotations_of_text(self, annotations: ast.Annotations, grammar: str | None) -> ast.Annotations:
         """With those checked that the operator takes which a user's text becomes."""
         names = _OF_TEXTS.get(grammar or "weakAnd", ("targetHits", "totalTargetHits"))
-        return {**marks, **{name: self.mark(marks, name, int) for name in names if name in marks}}
+        return {
+            **annotations,
+            **{name: self.annotation(annotations, name, int) for name in names if name in annotations},
+        }
 
-    def mark(self, marks: ast.Annotations, key: str, kind: type) -> Any:
+    def annotation(self, annotations: ast.Annotations, key: str, kind: type) -> Any:
         """An annotation's value, checked; None where it is not set. A parameter's text is read as its kind."""
-        value = marks.get(key)
+        value = annotations.get(key)
         if value is None:
             return None
         if isinstance(value, Given) and kind is not str:
@@ -440,16 +463,20 @@ class _Reader:
             value = float(value)
         too_large = kind is int and isinstance(value, int) and not -_INT <= value < _INT
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or too_large:
-            raise YqlError(f"Expected {_TYPES[kind]} for annotation '{key}', got {marks[key]!r}.")
+            raise YqlError(f"Expected {_TYPES[kind]} for annotation '{key}', got {annotations[key]!r}.")
         return value
 
-    def target_hits(self, marks: ast.Annotations, *, total: bool = True) -> int | None:
+    def target_hits(self, annotations: ast.Annotations, *, total: bool = True) -> int | None:
         names = ("targetHits", "targetNumHits", "totalTargetHits") if total else ("targetHits", "targetNumHits")
-        return next((hits for hits in (self.mark(marks, name, int) for name in names) if hits is not None), None)
+        return next(
+            (hits for hits in (self.annotation(annotations, name, int) for name in names) if hits is not None), None
+        )
 
-    def hit_limit(self, marks: ast.Annotations) -> int | None:
-        limit = self.mark(marks, "hitLimit", int)
-        if limit is not None and (self.mark(marks, "descending", bool) or self.mark(marks, "ascending", bool) is False):
+    def hit_limit(self, annotations: ast.Annotations) -> int | None:
+        limit = self.annotation(annotations, "hitLimit", int)
+        if limit is not None and (
+            self.annotation(annotations, "descending", bool) or self.annotation(annotations, "ascending", bool) is False
+        ):
             return -limit
         return limit
 

@@ -7,7 +7,7 @@ import pytest
 
 from local_vespa.index import vector_index as vectors
 from local_vespa.index.distance_metrics import NO_DISTANCE, least_closeness
-from local_vespa.index.quantized import CoarseIndex
+from local_vespa.index.quantized import QuantizedIndex
 from local_vespa.index.vector_index import VectorColumn
 from local_vespa.package.schema import Field, FieldType
 from local_vespa.tensors import Tensor
@@ -98,12 +98,12 @@ def test_a_graph_takes_over_and_stays_right_after_more_rows(monkeypatch):
 
 
 def test_a_search_keeps_the_vectors_that_it_reads_when_the_graph_takes_over(monkeypatch):
-    monkeypatch.setattr(vectors, "COARSE_ROWS", 10)
+    monkeypatch.setattr(vectors, "QUANTIZED_ROWS", 10)
     column = column_of("dotproduct", RNG.normal(size=(50, 8)).astype(np.float32), hnsw=(16, 100))
     view, old = column._stored(), weakref.ref(column._flat)
     kept = []
 
-    class Slow(CoarseIndex):
+    class Slow(QuantizedIndex):
         def nearest(self, stored, *rest):
             nonlocal view
             del view
@@ -111,7 +111,7 @@ def test_a_search_keeps_the_vectors_that_it_reads_when_the_graph_takes_over(monk
             kept.append(old() is not None)
             return super().nearest(stored, *rest)
 
-    column._coarse = Slow(8)
+    column._quantized = Slow(8)
     assert len(column.nearest(np.ones(8), 3, np.ones(50, bool), True)) == 3
     assert kept == [True] and old() is None
 

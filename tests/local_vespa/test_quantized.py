@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from local_vespa.index import vector_index as vectors
-from local_vespa.index.quantized import LEAST, CoarseIndex
+from local_vespa.index.quantized import MIN_CANDIDATES, QuantizedIndex
 from local_vespa.package.schema import Field, FieldType
 from local_vespa.tensors import Tensor
 
@@ -19,7 +19,7 @@ def clustered(rows, dims):
 
 
 def index_of(rows):
-    index = CoarseIndex(rows.shape[1])
+    index = QuantizedIndex(rows.shape[1])
     index.follow(rows)
     return index
 
@@ -54,7 +54,7 @@ def test_a_filter_is_kept():
 
 
 def test_rows_that_codes_cannot_tell_apart_have_no_answer():
-    rows = np.tile(np.float32([1, 1, 0, 0]), (4 * LEAST, 1))
+    rows = np.tile(np.float32([1, 1, 0, 0]), (4 * MIN_CANDIDATES, 1))
     rows[:, 2] = np.linspace(0, 1e-4, len(rows))
     assert index_of(rows).nearest(rows, np.float32([0, 0, 1, 0]), 5, len(rows), None) is None
     assert index_of(rows).nearest(rows, np.zeros(4, np.float32), 5, len(rows), None) is None
@@ -81,16 +81,16 @@ def test_greater_cells_later_make_the_codes_anew():
 
 @pytest.mark.parametrize("metric", ["angular", "dotproduct", "prenormalized-angular"])
 def test_a_column_uses_it_and_stays_exact_while_rows_come(monkeypatch, metric):
-    monkeypatch.setattr(vectors, "COARSE_ROWS", 300)
+    monkeypatch.setattr(vectors, "QUANTIZED_ROWS", 300)
     monkeypatch.setattr(vectors, "PENDING_ROWS", 100)
     used = []
-    real = CoarseIndex.nearest
+    real = QuantizedIndex.nearest
 
     def watched(self, *arguments):
         used.append(real(self, *arguments))
         return used[-1]
 
-    monkeypatch.setattr(CoarseIndex, "nearest", watched)
+    monkeypatch.setattr(QuantizedIndex, "nearest", watched)
     rows = clustered(1500, 16) * RNG.uniform(0.5, 2, (1500, 1)).astype(np.float32)
     kind = FieldType.parse("tensor<float>(x[16])")
     column = vectors.VectorColumn(Field("v", kind, attribute=True, index=True, metric=metric))
