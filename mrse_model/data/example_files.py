@@ -53,6 +53,7 @@ class ExampleSummary:
     hard_share: float  # of all examples, those with a judged hard negative
     positive_grade: int | None
     pseudo_queries: str | None  # what they are made of, where there are any
+    unspaced_titles: int = 0  # in a script without spaces between words
 
     @property
     def rows(self) -> int:
@@ -67,6 +68,11 @@ class ExampleSummary:
         ]
         if self.pseudo_queries:
             lines.append(f"no searches: the queries are {self.pseudo_queries}; they show no one's way of asking")
+        if self.unspaced_titles:
+            lines.append(
+                f"warning: {self.unspaced_titles:,} titles are in a script without spaces between words: queries made "
+                "of them are spans of characters, and BM25 takes each for one word (docs/your-data.md)"
+            )
         if self.split is not None:
             start = datetime.fromtimestamp(self.split, UTC).isoformat(" ", "minutes")
             lines.append(f"{self.validation_searches:,} validation searches from {start} on")

@@ -33,6 +33,7 @@ from mrse_model.data.example_files import (
 )
 from mrse_model.data.history import Event, Histories
 from mrse_model.data.pseudo_queries import DESCRIPTION, pseudo_queries
+from mrse_model.data.scripts import is_unspaced
 from mrse_model.data.search_log import MOST_KNOWN, Progress, Search, SearchLog, SpamRule, query_key
 from mrse_model.data.shards import ShardWriter
 from mrse_model.errors import InputError
@@ -188,6 +189,7 @@ class _Writer:
             hard_share=self.with_hard / max(sum(self.counts), 1),
             positive_grade=self.positive_grade,
             pseudo_queries=DESCRIPTION if self.counts[PSEUDO] else None,
+            unspaced_titles=sum(map(is_unspaced, self.catalogue.titles)),
         )
 
     def _split(self, log: SearchLog) -> int | None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from mrse_model.data.scripts import joined, parts
+
 SPANS = 0.75  # share of the queries that are words in a row; the others are words from all over the title
 LONGEST_SPAN = 4  # words; people ask in few
 KEPT = 0.5  # share of the title's words that word dropout leaves
 WITH_CATEGORY = 0.5  # share of the queries that name the narrowest category
 DESCRIPTION = (
-    "pieces of the item's own title and description (a span of 1 to 4 words, or half of the title's words), half of "
-    "them with its category"
+    "pieces of the item's own title and description (a span of 1 to 4 words, or half of the title's words; of 2 to 16 "
+    "characters in scripts without spaces), half of them with its category"
 )
 
 
@@ -22,22 +24,24 @@ def pseudo_queries(
     title: str, category: list[str], count: int, rng: np.random.Generator, description: str = ""
 ) -> list[str]:
     """At most `count` distinct queries made of a title's words, or every second one of the description's where there
-    is one, and the narrowest category; at least one.
+    is one, and the narrowest category; at least one. In scripts without spaces parts of 2 to 4 characters stand for
+    words.
 
     >>> pseudo_queries("Mug", [], 3, np.random.default_rng(0))
     ['mug']
     """
-    named, described = title.lower().split(), description.lower().split()
     queries: dict[str, None] = {}
     for number in range(count):
-        words = described if described and number % 2 else named
+        text = description if number % 2 and description.strip() else title
+        words = parts(text.lower(), rng)
         if rng.random() < SPANS:
             length = min(int(rng.integers(1, LONGEST_SPAN + 1)), len(words))
             start = int(rng.integers(len(words) - length + 1))
-            kept = words[start : start + length]
+            kept = list(range(start, start + length))
         else:
-            kept = [word for word in words if rng.random() < KEPT] or [words[int(rng.integers(len(words)))]]
+            kept = [at for at in range(len(words)) if rng.random() < KEPT] or [int(rng.integers(len(words)))]
+        query = joined(words, kept)
         if category and rng.random() < WITH_CATEGORY:
-            kept = [*kept, category[-1].lower()]
-        queries[" ".join(kept)] = None
+            query += " " + category[-1].lower()
+        queries[query] = None
     return list(queries)

@@ -22,6 +22,7 @@ from mrse_model.data.example_files import (
     training_pairs,
 )
 from mrse_model.data.pseudo_queries import pseudo_queries
+from mrse_model.data.scripts import is_unspaced
 from mrse_model.data.search_log import query_key
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.measures import condensed, per_query
@@ -78,16 +79,23 @@ def pseudo_query_set(
     but: queries (`query_key`) that are left out.
     """
     rng = np.random.default_rng(seed)
+    texts = [text.lower() for text in catalogue_texts(catalogue)]
     having: dict[str, list[int]] = {}
-    for row, text in enumerate(catalogue_texts(catalogue)):
-        for word in set(text.lower().split()):
+    for row, text in enumerate(texts):
+        for word in set(text.split()):
             having.setdefault(word, []).append(row)
+
+    def rows_with(word: str) -> np.ndarray:
+        if is_unspaced(word) or word not in having:  # it stands inside what white space makes a word
+            return np.array([row for row, text in enumerate(texts) if word in text])
+        return np.array(having[word])
+
     relevant: dict[str, np.ndarray] = {}
     for row in rng.permutation(len(catalogue.ids))[:most]:
         query = pseudo_queries(catalogue.titles[row], catalogue.categories[row], 1, rng)[0]
         if query_key(query) in but:
             continue
-        both = reduce(np.intersect1d, (np.array(having[word]) for word in query.split()))
+        both = reduce(np.intersect1d, map(rows_with, query.split()))
         relevant[query] = both.astype(np.int32)
     rows = list(relevant.values())
     grades = [np.ones(len(some), np.int16) for some in rows]
