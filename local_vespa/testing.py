@@ -14,6 +14,8 @@ from pathlib import Path
 
 from .package.reader import zip_folder
 
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine's loopback
+
 
 def free_port() -> int:
     """A port that nothing listens on."""
@@ -24,8 +26,9 @@ def free_port() -> int:
 
 def start(data: Path | str, port: int, *options: str) -> subprocess.Popen[bytes]:
     """Starts an engine and waits until it answers. Raises RuntimeError with its log if it ends instead."""
-    Path(data).mkdir(parents=True, exist_ok=True)
-    log = Path(data) / "engine.log"
+    data = Path(data).resolve()  # the process runs in another folder
+    data.mkdir(parents=True, exist_ok=True)
+    log = data / "engine.log"
     command = [sys.executable, "-m", "local_vespa", "--port", str(port), "--data", str(data), *options]
     root = Path(__file__).resolve().parents[1]
     with log.open("ab") as out:
@@ -33,7 +36,7 @@ def start(data: Path | str, port: int, *options: str) -> subprocess.Popen[bytes]
     until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status.html", timeout=5):
+            with DIRECT.open(f"http://127.0.0.1:{port}/status.html", timeout=5):
                 return process
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
@@ -65,7 +68,7 @@ def deploy(url: str, package: Path | bytes) -> dict[str, object]:
     target = f"{url}/application/v2/tenant/default/prepareandactivate"
     request = urllib.request.Request(target, data, {"Content-Type": "application/zip"}, method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=120) as response:
+        with DIRECT.open(request, timeout=120) as response:
             return dict(json.load(response))
     except urllib.error.HTTPError as e:
         raise RuntimeError(json.loads(e.read())["message"]) from e
