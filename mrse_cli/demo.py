@@ -41,6 +41,8 @@ def demo(
     from mrse_cli.sample import sample
     from mrse_cli.train import train
 
+    if not (app / "services.xml").is_file():
+        raise InputError("no application package here", file=app, field="--app", fix="Give the folder of services.xml")
     out = console()
     began = time.perf_counter()
     if folder.exists() and any(folder.iterdir()) and not (folder / "catalogue").exists():

@@ -6,12 +6,16 @@ else that escapes is a bug, with its traceback.
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
+from io import TextIOWrapper
 
 import typer
 
+from mrse_cli.storage import storage_problem
 from mrse_model.errors import InputError, MissingExtra
 
 COMMANDS = (
@@ -60,22 +64,48 @@ for name in COMMANDS:
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a title that a terminal's encoding lacks is shown with a question mark
+            stream.reconfigure(errors="replace")
+    sys.exit(_run())
+
+
+def _run() -> int | str | None:
+    """The exit code of the command."""
     try:
-        app()
+        try:
+            app()
+        except SystemExit as end:
+            return end.code
+        finally:
+            sys.stdout.flush()  # here, and not at Python's end, an error of it can be reported
     except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(InputError(error.strerror or str(error), file=error.filename), file=sys.stderr)
-        sys.exit(2)
+        line = error
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in EXTRA_OF:
             raise
-        print(MissingExtra(package, EXTRA_OF[package]), file=sys.stderr)
-        sys.exit(2)
+        line = MissingExtra(package, EXTRA_OF[package])
+    except BrokenPipeError:  # `mrse query … | head -1`
+        _give_up_stdout()
+        return 1
+    except Exception as error:
+        found = storage_problem(error)
+        if found is None:
+            raise
+        line = found
+        with suppress(OSError):  # was it stdout itself that is full?
+            sys.stdout.flush()
+            print(line, file=sys.stderr)
+            return 2
+        _give_up_stdout()
+    print(line, file=sys.stderr)
+    return 2
+
+
+def _give_up_stdout() -> None:
+    """Python flushes once more when it ends: into nothing, or it would report the same error again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -199,8 +199,10 @@ class _Work:
                 for statement in _TABLES.strip().split(";"):
                     db.execute(statement)
             db.commit()
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             db.close()
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # a full disk, for one
+                raise
             raise InputError(
                 "another extraction is writing it", file=self.out, fix="Wait for it, or give another output file"
             ) from None

@@ -82,7 +82,7 @@ def test_a_config_file_is_strict(tool, tmp_path, toml, words) -> None:
         (InputError("it is empty", file="x.parquet", row=3), 2, "x.parquet, row 3: it is empty.\n"),
         (ModuleNotFoundError("no", name="torch"), 2, 'torch is not installed. Run: pip install "mrse-vespa[train]".\n'),
         (ModuleNotFoundError("no", name="faiss"), 2, 'faiss is not installed. Run: pip install "mrse-vespa[local]".\n'),
-        (NotADirectoryError(20, "Not a directory", "a/file/x"), 2, "a/file/x: Not a directory.\n"),
+        (NotADirectoryError(20, "Not a directory", "a/file/x"), 2, "a/file/x: Not a directory. Check the path.\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

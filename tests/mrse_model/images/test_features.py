@@ -50,5 +50,5 @@ def test_a_file_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
     metadata = {ENCODER_KEY: b'{"name": "e", "dims": 1, "size": 8}'}
     old = pa.table({"item_id": ["a"], "feature": [[1.0]], "picture": [b"x" * 16]}).replace_schema_metadata(metadata)
     pq.write_table(old, tmp_path / "f.parquet")
-    with pytest.raises(InputError, match="earlier version wrote this file. Remove it and run mrse features again"):
+    with pytest.raises(InputError, match=r"earlier version wrote this file\. Remove it and run mrse features again"):
         FeatureFile(tmp_path / "f.parquet")
