@@ -28,7 +28,7 @@ def merge_statements(base: str, fragment: str, base_file: Path, fragment_file: P
     or the fragment is of another schema or profile.
     """
     mine, theirs = read_statements(base, base_file), read_statements(fragment, fragment_file)
-    if len(theirs) != 1 or len(mine) != 1 or name_of(mine[0]) != name_of(theirs[0]):
+    if len(theirs) != 1 or len(mine) != 1 or mine[0].words[:2] != theirs[0].words[:2]:
         raise InputError(
             f"the fragment is of {theirs[0].header if theirs else 'nothing'}, and {base_file.name} of "
             f"{mine[0].header if mine else 'nothing'}",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mrse_model.errors import InputError
+from vespa_package.overlay import merge_services, merge_statements
 from vespa_package.schema import read_schemas
 from vespa_package.variants import build_variant, built_as, list_variants
 
@@ -45,6 +46,77 @@ def test_compact_has_the_fields_of_the_default(package: Path, tmp_path: Path) ->
         same = compact.profiles[name].functions
         assert {k: v for k, v in same.items() if k != "coarse"} == default.profiles[name].functions
         assert compact.profiles[name].onnx == default.profiles[name].onnx
+
+
+def test_a_field_and_a_setting_added_to_the_package_are_in_every_variant(app: Path, tmp_path: Path) -> None:
+    schema = app / "schemas" / "item.sd"
+    text = schema.read_text("utf-8").replace(
+        "    # Text\n", "    field season type string { indexing: attribute }\n", 1
+    )
+    schema.write_text(text, "utf-8")
+    personal = app / "schemas" / "item" / "personal.profile"
+    personal.write_text(personal.read_text("utf-8").replace("double: 8.0", "double: 9.0"), "utf-8")
+    services = app / "services.xml"
+    services.write_text(services.read_text("utf-8").replace("<search/>", '<search/>\n<handler id="mine"/>'), "utf-8")
+    for name in list_variants(REPO / "variants"):
+        built = build_variant(app, REPO / "variants", name, tmp_path / name)
+        assert "season" in read_schemas(built)["item"].fields, name
+        assert "double: 9.0" in (built / "schemas" / "item" / "personal.profile").read_text("utf-8"), name
+    assert 'handler id="mine"' in (tmp_path / "int8" / "services.xml").read_text("utf-8")
+
+
+BASE = """schema item { # one
+  document item {
+
+    # Words
+    field title type string { # shown
+      indexing: summary
+    }
+    field a type int { indexing: attribute } # last
+  }
+  fieldset default { fields: title }
+}
+"""
+
+
+def merge(fragment: str, base: str = BASE) -> str:
+    return merge_statements(base, fragment, Path("item.sd"), Path("variants/x/item.sd"))
+
+
+def test_a_statement_replaces_its_namesake_and_brings_its_comment() -> None:
+    merged = merge(
+        "schema item { document item {\n    # New words\n    field title type string { indexing: index }\n} }"
+    )
+    assert merged == BASE.replace(
+        "    # Words\n    field title type string { # shown\n      indexing: summary\n    }",
+        "    # New words\n    field title type string { indexing: index }",
+    )
+    kept = merge("schema item { document item {\n    field a type long { indexing: attribute }\n} }")
+    assert kept == BASE.replace(
+        "field a type int { indexing: attribute } # last", "field a type long { indexing: attribute }"
+    )
+
+
+def test_a_statement_without_a_namesake_is_added_at_the_end_of_its_block() -> None:
+    merged = merge("schema item {\n document item {\n    field b type int { } # b\n }\n  field c type int { }\n}\n")
+    assert merged == BASE.replace("# last\n", "# last\n    field b type int { } # b\n").replace(
+        "title }\n}", "title }\n  field c type int { }\n}"
+    )
+    assert merge("schema item { }") == BASE
+    inline = merge("rank-profile a {\n  first-phase { expression: 2 }\n}", "rank-profile a { inputs { } }\n")
+    assert inline == "rank-profile a { inputs { } \n  first-phase { expression: 2 }\n}\n"
+
+
+def test_a_fragment_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"of schema shopper, and item\.sd of schema item"):
+        merge("schema shopper { }")
+    with pytest.raises(InputError, match="never closed"):
+        merge("schema item {")
+    base, fragment = tmp_path / "services.xml", tmp_path / "fragment.xml"
+    base.write_text('<services><container id="default"><search/></container></services>', "utf-8")
+    fragment.write_text('<services><container id="feed"><search/></container></services>', "utf-8")
+    with pytest.raises(InputError, match=r"has no container feed\. Take one of: default"):
+        merge_services(base, fragment)
 
 
 def test_services_agree_on_the_embedder() -> None:

@@ -31,7 +31,7 @@ def check_items(
     except InputError as error:
         yield error
         return
-    wrong = list(_columns(file, item, columns))
+    wrong = list(check_columns(file, item, columns))
     yield from wrong
     bad = {error.field for error in wrong}
     chosen = [name for name in fed_columns(file, item, columns) if name not in bad]
@@ -63,7 +63,8 @@ def columns_not_fed(file: ItemsFile, item: DocumentType, columns: Sequence[str] 
     return [name for name in file.extra_columns if name not in fed]
 
 
-def _columns(file: ItemsFile, item: DocumentType, columns: Sequence[str] | None) -> Iterator[InputError]:
+def check_columns(file: ItemsFile, item: DocumentType, columns: Sequence[str] | None = None) -> Iterator[InputError]:
+    """Every further column of a file that cannot be fed as it is."""
     schema = file.table.schema
     for name in columns or ():
         if name not in schema.names:
