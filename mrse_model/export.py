@@ -1,7 +1,9 @@
 """A checkpoint to the six files that Vespa, the feeder and the searcher read (docs/contracts.md, "The exported
 model").
 
-Vespa refuses IR above 13, opset above 26 and bool tensors: we write IR 10 and opset 18, masks as int64.
+Vespa refuses IR above 13, opset above 26 and bool tensors: we write IR 10 and opset 18, masks as int64. What a rank
+profile runs (query_tower, query_experts) takes token ids and masks as float32 and casts them inside: Vespa's ranking
+has floats, and would convert them at each evaluation. query_text keeps int64, which the embedder hands over.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ class QueryTowerGraph(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, history_text: Tensor, history_image: Tensor,
         history_weight: Tensor,
     ) -> Tensor:  # fmt: skip
-        return self.model.query_embedding(input_ids, attention_mask, history_text, history_image, history_weight)
+        ids, mask = input_ids.long(), attention_mask.long()
+        return self.model.query_embedding(ids, mask, history_text, history_image, history_weight)
 
 
 class QueryExpertsGraph(nn.Module):
@@ -89,7 +92,7 @@ class QueryExpertsGraph(nn.Module):
         history_weight: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         tower = self.model.query
-        texts = tower.texts(self.model.ngrams, input_ids, attention_mask)
+        texts = tower.texts(self.model.ngrams, input_ids.long(), attention_mask.long())
         experts = tower.all_experts(texts, history_text, history_image, history_weight)
         return tuple(tower.without(experts, place) for place in range(len(EXPERTS)))
 
@@ -211,12 +214,11 @@ def graphs(model: MRSE) -> list[Graph]:
     rows = {0: "batch"}
     history = {"history_text": rows, "history_image": rows, "history_weight": rows}
     image = {"image_feature": rows, "image_present": rows, "history_ids": rows, "history_mask": rows}
-    past = (g["history_text"], g["history_image"], g["history_weight"])
+    ranked = (query.float(), (query != 0).float(), g["history_text"], g["history_image"], g["history_weight"])
     return [
         ("query_text", QueryTextGraph(model), text, ["embedding", "embedding_int8"], (query, (query != 0).long())),
-        ("query_tower", QueryTowerGraph(model), text | history, ["embedding"], (query, (query != 0).long(), *past)),
-        ("query_experts", QueryExpertsGraph(model), text | history, [f"without_{expert}" for expert in EXPERTS],
-         (query, (query != 0).long(), *past)),
+        ("query_tower", QueryTowerGraph(model), text | history, ["embedding"], ranked),
+        ("query_experts", QueryExpertsGraph(model), text | history, [f"without_{name}" for name in EXPERTS], ranked),
         ("item_tower", ItemTowerGraph(model), text | image, ["embedding", "image_embedding", "text_feature"],
          (item, (item != 0).long(), g["image_feature"], g["image_present"], led, (led != 0).long())),
     ]  # fmt: skip

@@ -22,6 +22,7 @@ from mrse_model.serving.manifest import Manifest
 from mrse_model.serving.texts import item_text, token_matrix
 
 Floats = np.ndarray
+CELLS = {"tensor(int64)": np.int64, "tensor(float)": np.float32}  # of a graph's inputs
 INT8_SCALE = 127  # a unit vector's cells as whole numbers (variants/int8): items by the feeder, queries by query_text
 
 
@@ -157,7 +158,8 @@ class ExportedModel:
         if session is None:
             session = self._sessions[name] = open_session(self.folder / self.manifest.models[name].file, self._threads)
         names = [o.name for o in session.get_outputs()]
-        return dict(zip(names, session.run(names, inputs), strict=True))
+        typed = {i.name: inputs[i.name].astype(CELLS[i.type], copy=False) for i in session.get_inputs()}
+        return dict(zip(names, session.run(names, typed), strict=True))
 
     def _image_width(self) -> int:
         port = next(p for p in self.manifest.models["item_tower"].inputs if p.name == "image_feature")

@@ -73,14 +73,14 @@ def make_models(folder: Path, version: str = "mrse-0123456789ab", seed: int = 7)
             words | {"int8_scale": np.float32(127)},
         ),
         "query_tower": (
-            [*text_nodes("text"), *history_nodes(), add("text", "history", "sum"), unit("sum", "embedding")],
-            [*token_inputs(), *past],
+            [*text_nodes("text", "ids"), *history_nodes(), add("text", "history", "sum"), unit("sum", "embedding")],
+            [*token_inputs(TensorProto.FLOAT), *past],
             ["embedding"],
             words | user,
         ),
         "query_experts": (
-            [*text_nodes("text"), *history_nodes(), *expert_nodes()],
-            [*token_inputs(), *past],
+            [*text_nodes("text", "ids"), *history_nodes(), *expert_nodes()],
+            [*token_inputs(TensorProto.FLOAT), *past],
             [f"without_{expert}" for expert in ("vbert", "light_bert", "ft_att", "history")],
             words | user,
         ),
@@ -140,21 +140,21 @@ def make_models(folder: Path, version: str = "mrse-0123456789ab", seed: int = 7)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
 
 
-def token_inputs() -> list[onnx.ValueInfoProto]:
-    return [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
-        for name in ("input_ids", "attention_mask")
-    ]
+def token_inputs(kind: int = TensorProto.INT64) -> list[onnx.ValueInfoProto]:
+    """What rank profiles run takes floats, as Vespa's ranking has them."""
+    return [helper.make_tensor_value_info(name, kind, ["batch", "tokens"]) for name in ("input_ids", "attention_mask")]
 
 
 def float_input(name: str, *shape: int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
 
 
-def text_nodes(output: str) -> list[onnx.NodeProto]:
-    """Sum of the word vectors under the mask: [batch, tokens] → [batch, 128]."""
+def text_nodes(output: str, ids: str = "input_ids") -> list[onnx.NodeProto]:
+    """Sum of the word vectors under the mask: [batch, tokens] → [batch, 128]; other `ids` are cast from input_ids."""
+    cast = [] if ids == "input_ids" else [helper.make_node("Cast", ["input_ids"], [ids], to=TensorProto.INT64)]
     return [
-        helper.make_node("Gather", ["words", "input_ids"], ["vectors"]),
+        *cast,
+        helper.make_node("Gather", ["words", ids], ["vectors"]),
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["mask", "axis2"], ["mask3"]),
         helper.make_node("Mul", ["vectors", "mask3"], ["masked"]),

@@ -90,9 +90,9 @@ def expected(models: Path) -> dict[str, Values]:
     session = onnxruntime.InferenceSession(models / "query_tower.onnx")
     experts = onnxruntime.InferenceSession(models / "query_experts.onnx")
     pieces = tokens[tokens > 0]
-    ids = np.zeros((1, 16), np.int64)
+    ids = np.zeros((1, 16), np.float32)
     ids[0, : len(pieces) + 2] = [2, *pieces, 3]
-    mask = np.zeros((1, 16), np.int64)
+    mask = np.zeros((1, 16), np.float32)
     mask[0, : len(pieces) + 2] = 1
     inputs = {
         "input_ids": ids,
@@ -114,7 +114,7 @@ def expected(models: Path) -> dict[str, Values]:
     zero_weight, zero_history = history_weight * 0, history_text * 0
     no_words = {"input_ids": np.zeros((1, 16)), "attention_mask": np.zeros((1, 16))}
     no_words["input_ids"][0, :2], no_words["attention_mask"][0, :2] = [2, 3], 1
-    no_words = {name: value.astype(np.int64) for name, value in no_words.items()}
+    no_words = {name: value.astype(np.float32) for name, value in no_words.items()}
 
     cosine = float(q @ embedding)
     close, lexical = number["closeness(field,embedding)"], 5.5 + 0.5 * 1.5

@@ -59,6 +59,9 @@ def test_graphs_are_what_vespa_takes(folder: Path) -> None:
         assert {p.type for p in (*model.inputs, *model.outputs)} <= {"int64", "float32"}
         assert name == name.lower() and all(p.name == p.name.lower() for p in (*model.inputs, *model.outputs))
         assert b"/work" not in graph.SerializeToString() and b"site-packages" not in graph.SerializeToString()
+    for name in ("query_tower", "query_experts"):  # what a rank profile hands over is floats
+        assert {p.type for p in manifest.models[name].inputs} == {"float32"}
+    assert {p.type for p in manifest.models["query_text"].inputs} == {"int64"}, "what the embedder hands over"
     assert [p.shape for p in manifest.models["query_tower"].inputs] == [
         ("batch", "tokens"), ("batch", "tokens"), ("batch", 20, 128), ("batch", 20, 128), ("batch", 20),
     ]  # fmt: skip
@@ -68,12 +71,14 @@ def test_query_experts_are_the_tower_with_one_expert_zeroed(without_images: MRSE
     golden = golden_inputs(without_images)
     ids = golden["query.input_ids"]
     past = {name: golden[name] for name in ("history_text", "history_image", "history_weight")}
-    inputs = {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int64), **past}
+    tokens = {"input_ids": ids.astype(np.float32), "attention_mask": (ids > 0).astype(np.float32)}
+    inputs = tokens | past
     outputs = [f"without_{name}" for name in EXPERTS]
     found = onnxruntime.InferenceSession(folder / "query_experts.onnx").run(outputs, inputs)
     tower, tensors = without_images.query, [torch.from_numpy(value) for value in inputs.values()]
     with torch.no_grad():
-        experts = tower.all_experts(tower.texts(without_images.ngrams, *tensors[:2]), *tensors[2:])
+        texts = tower.texts(without_images.ngrams, *(tensor.long() for tensor in tensors[:2]))
+        experts = tower.all_experts(texts, *tensors[2:])
         for place, vectors in enumerate(found):
             kept = experts.clone()
             kept[:, place] = 0

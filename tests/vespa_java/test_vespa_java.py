@@ -305,7 +305,7 @@ def test_model_evaluation_serves_the_tower(judged: Judged) -> None:
     listed = answer(judged, len(PROFILES) + 4)
     assert {"query_text", "query_tower", "query_experts", "item_tower"} <= set(listed)
     evaluated = answer(judged, len(PROFILES) + 5)
-    inputs = {name: tower_inputs(judged.models)[name] for name in INPUTS["query_tower"]}
+    inputs = {name: tower_inputs(judged.models)[name].astype(np.float32) for name in INPUTS["query_tower"]}
     session = onnxruntime.InferenceSession(judged.models / "query_tower.onnx")
     cells = evaluated.get("values") or [cell["value"] for cell in evaluated["cells"]]
     np.testing.assert_allclose(np.ravel(cells), session.run(["embedding"], inputs)[0][0], atol=1e-4)
