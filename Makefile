@@ -9,7 +9,7 @@ setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make demo PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,local,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,local,web,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt KrovetzStemmer \
 	  || echo "no C++ compiler: local_vespa will stem English by plural rules only, not as Vespa does"
 	touch $@

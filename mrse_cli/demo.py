@@ -97,7 +97,11 @@ def demo(
             ("the same with a filter", EXAMPLE, {"filter": ["in_stock=true", "price<=60"]}),
             ("hybrid with BM25, reciprocal rank fusion", EXAMPLE, {"profile": "hybrid"}),
             ("another query, for nobody in particular", wish, {}),
-            (f"that query for {user}, who clicked before", wish, {"profile": "query_tower", "user": user}),
+            (
+                f"that query for {user}, who clicked before",
+                wish,
+                {"user": user, "now": _end(searches)},
+            ),
         ):
             out.print(f'\n"{text}": {title}', style="bold")
             query(text, app=app, endpoint=url, hits=5, **options)
@@ -109,6 +113,13 @@ def demo(
         if not stays:
             engine.terminate()
             engine.wait(30)
+
+
+def _end(searches: Path) -> float:
+    """Unix seconds of the log's last search: users are as old as their log."""
+    from mrse_model.data.contract import SearchesFile
+
+    return float(max(int(batch.timestamps.max()) for batch in SearchesFile(searches).batches() if len(batch)))
 
 
 def _user(run: Path) -> tuple[str, str]:

@@ -32,7 +32,8 @@ COMMANDS = (
     "deploy",
     "feed",
     "query",
-    "web",
+    "warm",
+    "serve",
     "migrate",
 )
 EXTRA_OF = {
@@ -43,7 +44,7 @@ EXTRA_OF = {
     **dict.fromkeys(("bm25s", "filelock", "ir_measures", "matplotlib", "tensorboard"), "train"),
     **dict.fromkeys(("faiss", "lark", "tantivy"), "local"),
     "granian": "local",
-    "starlette": "web",
+    **dict.fromkeys(("fastapi", "jwt", "prometheus_client", "pydantic", "starlette"), "web"),
 }
 
 app = typer.Typer(

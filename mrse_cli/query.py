@@ -1,10 +1,13 @@
-"""`mrse query`: one query, its hits as a table; or the vectors of a week's queries computed ahead."""
+"""`mrse query`: one query, its hits as a table or as JSON."""
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
+import orjson
 import typer
 from rich.table import Table
 
@@ -20,24 +23,36 @@ def query(
     endpoint: Endpoint = LOCAL,
     profile: Annotated[
         str,
-        typer.Option(help="ann, exact, bm25, hybrid, hybrid_linear, personal, three_queues or query_tower."),
+        typer.Option(
+            help="ann, exact, bm25, hybrid, hybrid_linear, three_queues, query_tower; any other is taken for a rank "
+            "profile of your own over nearest neighbours."
+        ),
     ] = "ann",
     user: Annotated[str | None, typer.Option(help="A shopper in Vespa: the last events are the history.")] = None,
-    clicked: Annotated[list[str] | None, typer.Option(help="An item clicked just now; may be repeated.")] = None,
+    clicked: Annotated[
+        list[str] | None, typer.Option(help="An item clicked just now, beside the history; may be repeated.")
+    ] = None,
     filter: Annotated[
         list[str] | None, typer.Option(help="colour=red|blue, price<=50, category!=Shoes; may be repeated.")
     ] = None,
+    sort: Annotated[list[str] | None, typer.Option(help="price or -price, instead of rank; may be repeated.")] = None,
+    facet: Annotated[list[str] | None, typer.Option(help="Count the values of a field; may be repeated.")] = None,
+    input: Annotated[list[str] | None, typer.Option(help="A rank input: alpha=0.7; may be repeated.")] = None,
     hits: Annotated[int, typer.Option(min=1, max=400, help="How many hits.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, max=1000, help="Hits to leave out at the start.")] = 0,
     target_hits: Annotated[int, typer.Option(min=1, help="Candidates of each nearest-neighbour search.")] = 200,
+    ranks: Annotated[
+        bool, typer.Option("--ranks", help="Each hit's rank in each recall queue (three_queues).")
+    ] = False,
     embed: Annotated[
         str, typer.Option(help="vespa: embed(text, @query) in the container. here: the exported model of --app.")
     ] = "vespa",
-    precomputed: Annotated[Path | None, typer.Option(help="Query vectors computed ahead, for --embed here.")] = None,
-    precompute: Annotated[
-        Path | None,
-        typer.Option(help="No query: compute last week's queries of --searches into this file."),
+    warm: Annotated[Path | None, typer.Option(help="Query vectors of `mrse warm`, for --embed here.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds until the search gives up.")] = 10.0,
+    now: Annotated[
+        float | None, typer.Option(help="Unix seconds: how old a user's events are as of then. Default: the clock.")
     ] = None,
-    searches: Annotated[Path | None, typer.Option(help="Search log for --precompute.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     cert: Certificate = None,
     key: Key = None,
     ca: Authority = None,
@@ -50,39 +65,60 @@ def query(
     Example: mrse query "red dress" --profile three_queues --user u17 --filter "price<=50"
     """
     from mrse_model.serving.exported_model import ExportedModel
-    from retrieval.behaviour import Event
+    from retrieval import Event, Facet, Filter, RankProfile, Searcher, Sort
     from retrieval.embed_producer import EmbedProducer
-    from retrieval.embed_producer import precompute as compute
-    from retrieval.filters import Filter
-    from retrieval.searcher import Profile, Searcher
+    from retrieval.profiles import TABLE
 
-    out = console()
     if embed not in ("vespa", "here"):
         raise InputError(f"no way to embed: {embed!r}", field="--embed", fix="Take vespa or here")
-    if precompute is not None:
-        if searches is None:
-            raise InputError("--precompute needs a search log", field="--searches", fix="Give --searches FILE")
-        n = compute(ExportedModel.load(app / "models"), searches, precompute)
-        out.print(f"{n} query vectors in {precompute}")
-        return
     local = embed == "here" or user is not None or bool(clicked)
-    producer = EmbedProducer(ExportedModel.load(app / "models"), precomputed=precomputed) if local else None
-    searcher = Searcher(connect(endpoint, cert, key, ca), producer=producer)
-    try:
+    producer = EmbedProducer(ExportedModel.load(app / "models"), precomputed=warm) if local else None
+    moment = time.time() if now is None else now
+    with Searcher(connect(endpoint, cert, key, ca), producer=producer, deadline=timeout) as searcher:
         result = searcher.search(
             text,
             user=user,
-            clicks=[Event(item, "click", 0.0) for item in clicked] if clicked else None,
+            clicks=[Event(item, "click", moment) for item in clicked or []],
             filters=[Filter.parse(f) for f in filter or []],
+            sort=[Sort.parse(s) for s in sort or []],
+            facets=[Facet(f) for f in facet or []],
+            inputs=dict(_input(i) for i in input or []),
             hits=hits,
-            profile=cast(Profile, profile),
+            offset=offset,
+            profile=profile if profile in TABLE else RankProfile(profile),
             target_hits=target_hits,
+            ranks=ranks,
+            now=moment,
         )
-    finally:
-        searcher.close()
-    table = Table("item", "title", "category", "score", box=None)
+    out = console()
+    if json:
+        out.print(orjson.dumps(dataclasses.asdict(result), option=orjson.OPT_INDENT_2).decode())
+        return
+    columns = ("item", "title", "category", "score", *(("queues",) if any(h.queues for h in result.hits) else ()))
+    table = Table(*columns, box=None)
     for hit in result.hits:
-        table.add_row(hit.item_id, hit.title, " › ".join(hit.category), f"{hit.score:.4f}")
+        queues = ", ".join(f"{name} {rank}" if rank else name for name, rank in hit.queues.items())
+        row = [hit.item_id, hit.title, " › ".join(hit.category), f"{hit.score:.4f}", queues]
+        table.add_row(*row[: len(columns)])
     out.print(table, soft_wrap=False)
+    for name, buckets in result.facets.items():
+        out.print(f"{name}: " + ", ".join(f"{b.value} {b.count}" for b in buckets))
     history = f", {result.clicks} clicked items" if local and (user or clicked) else ""
-    out.print(f"{len(result.hits)} of {result.total} matches, {profile}, {result.seconds * 1000:.1f} ms{history}")
+    matches = f"{len(result.hits)} of {result.total} matches"
+    out.print(f"{matches}, {result.profile}, {result.seconds * 1000:.1f} ms{history}")
+    for fallback in result.fallbacks:
+        out.print(f"without {fallback.step}: {fallback.reason}", style="yellow")
+    if not result.coverage.full:
+        out.print(
+            f"{result.coverage.share:.0%} of the documents were searched: {result.coverage.reason}", style="yellow"
+        )
+
+
+def _input(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        if equals:
+            return name.strip(), float(value)
+    except ValueError:
+        pass
+    raise InputError(f"not a rank input: {text!r}", field="--input", fix="Write alpha=0.7")

@@ -1,1 +1,36 @@
-"""Read from Vespa: query vectors, behaviour, recall queues."""
+"""Read from Vespa: query vectors, behaviour, recall queues; and the service that does it over HTTP.
+
+    from retrieval import Facet, Filter, Searcher
+
+Import order, nothing imports upwards: service > searcher > users, profiles, results > backend, filters, behaviour,
+embed_producer > query_text, item_vectors, errors.
+"""
+
+from retrieval.behaviour import Event
+from retrieval.errors import DeadlineExceeded, Degraded, SearchError, Unavailable, kind_of
+from retrieval.filters import Facet, Filter, Sort
+from retrieval.profiles import RankProfile
+from retrieval.results import Bucket, Coverage, Fallback, Hit, SearchResult
+from retrieval.searcher import AsyncSearcher, QueryVector, Searcher, SearchRequest
+
+__all__ = [
+    "AsyncSearcher",
+    "Bucket",
+    "Coverage",
+    "DeadlineExceeded",
+    "Degraded",
+    "Event",
+    "Facet",
+    "Fallback",
+    "Filter",
+    "Hit",
+    "QueryVector",
+    "RankProfile",
+    "SearchError",
+    "SearchRequest",
+    "SearchResult",
+    "Searcher",
+    "Sort",
+    "Unavailable",
+    "kind_of",
+]

@@ -8,25 +8,32 @@ from typing import Any
 
 import numpy as np
 
+from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import QueryHistory, attend, event_weight
 from mrse_model.serving.manifest import Manifest
+
+TEMPERATURE = 0.1  # of the queues' attention: the loss's. At 1, twenty clicks outweigh the query ten to one
+MAX_HALF_LIVES = 6  # an event older than this counts no more: the tower weighs events against each other alone
 
 
 @dataclass(frozen=True)
 class Event:
-    """A user's event with an item. kind: click, cart or order. at: Unix seconds."""
+    """A user's event with an item. kind: click, cart or order. at: Unix seconds. query: what it was searched with
+    (`query_text.key_of`), None where nobody knows.
+    """
 
     item_id: str
     kind: str
     at: float
+    query: str | None = None
 
 
 @dataclass(frozen=True)
 class ClickedItems:
-    """The items of a user's last events with their vectors, newest first.
+    """The items of a user's last events with their vectors: those of this query first, then newest first.
 
     embedding, image_embedding, text_feature: float32 [h, 128]; a row of image_embedding is NaN where there is no
-    image. weight: float32 [h], event weight × decay.
+    image. weight: float32 [h], event weight × decay. for_query: bool [h], clicked for the query that is asked.
     """
 
     ids: list[str]
@@ -34,6 +41,7 @@ class ClickedItems:
     image_embedding: np.ndarray
     text_feature: np.ndarray
     weight: np.ndarray
+    for_query: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,22 +60,47 @@ class ClickedItems:
         text[0, :n], image[0, :n], weight[0, :n] = self.text_feature, np.nan_to_num(self.image_embedding), self.weight
         return {"history_text": text, "history_image": image, "history_weight": weight}
 
+    def seeds(self) -> ClickedItems:
+        """What the queues start from: the items clicked for this query (the paper's H_q), or all where there are
+        none.
+        """
+        if not self.for_query.any():
+            return self
+        chosen = self.for_query
+        return ClickedItems(
+            ids=[item for item, kept in zip(self.ids, chosen, strict=True) if kept],
+            embedding=self.embedding[chosen],
+            image_embedding=self.image_embedding[chosen],
+            text_feature=self.text_feature[chosen],
+            weight=self.weight[chosen],
+            for_query=self.for_query[chosen],
+        )
 
-def last_events(events: Sequence[Event], manifest: Manifest, now: float | None = None) -> list[tuple[Event, float]]:
-    """The newest events, one an item (its heaviest), with weights; at most the model's history length, newest first.
 
-    now: Unix seconds; the newest event's time by default, so that a log of last year is not all decay.
+def ranked_events(
+    events: Sequence[Event], manifest: Manifest, now: float, query: str | None = None
+) -> list[tuple[Event, float]]:
+    """One event an item (its heaviest) with its weight: those made for `query` first, each newest first. All of them:
+    the caller keeps the first twenty whose items are still there.
+
+    now: Unix seconds; ages are absolute, as in training. Events older than MAX_HALF_LIVES half-lives are left out, and
+    one from the future counts as now. Raises InputError for a kind of event that the model does not know.
     """
-    if not events:
-        return []
-    moment = now if now is not None else max(e.at for e in events)
-    weights = event_weight([e.kind for e in events], [moment - e.at for e in events], manifest)
+    for event in events:
+        if event.kind not in manifest.event_weights:
+            known = ", ".join(manifest.event_weights)
+            raise InputError(f"no kind of event {event.kind!r}", field="kind", fix=f"Take one of {known}")
+    oldest = now - MAX_HALF_LIVES * manifest.half_life_days * 86400
+    kept = [event for event in events if event.at >= oldest]
+    weights = event_weight([e.kind for e in kept], [now - e.at for e in kept], manifest)
     best: dict[str, tuple[Event, float]] = {}
-    for event, weight in zip(events, weights, strict=True):
+    asked: set[str] = set()
+    for event, weight in zip(kept, weights, strict=True):
+        if query is not None and event.query == query:
+            asked.add(event.item_id)
         if event.item_id not in best or weight > best[event.item_id][1]:
             best[event.item_id] = (event, float(weight))
-    newest = sorted(best.values(), key=lambda pair: (-pair[0].at, pair[0].item_id))
-    return newest[: manifest.history_length]
+    return sorted(best.values(), key=lambda pair: (pair[0].item_id not in asked, -pair[0].at, pair[0].item_id))
 
 
 def item_queue(query: np.ndarray, clicked: ClickedItems) -> np.ndarray | None:
@@ -78,7 +111,8 @@ def item_queue(query: np.ndarray, clicked: ClickedItems) -> np.ndarray | None:
     if not len(clicked):
         return None
     both = np.vstack([query[None], clicked.embedding])
-    return attend(query, both, both, np.concatenate([[1.0], clicked.weight]).astype(np.float32))
+    weight = np.concatenate([[1.0], clicked.weight]).astype(np.float32)
+    return attend(query / TEMPERATURE, both, both, weight)
 
 
 def image_queue(query: np.ndarray, clicked: ClickedItems) -> np.ndarray | None:
@@ -90,11 +124,35 @@ def image_queue(query: np.ndarray, clicked: ClickedItems) -> np.ndarray | None:
     seen = ~np.isnan(clicked.image_embedding[:, 0]) if len(clicked) else np.zeros(0, bool)
     if not seen.any():
         return None
-    return attend(query, clicked.embedding[seen], clicked.image_embedding[seen], clicked.weight[seen])
+    return attend(query / TEMPERATURE, clicked.embedding[seen], clicked.image_embedding[seen], clicked.weight[seen])
+
+
+HEX_CELLS = {4: ">u2", 8: ">f4", 16: ">f8"}  # hex digits a cell: bfloat16, float, double
 
 
 def tensor_values(value: Any, dims: int) -> np.ndarray:
-    """A tensor field of a Vespa answer (any of its short forms) as float32 [dims]; NaN where it is absent."""
+    """A tensor field of a Vespa answer (hex, or any short form) as float32 [dims]; NaN where it is absent.
+
+    >>> tensor_values("3F80C000", 2).tolist()
+    [1.0, -2.0]
+    """
+    if isinstance(value, dict):
+        value = value.get("values")
     if value is None:
         return np.full(dims, np.nan, np.float32)
-    return np.array(value["values"] if isinstance(value, dict) else value, np.float32)
+    if not isinstance(value, str):
+        return np.array(value, np.float32)
+    kind = HEX_CELLS[len(value) // dims]
+    cells = np.frombuffer(bytes.fromhex(value), kind)
+    if kind == ">u2":  # bfloat16 is the upper half of a float
+        return (cells.astype(np.uint32) << 16).view(np.float32)
+    return cells.astype(np.float32)
+
+
+def tensor_hex(values: np.ndarray) -> str:
+    """A dense query input as Vespa's bare hex: 8 digits a float32 cell, row by row. A fifth of the time of decimals.
+
+    >>> tensor_hex(np.array([1.0, -2.0]))
+    '3f800000c0000000'
+    """
+    return values.astype(">f4").tobytes().hex()

@@ -1,55 +1,42 @@
 """Search through pyvespa: a text, perhaps a user, perhaps filters, to hits; all recall queues in one YQL.
 
     searcher = Searcher(Vespa("http://localhost:8080"), model=ExportedModel.load("vespa_app/models"))
-    searcher.search("red dress", user="u17", filters=[Filter("price", "<=", (50,))], profile="three_queues")
+    searcher.search("red dress", user="u17", filters=[Filter("price", "<=", (50,))], facets=[Facet("colour")])
 
-Without a model the query is embedded in Vespa, `embed(text, @query)`, and a history cannot count.
+`AsyncSearcher` is the same with `await`. Without a model the query is embedded in Vespa, `embed(text, @query)`, and a
+history cannot count. What can be gone without (history, image queue, embedder) is gone without when it fails, and
+`SearchResult.fallbacks` says so; `strict=True` raises instead.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
-from vespa.application import Vespa, VespaSync
-from vespa.exceptions import VespaError
-from vespa.io import VespaQueryResponse
+from vespa.application import Vespa
 
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
-from retrieval.behaviour import ClickedItems, Event, image_queue, item_queue
+from retrieval.backend import DEADLINE, Backend, Deadline, Plan, Retries
+from retrieval.behaviour import ClickedItems, Event, image_queue, item_queue, tensor_hex
 from retrieval.embed_producer import EmbedProducer
-from retrieval.filters import Filter, where
-from retrieval.users import clicked_items, events_of
+from retrieval.errors import Degraded, SearchError
+from retrieval.filters import NAME, Facet, Filter, Sort, field_type, plain, tail, where
+from retrieval.item_vectors import ItemVectorCache
+from retrieval.profiles import RankProfile, matching, profile_of
+from retrieval.query_text import cleaned, has_words, key_of
+from retrieval.results import Fallback, SearchResult, read_coverage, read_facets, read_hits, read_total
+from retrieval.users import clicked_items, item_vectors, user_events
 
-Profile = Literal["ann", "exact", "bm25", "hybrid", "hybrid_linear", "personal", "three_queues", "query_tower"]
-PROFILES: tuple[str, ...] = get_args(Profile)
-OWN_HISTORY = ("personal", "query_tower")  # their rank profiles bring the history in: the query vector must not as well
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An item found. score: the rank profile's. features: its match-features, such as each queue's share."""
-
-    item_id: str
-    title: str
-    category: list[str]
-    score: float
-    fields: dict[str, Any]
-    features: dict[str, float]
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """total: items that matched. seconds: query vector, Vespa and network together. clicks: events that counted."""
-
-    hits: list[Hit]
-    total: int
-    seconds: float
-    clicks: int
+MAX_HITS, MAX_OFFSET = 1000, 10_000  # as the query profile default
+MAX_TARGET_HITS = 10_000
+USER_SHARE = 0.5  # of the time left that reading a user may take: hits without the history are better than none
+VERSION_AGE = 10.0  # seconds that "the index holds this model" is believed, once a search found nothing
 
 
 @dataclass(frozen=True)
@@ -60,8 +47,100 @@ class QueryVector:
     model_version: str
 
 
-class Searcher:
-    """Queries against one endpoint, over one connection."""
+class Options(TypedDict, total=False):
+    """Everything of a `SearchRequest` but the query."""
+
+    user: str | None
+    clicks: Sequence[Event]
+    filters: Sequence[Filter]
+    hits: int
+    offset: int
+    sort: Sequence[Sort]
+    facets: Sequence[Facet]
+    profile: str | RankProfile
+    target_hits: int
+    exact: bool
+    inputs: Mapping[str, float]
+    timeout: float | None
+    ranks: bool
+    language: str | None
+    now: float | None
+    min_coverage: float
+    strict: bool
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """One search.
+
+    user: whose `shopper` document gives the history. clicks: events beside those (a session's). sort: instead of rank.
+    target_hits: candidates of each nearest-neighbour search; raised where offset and hits need more. exact: no HNSW.
+    inputs: of the rank profile, as alpha of hybrid_linear. timeout: seconds. ranks: each hit's rank in each queue, at
+    the cost of a second call. language: of the text, as `model.language`. now: Unix seconds of the search.
+    min_coverage: share of the documents below which `Degraded` is raised. strict: raise instead of going without.
+    """
+
+    query: str | QueryVector
+    user: str | None = None
+    clicks: Sequence[Event] = ()
+    filters: Sequence[Filter] = ()
+    hits: int = 10
+    offset: int = 0
+    sort: Sequence[Sort] = ()
+    facets: Sequence[Facet] = ()
+    profile: str | RankProfile = "ann"
+    target_hits: int = 200
+    exact: bool = False
+    inputs: Mapping[str, float] = field(default_factory=dict)
+    timeout: float | None = None
+    ranks: bool = False
+    language: str | None = None
+    now: float | None = None
+    min_coverage: float = 0.0
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("hits", 0, MAX_HITS),
+            ("offset", 0, MAX_OFFSET),
+            ("target_hits", 1, MAX_TARGET_HITS),
+            ("min_coverage", 0, 1),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} must be {low} to {high}, got {value}", field=name)
+        if self.timeout is not None and not 0 < self.timeout <= 600:
+            raise InputError(f"timeout must be above 0 and at most 600 s, got {self.timeout}", field="timeout")
+        for name, value in self.inputs.items():
+            if not NAME.fullmatch(name):
+                raise InputError(f"no name of a rank input: {name!r}", field="inputs")
+            if isinstance(number := plain(value, f"inputs.{name}"), (str, bool)) or not math.isfinite(number):
+                raise InputError(f"{value!r} is no number", field=f"inputs.{name}")
+        if self.language is not None and not self.language.replace("-", "").isalnum():
+            raise InputError(f"no language tag: {self.language!r}", field="language", fix="Write it like en or pt-BR")
+
+
+@dataclass
+class _Search:
+    """What is known of a search on its way."""
+
+    request: SearchRequest
+    profile: RankProfile
+    deadline: Deadline
+    text: str | None
+    clicked: ClickedItems | None = None
+    fallbacks: list[Fallback] = field(default_factory=list)
+    stages: dict[str, float] = field(default_factory=dict)
+
+    def without(self, step: str, error: Exception | str) -> None:
+        """Goes on without a step, or raises what stopped it where the request is strict."""
+        if self.request.strict and isinstance(error, Exception):
+            raise error
+        self.fallbacks.append(Fallback(step, str(error)))
+
+
+class SearchPlans:
+    """A search, similar items, a user's events: as plans, for either client. Thread-safe."""
 
     def __init__(
         self,
@@ -70,179 +149,369 @@ class Searcher:
         model: ExportedModel | None = None,
         producer: EmbedProducer | None = None,
         suffix: str = "",
+        profiles: Sequence[RankProfile] = (),
+        fields: Mapping[str, str] | None = None,
+        deadline: float = DEADLINE,
+        retries: Retries = Retries(),  # noqa: B008 (frozen)
+        language: str | None = None,
+        vectors: ItemVectorCache | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """model or producer: for histories and vectors made here. suffix: of the second set of vectors (mrse
-        migrate).
+        migrate). profiles: of one's own. fields: name → type of the item's fields, to check filters against. deadline:
+        seconds of a search that names none. clock: Unix seconds, for the ages of events.
         """
-        self._app, self._suffix = app, suffix
+        self.backend = Backend(app, retries)
         self.producer = producer or (EmbedProducer(model) if model else None)
-        self._client = app.get_sync_session()
-        self._session = VespaSync(app, session=self._client, num_retries_429=2)
-        self._checked: set[str] = set()
+        self.vectors = vectors or ItemVectorCache()
+        self.own, self.fields = tuple(profiles), fields
+        self._suffix, self._deadline, self._language, self._clock = suffix, deadline, language, clock
+        self._held: dict[str, float] = {}  # model version → when the index was last seen to hold it
 
-    def close(self) -> None:
-        self._client.close()
-
-    def search(
-        self,
-        query: str | QueryVector,
-        *,
-        user: str | None = None,
-        clicks: Sequence[Event] | None = None,
-        filters: Sequence[Filter] = (),
-        hits: int = 10,
-        profile: Profile = "ann",
-        target_hits: int = 200,
-        exact: bool = False,
-    ) -> SearchResult:
-        """One query.
-
-        user: whose `shopper` document gives the history. clicks: the history itself, instead. exact: no HNSW.
-        Raises InputError for a blank text, a profile that does not exist, a vector of another model version than
-        the index holds, and for whatever Vespa refuses, in Vespa's words.
-        """
+    def search_plan(self, request: SearchRequest) -> Plan[SearchResult]:
         begin = time.perf_counter()
-        if profile not in PROFILES:
-            raise InputError(f"no profile {profile!r}", field="profile", fix="Take one of " + ", ".join(PROFILES))
-        if isinstance(query, str) and not query.strip():
-            raise InputError("the query is blank", field="query")
-        clicked = self._clicked(user, clicks)
-        body, conditions = self._vector(query, clicked, profile)
-        condition, parameters = where(filters)
-        conditions += [condition] if condition else []
-        matching = self._matching(profile, target_hits, exact or profile == "exact", body)
-        body |= parameters | {
-            "yql": " and ".join([f"select * from item where {matching}", *conditions]),
-            "ranking": profile + self._suffix,
-            "hits": hits,
-            "presentation.format.tensors": "short-value",
-        }
-        if isinstance(query, str):
-            body["query"] = query
-        answer = self._ask(body)
-        found = [_hit(raw) for raw in answer["root"].get("children", [])]
-        total = int(answer["root"].get("fields", {}).get("totalCount", 0))
-        return SearchResult(found, total, time.perf_counter() - begin, len(clicked) if clicked else 0)
+        search = self._begin(request)
+        yield from self._read_user(search)
+        body, conditions = self._query(search)
+        answer = yield from self._ask_stepwise(search, body, conditions)
+        hits = read_hits(answer)
+        if request.ranks and search.profile.labelled and hits:
+            hits = yield from self._with_ranks(search, body, hits)
+        coverage = read_coverage(answer)
+        if coverage.share < request.min_coverage:
+            raise Degraded(f"{coverage.share:.0%} of the documents were searched ({coverage.reason})", coverage.share)
+        seconds = time.perf_counter() - begin
+        return SearchResult(
+            hits,
+            read_total(answer),
+            seconds,
+            len(search.clicked) if search.clicked else 0,
+            profile=search.profile.name,
+            query=search.text or "",
+            offset=request.offset,
+            facets=read_facets(answer, [facet.field for facet in request.facets]),
+            coverage=coverage,
+            fallbacks=search.fallbacks,
+            stages=search.stages,
+        )
 
-    def events(self, user: str) -> list[Event]:
-        """The last clicks, carts and orders of a user's `shopper` document; [] for one that Vespa does not know."""
-        return events_of(self._ask, user)
+    def similar_plan(self, item_id: str, options: Options) -> Plan[SearchResult]:
+        """The nearest neighbours of an item's vector, without the item. Raises InputError for an item that the index
+        does not hold.
+        """
+        request = SearchRequest(QueryVector(np.zeros(0), ""), **options)
+        if self.producer is None:
+            raise InputError("similar items need the exported model here", fix="Give the package with --app")
+        manifest = self.producer.model.manifest
+        deadline = Deadline(request.timeout or self._deadline)
+        found = yield from item_vectors(self.backend, [item_id], manifest, self.vectors, deadline, self._suffix)
+        vector = found.get(item_id)
+        if vector is None:
+            raise InputError(f"the index holds no item {item_id!r} of model {manifest.model_version}", field="item")
+        request = dataclasses.replace(
+            request,
+            query=QueryVector(vector.embedding, manifest.model_version),
+            filters=[*request.filters, Filter("item_id", "!=", (item_id,))],
+            timeout=max(deadline.left(), 0.001),
+        )
+        return (yield from self.search_plan(request))
 
-    def _clicked(self, user: str | None, clicks: Sequence[Event] | None) -> ClickedItems | None:
-        if user is None and clicks is None:
-            return None
+    def events_plan(self, user: str, timeout: float | None = None) -> Plan[list[Event]]:
+        return (yield from user_events(self.backend, user, Deadline(timeout or self._deadline)))
+
+    def _begin(self, request: SearchRequest) -> _Search:
+        """Checks what can be checked here."""
+        profile = profile_of(request.profile, self.own)
+        text = cleaned(request.query) if isinstance(request.query, str) else None
+        deadline = Deadline(request.timeout or self._deadline)
+        search = _Search(request, profile, deadline, text)
+        if text is None and "words" in profile.recall:
+            raise InputError(f"{profile.name} needs a text, not a vector", field="profile", fix="Take ann")
+        if text is not None and not profile.takes_vector and not has_words(text):
+            search.profile = profile_of("ann")
+            search.without("words", "the query has no words: answered by vectors")
+        if self.fields is not None:
+            for name in [s.field for s in request.sort] + [f.field for f in request.facets]:
+                field_type(name, self.fields)
+        return search
+
+    def _read_user(self, search: _Search) -> Plan[None]:
+        """The clicked items of the user and of the session, or none and a fallback that says why."""
+        request, begin = search.request, time.perf_counter()
+        if request.user is None and not request.clicks:
+            return
         if self.producer is None:
             raise InputError("a history needs the exported model here", fix="Give the package with --app")
-        events = clicks if clicks is not None else self.events(user or "")
-        return clicked_items(self._ask, events, self.producer.model.manifest, suffix=self._suffix)
+        if search.profile.user == "none":
+            return
+        manifest, deadline = self.producer.model.manifest, search.deadline.share(USER_SHARE)
+        events = list(request.clicks)
+        try:
+            if request.user is not None:
+                events += yield from user_events(self.backend, request.user, deadline)
+        except (SearchError, InputError) as error:
+            search.without("history", error)
+        try:
+            search.clicked = yield from clicked_items(
+                self.backend,
+                events,
+                manifest,
+                self.vectors,
+                deadline,
+                now=request.now if request.now is not None else self._clock(),
+                query=key_of(search.text) if search.text else None,
+                suffix=self._suffix,
+            )
+        except SearchError as error:
+            search.without("history", error)
+        if events and search.clicked is not None and not len(search.clicked):
+            search.without("history", "none of the user's events counts: too old, or of items that left the index")
+        search.stages["history"] = time.perf_counter() - begin
 
-    def _vector(
-        self, query: str | QueryVector, clicked: ClickedItems | None, profile: Profile
-    ) -> tuple[dict[str, Any], list[str]]:
+    def _query(self, search: _Search) -> tuple[dict[str, Any], list[str]]:
+        """The body without YQL, and the conditions."""
+        request, begin = search.request, time.perf_counter()
+        vector, conditions = self._vector(search)
+        condition, parameters = where([one.checked(self.fields) for one in request.filters])
+        body: dict[str, Any] = parameters | vector
+        body |= {
+            "ranking": search.profile.name + self._suffix,
+            "hits": request.hits,
+            "presentation.format.tensors": "short-value",
+        }
+        if request.offset:
+            body["offset"] = request.offset
+        if search.text is not None:
+            body["query"] = search.text
+        if language := request.language or self._language:
+            body["model.language"] = language
+        for name, value in request.inputs.items():
+            body[f"input.query({name})"] = float(value)
+        search.stages["vector"] = time.perf_counter() - begin
+        return body, conditions + ([condition] if condition else [])
+
+    def _vector(self, search: _Search) -> tuple[dict[str, Any], list[str]]:
         """The query inputs, and the condition that keeps vectors of two versions apart."""
-        if profile == "bm25":
+        request, profile, clicked = search.request, search.profile, search.clicked
+        if not profile.takes_vector:
             return {}, []
-        if isinstance(query, QueryVector):
-            vector, version = np.asarray(query.values, np.float32), query.model_version
-        elif self.producer is None:
-            return {"input.query(q)": f"embed(text{self._suffix}, @query)"} | self._tokens(profile), []
+        if isinstance(request.query, QueryVector):
+            vector, version = np.asarray(request.query.values, np.float32).ravel(), request.query.model_version
+            if not np.isfinite(vector).all():
+                raise InputError("the query vector has cells that are no finite numbers", field="query")
+        elif self.producer is None or search.text is None:
+            return self._embedded(profile), []
         else:
-            history = clicked.history() if clicked and profile not in OWN_HISTORY else None
-            vector, version = self.producer.vectors([query], [history])[0], self.producer.model_version
-        self._require(version)
-        body: dict[str, Any] = {"input.query(q)": vector.tolist(), "model_version": version} | self._tokens(profile)
-        if clicked:
+            history = clicked.history() if clicked is not None and profile.user == "vector" else None
+            try:
+                vector, version = self.producer.vectors([search.text], [history])[0], self.producer.model_version
+            except InputError:
+                raise
+            except Exception as error:  # onnxruntime raises pybind exceptions without a common base
+                search.without("embedder", f"the model here fails ({error}): embedded by Vespa")
+                search.clicked = None
+                return self._embedded(profile), []
+        body: dict[str, Any] = {"input.query(q)": tensor_hex(vector), "model_version": version}
+        if profile.user == "inputs":
+            body |= self._tokens()
+        if clicked is not None and len(clicked):
             body |= self._behaviour(vector, clicked, profile)
         return body, [f"model_version{self._suffix} contains @model_version"]
 
-    def _behaviour(self, vector: np.ndarray, clicked: ClickedItems, profile: Profile) -> dict[str, Any]:
-        if not len(clicked) or self.producer is None:
-            return {}
-        if profile == "personal":
-            # The labels are positions: item ids would have to be quoted, and the profile does not look at them.
-            cells = ",".join(f"i{n}:{row.tolist()}" for n, row in enumerate(clicked.embedding))
-            weights = ",".join(f"i{n}:{weight}" for n, weight in enumerate(clicked.weight))
-            return {"input.query(clicked)": f"{{{cells}}}", "input.query(clicked_weight)": f"{{{weights}}}"}
-        if profile == "three_queues":
-            queues = {"i2i": item_queue(vector, clicked), "image": image_queue(vector, clicked)}
-            return {f"input.query({name})": queue.tolist() for name, queue in queues.items() if queue is not None}
-        if profile == "query_tower":
+    def _embedded(self, profile: RankProfile) -> dict[str, Any]:
+        body = {"input.query(q)": f"embed(text{self._suffix}, @query)"}
+        return body | (self._tokens() if profile.user == "inputs" else {})
+
+    def _tokens(self) -> dict[str, str]:
+        return {"input.query(tokens)": f"embed(tokenizer{self._suffix}, @query)"}
+
+    def _behaviour(self, vector: np.ndarray, clicked: ClickedItems, profile: RankProfile) -> dict[str, Any]:
+        assert self.producer is not None
+        if profile.user == "inputs":
             inputs = clicked.tower_inputs(self.producer.model.manifest.history_length)
-            return {f"input.query({name})": tensor.tolist() for name, tensor in inputs.items()}
-        return {}
+            return {f"input.query({name})": tensor_hex(tensor) for name, tensor in inputs.items()}
+        if not profile.labelled:
+            return {}
+        seeds = clicked.seeds()
+        queues = {
+            "i2i": item_queue(vector, seeds) if "clicks" in profile.recall else None,
+            "image": image_queue(vector, seeds) if "images" in profile.recall else None,
+        }
+        return {f"input.query({name})": tensor_hex(queue) for name, queue in queues.items() if queue is not None}
 
-    def _matching(self, profile: Profile, target_hits: int, exact: bool, body: dict[str, Any]) -> str:
-        approximate = ", approximate: false" if exact else ""
+    def _yql(self, search: _Search, body: dict[str, Any], conditions: Sequence[str], select: str = "*") -> str:
+        request = search.request
+        vectors = {"clicks": "input.query(i2i)", "images": "input.query(image)"}
+        found = matching(
+            search.profile,
+            words=search.text is not None and has_words(search.text),
+            queues=[name for name, vector in vectors.items() if vector in body],
+            target_hits=max(request.target_hits, request.offset + request.hits),
+            exact=request.exact,
+            suffix=self._suffix,
+        )
+        return " and ".join([f"select {select} from item where {found}", *conditions])
 
-        def nearest(field: str, vector: str, hits: int = target_hits, label: str = "") -> str:
-            name = f'label: "{label}", ' if label else ""
-            return f"({{{name}targetHits: {hits}{approximate}}}nearestNeighbor({field}{self._suffix}, {vector}))"
+    def _ask_stepwise(self, search: _Search, body: dict[str, Any], conditions: list[str]) -> Plan[dict[str, Any]]:
+        """Asks, and where the answer says that a part cannot be had, asks without that part."""
+        begin = time.perf_counter()
+        ends = tail(search.request.sort, search.request.facets)
+        while True:
+            body["yql"] = self._yql(search, body, conditions) + ends
+            try:
+                answer = yield from self.backend.ask(body, search.deadline)
+            except InputError as error:
+                backend_fault = isinstance(error, SearchError) and not _embedder(error)
+                if backend_fault or not self._next_step(search, body, error):
+                    raise
+                if search.profile.user == "none":
+                    conditions = [c for c in conditions if "@model_version" not in c]
+                continue
+            if not read_total(answer) and "model_version" in body:
+                problem = yield from self._version_problem(search, str(body["model_version"]))
+                if problem is not None:
+                    if search.text is None or not has_words(search.text) or search.request.strict:
+                        raise problem
+                    search.without("model", f"{problem} Answered by words alone.")
+                    self._by_words(search, body)
+                    conditions = [c for c in conditions if "@model_version" not in c]
+                    continue
+            search.stages["search"] = time.perf_counter() - begin
+            return answer
 
-        if profile == "bm25":
-            return "userInput(@query)"
-        if profile in ("hybrid", "hybrid_linear"):
-            return f"({nearest('embedding', 'q')} or userInput(@query))"
-        if profile == "three_queues":
-            queues = [nearest("embedding", "q", label="q2i")]
-            if "input.query(i2i)" in body:
-                queues.append(nearest("embedding", "i2i", target_hits // 2, "i2i"))
-            if "input.query(image)" in body:
-                queues.append(nearest("image_embedding", "image", target_hits // 2, "image"))
-            return f"({' or '.join(queues)})"
-        return nearest("embedding", "q")
+    def _next_step(self, search: _Search, body: dict[str, Any], error: InputError) -> bool:
+        """Takes away the part that Vespa cannot do; False where the request itself is at fault."""
+        words = str(error).lower()
+        if "input.query(image)" in body and "image" in words:
+            search.without("images", error)
+            del body["input.query(image)"]
+            return True
+        embeds = str(body.get("input.query(q)", "")).startswith("embed(")
+        if embeds and _embedder(error) and search.text and has_words(search.text):
+            search.without("embedder", error)
+            self._by_words(search, body)
+            return True
+        return False
 
-    def _tokens(self, profile: Profile) -> dict[str, str]:
-        tokens = f"embed(tokenizer{self._suffix}, @query)"
-        return {"input.query(tokens)": tokens} if profile == "query_tower" else {}
+    def _by_words(self, search: _Search, body: dict[str, Any]) -> None:
+        """Turns a search into one of the profile bm25."""
+        search.profile, search.clicked = profile_of("bm25"), None
+        for name in [n for n in body if n.startswith("input.") or n == "model_version"]:
+            del body[name]
+        body["ranking"] = search.profile.name
 
-    def _require(self, version: str) -> None:
-        """The index must hold items of this model version: asked once a version."""
-        if version in self._checked:
-            return
-        yql = f"select item_id from item where model_version{self._suffix} contains @model_version"
-        answer = self._ask({"yql": yql, "model_version": version, "hits": 0, "ranking": "unranked"})
-        if not answer["root"].get("fields", {}).get("totalCount"):
-            any_item = self._ask({"yql": "select * from item where true", "hits": 1, "ranking": "unranked"})
-            children = any_item["root"].get("children", [])
-            held = children[0]["fields"].get("model_version" + self._suffix) if children else None
-            problem = f"its items are of model {held}" if held else "it holds no items"
-            raise InputError(
-                f"{self._app.end_point} has no vectors of model {version}: {problem}",
-                field="model_version",
-                fix="Feed the items with this model (mrse feed), or query with the model that they were fed with",
-            )
-        self._checked.add(version)
+    def _version_problem(self, search: _Search, version: str) -> Plan[InputError | None]:
+        """Why a search for vectors of this version found nothing: the index may hold none of them, or no more."""
+        now = time.monotonic()
+        if now - self._held.get(version, -math.inf) < VERSION_AGE:
+            return None
+        field = "model_version" + self._suffix
+        body = {
+            "yql": f"select item_id from item where {field} contains @model_version",
+            "model_version": version,
+            "hits": 0,
+            "ranking": "unranked",
+        }
+        if read_total((yield from self.backend.ask(body, search.deadline))):
+            self._held[version] = now
+            return None
+        any_item = {"yql": "select * from item where true", "hits": 1, "ranking": "unranked"}
+        answer = yield from self.backend.ask(any_item, search.deadline)
+        children = answer["root"].get("children", [])
+        held = children[0]["fields"].get(field) if children else None
+        problem = f"its items are of model {held}" if held else "it holds no items"
+        return InputError(
+            f"{self.backend.url} has no vectors of model {version}: {problem}",
+            field="model_version",
+            fix="Feed the items with this model (mrse feed), or query with the model that they were fed with",
+        )
 
-    def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _with_ranks(self, search: _Search, body: dict[str, Any], hits: list[Any]) -> Plan[list[Any]]:
+        """Each hit's rank in each queue that found it: by a second search for the queues' candidates, whose raw
+        closenesses order each queue.
+        """
+        begin = time.perf_counter()
+        wanted = max(search.request.target_hits, search.request.offset + search.request.hits)
+        ask = {k: v for k, v in body.items() if k not in ("offset", "yql")} | {"hits": min(2 * wanted, MAX_HITS)}
+        ask["yql"] = body["yql"].split(" order by ")[0].split(" | ")[0].replace("select *", "select item_id", 1)
         try:
-            answer = cast(VespaQueryResponse, self._session.query(body=body)).json
-        except VespaError as error:
-            raise InputError(f"Vespa refuses the query: {_words(error)}") from None
-        except Exception as error:  # httpr's exceptions share no base class
-            raise InputError(f"nothing answers at {self._app.end_point} ({error})", fix="Start it") from None
-        if "root" not in answer:
-            raise InputError(f"{self._app.end_point} does not serve searches: {answer}", fix="Give another --endpoint")
-        errors = answer["root"].get("errors")
-        if errors:
-            raise InputError(f"Vespa answers in part: {errors[0].get('message') or errors[0].get('summary')}")
-        return answer
+            answer = yield from self.backend.ask(ask, search.deadline)
+        except SearchError as error:
+            search.without("ranks", error)
+            return hits
+        candidates = read_hits(answer)
+        ranks: dict[str, dict[str, int]] = {}
+        for feature, queue in (("from_query", "q2i"), ("from_clicks", "i2i"), ("from_images", "image")):
+            scored = [(c.features[feature], c.item_id) for c in candidates if c.features.get(feature, 0.0) > 0]
+            ordered = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
+            ranks[queue] = {item_id: rank for rank, (_, item_id) in enumerate(ordered, 1)}
+        search.stages["ranks"] = time.perf_counter() - begin
+        return [
+            dataclasses.replace(hit, queues={queue: ranks[queue].get(hit.item_id) for queue in hit.queues})
+            for hit in hits
+        ]
 
 
-def _words(error: VespaError) -> str:
-    first = error.args[0] if error.args else ""
-    if isinstance(first, list) and first:
-        return str(first[0].get("message") or first[0].get("summary"))
-    return str(first)
+def _embedder(error: Exception) -> bool:
+    return any(word in str(error).lower() for word in ("embed", "onnx"))
 
 
-def _hit(raw: dict[str, Any]) -> Hit:
-    fields = raw.get("fields", {})
-    features = {k: v for k, v in fields.get("matchfeatures", {}).items() if isinstance(v, (int, float))}
-    return Hit(
-        item_id=fields.get("item_id", raw.get("id", "")),
-        title=fields.get("title", ""),
-        category=fields.get("category", []),
-        score=float(raw.get("relevance", 0.0)),
-        fields={k: v for k, v in fields.items() if k not in ("matchfeatures", "sddocname", "documentid")},
-        features=features,
-    )
+def _request(query: str | QueryVector | SearchRequest, options: Options) -> SearchRequest:
+    if isinstance(query, SearchRequest):
+        return dataclasses.replace(query, **options)
+    return SearchRequest(query, **options)
+
+
+class Searcher(SearchPlans):
+    """Queries against one endpoint, for programs that wait. Thread-safe."""
+
+    def search(self, query: str | QueryVector | SearchRequest, **options: Unpack[Options]) -> SearchResult:
+        """One query; see `SearchRequest` for the options.
+
+        Raises InputError for what is wrong with the request, in Vespa's words where it is Vespa that refuses, and
+        for a vector of a model version that the index does not hold; Unavailable, DeadlineExceeded, Degraded
+        (`retrieval.errors`).
+        """
+        return self.backend.run(self.search_plan(_request(query, options)))
+
+    def similar(self, item_id: str, **options: Unpack[Options]) -> SearchResult:
+        """What is most like an item. Raises as `search`."""
+        return self.backend.run(self.similar_plan(item_id, options))
+
+    def events(self, user: str, timeout: float | None = None) -> list[Event]:
+        """The last clicks, carts and orders of a user's `shopper` document; [] for one that Vespa does not know."""
+        return self.backend.run(self.events_plan(user, timeout))
+
+    def close(self) -> None:
+        self.backend.close()
+
+    def __enter__(self) -> Searcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncSearcher(SearchPlans):
+    """The same for an event loop."""
+
+    async def search(self, query: str | QueryVector | SearchRequest, **options: Unpack[Options]) -> SearchResult:
+        """As `Searcher.search`."""
+        return await self.backend.arun(self.search_plan(_request(query, options)))
+
+    async def similar(self, item_id: str, **options: Unpack[Options]) -> SearchResult:
+        """As `Searcher.similar`."""
+        return await self.backend.arun(self.similar_plan(item_id, options))
+
+    async def events(self, user: str, timeout: float | None = None) -> list[Event]:
+        """As `Searcher.events`."""
+        return await self.backend.arun(self.events_plan(user, timeout))
+
+    async def close(self) -> None:
+        self.backend.close()
+
+    async def __aenter__(self) -> AsyncSearcher:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,21 +1,27 @@
-"""A user from Vespa: the last events of their `shopper` document, and the vectors of the items in them."""
+"""A user from Vespa: the last events of the `shopper` document, and the vectors of the items in them.
+
+Functions here are plans (`retrieval.backend`): they yield requests and return what they found.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mrse_model.serving.manifest import Manifest
-from retrieval.behaviour import ClickedItems, Event, last_events, tensor_values
+from retrieval.backend import Backend, Deadline, Plan
+from retrieval.behaviour import ClickedItems, Event, ranked_events, tensor_values
+from retrieval.item_vectors import ItemVector, ItemVectorCache
 
 SPELLINGS = 20  # users at most whose ids differ in case alone, which a word of an attribute does not tell apart
-Ask = Callable[[dict[str, Any]], dict[str, Any]]  # the body of a query → Vespa's answer; raises InputError
 KINDS = {"clicks": "click", "carts": "cart", "orders": "order"}
+ASKED = "asked"  # tensor of query and item: which query an event was made for
+VECTORS = ("embedding", "image_embedding", "text_feature")
 
 
-def events_of(ask: Ask, user: str) -> list[Event]:
+def user_events(backend: Backend, user: str, deadline: Deadline) -> Plan[list[Event]]:
     """The events of a `shopper` document; [] for a user that Vespa does not know. By a search, because a container
     for queries need not serve documents (variants/cluster).
     """
@@ -26,52 +32,99 @@ def events_of(ask: Ask, user: str) -> list[Event]:
         "presentation.format.tensors": "short",
         "hits": SPELLINGS,
     }
-    found = [hit["fields"] for hit in ask(body)["root"].get("children", []) if hit["fields"]["user_id"] == user]
-    fields: dict[str, Any] = found[0] if found else {}
-    return [Event(item, kind, at) for field, kind in KINDS.items() for item, at in _cells(fields.get(field)).items()]
+    answer = yield from backend.ask(body, deadline)
+    hits = [hit.get("fields", {}) for hit in answer["root"].get("children", [])]
+    found = [fields for fields in hits if fields.get("user_id") == user]
+    return _events(found[0]) if found else []
 
 
-def _cells(tensor: Any) -> dict[str, float]:
-    """A mapped tensor of one dimension as Vespa renders it: {"cells": {"B01": 1.0}}, or a list of address and value."""
+def _events(fields: dict[str, Any]) -> list[Event]:
+    asked: dict[str, list[tuple[str, float]]] = {}
+    for address, at in _cells(fields.get(ASKED)):
+        asked.setdefault(address["item"], []).append((address["query"], at))
+    events = []
+    for field, kind in KINDS.items():
+        for address, at in _cells(fields.get(field)):
+            item = address["item"]
+            events.append(Event(item, kind, at))
+            events += [Event(item, kind, when, query) for query, when in asked.get(item, ()) if field == "clicks"]
+    return events
+
+
+def _cells(tensor: Any) -> list[tuple[dict[str, str], float]]:
+    """A mapped tensor as Vespa renders it: {"cells": {"B01": 1.0}} for one dimension, else a list of addresses."""
     cells = tensor.get("cells", {}) if isinstance(tensor, dict) else {}
     if isinstance(cells, dict):
-        return cells
-    return {next(iter(cell["address"].values())): cell["value"] for cell in cells}
+        return [({"item": label}, value) for label, value in cells.items()]
+    return [(cell["address"], cell["value"]) for cell in cells]
 
 
 def clicked_items(
-    ask: Ask,
+    backend: Backend,
     events: Sequence[Event],
     manifest: Manifest,
+    cache: ItemVectorCache,
+    deadline: Deadline,
     *,
-    now: float | None = None,
+    now: float,
+    query: str | None = None,
     suffix: str = "",
-) -> ClickedItems:
-    """The vectors of the items of the last events. Items that left the index or are of another model drop out.
+) -> Plan[ClickedItems]:
+    """The vectors of the items of the last events. Items that left the index, or are of another model, use up none of
+    the places of the history.
 
-    now: Unix seconds (`last_events`). suffix: of the second set of vectors (mrse migrate).
+    now: Unix seconds. query: the key of the query that is asked. suffix: of the second set of vectors (mrse migrate).
     """
-    newest = last_events(events, manifest, now)
-    found = _vectors(ask, [event.item_id for event, _ in newest], manifest, suffix)
-    kept = [(event.item_id, weight) for event, weight in newest if event.item_id in found]
-    rows = [found[item_id] for item_id, _ in kept]
+    ranked = ranked_events(events, manifest, now, query)
+    kept: list[tuple[str, float, ItemVector]] = []
+    length = manifest.history_length
+    while ranked and len(kept) < length:
+        some, ranked = ranked[: length - len(kept)], ranked[length - len(kept) :]
+        ids = [event.item_id for event, _ in some]
+        found = yield from item_vectors(backend, ids, manifest, cache, deadline, suffix)
+        kept += [(e.item_id, weight, vector) for e, weight in some if (vector := found.get(e.item_id)) is not None]
+    asked = {event.item_id for event in events if query is not None and event.query == query}
 
     def stack(name: str) -> np.ndarray:
-        matrix = [tensor_values(row.get(name + suffix), manifest.dims) for row in rows]
-        return np.stack(matrix) if matrix else np.empty((0, manifest.dims), np.float32)
+        rows = [getattr(vector, name) for _, _, vector in kept]
+        return np.stack(rows) if rows else np.empty((0, manifest.dims), np.float32)
 
     return ClickedItems(
-        ids=[item_id for item_id, _ in kept],
+        ids=[item_id for item_id, _, _ in kept],
         embedding=stack("embedding"),
         image_embedding=stack("image_embedding"),
         text_feature=stack("text_feature"),
-        weight=np.array([weight for _, weight in kept], np.float32),
+        weight=np.array([weight for _, weight, _ in kept], np.float32),
+        for_query=np.array([item_id in asked for item_id, _, _ in kept], bool),
     )
 
 
-def _vectors(ask: Ask, item_ids: Sequence[str], manifest: Manifest, suffix: str) -> dict[str, dict[str, Any]]:
-    if not item_ids:
-        return {}
+def item_vectors(
+    backend: Backend,
+    item_ids: Iterable[str],
+    manifest: Manifest,
+    cache: ItemVectorCache,
+    deadline: Deadline,
+    suffix: str = "",
+) -> Plan[dict[str, ItemVector | None]]:
+    """The items' vectors, None for an item that the index does not hold with this model's; asked for what the cache
+    lacks.
+    """
+    wanted = list(dict.fromkeys(item_ids))
+    place = manifest.model_version + suffix
+    found = cache.get(place, wanted)
+    missing = [item_id for item_id in wanted if item_id not in found]
+    if missing:
+        read = yield from _read_vectors(backend, missing, manifest, deadline, suffix)
+        fresh = {item_id: read.get(item_id) for item_id in missing}
+        cache.put(place, fresh)
+        found |= fresh
+    return found
+
+
+def _read_vectors(
+    backend: Backend, item_ids: Sequence[str], manifest: Manifest, deadline: Deadline, suffix: str
+) -> Plan[dict[str, ItemVector]]:
     names = {f"item{i}": item_id for i, item_id in enumerate(item_ids)}
     any_of = " or ".join(f"item_id contains @{name}" for name in names)
     body = {
@@ -79,9 +132,13 @@ def _vectors(ask: Ask, item_ids: Sequence[str], manifest: Manifest, suffix: str)
         "model_version": manifest.model_version,
         "ranking": "unranked",
         "presentation.summary": "vectors",
-        "presentation.format.tensors": "short-value",
+        "presentation.format.tensors": "hex-value",
         "hits": len(item_ids),
         **names,
     }
-    hits = ask(body)["root"].get("children", [])
-    return {hit["fields"]["item_id"]: hit["fields"] for hit in hits}
+    answer = yield from backend.ask(body, deadline)
+    rows = {hit["fields"]["item_id"]: hit["fields"] for hit in answer["root"].get("children", [])}
+    return {
+        item_id: ItemVector(*(tensor_values(row.get(name + suffix), manifest.dims) for name in VECTORS))
+        for item_id, row in rows.items()
+    }

@@ -162,7 +162,7 @@ def test_a_user_s_events_are_found_by_a_search(shop: Shop) -> None:
     for user, clicks in people.items():
         fields = {"user_id": user, "clicks": {"cells": clicks}}
         shop.vespa.feed_data_point("shopper", user, fields, namespace="item")
-    searcher = Searcher(shop.vespa, model=shop.exported)
+    searcher = Searcher(shop.vespa, model=shop.exported, deadline=30, clock=lambda: 3000.0)
     assert [searcher.search("dress", user=user).clicks for user in ("U 1", "u 1", "u")] == [1, 2, 0]
     searcher.close()
 

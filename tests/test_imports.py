@@ -18,7 +18,7 @@ MAY = {
     "mrse_model": set(),
     "local_vespa": set(),
     "feeders": WITHOUT_TORCH | {"mrse_model.images.features", "vespa_package"},
-    "retrieval": WITHOUT_TORCH | {"vespa_package"},
+    "retrieval": WITHOUT_TORCH | {"vespa_package", "feeders.events"},
     "vespa_package": {
         "mrse_model.errors",
         "mrse_model.serving",

@@ -22,7 +22,8 @@ from mrse_cli import main
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval.behaviour import Event
 from retrieval.filters import Filter
-from retrieval.searcher import PROFILES, Searcher
+from retrieval.profiles import TABLE
+from retrieval.searcher import Searcher
 
 WORDS = (
     ["red", "blue", "green", "black"],
@@ -70,9 +71,9 @@ def test_every_profile_answers_and_the_vectors_are_the_models(shop) -> None:
     expected = dict(brute_force(model, "red wool dress"))
     clicks = [Event("i3", "click", 1.0), Event("i40", "order", 2.0)]
     for with_model in (None, model):
-        searcher = Searcher(Vespa(url), model=with_model)
-        for profile in PROFILES:
-            result = searcher.search("red wool dress", profile=profile, clicks=clicks if with_model else None)
+        searcher = Searcher(Vespa(url), model=with_model, deadline=30, clock=lambda: 3.0)
+        for profile in TABLE:
+            result = searcher.search("red wool dress", profile=profile, clicks=clicks if with_model else ())
             assert len(result.hits) == 10 and result.hits[0].score >= result.hits[-1].score, profile
         for hit in searcher.search("red wool dress", hits=72).hits:
             assert hit.features["similarity"] == pytest.approx(expected[hit.item_id], abs=0.01)

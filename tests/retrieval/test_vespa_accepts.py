@@ -11,7 +11,8 @@ from vespa.application import Vespa
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval.behaviour import Event
 from retrieval.filters import Filter
-from retrieval.searcher import PROFILES, Searcher
+from retrieval.profiles import TABLE
+from retrieval.searcher import Searcher
 from vespa_package.checks.vespa_java import ask, why_not
 
 FILTERS = [
@@ -26,10 +27,10 @@ def test_vespa_parses_every_query_of_the_searcher(vespa, package, answer) -> Non
     vespa.answer = answer
     clicks = [Event("a'b\"c", "click", 1.0), Event("c d", "order", 2.0)]
     for model in (None, ExportedModel.load(package / "models")):
-        searcher = Searcher(Vespa(vespa.url), model=model)
-        for profile in PROFILES:
+        searcher = Searcher(Vespa(vespa.url), model=model, deadline=30, clock=lambda: 10.0)
+        for profile in TABLE:
             searcher.search('red "dress" or (', profile=profile, filters=FILTERS)
-            searcher.search("red dress", profile=profile, clicks=clicks if model else None, exact=True)
+            searcher.search("red dress", profile=profile, clicks=clicks if model else (), exact=True)
         searcher.close()
     statements = [
         {
@@ -42,7 +43,7 @@ def test_vespa_parses_every_query_of_the_searcher(vespa, package, answer) -> Non
     verdict = ask({"packages": [{"name": "app", "dir": str(package)}], "yql": statements})
     errors = [(s["yql"], a["error"]) for s, a in zip(statements, verdict["yql"], strict=True) if "error" in a]
     assert errors == []
-    assert len(statements) > 3 * len(PROFILES)
+    assert len(statements) > 3 * len(TABLE)
 
 
 def _text(name: str, value: object) -> str:

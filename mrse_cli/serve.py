@@ -1,0 +1,60 @@
+"""`mrse serve`: the search service and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mrse_cli.config import Config
+from mrse_cli.console import console
+from mrse_cli.endpoint import LOCAL, Certificate, Endpoint, Key, Package
+
+
+def serve(
+    app: Package = Path("vespa_app"),
+    endpoint: Endpoint = LOCAL,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="TOML file: keys, token_secret, origins, … (docs/serving.md); flags win over it."),
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Where to listen. Default: this machine alone.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: 8000.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=256, help="Processes. Default: 1.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Any user may be searched for, and users are listed.")] = False,
+    items: Annotated[Path | None, typer.Option(help="Items file whose images the page shows.")] = None,
+    warm: Annotated[
+        Path | None, typer.Option(help="Query vectors of `mrse warm`; suggestions come from it too.")
+    ] = None,
+    log: Annotated[Path | None, typer.Option(help="Folder for what was served and clicked: a search log.")] = None,
+    now: Annotated[
+        float | None, typer.Option(help="Unix seconds: search as of then, for a catalogue whose log has ended.")
+    ] = None,
+    cert: Certificate = None,
+    key: Key = None,
+    config: Config = None,
+) -> None:
+    """Serve searches over HTTP: /v1/search and its relatives, OpenAPI at /openapi.json, a page at /.
+
+    Example: mrse serve --demo --items items.parquet
+    """
+    from retrieval.service.run import serve as run
+    from retrieval.service.settings import Settings
+
+    chosen = Settings.read(
+        settings,
+        endpoint=endpoint,
+        app=str(app.resolve()),
+        address=address,
+        port=port,
+        workers=workers,
+        demo=demo or None,
+        items=str(items.resolve()) if items else None,
+        warm=str(warm.resolve()) if warm else None,
+        log=str(log.resolve()) if log else None,
+        now=now,
+        cert=str(cert.resolve()) if cert else None,
+        key=str(key.resolve()) if key else None,
+    )
+    run(chosen, lambda url: console().print(f"search at {url}, Ctrl-C to stop"))

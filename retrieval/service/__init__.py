@@ -1,0 +1,1 @@
+"""`mrse serve`: the HTTP service that a shop puts behind its site (docs/serving.md)."""

@@ -1,0 +1,357 @@
+"""The API: routes, and how an error becomes an answer. `create_app(settings)` is what granian serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from vespa.application import Vespa
+
+from mrse_model.errors import InputError
+from mrse_model.serving.exported_model import ExportedModel
+from retrieval.backend import Deadline
+from retrieval.embed_producer import EmbedProducer
+from retrieval.errors import SearchError, Unavailable, kind_of
+from retrieval.results import Hit, SearchResult
+from retrieval.searcher import AsyncSearcher
+from retrieval.service import bodies
+from retrieval.service.access import Access, Caller, Refused
+from retrieval.service.images import Images
+from retrieval.service.metrics import Metrics
+from retrieval.service.served import ServedLog, without_results
+from retrieval.service.settings import Settings, Stopping
+from retrieval.service.suggestions import Suggestions
+from retrieval.service.wrapping import Wrapping
+
+STATIC = Path(__file__).with_name("static")
+STATUS = {"caller": 400, "unavailable": 503, "timeout": 504, "degraded": 503}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": bodies.ErrorAnswer, "description": text}
+    for status, text in (
+        (400, "The request is wrong"),
+        (401, "No key, or one that is not known"),
+        (403, "No right to this user"),
+        (404, "There is no such item or user"),
+        (413, "The body is too large"),
+        (422, "The request has another shape"),
+        (429, "Too many requests: try again after Retry-After seconds"),
+        (503, "Vespa is unavailable, or answered in part: try again after Retry-After seconds"),
+        (504, "No answer within the deadline"),
+    )
+}
+
+
+class Service:
+    """What the routes share: one a worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises InputError for what cannot be loaded."""
+        self.settings, self.metrics, self.stopping = settings, Metrics(), Stopping()
+        self.access = Access(settings)
+        vespa = Vespa(settings.endpoint.rstrip("/"), cert=settings.cert, key=settings.key)
+        producer = fields = None
+        if settings.app is not None:
+            model = ExportedModel.load(Path(settings.app) / "models")
+            producer = EmbedProducer(model, precomputed=settings.warm)
+            fields = _fields(Path(settings.app))
+        self.producer = producer
+        self.searcher = AsyncSearcher(
+            vespa, producer=producer, fields=fields, deadline=settings.deadline, language=settings.language
+        )
+        self.log = ServedLog(settings.log) if settings.log else None
+        self.images = Images(settings.items)
+        ahead = producer.ahead if producer is not None else None
+        self.suggestions = Suggestions(ahead.queries() if ahead is not None else ())
+
+    async def close(self) -> None:
+        self.stopping.yes = True
+        await self.searcher.close()
+        if self.log is not None:
+            self.log.close()
+
+    def now(self) -> float:
+        return self.settings.now if self.settings.now is not None else time.time()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application. settings: None takes those that the parent process left (`Settings.to_environment`)."""
+    settings = settings or Settings.from_environment()
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.close()
+
+    app = FastAPI(
+        title="MRSE search",
+        version="1",
+        description="Personal, multimodal product search on Vespa. docs/serving.md has the whole.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    _errors(app, service)
+    _routes(app, service)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["authorization", "content-type", "x-api-key", "x-user-token", "x-request-id"],
+        expose_headers=["x-request-id", "retry-after"],
+        max_age=600,
+    )
+    app.add_middleware(
+        Wrapping, metrics=service.metrics, max_in_flight=settings.max_in_flight, stopping=service.stopping
+    )
+    if STATIC.is_dir():
+        app.mount("/", StaticFiles(directory=STATIC, html=True))
+    return app
+
+
+def _answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), status, headers, "application/json")
+
+
+def _errors(app: FastAPI, service: Service) -> None:
+    def answer(
+        request: Request, status: int, kind: str, message: str, field: str | None = None, fix: str | None = None,
+        wait: float = 0.0,
+    ) -> Response:  # fmt: skip
+        service.metrics.errors.labels(kind).inc()
+        state = request.scope.get("state", {})
+        state.get("log", {}).update(kind=kind, error=message[:500])
+        error = {
+            "kind": kind,
+            "message": message,
+            "field": field,
+            "fix": fix,
+            "request_id": state.get("request_id", ""),
+        }
+        headers = {"retry-after": str(max(1, round(wait)))} if wait else {}
+        if status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return _answer({"error": error}, status, headers)
+
+    @app.exception_handler(InputError)
+    async def input_error(request: Request, error: InputError) -> Response:
+        kind = kind_of(error)
+        status = 404 if isinstance(error, NotThere) else STATUS[kind]
+        wait = 1.0 if status == 503 else 0.0
+        return answer(request, status, kind, error.problem, error.field, error.fix, wait)
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        kind = "limited" if error.status == 429 else "access"
+        return answer(request, error.status, kind, error.problem, fix=error.fix or None, wait=error.wait)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:])  # the first is body, query or path
+        return answer(request, 422, "caller", first["msg"], field or None)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        found = answer(request, error.status_code, "caller", str(error.detail))
+        found.headers.update(error.headers or {})
+        return found
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> Response:
+        logging.getLogger("mrse.serve").error("bug", exc_info=error)
+        return answer(request, 500, "bug", "an error of the service itself: its log has the traceback")
+
+
+class NotThere(InputError):
+    """An item or user that does not exist."""
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    return {
+        "item": hit.item_id,
+        "title": hit.title,
+        "category": hit.category,
+        "score": hit.score,
+        "fields": hit.fields,
+        "features": hit.features,
+        "queues": hit.queues,
+    }
+
+
+def _search_answer(result: SearchResult, search_id: str) -> dict[str, Any]:
+    return {
+        "search_id": search_id,
+        "query": result.query,
+        "profile": result.profile,
+        "hits": [_hit(hit) for hit in result.hits],
+        "total": result.total,
+        "offset": result.offset,
+        "clicks": result.clicks,
+        "facets": {name: [asdict(bucket) for bucket in buckets] for name, buckets in result.facets.items()},
+        "coverage": result.coverage.share,
+        "fallbacks": [asdict(fallback) for fallback in result.fallbacks],
+        "seconds": result.seconds,
+        "stages": result.stages,
+    }
+
+
+async def _caller(request: Request) -> Caller:
+    host = request.client.host if request.client else "unknown"
+    found = request.app.state.service.access.caller(request.headers, host)
+    request.state.log["caller"] = found.name
+    return found
+
+
+Who = Annotated[Caller, Depends(_caller)]
+
+
+def _routes(app: FastAPI, service: Service) -> None:
+    settings = service.settings
+
+    async def searched(request: Request, body: bodies.SearchBody, who: Caller) -> Response:
+        user = service.access.user(who, body.user, body.session)
+        result = await service.searcher.search(body.request(user, settings.now))
+        search_id = body.search_id or uuid.uuid4().hex
+        service.metrics.searched(result)
+        request.state.log.update(
+            profile=result.profile,
+            hits=len(result.hits),
+            fallbacks=[f.step for f in result.fallbacks],
+            stages={k: round(v, 6) for k, v in result.stages.items()},
+        )
+        if (service.log is not None and result.hits) or (service.log is not None and not body.offset):
+            shown = [hit.item_id for hit in result.hits]
+            service.log.search(
+                search_id, user or "", service.now(), result.query, shown, profile=result.profile, offset=body.offset
+            )
+        return _answer(_search_answer(result, search_id))
+
+    @app.post("/v1/search", response_model=bodies.SearchAnswer, responses=ERRORS, tags=["search"])
+    async def search(request: Request, body: bodies.SearchBody, who: Who) -> Response:
+        """Search for a text, perhaps for a user, with filters, facets and sorting."""
+        return await searched(request, body, who)
+
+    @app.get("/v1/search", response_model=bodies.SearchAnswer, responses=ERRORS, tags=["search"])
+    async def search_get(
+        request: Request,
+        who: Who,
+        q: Annotated[str, Query(max_length=4096, examples=["red dress"])],
+        user: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
+        session: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
+        filter: Annotated[list[str] | None, Query(max_length=50, examples=[["price<=50"]])] = None,
+        facet: Annotated[list[bodies.FieldName] | None, Query(max_length=20)] = None,
+        sort: Annotated[list[str] | None, Query(max_length=5)] = None,
+        hits: Annotated[int, Query(ge=0, le=400)] = 10,
+        offset: Annotated[int, Query(ge=0, le=1000)] = 0,
+        profile: bodies.FieldName = "ann",
+        ranks: bool = False,
+    ) -> Response:
+        """The same by an address, for browsers and curl."""
+        body = bodies.SearchBody(
+            query=q, user=user, session=session, filters=list(filter or []), facets=list(facet or []),
+            sort=list(sort or []), hits=hits, offset=offset, profile=profile, ranks=ranks,
+        )  # fmt: skip
+        return await searched(request, body, who)
+
+    @app.get("/v1/similar/{item}", response_model=bodies.SearchAnswer, responses=ERRORS, tags=["search"])
+    async def similar(
+        request: Request,
+        who: Who,
+        item: bodies.Id,
+        filter: Annotated[list[str] | None, Query(max_length=50)] = None,
+        hits: Annotated[int, Query(ge=0, le=400)] = 10,
+    ) -> Response:
+        """What is most like an item."""
+        from retrieval.filters import Filter
+
+        try:
+            found = await service.searcher.similar(item, filters=[Filter.parse(f) for f in filter or []], hits=hits)
+        except SearchError:
+            raise
+        except InputError as error:
+            raise NotThere(error.problem, field=error.field) if error.field == "item" else error from None
+        service.metrics.searched(found)
+        return _answer(_search_answer(found, uuid.uuid4().hex))
+
+    @app.get("/v1/suggest", response_model=list[bodies.Suggestion], responses=ERRORS, tags=["search"])
+    async def suggest(
+        who: Who,
+        q: Annotated[str, Query(max_length=256, examples=["red"])] = "",
+        limit: Annotated[int, Query(ge=1, le=50)] = 8,
+    ) -> Response:
+        """Queries that people search for and that begin so."""
+        return _answer([{"query": query, "searches": n} for query, n in service.suggestions.of(q, limit)])
+
+    @app.get("/v1/users/{user}", response_model=bodies.UserAnswer, responses=ERRORS, tags=["users"])
+    async def user_get(who: Who, user: bodies.Id) -> Response:
+        """The last events of a user, newest first."""
+        allowed = service.access.user(who, user, None)
+        events = await service.searcher.events(allowed or "")
+        newest = sorted(set(events), key=lambda event: (-event.at, event.item_id, event.kind))
+        rows = [{"item": e.item_id, "kind": e.kind, "at": e.at, "query": e.query} for e in newest]
+        return _answer({"user": user, "events": rows})
+
+    @app.get("/v1/images/{item}", responses={200: {"content": {"image/*": {}}}, 404: ERRORS[404]}, tags=["page"])
+    async def image(item: bodies.Id) -> Response:
+        """An item's image, where the service was started with an items file."""
+        found = service.images.get(item)
+        if found is None:
+            raise NotThere("no image of this item", field="item")
+        return Response(found[1], 200, {"cache-control": "max-age=86400"}, found[0])
+
+    @app.get("/health", tags=["operation"])
+    async def health() -> Response:
+        """The process runs."""
+        return _answer({"status": "up"})
+
+    @app.get("/ready", responses={503: ERRORS[503]}, tags=["operation"])
+    async def ready() -> Response:
+        """Vespa answers, and the service does not end."""
+        if service.stopping.yes:
+            raise Unavailable("the service is stopping")
+        body = {"yql": "select item_id from item where true", "hits": 0, "ranking": "unranked"}
+        answer = await service.searcher.backend.arun(service.searcher.backend.ask(body, Deadline(settings.deadline)))
+        return _answer({"status": "ready", "items": answer["root"].get("fields", {}).get("totalCount", 0)})
+
+    @app.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Prometheus."""
+        if service.producer is not None:
+            s, v = service.producer.stats, service.searcher.vectors.count
+            service.metrics.caches(
+                {"memory": s.memory, "precomputed": s.precomputed, "computed": s.computed, "personal": s.personal},
+                {"hit": v.hits, "miss": v.misses},
+            )
+        return Response(service.metrics.text(), 200, media_type="text/plain; version=0.0.4")
+
+    if service.log is not None:
+
+        @app.get("/v1/reports/no-results", response_model=list[bodies.Suggestion], responses=ERRORS, tags=["operation"])
+        async def no_results(who: Who, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Response:
+            """The queries that found nothing, the most frequent first. For the server's key."""
+            if not (who.server or settings.demo):
+                raise Refused(403, "for the server's key")
+            rows = await asyncio.to_thread(without_results, service.log.folder, limit)  # type: ignore[union-attr]
+            return _answer([{"query": query, "searches": n} for query, n in rows])
+
+
+def _fields(app: Path) -> dict[str, str] | None:
+    """The item's fields of an application package: name → type."""
+    from vespa_package.fields import DocumentType
+
+    return DocumentType.load(app).fields

@@ -1,0 +1,93 @@
+"""Starts the service: granian with workers, a port that is free, a log of JSON lines on stderr, a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mrse_model.errors import InputError
+from retrieval.service.metrics import MULTIPROCESS
+from retrieval.service.settings import Settings
+
+TARGET = "retrieval.service.run:application"
+DRAIN = 10  # seconds that requests under way may take once the service ends
+
+
+def application() -> object:
+    """The application of a worker (granian's factory)."""
+    from retrieval.service.app import create_app
+
+    configure_log()
+    return create_app()
+
+
+def configure_log() -> None:
+    """Lines of JSON as they are, on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("mrse.serve")
+    log.handlers[:], log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+
+
+def require_free(address: str, port: int) -> None:
+    """Raises InputError where something listens already: two services on one port would share its requests."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            fix = "Stop what listens there, or give another --port"
+            raise InputError(f"{address}:{port} cannot be taken ({error.strerror})", field="--port", fix=fix) from None
+
+
+def serve(settings: Settings, started: Callable[[str], None]) -> None:
+    """Serves until Ctrl-C or SIGTERM; requests under way are answered first. Raises InputError for what is wrong,
+    before the first worker starts.
+    """
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces
+
+    from retrieval.service.app import Service
+
+    require_free(settings.address, settings.port)
+    asyncio.run(Service(settings).close())  # what a worker would fail at is said here, once
+    settings.to_environment()
+    shared = tempfile.mkdtemp(prefix="mrse-metrics-") if settings.workers > 1 else None
+    if shared:
+        os.environ[MULTIPROCESS] = shared
+    tls: dict[str, Any] = {}
+    if settings.tls_cert:
+        tls = {"ssl_cert": Path(settings.tls_cert), "ssl_key": Path(settings.tls_key or settings.tls_cert)}
+        if settings.tls_client_ca:
+            tls |= {"ssl_ca": Path(settings.tls_client_ca), "ssl_client_verify": True}
+    server = Granian(
+        TARGET,
+        address=settings.address,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.auto,
+        workers=settings.workers,
+        websockets=False,
+        factory=True,
+        log_enabled=False,
+        backlog=1024,
+        respawn_failed_workers=True,
+        workers_kill_timeout=DRAIN,
+        **tls,
+    )
+    server.on_startup(lambda: started(f"{'https' if tls else 'http'}://{settings.address}:{settings.port}"))
+    try:
+        server.serve()
+    finally:
+        if shared:
+            shutil.rmtree(shared, ignore_errors=True)

@@ -1,0 +1,124 @@
+"""The loop closes: searches that were served, and what was clicked in them, as the log that `mrse train --searches`
+reads.
+
+Each worker appends lines of JSON to a file of its own (`served-….jsonl`): a search with what it showed, an event with
+the search it was in. `to_parquet` joins them by search id.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mrse_model.atomic_file import atomic_file
+from mrse_model.errors import InputError
+
+KINDS = {"click": "clicked", "cart": "carted", "order": "ordered"}
+SCHEMA = pa.schema(
+    [
+        ("search_id", pa.string()),
+        ("user_id", pa.string()),
+        ("timestamp", pa.int64()),
+        ("query", pa.string()),
+        ("shown", pa.list_(pa.string())),
+        ("clicked", pa.list_(pa.string())),
+        ("carted", pa.list_(pa.string())),
+        ("ordered", pa.list_(pa.string())),
+    ]
+)
+ROTATE = 64 * 2**20  # bytes of one file
+
+
+class ServedLog:
+    """Appends to a folder. One a process: lines of one write never mix."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Raises InputError for a folder that cannot be written."""
+        self.folder = Path(folder)
+        self._file: BinaryIO | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._open()
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", file=folder, field="--log") from None
+
+    def _open(self) -> None:
+        name = f"served-{int(time.time())}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
+        self._file = open(self.folder / name, "ab", buffering=0)  # noqa: SIM115 (kept open)
+
+    def search(self, search_id: str, user: str, at: float, query: str, shown: Sequence[str], **more: Any) -> None:
+        """A page of a search that was served. more: anything else worth keeping, as the profile."""
+        line = {"search_id": search_id, "user_id": user, "timestamp": int(at), "query": query, "shown": list(shown)}
+        self._write(line | more)
+
+    def event(self, search_id: str, item: str, kind: str, at: float, **more: Any) -> None:
+        """A click, cart or order of an item that a search showed."""
+        self._write({"event": kind, "search_id": search_id, "item": item, "timestamp": int(at)} | more)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        assert self._file is not None
+        if self._file.tell() > ROTATE:
+            self._file.close()
+            self._open()
+        self._file.write(orjson.dumps(line) + b"\n")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def to_parquet(folder: str | Path, out: str | Path) -> int:
+    """The searches of a folder's logs with their events, by time, as a `searches` file; returns how many there are.
+
+    Pages of one search are one row. A line that was cut off, by a kill, is left out; events of searches that the folder
+    does not hold too. Raises InputError where no search was served.
+    """
+    searches: dict[str, dict[str, Any]] = {}
+    events: list[dict[str, Any]] = []
+    for file in sorted(Path(folder).glob("served-*.jsonl")):
+        with open(file, "rb") as lines:
+            for line in lines:
+                try:
+                    entry = orjson.loads(line)
+                except ValueError:
+                    continue
+                if "event" in entry:
+                    events.append(entry)
+                elif (known := searches.get(entry["search_id"])) is not None:
+                    known["shown"] += [item for item in entry["shown"] if item not in set(known["shown"])]
+                else:
+                    searches[entry["search_id"]] = entry | {name: [] for name in KINDS.values()}
+    if not searches:
+        raise InputError("no search was served", file=folder, fix="Start: mrse serve --log FOLDER")
+    for event in events:
+        search, column = searches.get(event["search_id"]), KINDS.get(event["event"])
+        if search is not None and column and event["item"] not in search[column]:
+            search[column].append(event["item"])
+    rows = sorted(searches.values(), key=lambda row: (row["timestamp"], row["search_id"]))
+    with atomic_file(out) as part:
+        pq.write_table(pa.Table.from_pylist([{n: row[n] for n in SCHEMA.names} for row in rows], schema=SCHEMA), part)
+    return len(rows)
+
+
+def without_results(folder: str | Path, limit: int = 100) -> list[tuple[str, int]]:
+    """The queries that found nothing on their first page, the most frequent first, with their searches."""
+    counts: dict[str, int] = {}
+    for file in sorted(Path(folder).glob("served-*.jsonl")):
+        with open(file, "rb") as lines:
+            for line in lines:
+                try:
+                    entry = orjson.loads(line)
+                except ValueError:
+                    continue
+                if "event" not in entry and not entry["shown"] and not entry.get("offset"):
+                    key = " ".join(entry["query"].casefold().split())
+                    counts[key] = counts.get(key, 0) + 1
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]

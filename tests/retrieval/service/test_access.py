@@ -1,0 +1,121 @@
+"""Who may ask, how often, and for whom."""
+
+from __future__ import annotations
+
+import jwt
+import pytest
+
+from mrse_model.errors import InputError
+from retrieval.service.access import Access, Caller, Refused, sign_user
+from retrieval.service.settings import ApiKey, Settings
+
+SHOP, PAGE = ApiKey("shop", "s" * 16, server=True), ApiKey("page", "p" * 16, rate=2, burst=3)
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def refused(status: int):
+    return pytest.raises(Refused, check=lambda error: error.status == status)
+
+
+def test_a_key_is_needed_where_keys_are_configured(client_of) -> None:
+    client = client_of(keys=(SHOP, PAGE))
+    ask = {"url": "/v1/search", "json": {"query": "dress"}}
+    assert client.post(**ask).status_code == 401
+    assert client.post(**ask).headers["www-authenticate"] == "Bearer"
+    assert client.post(**ask, headers={"authorization": "Bearer wrong"}).status_code == 401
+    for headers in ({"authorization": f"Bearer {PAGE.key}"}, {"x-api-key": SHOP.key}):
+        assert client.post(**ask, headers=headers).status_code == 200
+    assert client.get("/health").status_code == 200
+
+
+def test_a_key_has_a_rate() -> None:
+    now = [0.0]
+    access = Access(Settings(keys=(PAGE,)), clock=lambda: now[0])
+    headers = {"x-api-key": PAGE.key}
+    for _ in range(3):
+        assert access.caller(headers, "host").name == "page"
+    with refused(429) as caught:
+        access.caller(headers, "host")
+    assert caught.value.wait == pytest.approx(0.5)
+    now[0] = 0.5
+    access.caller(headers, "host")
+    with refused(429):
+        access.caller(headers, "host")
+
+
+def test_a_user_is_opened_by_his_token_or_the_servers_key(client_of, vespa) -> None:
+    client = client_of(keys=(SHOP, PAGE), token_secret=SECRET)
+    page, shop = {"x-api-key": PAGE.key}, {"x-api-key": SHOP.key}
+    token = sign_user(SECRET, "u1")
+    ask = {"url": "/v1/search", "json": {"query": "dress", "user": "u1"}}
+    assert client.post(**ask, headers=page).status_code == 403
+    assert client.post(**ask, headers=page | {"x-user-token": sign_user(SECRET, "u2")}).status_code == 403
+    assert client.post(**ask, headers=page | {"x-user-token": token}).status_code == 200
+    assert client.post(**ask, headers=shop).status_code == 200
+    assert client.get("/v1/users/u2", headers=shop).json() == {"user": "u2", "events": []}
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "nothing",
+        sign_user(SECRET[::-1], "u1"),
+        sign_user(SECRET, "u1", seconds=-1),
+        jwt.encode({"sub": "u1"}, SECRET, "HS256"),
+        jwt.encode({"sub": "u1", "exp": 9e9}, None, "none"),
+    ],
+)
+def test_what_is_no_token_is_refused(token: str) -> None:
+    with refused(401):
+        Access(Settings(token_secret=SECRET)).caller({"x-user-token": token}, "host")
+
+
+def test_without_a_secret_nobody_is_a_user_but_in_a_demo() -> None:
+    caller = Caller("host")
+    with refused(403):
+        Access(Settings()).user(caller, "u1", None)
+    assert Access(Settings(demo=True)).user(caller, "u1", None) == "u1"
+    assert Access(Settings()).user(caller, None, None) is None
+
+
+def test_a_session_is_guarded_by_its_length_and_is_no_user() -> None:
+    access = Access(Settings(demo=True))
+    assert access.user(Caller("host"), None, "0123456789abcdef") == "session:0123456789abcdef"
+    with refused(403):
+        access.user(Caller("host"), None, "1")
+    with refused(403):
+        access.user(Caller("host"), "session:0123456789abcdef", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"address": "0.0.0.0"}, "nobody would need a key"),
+        ({"origins": ("*",)}, "name the sites"),
+        ({"token_secret": "short"}, "32 characters"),
+        ({"port": 70000}, "0 to 65535"),
+        ({"endpoint": "localhost"}, "not a URL"),
+        ({"keys": (SHOP, ApiKey("shop", "x" * 16))}, "two keys"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(given, words) -> None:
+    with pytest.raises(InputError, match=words):
+        Settings(**given)
+
+
+def test_settings_are_read_from_a_file_and_flags_win(tmp_path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text('[serve]\nport = 9000\nworkers = 2\n[[serve.keys]]\nname = "shop"\nkey = "ssssssssssssssss"\n')
+    read = Settings.read(file, port=9001, demo=None)
+    assert (read.port, read.workers, read.demo, read.keys[0].name) == (9001, 2, False, "shop")
+    file.write_text("prot = 1\n")
+    with pytest.raises(InputError, match="field prot: unknown setting"):
+        Settings.read(file)
+
+
+def test_other_sites_are_let_in_by_name(client_of) -> None:
+    client = client_of(origins=("https://shop.example",))
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "x-user-token"}
+    for site, allowed in (("https://shop.example", True), ("https://other.example", False)):
+        answer = client.options("/v1/search", headers={"origin": site} | asked)
+        assert (answer.headers.get("access-control-allow-origin") == site) is allowed
