@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+MIN_LONG, MAX_LONG = -(2**63), 2**63 - 1  # the open ends of integers
+
 
 class GroupingError(ValueError):
     """A grouping that Vespa refuses (error 400, code 4), or that this engine does not do."""
@@ -46,7 +48,9 @@ class Bucket(Expression):
     high: int | float | str
 
     def __str__(self) -> str:
-        return f"bucket[{java_text(self.low, quoted=True)}, {java_text(self.high, quoted=True)}>"
+        low = "-inf" if self.low in (MIN_LONG, float("-inf")) else java_text(self.low, quoted=True)
+        high = "inf" if self.high in (MAX_LONG, float("inf")) else java_text(self.high, quoted=True)
+        return f"bucket[{low}, {high}>"
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,21 @@ from typing import Any
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput
 
-from .ast import Attribute, Bucket, Call, Constant, Expression, GroupingError, GroupingRequest, Operation, Output
+from .ast import (
+    MAX_LONG,
+    MIN_LONG,
+    Attribute,
+    Bucket,
+    Call,
+    Constant,
+    Expression,
+    GroupingError,
+    GroupingRequest,
+    Operation,
+    Output,
+)
 
 MAX_NESTING = 50
-_MIN_LONG, _MAX_LONG = -(2**63), 2**63 - 1
 _PRECEDENCE = {"+": 0, "-": 1, "/": 2, "%": 3, "*": 4}  # MathResolver.java, also in that * binds closer than /
 _OPERATORS = {"+": "add", "-": "sub", "/": "div", "%": "mod", "*": "mul"}
 _STRINGS = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|([({\[<])|([)}\]>])|(\|)""", re.DOTALL)
@@ -129,7 +140,7 @@ class _Expressions:
                 return self.read(tree.children[0])
             case "predefined":
                 buckets = tuple(_bucket(_tree(child)) for child in tree.children[1:])
-                kinds = {type(end) for b in buckets for end in (b.low, b.high) if end not in (_MIN_LONG, _MAX_LONG)}
+                kinds = {type(end) for b in buckets for end in (b.low, b.high) if end not in (MIN_LONG, MAX_LONG)}
                 if len(kinds) > 1:
                     raise GroupingError("Bucket type mismatch: all limits of the buckets are of one type")
                 if any(later.low < earlier.high for earlier, later in pairwise(buckets)):  # type: ignore[operator]
@@ -189,7 +200,7 @@ def _bucket(tree: Tree[Token]) -> Bucket:
     low = _limit(limits[0])
     high = _limit(limits[-1])
     if isinstance(low, float) or isinstance(high, float):
-        low, high = (-math.inf if low == _MIN_LONG else low), (math.inf if high == _MAX_LONG else high)
+        low, high = (-math.inf if low == MIN_LONG else low), (math.inf if high == MAX_LONG else high)
     if str(opening) == "<":
         low = _next(low)
     if len(limits) == 1 or str(closing) == "]":
@@ -203,9 +214,9 @@ def _limit(node: Tree[Token] | Token) -> int | float | str:
         case "signed":
             return _number(str(tree.children[-1])) * (-1 if tree.children[0] == "-" else 1)
         case "lowest":
-            return _MIN_LONG
+            return MIN_LONG
         case "highest":
-            return _MAX_LONG
+            return MAX_LONG
     return _word(tree)
 
 
