@@ -41,6 +41,20 @@ class Application:
             for profile in profiles.values():
                 self._check(self.schemas[schema], profile, files)
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a deployment of it should say."""
+        found = []
+        for schema in self.schemas.values():
+            guessed = [f.name for f in schema.fields.values() if f.text and f.stemming and f.language is None]
+            if guessed:
+                found.append(
+                    f"Schema '{schema.name}': nothing sets the language of {', '.join(guessed)}. Vespa guesses it from "
+                    "each document's text; local_vespa takes it for English. A field before the first text field says "
+                    'it: field language type string { indexing: (input language || "en") | set_language }'
+                )
+        return found
+
     def _load(self, path: str, files: Mapping[str, bytes]) -> OnnxRunner:
         if path not in files:
             raise DeployError(f"Invalid application package: The file '{path}' of an onnx-model does not exist")

@@ -143,6 +143,8 @@ class Engine:
                 for name, schema in new.schemas.items()
             }
             self.deployed, self.deployed_at = Deployed(new, tables), when
+        for warning in new.warnings:
+            log.warning("%s", warning)
         return new
 
     def _drop(self, schema: Schema, lost: frozenset[str]) -> None:

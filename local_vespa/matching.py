@@ -28,13 +28,14 @@ SCHEMA_NAME = "sddocname"  # every document has its type's name in this field
 
 
 class Matcher:
-    """Matches one query on one table. `inputs` are its query tensors; `cluster` is named in errors."""
+    """Matches one query on one table. `inputs` are its query tensors; `cluster` is named in errors; `language` is that
+    of words that name none."""
 
-    def __init__(self, table: Table, inputs: Mapping[str, Tensor], cluster: str) -> None:
+    def __init__(self, table: Table, inputs: Mapping[str, Tensor], cluster: str, language: str = yql.ENGLISH) -> None:
         self.table, self.inputs, self.cluster = table, inputs, cluster
         self.terms: list[MatchedTerm] = []
         self._order: dict[int, MatchedTerm] = {}
-        self._leaves = TermMatcher(table)
+        self._leaves = TermMatcher(table, language)
 
     def run(self, where: yql.Node) -> Matching:
         """Matches the tree. Raises QueryError."""
@@ -78,14 +79,14 @@ class Matcher:
             case yql.Or():
                 mask = np.zeros_like(allowed)
                 for child in node.children:
-                    mask |= self._match(child, allowed, ranked)
+                    mask |= self._alternative(child, allowed, ranked)
                 return mask
             case yql.Not():
                 return allowed & ~self._match(node.child, allowed, False)
             case yql.Rank():
                 mask = self._match(node.first, allowed, ranked)
                 for other in node.others:
-                    self._match(other, allowed, ranked)
+                    self._alternative(other, allowed, ranked)
                 return mask
             case yql.NonEmpty():
                 return self._match(node.child, allowed, ranked)
@@ -104,25 +105,45 @@ class Matcher:
         found = [self._match(part, allowed, ranked) for part in near]
         return np.logical_and.reduce(found) if found else allowed
 
+    def _alternative(self, node: yql.Node, allowed: np.ndarray, ranked: bool) -> np.ndarray:
+        """What one of several branches matches. The words of a branch that wants all of them rank only where it
+        matches, those of a weakAnd only where it has not passed the document over: Vespa unpacks no others."""
+        mask = self._match(node, allowed, ranked)
+        if isinstance(node, yql.And | yql.WeakAnd):
+            for leaf in yql.leaves(node):
+                if (term := self._order.get(id(leaf))) is not None:
+                    term.confine(mask)
+        return mask
+
+    def _frequency(self, node: yql.Node, matched: np.ndarray) -> int:
+        """How many documents Vespa expects a branch of a weakAnd to match."""
+        match node:
+            case yql.And():
+                return min((self._frequency(child, matched) for child in node.children), default=0)
+            case yql.Or():
+                return min(self.table.count + 1, sum(self._frequency(child, matched) for child in node.children))
+        term = self._order.get(id(node))
+        hits = list(term.hits.values()) if term else []
+        return hits[0].document_frequency if hits else int(np.count_nonzero(matched))
+
     def _weak_and(self, node: yql.WeakAnd, allowed: np.ndarray, ranked: bool) -> np.ndarray:
         """bool [rows]: like OR, but a row is passed over when its terms cannot lift it among the best
         (weak_and_search.cpp). Vespa's hits depend on the order in which it sees rows, so this sees them in the same
         one: that of their documents."""
-        masks = [self._match(child, allowed, ranked) for child in node.children]  # bool [rows] a child
+        masks = [self._alternative(child, allowed, ranked) for child in node.children]  # bool [rows] a child
         mask = np.logical_or.reduce(masks) if masks else np.zeros_like(allowed)
         if len(masks) < 2:
             return mask
 
         # The score of a candidate, int64 [candidates]: the weights of its terms times their inverse document
-        # frequency, in Vespa's fixed-point integers (a millionth, plus one so that no term counts for nothing).
+        # frequency, in Vespa's fixed-point integers (a millionth, plus one so that no term counts for nothing). A branch
+        # such as the AND of `t-shirt` has no weight.
         candidates = np.flatnonzero(mask)
         scores = np.zeros(len(candidates), np.int64)
         total = self.table.count + 1
         for child, found in zip(node.children, masks, strict=True):
-            term = self._order.get(id(child))
-            hits = list(term.hits.values()) if term else []
-            frequency = hits[0].document_frequency if hits else int(np.count_nonzero(found))
-            weight = int(child.annotations.get("weight", 100))
+            frequency = self._frequency(child, found)
+            weight = int(child.annotations.get("weight", 100)) if isinstance(child, yql.Term) else 0
             scores += np.where(found[candidates], int(1e6 * weight * idf(frequency, total)) + 1, 0)
 
         # A candidate is a hit while its score reaches the threshold, which rises to the target-th best so far.

@@ -6,19 +6,20 @@ import heapq
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from . import yql
 from .errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
-from .index.analysis import Hits, tokens, union
+from .index.analysis import Hits, normalized, tokens, union
 from .index.attributes import MultiColumn, NumberColumn, StringColumn
 from .index.table import Table
 from .index.text_index import TextIndex
 from .package.schema import Field
 from .patterns import FuzzyMatcher, Pattern, PatternError
+from .yql.languages import language_of
 
 _RANGE = re.compile(r"([\[<])\s*(-?[\d.eE+]*)\s*;\s*(-?[\d.eE+]*)\s*([\]>])")
 _LIMIT = re.compile(r"([<>])(=?)\s*(-?[\d.][\d.eE+-]*)")
@@ -38,6 +39,15 @@ class MatchedTerm:
     nearest: NearestTerm | None = None
     words: list[MatchedTerm] = field(default_factory=list)  # of near and onear: each word ranks as a term of its own
 
+    def confine(self, mask: np.ndarray) -> None:
+        """Lets it rank in some rows (bool [rows]) alone; it is as frequent as before."""
+        self.hits = {name: hits.within(mask) for name, hits in self.hits.items()}
+        self.scores = {name: np.where(mask, scores, 0.0) for name, scores in self.scores.items()}
+        if self.nearest is not None:
+            self.nearest = replace(self.nearest, rows=self.nearest.rows[mask[self.nearest.rows]])
+        for word in self.words:
+            word.confine(mask)
+
 
 @dataclass(frozen=True)
 class NearestTerm:
@@ -49,10 +59,10 @@ class NearestTerm:
 
 
 class TermMatcher:
-    """Matches leaves of a query in the fields of one table."""
+    """Matches leaves of a query in the fields of one table. `language` is that of words that name none."""
 
-    def __init__(self, table: Table) -> None:
-        self.table = table
+    def __init__(self, table: Table, language: str = yql.ENGLISH) -> None:
+        self.table, self.language = table, language
 
     def in_field(self, node: yql.Term, searched: Field, term: MatchedTerm) -> Hits:
         """The rows that a leaf matches in a field; what ranking asks for is noted in its term. Raises QueryError."""
@@ -70,13 +80,21 @@ class TermMatcher:
     def _in_text(self, node: yql.Term, searched: Field, term: MatchedTerm) -> Hits:
         index = self.table.texts[searched.name]
         stemming = index.stemming and node.annotations.get("stem", True) is not False
+        language = self._language(node)
 
         def words(*texts: str) -> tuple[str, ...]:
-            return tuple(t for text in texts for t in tokens(text, stemming, index.normalizing))
+            if language == yql.UNKNOWN:  # words are neither split nor stemmed
+                return tuple(normalized(text, False, index.normalizing) for text in texts)
+            return tuple(t for text in texts for t in tokens(text, stemming, index.normalizing, language))
 
         match node:
-            case yql.Word(match="word"):
+            case yql.Word(match="whole" | "prefix"):
+                # A prefix too: a text index has no prefixes, and looks the letters up as a word.
+                return self._phrase(index, (normalized(node.text, False, index.normalizing),), searched, term)
+            case yql.Word() if node.match == "word" or len(words(node.text)) < 2:
                 return self._phrase(index, words(node.text), searched, term)
+            case yql.Range():
+                return Hits.none()  # `<5` is looked up as a word, which no text has
             case yql.Phrase():
                 return self._phrase(index, words(*node.words), searched, term)
             case yql.Near():
@@ -90,6 +108,14 @@ class TermMatcher:
                 return self._phrase(index, words(str(node.value)), searched, term)
         what = f"{type(node).__name__}" + (f" with match {node.match}" if isinstance(node, yql.Word) else "")
         raise QueryError(ILLEGAL_QUERY, unsupported(f"{what} on the index '{searched.name}'"))
+
+    def _language(self, node: yql.Term) -> str:
+        """The language of a leaf's words; a tag that Vespa does not know counts for nothing."""
+        try:
+            named = language_of(node.annotations.get("language"))
+        except ValueError as e:
+            raise QueryError(INVALID_PARAMETER, f"Could not create query from YQL: {e}") from e
+        return self.language if named == yql.UNKNOWN else named
 
     def _phrase(self, index: TextIndex, words: tuple[str, ...], searched: Field, term: MatchedTerm) -> Hits:
         if not words:
@@ -114,8 +140,11 @@ class TermMatcher:
         assert isinstance(column, (NumberColumn, StringColumn, MultiColumn))
         numbers = searched.type.is_number
         match node:
-            case yql.Word(match="word"):
-                return self._number_word(column, node.text) if numbers else column.equal([node.text])  # type: ignore[union-attr]
+            case yql.Word(match="word" | "whole"):
+                text = node.text
+                if node.annotations.get("linguistics"):
+                    text = normalized(text, language=self._language(node))
+                return self._number_word(column, text) if numbers else column.equal([text])  # type: ignore[union-attr]
             case yql.Word() if not numbers:
                 text = column.fold(node.text)  # type: ignore[union-attr]
                 test = {"prefix": str.startswith, "suffix": str.endswith, "substring": str.__contains__}[node.match]

@@ -85,7 +85,11 @@ class DeployApi:
             + ("prepared and activated." if with_log else "activated."),
         }
         if with_log:
-            shown = {"log": [], **shown, "configChangeActions": {"restart": [], "refeed": [], "reindex": []}}
+            shown = {
+                "log": _log(application.warnings),
+                **shown,
+                "configChangeActions": {"restart": [], "refeed": [], "reindex": []},
+            }
         return json_response(200, shown)
 
     def _instance(self, request: Request, rest: str) -> Response:
@@ -114,6 +118,12 @@ class DeployApi:
                 200, {"generation": generation, "applicationPackageFileReference": "", "modelVersions": [VERSION]}
             )
         return _error(404, "NOT_FOUND", unsupported(f"'{rest}' of an application"))
+
+
+def _log(warnings: list[str]) -> list[dict[str, Any]]:
+    """Warnings as a deployment's answer has them; the vespa CLI prints them."""
+    now = int(time.time() * 1000)
+    return [{"time": now, "level": "WARNING", "message": warning} for warning in warnings]
 
 
 def _zip(request: Request) -> None:

@@ -1,7 +1,7 @@
 """Words of text: how they are split and stemmed, where a term was found, and how rare it is.
 
-The words are Vespa's for English: SimpleTokenizer's (runs of letters and digits), NFKC, lower case, accents dropped,
-Krovetz stems.
+The words are Vespa's: SimpleTokenizer's (runs of letters and digits), NFKC, lower case, accents dropped, stems of the
+text's language.
 """
 
 from __future__ import annotations
@@ -14,47 +14,26 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..yql.languages import ENGLISH
+from ..yql.tokens import split_words
 from .stemming import stem
 
-_WORD = re.compile(r"[^\W_]+")
 _MARKS = re.compile("[\u0300-\u036f]+")
 K1, B = 1.2, 0.75
 
 
 @lru_cache(1 << 14)
-def normalized(word: str, stemming: bool = True, normalizing: bool = True) -> str:
+def normalized(word: str, stemming: bool = True, normalizing: bool = True, language: str = ENGLISH) -> str:
     """One token as it is indexed and searched."""
     word = unicodedata.normalize("NFKC", word).lower()
     if normalizing and not word.isascii():
         word = _MARKS.sub("", unicodedata.normalize("NFD", word))
-    return stem(word) or word if stemming and word.isascii() else word
+    return stem(word, language) if stemming else word
 
 
-def tokens(text: str, stemming: bool = True, normalizing: bool = True) -> list[str]:
+def tokens(text: str, stemming: bool = True, normalizing: bool = True, language: str = ENGLISH) -> list[str]:
     """The tokens of a text, in order."""
-    return [normalized(word, stemming, normalizing) for word in split(text)]
-
-
-def split(text: str) -> list[str]:
-    """Runs of letters, marks and digits; every symbol such as a trade mark is a word (SimpleTokenType.java)."""
-    if text.isascii():
-        return _WORD.findall(text)
-    found: list[str] = []
-    inside = False
-    for c in text:
-        category = unicodedata.category(c)
-        if category == "So":
-            found.append(c)
-            inside = False
-        elif category[0] in "LN" or category in ("Mn", "Mc"):
-            if inside:
-                found[-1] += c
-            else:
-                found.append(c)
-            inside = True
-        else:
-            inside = False
-    return found
+    return [normalized(word, stemming, normalizing, language) for word in split_words(text)]
 
 
 def idf(count: int, total: int) -> float:
@@ -92,6 +71,13 @@ class Hits:
     @property
     def document_frequency(self) -> int:
         return len(self.rows) if self.frequency is None else self.frequency
+
+    def within(self, mask: np.ndarray) -> Hits:
+        """Those in some rows (bool [rows]), as frequent as all of them."""
+        keep = mask[self.rows]
+        if keep.all():
+            return self
+        return Hits(self.rows[keep], self.counts[keep], self.first[keep], self.document_frequency)
 
     def at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For candidate rows: bool, whether the term is there, and the index of its entry (any where it is not)."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..documents.values import Fields
 from ..package.schema import Field, Schema
+from ..yql.languages import ENGLISH
 from .attributes import Growing, MultiColumn, NumberColumn, StringColumn, TensorColumn
 from .text_index import TextIndex
 from .vector_index import VectorColumn
@@ -61,7 +62,8 @@ class Table:
         for name, column in self.columns.items():
             column.append(fields.get(name))
         for name, index in self.texts.items():
-            index.append(fields.get(name))
+            rule = self.schema.fields[name].language
+            index.append(fields.get(name), rule.language(fields) if rule else ENGLISH)
 
     def remove(self, id: str) -> None:
         """Forgets a document, if it is there."""

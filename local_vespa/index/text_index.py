@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .analysis import K1, Hits, bm25_norm, idf, normalized, split
+from ..yql.languages import ENGLISH
+from ..yql.tokens import split_words
+from .analysis import K1, Hits, bm25_norm, idf, normalized
 from .attributes import Growing
 
 ELEMENT = 1 << 16  # words of different elements of an array are at least so far apart
@@ -22,12 +24,13 @@ _POSITION_BITS = 32  # bits of a position in a key of row and position, at least
 
 
 class _Numbers(dict[str, int]):
-    """The number of each word as it is written; `tokens` has those of its normalised forms."""
+    """The number of each word as it is written in one language; `tokens` has those of the normalised forms, of all
+    languages."""
 
-    def __init__(self, stemming: bool, normalizing: bool) -> None:
+    def __init__(self, tokens: dict[str, int], stemming: bool, normalizing: bool, language: str) -> None:
         super().__init__()
-        self.tokens: dict[str, int] = {}
-        self._how = stemming, normalizing
+        self.tokens = tokens
+        self._how = stemming, normalizing, language
 
     def __missing__(self, word: str) -> int:
         token = normalized(word, *self._how)
@@ -81,7 +84,8 @@ class TextIndex:
 
     def __init__(self, stemming: bool, normalizing: bool) -> None:
         self.stemming, self.normalizing = stemming, normalizing
-        self._numbers = _Numbers(stemming, normalizing)
+        self._tokens: dict[str, int] = {}
+        self._numbers: dict[str, _Numbers] = {}  # by language
         self._lengths = Growing(np.int32)
         self._segments: list[_Segment] = []
         self._clear()
@@ -91,11 +95,15 @@ class TextIndex:
         self._new, self._new_rows, self._new_ends = (array("i") for _ in range(3))
         self._new_first = array("q")
 
-    def append(self, value: str | list[str] | None) -> None:
+    def append(self, value: str | list[str] | None, language: str = ENGLISH) -> None:
         """The next row's text or texts."""
         row, began = self._lengths.n, len(self._new)
+        numbers = self._numbers.get(language)
+        if numbers is None:
+            numbers = _Numbers(self._tokens, self.stemming, self.normalizing, language)
+            self._numbers[language] = numbers
         for element, text in enumerate([value] if isinstance(value, str) else value or ()):
-            self._new.extend(map(self._numbers.__getitem__, split(text)))
+            self._new.extend(map(numbers.__getitem__, split_words(text)))
             self._new_rows.append(row)
             self._new_first.append(element * ELEMENT)
             self._new_ends.append(len(self._new))
@@ -128,7 +136,7 @@ class TextIndex:
 
     def _occurrences(self, token: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows and positions (int64) of a normalised token, by row and position."""
-        number = self._numbers.tokens.get(token)
+        number = self._tokens.get(token)
         if number is None:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         found = [segment.find(number) for segment in self._segments]

@@ -6,15 +6,18 @@ What this engine does not do is refused here, at deploy, with its file and line.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ..errors import DeployError, unsupported
 from ..tensors import TensorError, TensorType
+from ..yql.languages import ENGLISH, UNKNOWN, language_of
 from .sd import Statement
 
 INTEGERS = {"byte": 8, "int": 32, "long": 64}
 SCALARS = ("string", "bool", "float", "double", *INTEGERS)
 METRICS = ("euclidean", "angular", "dotproduct", "prenormalized-angular", "hamming")
+_ALTERNATIVE = re.compile(r"""input\s+(\w+)|["']([\w-]+)["']""")  # of a language
 _COLLECTION = re.compile(r"(array|weightedset)\s*<\s*(\w+)\s*>")
 
 
@@ -54,6 +57,38 @@ class FieldType:
 
 
 @dataclass(frozen=True)
+class LanguageRule:
+    """`(input a || input b || "en") | set_language`: the value of the first of these fields that a document has, else
+    `otherwise`."""
+
+    inputs: tuple[str, ...]
+    otherwise: str | None = None
+
+    @classmethod
+    def parse(cls, expression: str) -> LanguageRule:
+        """Raises ValueError for anything but inputs and a literal at the end, joined by ||."""
+        inputs, otherwise = [], None
+        for part in expression.strip().removeprefix("(").removesuffix(")").split("||"):
+            found = _ALTERNATIVE.fullmatch(part.strip())
+            if found is None or otherwise is not None:
+                raise ValueError(expression)
+            if found[1]:
+                inputs.append(found[1])
+            else:
+                otherwise = found[2]
+        return cls(tuple(inputs), otherwise)
+
+    def language(self, fields: Mapping[str, object]) -> str:
+        """The language of a document's texts. English where Vespa would guess it."""
+        value = next((fields[name] for name in self.inputs if fields.get(name) is not None), self.otherwise)
+        try:
+            found = language_of(None if value is None else str(value))
+        except ValueError:
+            found = UNKNOWN
+        return ENGLISH if found == UNKNOWN else found
+
+
+@dataclass(frozen=True)
 class Field:
     """One field of a document type."""
 
@@ -66,11 +101,14 @@ class Field:
     filter: bool = False
     cased: bool = False
     exact: bool = False
+    exact_terminator: str | None = None  # of `match: exact`, where typed text names the field
     stemming: bool = True
     normalizing: bool = True
     metric: str = "euclidean"
     hnsw: tuple[int, int] | None = None
     weight: int = 100
+    sets_language: LanguageRule | None = None
+    language: LanguageRule | None = None  # of its words, set by a field before it
 
     @property
     def text(self) -> bool:
@@ -155,11 +193,13 @@ def read_schema(statements: list[Statement], others: dict[str, Schema]) -> Schem
             constants.update(others[base].constants)
             profiles.extend(others[base].profiles)
     stemming = next((c.value for c in schema.children if c.keyword == "stemming"), "best") != "none"
+    rule = next((f.sets_language for f in reversed(fields.values()) if f.sets_language), None)
     for statement in documents[0].children:
         if statement.keyword != "field":
             raise statement.error(unsupported(f"'{statement.keyword}' in a document"))
         found = read_field(statement, stemming)
-        fields[found.name] = found
+        rule = found.sets_language or rule
+        fields[found.name] = replace(found, language=rule) if found.text else found
     for statement in schema.children:
         match statement.keyword:
             case "document":
@@ -187,6 +227,10 @@ def read_schema(statements: list[Statement], others: dict[str, Schema]) -> Schem
                 pass
             case other:
                 raise statement.error(unsupported(f"'{other}' in a schema"))
+    for made in fields.values():
+        for source in made.sets_language.inputs if made.sets_language else ():
+            if source not in fields:
+                raise schema.error(f"For schema '{name}', field '{made.name}': input field '{source}' does not exist")
     for fieldset, members in fieldsets.items():
         for member in members:
             if member not in fields:
@@ -213,11 +257,7 @@ def read_field(statement: Statement, stemming: bool = True) -> Field:
         settings = child.settings()
         match child.keyword:
             case "indexing":
-                parts = [p.strip() for p in (child.value or (child.body or "").strip().rstrip(";")).split("|")]
-                for part in parts:
-                    if part not in ("index", "attribute", "summary"):
-                        raise child.error(unsupported(f"'{part}' in an indexing statement (field {words[1]})"))
-                    made[part] = True
+                made |= _indexing(child, words[1])
             case "index":
                 for key in settings:
                     if key == "enable-bm25":
@@ -248,6 +288,10 @@ def read_field(statement: Statement, stemming: bool = True) -> Field:
                         made["cased"] = True
                     elif key in ("word", "exact"):
                         made["exact"] = True
+                        if key == "exact":
+                            made.setdefault("exact_terminator", "@@")
+                    elif key == "exact-terminator":
+                        made["exact_terminator"] = (settings[key] or "@@").strip('"')
                     elif key not in ("text", "uncased"):
                         raise child.error(unsupported(f"'match: {key}' (field {words[1]})"))
             case "rank":
@@ -270,6 +314,27 @@ def read_field(statement: Statement, stemming: bool = True) -> Field:
     made_field = Field(**made)  # type: ignore[arg-type]
     _check_field(made_field, statement)
     return made_field
+
+
+def _indexing(statement: Statement, name: str) -> dict[str, object]:
+    """What an indexing statement of a field sets."""
+    made: dict[str, object] = {}
+    text = statement.value or (statement.body or "").strip().rstrip(";")
+    computed: LanguageRule | None = None  # the value that flows through the statement, where it is not the field's own
+    for number, part in enumerate(re.split(r"(?<!\|)\|(?!\|)", text)):
+        part = part.strip()
+        if part == "set_language":
+            made["sets_language"] = computed or LanguageRule((name,))
+        elif part in ("index", "attribute", "summary") and computed in (None, LanguageRule((name,))):
+            made[part] = True
+        elif number == 0 and "set_language" in text:
+            try:
+                computed = LanguageRule.parse(part)
+            except ValueError:
+                raise statement.error(unsupported(f"'{part}' in an indexing statement (field {name})")) from None
+        else:
+            raise statement.error(unsupported(f"'{part}' in an indexing statement (field {name})"))
+    return made
 
 
 def _check_field(found: Field, statement: Statement) -> None:

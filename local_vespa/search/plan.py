@@ -11,6 +11,7 @@ from ..errors import QueryError
 from ..grouping import GroupingRequest
 from ..package.rank_profiles import Profile
 from ..tensors import Tensor
+from ..yql.languages import ENGLISH
 from .sorting import Criterion
 
 
@@ -49,6 +50,8 @@ class Plan:
     sorting: tuple[Criterion, ...] = ()
     grouping: tuple[GroupingRequest, ...] = ()
     presentation: Presentation = Presentation()
+    language: str = ENGLISH
+    doubts: tuple[QueryError, ...] = ()  # errors that go with the answer
 
     @property
     def wanted(self) -> int:

@@ -14,6 +14,7 @@ from ..package.rank_profiles import Input, Profile
 from ..package.schema import Field, Schema
 from ..ranking.onnx_models import EmbedError
 from ..tensors import DOUBLE, FORMATS, Tensor, TensorError, parse_query_tensor
+from ..yql.languages import ENGLISH, language_of
 from .parameters import Parameters
 from .plan import Plan, Presentation, TypePlan
 from .sorting import Criterion, criterion, parse_sorting
@@ -39,16 +40,59 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
         _check_term(term, known)
     for request in query.grouping:
         _check_grouping(request, known, application.cluster)
-    defaults = yql.UserTextDefaults(grammar, parameters.text("model.defaultIndex") or "default")
-    where = yql.expand_user_input(query.where, lambda name: any(s.searched(name) is not None for s in known), defaults)
+    language = _language(parameters)
+    defaults = yql.UserTextDefaults(grammar, parameters.text("model.defaultIndex") or "default", language)
+    where = yql.expand_user_input(query.where, lambda name: _queried(name, known), defaults)
+    if _is_empty(where):
+        raise QueryError(ILLEGAL_QUERY, "No query")
     profile = parameters.text("ranking.profile") or "default"
     sorting = _sorting(application, query, parameters, known)
     inputs = _inputs(application, schemas, profile, parameters) if schemas else {}
     types, refusals = _types(application, schemas, profile, sorting, parameters)
+    doubts = tuple(doubt for term in yql.leaves(where) for doubt in _doubts(term, known, application.cluster))
     return Plan(
         where, types, profile, parameters.text("queryProfile") or "default", offset, hits, refusals, inputs, sorting,
-        query.grouping, _presentation(query, parameters),
+        query.grouping, _presentation(query, parameters), language or ENGLISH, doubts,
     )  # fmt: skip
+
+
+def _language(parameters: Parameters) -> str | None:
+    """The language of a request; None if it names none. Raises QueryError."""
+    given = parameters.text("model.language") or parameters.text("model.locale")
+    try:
+        return language_of(given.replace("_", "-")) if given else None
+    except ValueError as e:
+        raise QueryError(ILLEGAL_QUERY, f"Could not set 'model.language' to '{given}': {e}") from e
+
+
+def _queried(name: str, known: list[Schema]) -> yql.QueriedField | None:
+    """What a `name:` in typed text stands for; None where no type has a field or fieldset of that name."""
+    if name == SCHEMA_NAME:
+        return yql.QueriedField(text=False, whole=yql.Whole())
+    found = [fields for s in known if (fields := s.searched(name)) is not None]
+    if not found:
+        return None
+    members = [field for fields in found for field in fields]
+    if not members or any(field.text for field in members):
+        return yql.QueriedField()
+    strings = [field for field in members if field.attribute and field.type.scalar == "string"]
+    terminator = next((field.exact_terminator for field in strings if field.exact_terminator), None)
+    return yql.QueriedField(text=False, whole=yql.Whole(terminator) if strings else None)
+
+
+def _doubts(term: yql.Term, known: list[Schema], cluster: str) -> list[QueryError]:
+    """What Vespa complains of though it answers: a prefix of a field whose words are indexed (QueryValidator.java)."""
+    fields = [s.fields[term.field] for s in known if term.field in s.fields]
+    if not (isinstance(term, yql.Word) and term.match == "prefix" and fields):
+        return []
+    problems = []
+    if not fields[0].attribute:
+        problems.append(f"'{term.field}' is not an attribute field: Prefix matching is not supported")
+    if fields[0].index:
+        problems.append(
+            f"'{term.field}' is an index field: Prefix matching is not supported even when it is also an attribute"
+        )
+    return [QueryError(ILLEGAL_QUERY, problem, cluster) for problem in problems]
 
 
 def _window(query: yql.Query, parameters: Parameters) -> tuple[int, int]:

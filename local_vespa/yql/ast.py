@@ -67,8 +67,9 @@ class Term(Node):
 
 @dataclass(frozen=True)
 class Word(Term):
-    """`field contains "text"`; `match` is word, prefix, suffix or substring. The text is as written: the searcher
-    tokenises it by the field (more tokens are a phrase)."""
+    """`field contains "text"`; `match` is word, prefix, suffix, substring or whole. The text is as written: the
+    searcher tokenises it by the field (more tokens are a phrase), but for `whole`: a number in typed text, or a value,
+    which a text field holds as one word or not at all."""
 
     text: str
     match: str = "word"
@@ -235,9 +236,13 @@ def children(node: Node) -> tuple[Node, ...]:
     return ()
 
 
+def nodes(node: Node) -> Iterator[Node]:
+    """A node and all below it."""
+    yield node
+    for child in children(node):
+        yield from nodes(child)
+
+
 def leaves(node: Node) -> Iterator[Term]:
     """All terms of a tree."""
-    if isinstance(node, Term):
-        yield node
-    for child in children(node):
-        yield from leaves(child)
+    return (found for found in nodes(node) if isinstance(found, Term))

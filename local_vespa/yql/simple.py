@@ -1,53 +1,102 @@
-"""The simple query language: what a person types, to the same tree as YQL (AllParser.java, AnyParser.java)."""
+"""The simple query language: what a shopper types, to the same tree as YQL.
+
+A port of Vespa's parsers (StructuredParser, SimpleParser, AllParser, AnyParser, WebParser, TokenizeParser and
+LinguisticsParser.java), method by method, so that any text means here what it means there: `t-shirt` is t AND shirt,
+`children's` children AND s, `red*` a prefix, `"red dress"` a phrase, `-red` an exclusion.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 
 from . import ast
 from .errors import YqlError
-from .tokens import Tokens, tokenize
+from .languages import UNKNOWN, language_of
+from .tokens import Token, Tokens, Whole, split_words, tokenize
 
-_GRAMMARS = ("all", "any", "linguistics", "near", "oNear", "phrase", "raw", "segment", "tokenize", "weakAnd", "web")
+# What a grammar is made of: how its terms are combined, and its syntax (QueryType.java).
+_GRAMMARS: Mapping[str, tuple[str, str]] = {
+    "all": ("and", "simple"),
+    "any": ("or", "simple"),
+    "linguistics": ("weakAnd", "linguistics"),
+    "near": ("near", "simple"),
+    "oNear": ("oNear", "simple"),
+    "phrase": ("phrase", "tokenize"),
+    "raw": ("weakAnd", "raw"),
+    "segment": ("weakAnd", "segment"),
+    "tokenize": ("weakAnd", "tokenize"),
+    "weakAnd": ("weakAnd", "simple"),
+    "web": ("and", "web"),
+}
+# Annotations of userInput that its terms inherit (AnnotationPropagator in YqlParser.java), and those of composites.
+_INHERITED = frozenset({"ranked", "filter", "stem", "normalizeCase", "accentDrop", "usePositionData", "label"}) | {
+    "language",
+    "linguistics",  # the words are processed whatever the field is
+}
 _SEPARATORS = frozenset(".,+-_^$*:{}~")
 
 
 @dataclass(frozen=True)
+class QueriedField:
+    """A field or fieldset that a text may name: `text` where its words are split and stemmed, `whole` how a value of it
+    ends where values are matched as a whole."""
+
+    text: bool = True
+    whole: Whole | None = None
+
+
+Fields = Callable[[str], QueriedField | None]
+
+
+@dataclass(frozen=True)
 class UserTextDefaults:
-    """What a request says of its user texts: `model.type`, `model.defaultIndex`."""
+    """What a request says of its user texts: `model.type`, `model.defaultIndex`, `model.language`."""
 
     grammar: str = "weakAnd"
     default_index: str = "default"
+    language: str | None = None
 
 
 def parse_user_text(
     text: str,
     grammar: str = "weakAnd",
     default_index: str = "default",
-    is_index: Callable[[str], bool] = lambda name: False,
+    queried: Fields = lambda name: None,
     annotations: ast.Annotations | None = None,
+    language: str | None = None,
 ) -> ast.Node | None:
     """The tree of a text in a grammar (all, any, weakAnd, phrase, tokenize, linguistics, web, near, oNear, raw,
-    segment), None where it holds no word. `is_index` says whether the `name:` of `name:word` is a field or fieldset;
-    `annotations` go to every term. Raises YqlError on an unknown grammar."""
+    segment), None where it holds no word (phrase, tokenize and linguistics then give a node without children).
+    `queried` says of the `name:` of `name:word` what field or fieldset it is; `annotations` go to the terms. In an
+    unknown `language` ("und") words are not split at apostrophes. Raises YqlError on an unknown grammar."""
     known = {name.lower(): name for name in _GRAMMARS}
     if grammar.lower() not in known:
         raise YqlError(f"Invalid query type '{grammar}', expected one of {', '.join(_GRAMMARS)}")
-    return _Parser(text, known[grammar.lower()], default_index, is_index, annotations or {}).parse()
+    composite, syntax = _GRAMMARS[known[grammar.lower()]]
+    annotations = dict(annotations or {})
+    if language is not None:
+        annotations["language"] = language
+    if syntax in ("raw", "segment"):
+        return _unparsed(text, syntax, default_index, queried, annotations)
+    parser = _AnyParser if (composite, syntax) == ("or", "simple") else _PARSERS[syntax]
+    item = parser(text, composite, default_index, queried, language != UNKNOWN).parse()
+    if syntax == "linguistics":
+        annotations["linguistics"] = True
+    return None if item is None else _Tree(default_index, queried, annotations).node(item)
 
 
-def expand_user_input(
-    tree: ast.Node, is_index: Callable[[str], bool], defaults: UserTextDefaults | None = None
-) -> ast.Node:
+def expand_user_input(tree: ast.Node, queried: Fields, defaults: UserTextDefaults | None = None) -> ast.Node:
     """The tree with each UserInput replaced by its parsed text. Raises YqlError where a text holds no word
     (`Parsing '' only resulted in NullItem.`), unless it allows that: then it is Always(False)."""
     defaults = defaults or UserTextDefaults()
     if isinstance(tree, ast.UserInput):
         index = tree.default_index or defaults.default_index
         grammar = tree.grammar or defaults.grammar
-        parsed = parse_user_text(tree.text, grammar, index, is_index, tree.annotations)
+        language = _known(tree.language) or defaults.language
+        parsed = parse_user_text(tree.text, grammar, index, queried, tree.annotations, language)
         if parsed is not None:
             return parsed
         if tree.allow_empty:
@@ -57,281 +106,654 @@ def expand_user_input(
     for entry in fields(tree):
         value = getattr(tree, entry.name)
         if isinstance(value, ast.Node):
-            changes[entry.name] = expand_user_input(value, is_index, defaults)
+            changes[entry.name] = expand_user_input(value, queried, defaults)
         elif isinstance(value, tuple) and value and isinstance(value[0], ast.Node):
-            changes[entry.name] = tuple(expand_user_input(child, is_index, defaults) for child in value)
+            changes[entry.name] = tuple(expand_user_input(child, queried, defaults) for child in value)
     return replace(tree, **changes) if changes else tree  # type: ignore[arg-type]
 
 
-class _Parser:
-    """One text in one grammar. Each method reads from the tokens or leaves them where they were."""
+def _known(tag: str | None) -> str | None:
+    """The language of a tag, None for one that Vespa does not know: that of the request counts. Raises YqlError."""
+    try:
+        found = language_of(tag)
+    except ValueError as e:
+        raise YqlError(str(e)) from e
+    return None if found == UNKNOWN else found
 
-    def __init__(
-        self, text: str, grammar: str, index: str, is_index: Callable[[str], bool], annotations: ast.Annotations
-    ) -> None:
-        self.text, self.grammar, self.index = text, grammar, index
-        self.is_index, self.annotations = is_index, annotations
-        self.tokens = Tokens(tokenize(text))
 
-    def parse(self) -> ast.Node | None:
-        match self.grammar:
-            case "raw" | "segment":
-                return self.word(self.index, self.text) if self.text else None
-            case "phrase" | "tokenize" | "linguistics":
-                words = [t.text for t in self.tokens.all if t.kind in ("word", "number")]
-                return self.bare(words, "phrase" if self.grammar == "phrase" else "weakAnd")
-        items = list(self.items())
-        positive = [node for kind, node in items if kind == "+"]
-        neutral = [node for kind, node in items if kind == ""]
-        negative = [node for kind, node in items if kind == "-"]
-        if self.grammar == "any":
-            if positive:
-                matched = self.combine(positive, "all")
-                top = ast.Rank(matched, tuple(neutral)) if neutral and matched else matched
-            else:
-                top = self.combine(neutral, "any")
-        elif self.grammar == "web" and any(_is_or(node) for node in neutral):
-            top = self.alternatives([node for kind, node in items if kind != "-"])
-        else:
-            top = self.combine([node for kind, node in items if kind != "-"], self.grammar)
-        if negative:
-            return ast.And((top or ast.Always(True), *(ast.Not(node) for node in negative)))
-        return top
-
-    def alternatives(self, nodes: list[ast.Node]) -> ast.Node | None:
-        """`a b OR c` of the web grammar: any of the runs between the ORs."""
-        runs: list[list[ast.Node]] = [[]]
-        for node in nodes:
-            if _is_or(node) and runs[-1]:
-                runs.append([])
-            else:
-                runs[-1].append(node)
-        matched = [self.combine(run, "all") for run in runs]
-        return self.combine([node for node in matched if node is not None], "any")
-
-    def combine(self, nodes: list[ast.Node], grammar: str) -> ast.Node | None:
-        if not nodes:
-            return None
-        hits = self.annotations.get("targetHits", self.annotations.get("totalTargetHits"))
-        if grammar == "weakAnd":
-            flat = tuple(_unfold(nodes))
-            return flat[0] if len(flat) == 1 else ast.WeakAnd(flat, hits, annotations=self.annotations)
-        if len(nodes) == 1:
-            return nodes[0]
-        if grammar in ("near", "oNear"):
-            words = tuple(node.text for node in _unfold(nodes) if isinstance(node, ast.Word))
-            distance = self.annotations.get("distance", 2)
-            return ast.Near(self.index, words, distance, grammar == "oNear", annotations=self.annotations)
-        return ast.Or(tuple(nodes)) if grammar == "any" else ast.And(tuple(_unfold(nodes)))
-
-    def bare(self, words: list[str], grammar: str) -> ast.Node | None:
-        if grammar == "phrase" and len(words) > 1:
-            return ast.Phrase(self.index, tuple(words), annotations=self.annotations)
-        return self.combine([self.word(self.index, word) for word in words], "weakAnd")
-
-    def word(self, index: str, text: str, match: str = "word") -> ast.Word:
-        return ast.Word(index, text, match, annotations=self.annotations)
-
-    def items(self) -> Iterator[tuple[str, ast.Node]]:
-        """Each item with its sign: '-', '+' or ''."""
-        while self.tokens.more():
-            for sign, read in (("-", self.negative), ("+", self.positive), ("", self.item), ("", self.composite)):
-                found = read()
-                if found is not None:
-                    yield sign, found
-                    break
-            else:
-                self.tokens.position += 1
-
-    def signed(self, sign: str) -> tuple[ast.Node | None, bool]:
-        start = self.tokens.position
-        if self.tokens.skip(sign) and not self.tokens.at(" ", spaces=False):
-            node = self.item()
-            number = node is not None and self.tokens.all[self.tokens.position - 1].kind == "number"
-            node = node or self.composite()
-            if node is not None:
-                return node, number
-        self.tokens.position = start
-        return None, False
-
-    def negative(self) -> ast.Node | None:
-        start = self.tokens.position
-        node, number = self.signed("-")
-        if number and isinstance(node, ast.Word) and node.field == self.index:  # -5 is a number, not an exclusion
-            self.tokens.position = start
-            return None
-        return node
-
-    def positive(self) -> ast.Node | None:
-        start = self.tokens.position
-        while self.tokens.at("+") and self.tokens.peek(1).kind == "+":
-            self.tokens.position += 1
-        node, _ = self.signed("+")
-        if node is None:
-            self.tokens.position = start
-        return node
-
-    def composite(self) -> ast.Node | None:
-        """( … ): any of the items, whatever the grammar."""
-        start = self.tokens.position
-        while self.tokens.skip("+"):
-            pass
-        if not self.tokens.skip("("):
-            self.tokens.position = start
-            return None
-        depth, inner = 1, []
-        while depth and self.tokens.more():
-            token = self.tokens.next()
-            depth += (token.kind == "(") - (token.kind == ")")
-            if depth and token.kind in ("word", "number"):
-                inner.append(self.word(self.index, token.text))
-        if not inner:
-            self.tokens.position = start
-            return None
-        return self.combine(list(inner), "any")
-
-    def item(self) -> ast.Node | None:
-        """A word, phrase or range, with `index:` before it or not."""
-        start = self.tokens.position
-        prefix = self.prefix()
-        index = prefix or self.index
-        node = self.range(index) or self.phrase(index)
-        if node is None and prefix:
-            while self.tokens.more() and self.tokens.peek().kind not in (" ", "word", "number"):
-                self.tokens.position += 1
-            node = self.phrase(index)
-        if node is None:
-            self.tokens.position = start
-            return None
-        weight = self.weight()
-        return node if weight is None else replace(node, annotations={**node.annotations, "weight": weight})
-
-    def prefix(self) -> str | None:
-        """The name before a colon, if it is that of an index."""
-        start, name = self.tokens.position, ""
-        self.tokens.skip_spaces()
-        while self.tokens.more() and self.tokens.peek().kind in ("word", "number", "_", "."):
-            name += self.tokens.next().text
-        if name and self.tokens.skip(":", spaces=False) and self.is_index(name):
-            return name
-        self.tokens.position = start
+def _unparsed(text: str, syntax: str, index: str, queried: Fields, annotations: ast.Annotations) -> ast.Node | None:
+    """The grammars raw and segment: the whole text is one term. Of several words segment makes a phrase; raw wants all
+    of them where the field has words."""
+    if not text:
         return None
+    known, parts = queried(index), split_words(text)
+    if syntax == "segment" and len(parts) == 1:
+        return ast.Word(index, parts[0], annotations=annotations)
+    if len(parts) > 1:
+        if syntax == "segment":
+            return ast.Phrase(index, tuple(parts), annotations=annotations)
+        if (known is None or known.text) and annotations.get("language") != UNKNOWN:
+            return ast.And(tuple(ast.Word(index, part, annotations=annotations) for part in parts))
+    return ast.Word(index, text, annotations=annotations)
+
+
+def segments(word: str) -> list[str]:
+    """A word at its apostrophes; the whole where nothing of it is a letter or digit (SegmenterImpl.java)."""
+    return split_words(unicodedata.normalize("NFKC", word)) or [word]
+
+
+@dataclass(eq=False)
+class _Item:
+    """A node while parsing. `kind`: word, number, prefix, suffix, substring, phrase, segments (of a word: all of them),
+    phraseSegment (the same within quotes), true, and, or, not, rank, weakAnd, near, oNear. A `not` has first what is
+    wanted (`true` while nothing is) and then what is excluded. `index` and `weight` are those of the item and all below
+    it."""
+
+    kind: str
+    text: str = ""
+    children: list[_Item] = field(default_factory=list)
+    whole: bool = False
+    index: str | None = None
+    weight: int | None = None
+
+    @property
+    def composite(self) -> bool:
+        return self.kind in (
+            "and",
+            "or",
+            "not",
+            "rank",
+            "weakAnd",
+            "near",
+            "oNear",
+            "phrase",
+            "phraseSegment",
+            "segments",
+        )
+
+
+class _Tree:
+    """Makes the tree of parsed items."""
+
+    def __init__(self, default: str, queried: Fields, annotations: ast.Annotations) -> None:
+        self.default, self.queried = default, queried
+        hits = annotations.get("targetHits", annotations.get("totalTargetHits"))
+        self.target_hits: int | None = hits
+        self.distance: int = annotations.get("distance", 2)
+        self.annotations = {k: v for k, v in annotations.items() if k in _INHERITED}
+
+    def node(self, item: _Item, index: str | None = None, weight: int | None = None) -> ast.Node:
+        """The node of an item; index and weight are those of the items above it."""
+        index = item.index or index
+        weight = item.weight if item.weight is not None else weight
+        match item.kind:
+            case "true":
+                return ast.Always(True)
+            case "not":
+                return ast.And((self.node(item.children[0]), *(ast.Not(self.node(c)) for c in item.children[1:])))
+            case "rank":
+                first, *others = (self.node(child) for child in item.children)
+                return ast.Rank(first, tuple(others))
+            case "phrase" | "phraseSegment" | "near" | "oNear":
+                return self.words(item, index or self.default, weight)
+            case "and" | "segments":
+                # Vespa weights the words of `children's!200`, but not those of `t-shirt!200`
+                below = weight if item.kind == "segments" else None
+                return ast.And(tuple(self.node(child, index, below) for child in item.children))
+            case "or":
+                return ast.Or(tuple(self.node(child, index) for child in item.children))
+            case "weakAnd":
+                return ast.WeakAnd(tuple(self.node(child, index) for child in item.children), self.target_hits)
+        return self.term(item, index or self.default, weight)
+
+    def noted(self, weight: int | None) -> ast.Annotations:
+        return self.annotations if weight is None else {**self.annotations, "weight": weight}
+
+    def words(self, item: _Item, index: str, weight: int | None) -> ast.Node:
+        parts, noted = tuple(_words(item)), self.noted(weight)
+        if len(parts) == 1:
+            return ast.Word(index, parts[0], annotations=noted)
+        if item.kind in ("phrase", "phraseSegment"):
+            return ast.Phrase(index, parts, annotations=noted)
+        return ast.Near(index, parts, self.distance, item.kind == "oNear", annotations=noted)
+
+    def term(self, item: _Item, index: str, weight: int | None) -> ast.Term:
+        if item.kind == "number":
+            return self.number(item.text, index, weight)
+        known = self.queried(index)
+        kind = item.kind
+        if (known is None or known.text) and kind != "prefix":  # StemmingSearcher makes a word of all but a prefix
+            kind = "whole" if item.whole else "word"
+        return ast.Word(index, item.text, kind, annotations=self.noted(weight))
+
+    def number(self, text: str, index: str, weight: int | None) -> ast.Term:
+        """A number as typed: 10, -5.5, <20, >20, [1;5], [1;5;10]."""
+        marks = self.noted(weight)
+        if text[0] in "<>":
+            limit = _number(text[1:])
+            ends = (-math.inf, limit) if text[0] == "<" else (limit, math.inf)
+            return ast.Range(index, *ends, False, False, annotations=marks)
+        if text[0] == "[":
+            low, high, *limit_text = text[1:-1].split(";")
+            ends = -math.inf if not low else _number(low), math.inf if not high else _number(high)
+            hits = int(limit_text[0]) if limit_text and limit_text[0] else None
+            return ast.Range(index, *ends, hit_limit=hits, annotations=marks)
+        return ast.Word(index, text, "whole", annotations=marks)
+
+
+def _words(item: _Item) -> Iterator[str]:
+    if item.composite:
+        for child in item.children:
+            yield from _words(child)
+    else:
+        yield item.text
+
+
+def _number(digits: str) -> float:
+    if "." not in digits and len(digits) < 20:
+        return int(digits)
+    value = float(digits)
+    return int(value) if value.is_integer() else value
+
+
+class _Parser:
+    """What all parsers share. Each method that reads an item leaves the tokens where they were if there is none."""
+
+    def __init__(self, text: str, composite: str, default: str, queried: Fields, segmenting: bool) -> None:
+        self.text, self.composite, self.default, self.queried = text, composite, default, queried
+        self.segmenting = segmenting
+
+        def whole(name: str) -> Whole | None:
+            known = queried(name)
+            return known.whole if known is not None else None
+
+        self.tokens = Tokens(tokenize(text, default, whole))
+
+    def parse(self) -> _Item | None:
+        raise NotImplementedError
+
+    def combined(self, items: list[_Item]) -> _Item:
+        """Items under the composite of this grammar."""
+        return _Item(self.composite, children=items)
+
+    def segment(self, token: Token, *, quoted: bool = False) -> _Item:
+        """A word; all its parts, where it has apostrophes: as a phrase within quotes."""
+        if token.whole and not token.text:
+            raise YqlError("The word of a word item cannot be empty")
+        if token.whole:
+            return _Item("word", token.text, whole=True)
+        parts = segments(token.text) if self.segmenting else [token.text]
+        if len(parts) == 1:
+            return _Item("word", parts[0])
+        return _Item("phraseSegment" if quoted else "segments", children=[_Item("word", part) for part in parts])
+
+
+class _TokenizeParser(_Parser):
+    """All words and numbers, whatever stands between them."""
+
+    def parse(self) -> _Item | None:
+        found = []
+        for token in self.tokens.all:
+            if token.kind == "word":
+                found.append(self.segment(token))
+            elif token.kind == "number":
+                found.append(_Item("number", token.text))
+        return self.combined(found)
+
+
+class _LinguisticsParser(_Parser):
+    """The words as a document's text is split, digits being numbers."""
+
+    def parse(self) -> _Item | None:
+        return self.combined([self.word(word) for word in split_words(self.text)])
+
+    @staticmethod
+    def word(word: str) -> _Item:
+        if not word.isnumeric():
+            return _Item("word", word)
+        if not word.isdecimal():  # ½ and the like
+            raise YqlError(f"'{unicodedata.normalize('NFKC', word)}' is not an int item expression")
+        return _Item("number", word)
+
+
+class _SimpleParser(_Parser):
+    """The syntax of all, weakAnd, near and oNear: words, phrases in quotes, +wanted, -excluded, index:word,
+    (any of these)."""
+
+    def parse(self) -> _Item | None:
+        wanted: list[_Item] = []
+        excluded: list[_Item] = []
+        while True:
+            if (item := self.negative()) is not None:
+                excluded.append(item)
+            elif (item := self.positive() or self.item() or self.group()) is not None:
+                wanted.append(item)
+            else:
+                self.tokens.next()
+            if not self.tokens.more():
+                return self.result(self.combined(wanted) if wanted else None, excluded)
+
+    @staticmethod
+    def result(top: _Item | None, excluded: list[_Item]) -> _Item | None:
+        if top is not None and top.kind in ("and", "or") and len(top.children) == 1:
+            top = top.children[0]
+        return _Item("not", children=[top or _Item("true"), *excluded]) if excluded else top
+
+    # ---- signs and parentheses
+
+    def signed(self) -> _Item | None:
+        """What follows a sign: an item or a group, but not after a blank."""
+        if self.tokens.at(" ", spaces=False):
+            return None
+        return self.item() or self.group()
+
+    def negative(self) -> _Item | None:
+        start = self.tokens.position
+        item = None
+        if self.tokens.skip("-") and not self.tokens.at(" ", spaces=False):
+            item, explicit = self.indexed_item()
+            if item is not None and item.kind == "number" and not explicit and not item.text.startswith("-"):
+                item = None  # -5 is a number, not an exclusion
+            elif item is None and (item := self.group()) is not None and item.kind == "or":
+                item = self.combined(item.children)
+        if item is None:
+            self.tokens.position = start
+        return item
+
+    def positive(self) -> _Item | None:
+        start = self.tokens.position
+        item = self.signed() if self.tokens.skip_all("+") else None
+        if item is None:
+            self.tokens.position = start
+        return item
+
+    def group(self) -> _Item | None:
+        """( … ): any of the items in it, whatever the grammar."""
+        start = self.tokens.position
+        self.tokens.skip_all("+")
+        item = None
+        if self.tokens.skip("("):
+            item = self.any_items(False)
+            self.tokens.skip(")")
+        if item is None:
+            self.tokens.position = start
+        return item
+
+    def any_items(self, top: bool) -> _Item | None:
+        """Items of which any matches; where one is signed, the others only rank (SimpleParser.anyItemsBody)."""
+        start = self.tokens.position
+        found: _Item | None = None
+        signed: _Item | None = None
+        while True:
+            sign = "+"
+            item = self.positive()
+            if item is None:
+                sign, item = "-", self.negative()
+            if item is not None:
+                if signed is None:
+                    signed = _Item("not", children=[_Item("true")])
+                    found = self.joined(found, signed)
+                if sign == "-":
+                    signed.children.append(item)
+                else:
+                    _want(signed, item)
+            elif (item := self.group()) is not None:
+                found = item if found is None else self.joined(found, item)
+            elif (item := self.item()) is not None:
+                if found is None:
+                    found = item
+                elif not found.composite or found.kind in ("phrase", "phraseSegment", "segments", "and"):
+                    found = _Item("or", children=[found, item])
+                elif found.kind == "not":
+                    found = self.joined(found, item)
+                else:
+                    found.children.append(item)
+            if top and item is None:
+                self.tokens.next()
+            if not (self.tokens.more() and (top or item is not None)):
+                break
+        if signed is not None and len(signed.children) == 1:  # nothing is excluded
+            if found is None or found is signed:
+                return signed.children[0]
+            if found.kind == "rank":
+                found.children = [child for child in found.children if child is not signed]
+                return self.joined(found, signed.children[0])
+        if signed is not None and signed.children[0].kind == "true":  # nothing is wanted but what has no sign
+            if found is not None and found is not signed:
+                _want(signed, _without(found, signed))
+            return signed
+        if found is None:
+            self.tokens.position = start
+        return found
+
+    def joined(self, found: _Item | None, item: _Item) -> _Item:
+        """What is found so far and one more item (AllParser.combineItems)."""
+        if found is None:
+            return item
+        if item.kind == "or" and found.kind in ("or", "phrase"):
+            return _Item("or", children=[found, item])
+        if item.kind == "or" and found.kind == "rank":
+            item.children[:0] = reversed(found.children)
+            return item
+        return _ranked(found, item)
+
+    # ---- items
+
+    def item(self) -> _Item | None:
+        """A word, phrase or number, with `index:` before it or not."""
+        return self.indexed_item()[0]
+
+    def indexed_item(self) -> tuple[_Item | None, bool]:
+        """An item, and whether an index was named."""
+        start = self.tokens.position
+        name = self.index_prefix()
+        item = self.number() or self.phrase()
+        if item is None and name is not None and self.tokens.skip("{"):
+            self.skip_same_element()
+        if item is None and name is not None and self.words_ahead():
+            item = self.phrase()
+        if item is None:
+            self.tokens.position = start
+            return None, name is not None
+        if (weight := self.weight()) is not None:
+            item.weight = weight
+        item.index = name
+        return item, name is not None
+
+    def skip_same_element(self) -> None:
+        """Passes over `{a b}`, which names no part of a struct: there are none here."""
+        while self.tokens.more() and not self.tokens.at("}"):
+            if self.tokens.at("word") and self.item() is not None and not self.tokens.more():
+                return
+            self.tokens.next()
+
+    def words_ahead(self) -> bool:
+        """Whether noise alone stands before the next word; passes over it."""
+        tokens = self.tokens
+        while tokens.more():
+            if tokens.at(" ", spaces=False):
+                return False
+            if tokens.at("number", "word", spaces=False):
+                return True
+            tokens.position += 1
+        return False
+
+    def nothing_ahead(self) -> int | None:
+        """Where the next blank is, if no word stands before it; the end counts as one. None if there is a word."""
+        at, quoted = self.tokens.position, False
+        every = self.tokens.all
+        while at < len(every) - 1:
+            kind = every[at].kind
+            if kind == "quote":
+                while every[at].kind == "quote":
+                    at += 1
+                quoted = not quoted
+                continue
+            if kind == " " and not quoted:
+                return at
+            if kind in ("number", "word"):
+                return None
+            at += 1
+        return at
+
+    def index_prefix(self) -> str | None:
+        """The name before a colon, if it is that of an index. A name followed by nothing is passed over."""
+        tokens, start = self.tokens, self.tokens.position
+        while True:
+            tokens.skip("[")
+            name = ""
+            if tokens.at("word", "number", "_"):
+                name = tokens.next().text
+                while tokens.at("_", "word", "number", spaces=False):
+                    name += tokens.next().text
+                while tokens.at(".", spaces=False):
+                    name += tokens.next().text
+                    if not tokens.at("word", "number", spaces=False):
+                        name = ""
+                        break
+                    while tokens.at("_", "word", "number", spaces=False):
+                        name += tokens.next().text
+            if not (name and tokens.skip(":", spaces=False) and self.queried(name) is not None):
+                tokens.position = start
+                return None
+            after = self.nothing_ahead()
+            if after is None:
+                return name
+            start = tokens.position = after
 
     def weight(self) -> int | None:
-        start = self.tokens.position
-        if not self.tokens.skip("!", spaces=False):
+        """`!200`, `!` (150), `!!` (200) after an item."""
+        tokens, start = self.tokens, self.tokens.position
+        if not tokens.skip("!", spaces=False):
             return None
-        if self.tokens.at("number", spaces=False):
-            digits = self.tokens.next().text
+        if tokens.at("number", spaces=False):
+            digits = tokens.next().text
             if len(digits) < 20 and int(digits) < 1 << 31:
                 return int(digits)
-            self.tokens.position = start  # no integer of Java's: no weight
+            tokens.position = start  # no integer of Java's: no weight
             return None
         weight = 150
-        while self.tokens.skip("!", spaces=False):
+        while tokens.skip("!", spaces=False):
             weight += 50
         return weight
 
-    def range(self, index: str) -> ast.Range | None:
-        """[1;5], <5 or >5."""
-        start = self.tokens.position
-        if self.tokens.skip("["):
-            low = self.number()
-            if self.tokens.skip(";"):
-                high = self.number()
-                limit = self.number() if self.tokens.skip(";") else None
-                if (low is not None or high is not None) and self.tokens.skip("]"):
-                    ends = -math.inf if low is None else low, math.inf if high is None else high
-                    hits = None if limit is None else int(limit)
-                    return ast.Range(index, *ends, hit_limit=hits, annotations=self.annotations)
-        for sign in "<>":
-            self.tokens.position = start
-            if self.tokens.skip(sign) and (limit := self.number()) is not None:
-                ends = (-math.inf, limit) if sign == "<" else (limit, math.inf)
-                return ast.Range(index, *ends, False, False, annotations=self.annotations)
-        self.tokens.position = start
-        return None
+    # ---- numbers
 
-    def number(self) -> float | None:
-        start = self.tokens.position
-        sign = -1 if self.tokens.skip("-") else 1
-        if not self.tokens.at("number"):
-            self.tokens.position = start
-            return None
-        digits = self.tokens.next().text
-        if self.tokens.at(".", spaces=False) and self.tokens.peek(1).kind == "number":
-            self.tokens.position += 1
-            digits += "." + self.tokens.next().text
-        if "." not in digits and len(digits) < 20:
-            return sign * int(digits)
-        value = float(digits)
-        return sign * (int(value) if value.is_integer() else value)
-
-    def phrase(self, index: str) -> ast.Node | None:
-        """A word; words in quotes (a phrase); or words joined by other than spaces (all of them)."""
+    def number(self) -> _Item | None:
+        """10, -5.5, <20, >20, [1;5], [1;5;10]: before a blank, a bracket, a semicolon, an exclamation mark or the
+        end."""
         tokens, start = self.tokens, self.tokens.position
-        quoted = phrased = tokens.skip_quotes()
-        words: list[str] = []
-        before = after = False
-        while tokens.more():
-            starred = tokens.skip("*")
-            if not words:
-                before = starred
-            if tokens.skip_quotes():
-                quoted = not quoted
-            sign = ""
-            if not words and not quoted and tokens.at("-") and tokens.peek(1).kind == "number":
-                sign = "-" if tokens.skip("-") else ""
-            if tokens.at("word") or tokens.at("number"):
-                words.append(sign + tokens.next().text)
-            else:
-                if tokens.skip_quotes():
-                    quoted = not quoted
-                if quoted and tokens.more():
-                    tokens.position += 1
-                    continue
-                break
-            if len(words) == 1:
-                after = tokens.skip("*", spaces=False)
-            phrased = phrased or (quoted and len(words) > 1)
-            if not quoted and tokens.at("quote"):
-                break
-            skipped = self.to_next_word(quoted)
-            if not skipped and tokens.skip_quotes(spaces=False):
-                quoted = not quoted
-            if not skipped and not quoted:
-                break
-            if quoted and tokens.skip_quotes():
-                break
-        if not words:
+        text = self.range()
+        tokens.skip("[")
+        if text is None:
+            tokens.skip(" ", spaces=False)
+            if tokens.at("-", spaces=False) and tokens.peek(1).kind == "number":
+                tokens.position += 1
+                text = "-" + self.digits()
+            elif tokens.at("number"):
+                text = self.digits()
+        text = text or self.limit("<") or self.limit(">")
+        if text is not None and not tokens.at(" ", "]", ";", ")", "end", "!", spaces=False):
+            text = None
+        if text is None:
             tokens.position = start
             return None
-        if len(words) > 1:
-            if phrased:
-                return ast.Phrase(index, tuple(words), annotations=self.annotations)
-            return ast.And(tuple(self.word(index, word) for word in words))
-        match = {(True, True): "substring", (False, True): "prefix", (True, False): "suffix"}.get(
-            (before, after), "word"
-        )
-        return self.word(index, words[0], match)
+        return _Item("number", text)
+
+    def digits(self) -> str:
+        """The number here, with its decimals."""
+        text = self.tokens.next().text
+        if self.tokens.at(".", spaces=False) and self.tokens.peek(1).kind == "number":
+            self.tokens.position += 1
+            text += "." + self.tokens.next().text
+        return text
+
+    def range(self) -> str | None:
+        tokens, start = self.tokens, self.tokens.position
+        if tokens.skip("["):
+            low = self.end_of_range()
+            if tokens.skip(";"):
+                high = self.end_of_range()
+                text = f"[{low};{high}"
+                if tokens.skip(";"):
+                    sign = "-" if tokens.skip("-") else ""
+                    if tokens.at("number"):
+                        text += ";" + sign + tokens.next().text
+                tokens.skip("]")
+                if low or high:
+                    return text + "]"
+        tokens.position = start
+        return None
+
+    def end_of_range(self) -> str:
+        sign = "-" if self.tokens.skip("-") else ""
+        return sign + self.digits() if self.tokens.at("number") else ""
+
+    def limit(self, sign: str) -> str | None:
+        tokens, start = self.tokens, self.tokens.position
+        if tokens.skip(sign):
+            minus = "-" if tokens.skip("-", spaces=False) else ""
+            if tokens.at("number"):
+                return sign + minus + self.digits()
+        tokens.position = start
+        return None
+
+    # ---- words and phrases
+
+    def phrase(self) -> _Item | None:
+        """A word; words in quotes (a phrase); or words joined by other than spaces (all of them)."""
+        start = self.tokens.position
+        item = self.phrase_body()
+        if item is None:
+            self.tokens.position = start
+        return item
+
+    def phrase_word(self, quoted: bool, inside: bool) -> _Item | None:
+        if self.tokens.at("word"):
+            return self.segment(self.tokens.next(), quoted=quoted)
+        if self.tokens.at("number"):
+            return _Item("word" if inside else "number", self.tokens.next().text)
+        return None
+
+    def phrase_body(self) -> _Item | None:
+        tokens = self.tokens
+        quoted = tokens.skip_all("quote")
+        composite: _Item | None = None
+        first: _Item | None = None
+        after = False
+        while True:
+            before = tokens.skip("*")
+            if tokens.skip_all("quote"):
+                quoted = not quoted
+            word = self.phrase_word(quoted, first is not None or composite is not None)
+            if word is None:
+                if tokens.skip_all("quote"):
+                    quoted = not quoted
+                if not (quoted and tokens.more()):
+                    break
+                tokens.position += 1
+                if tokens.more():
+                    continue
+                break
+            if composite is not None:
+                composite.children.append(word)
+            elif first is not None:
+                if first.kind == "number":
+                    first = _Item("word", first.text)
+                composite = _Item("phrase" if quoted else "and", children=[first, word])
+            else:
+                first = word
+                after = tokens.skip("*", spaces=False)
+            if not quoted and tokens.at("quote"):
+                break
+            at_word = self.to_next_word(quoted)
+            if not at_word and tokens.skip_all("quote", spaces=False):
+                quoted = not quoted
+            if not at_word and not quoted:
+                break
+            if quoted and tokens.skip_all("quote"):
+                break
+            if not tokens.more():
+                break
+        if composite is not None:
+            return composite
+        if first is not None and not first.composite and (before or after):
+            kind = "substring" if before and after else "prefix" if after else "suffix"
+            return _Item(kind, first.text, whole=first.whole)
+        return first
 
     def to_next_word(self, quoted: bool) -> bool:
-        """Skips what may stand between the words of a phrase; whether a word follows at once."""
+        """Passes over what may stand between the words of a phrase; whether a word follows at once."""
         tokens = self.tokens
-        skippable = _SEPARATORS | {"(", ")"} if quoted else _SEPARATORS
-        while tokens.more() and tokens.peek().kind in skippable:
-            tokens.position += 1
-        return tokens.more() and tokens.peek().kind in ("word", "number")
+        tokens.skip_all(*_SEPARATORS, *("()" if quoted else ""), spaces=False)
+        return tokens.at("word", "number", spaces=False)
 
 
-def _is_or(node: ast.Node) -> bool:
-    return isinstance(node, ast.Word) and node.text == "OR"
+class _AnyParser(_SimpleParser):
+    """The syntax of any: words without a sign only rank where others have one."""
+
+    def parse(self) -> _Item | None:
+        return self.any_items(True)
+
+    def negative(self) -> _Item | None:
+        start = self.tokens.position
+        self.tokens.skip_all("+")
+        item = None
+        if self.tokens.skip_all("-"):
+            item = self.signed()
+            if item is not None and item.kind == "or":
+                item = _Item("and", children=item.children)
+        if item is None:
+            self.tokens.position = start
+        return item
+
+    def joined(self, found: _Item | None, item: _Item) -> _Item:
+        if found is None:
+            return item
+        if found.kind == "or" and item.kind == "or":
+            return _Item("or", children=[found, item])
+        return _ranked(found, item)
 
 
-def _unfold(nodes: list[ast.Node]) -> Iterator[ast.Node]:
-    """Nodes, with those of a plain And (words joined by hyphens) in its place."""
-    for node in nodes:
-        if isinstance(node, ast.And) and not any(isinstance(child, ast.Not) for child in node.children):
-            yield from node.children
-        else:
-            yield node
+class _WebParser(_SimpleParser):
+    """The syntax of web: all words, or those on one side of an OR; no parentheses."""
+
+    def parse(self) -> _Item | None:
+        runs: list[list[_Item]] = [[]]
+        excluded: list[_Item] = []
+        while True:
+            if (item := self.negative()) is not None:
+                excluded.append(item)
+            elif (item := self.positive() or self.item()) is not None:
+                if item.kind == "word" and item.text == "OR" and (runs[0] or len(runs) > 1):
+                    runs.append([])
+                else:
+                    runs[-1].append(item)
+            else:
+                self.tokens.next()
+            if not self.tokens.more():
+                break
+        sides = [run[0] if len(run) == 1 else self.combined(run) for run in runs if run]
+        top = None if not sides else sides[0] if len(sides) == 1 else _Item("or", children=sides)
+        return self.result(top, excluded)
+
+
+_PARSERS: Mapping[str, type[_Parser]] = {
+    "simple": _SimpleParser,
+    "web": _WebParser,
+    "tokenize": _TokenizeParser,
+    "linguistics": _LinguisticsParser,
+}
+
+
+def _want(signed: _Item, item: _Item) -> None:
+    """Adds to what a `not` wants (NotItem.addPositiveItem)."""
+    wanted = signed.children[0]
+    if wanted.kind == "true":
+        signed.children[0] = item
+    elif wanted.kind == "and":
+        wanted.children.append(item)
+    else:
+        signed.children[0] = _Item("and", children=[wanted, item])
+
+
+def _without(found: _Item, signed: _Item) -> _Item:
+    """A composite without the `not` in it; any of what is left."""
+    if not found.composite:
+        return found
+    left = [child for child in found.children if child is not signed]
+    found.children = left
+    return left[0] if len(left) == 1 else _Item("or", children=left)
+
+
+def _ranked(found: _Item, item: _Item) -> _Item:
+    """Two items of which the first decides and the other ranks."""
+    if found.kind != "rank":
+        return _Item("rank", children=[found, item] if found.kind == "not" else [item, found])
+    if item.kind == "rank" and item.children[0].kind == "or":
+        either = item.children[0]
+        found.children.insert(0, either)
+        either.children[:0] = reversed(item.children[1:])
+        return found
+    found.children.insert(0, item)
+    return found

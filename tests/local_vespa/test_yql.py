@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from local_vespa.yql import YqlError, expand_user_input, parse_user_text, parse_yql
+from local_vespa.yql import QueriedField, Whole, YqlError, expand_user_input, parse_user_text, parse_yql
 from local_vespa.yql.ast import (
     Always,
     And,
@@ -178,6 +178,18 @@ def words(*texts):
     return tuple(Word("default", text) for text in texts)
 
 
+def queried(name):
+    """A schema with the text fields default and title, the string attribute colour, the number price."""
+    kinds = {
+        "default": QueriedField(),
+        "title": QueriedField(),
+        "colour": QueriedField(text=False, whole=Whole()),
+        "code": QueriedField(text=False, whole=Whole("@@")),
+        "price": QueriedField(text=False),
+    }
+    return kinds.get(name)
+
+
 @pytest.mark.parametrize(
     ("text", "grammar", "tree"),
     [
@@ -186,56 +198,77 @@ def words(*texts):
         ("red dress", "any", Or(words("red", "dress"))),
         ("red dress", "phrase", Phrase("default", ("red", "dress"))),
         ("red, dress!", "tokenize", WeakAnd(words("red", "dress"))),
-        ('+red "dress', "linguistics", WeakAnd(words("red", "dress"))),
-        ("red", "weakAnd", words("red")[0]),
+        ("red", "weakAnd", WeakAnd(words("red"))),
         ('"red dress" blue', "all", And((Phrase("default", ("red", "dress")), *words("blue")))),
         ('hoodie" or true or "', "weakAnd", WeakAnd((*words("hoodie"), Phrase("default", ("or", "true", "or"))))),
         ("red -blue", "all", And((*words("red"), Not(*words("blue"))))),
-        ('red -"light blue"', "weakAnd", And((*words("red"), Not(Phrase("default", ("light", "blue")))))),
+        ('red -"light blue"', "all", And((*words("red"), Not(Phrase("default", ("light", "blue")))))),
         ("-blue", "all", And((Always(True), Not(*words("blue"))))),
         ("+red dress", "any", Rank(words("red")[0], words("dress"))),
+        ("red+(dress", "any", Rank(words("dress")[0], words("red"))),
         ("title:red dress", "all", And((Word("title", "red"), *words("dress")))),
         ("other:red", "all", And(words("other", "red"))),
         ('title:"red dress"', "all", Phrase("title", ("red", "dress"))),
-        ("t-shirt", "weakAnd", WeakAnd(words("t", "shirt"))),
-        ("don't", "all", words("don't")[0]),
+        ("t-shirt", "weakAnd", WeakAnd((And(words("t", "shirt")),))),
+        ("don't", "all", And(words("don", "t"))),
+        ('"don\'t go"', "all", Phrase("default", ("don", "t", "go"))),
+        ("don't!", "all", And(tuple(Word("default", w, annotations={"weight": 150}) for w in ("don", "t")))),
+        ("t-shirt!", "all", And(words("t", "shirt"))),
+        ("don't", "raw", And(words("don", "t"))),
+        ("don't", "segment", Phrase("default", ("don", "t"))),
         ("red*", "all", Word("default", "red", "prefix")),
-        ("*red*", "all", Word("default", "red", "substring")),
+        ("*red*", "all", Word("default", "red")),
+        ("colour:*red*", "all", Word("colour", "red", "substring")),
+        ("colour:dark-blue! x", "all", And((Word("colour", "dark-blue", annotations={"weight": 150}), *words("x")))),
+        ('colour:"dark blue"', "all", Word("colour", "dark blue")),
+        ("code:a b@@ x", "all", And((Word("code", "a b"), *words("x")))),
         ("red!200", "all", Word("default", "red", annotations={"weight": 200})),
-        ("red!99999999999", "all", And(words("red", "99999999999"))),
+        ("red!99999999999", "all", And((*words("red"), Word("default", "99999999999", "whole")))),
         ("(red blue) dress", "all", And((Or(words("red", "blue")), *words("dress")))),
         ("title:[10;20]", "all", Range("title", 10, 20)),
         ("title:<5", "all", Range("title", -math.inf, 5, False, False)),
-        ("shoes -5", "all", And(words("shoes", "-5"))),
+        ("shoes -5.5", "all", And((*words("shoes"), Word("default", "-5.5", "whole")))),
         ("red OR blue", "web", Or(words("red", "blue"))),
         ("", "weakAnd", None),
         ('"! - +', "weakAnd", None),
     ],
 )
 def test_simple_query_language(text, grammar, tree):
-    assert parse_user_text(text, grammar, is_index=lambda name: name == "title") == tree
+    assert parse_user_text(text, grammar, queried=queried) == tree
+
+
+def test_words_of_the_linguistics_grammar_are_processed_whatever_the_field_is():
+    tree = parse_user_text('+red "dress 5', "linguistics", queried=queried)
+    assert [(word.text, word.match) for word in tree.children] == [("red", "word"), ("dress", "word"), ("5", "whole")]
+    assert all(word.annotations == {"linguistics": True} for word in tree.children)
+    with pytest.raises(YqlError, match="not an int item"):
+        parse_user_text("½", "linguistics", queried=queried)
+
+
+def test_words_of_an_unknown_language_are_not_split():
+    assert parse_user_text("don't", "all", queried=queried, language="und").text == "don't"
 
 
 @example("<²", "all")  # a digit by Unicode that is no decimal
-@given(st.text(max_size=60), st.sampled_from(["all", "any", "weakAnd", "phrase", "tokenize", "web", "linguistics"]))
+@given(st.text(max_size=60), st.sampled_from(["all", "any", "weakAnd", "phrase", "tokenize", "web"]))
 def test_any_text_is_read_without_an_error(text, grammar):
-    parse_user_text(text, grammar, is_index=lambda name: name in ("a", "b"))
+    parse_user_text(text, grammar, queried=queried)
 
 
 @given(st.text(alphabet='ab "+-():*!<>[];', max_size=40), st.sampled_from(["all", "any", "weakAnd", "web"]))
 def test_any_mix_of_signs_is_read_without_an_error(text, grammar):
-    parse_user_text(text, grammar, is_index=lambda name: name == "a")
+    parse_user_text(text, grammar, queried=lambda name: QueriedField() if name == "a" else None)
 
 
 def test_user_input_is_expanded_in_place():
     tree = where('({defaultIndex: "title", ranked: false}userInput(@w)) and price < 3', w="red dress")
-    first = expand_user_input(tree, lambda name: True).children[0]
+    first = expand_user_input(tree, lambda name: QueriedField()).children[0]
     assert [(w.field, w.text, w.annotations["ranked"]) for w in first.children] == [
         ("title", "red", False),
         ("title", "dress", False),
     ]
     with pytest.raises(YqlError, match="Parsing '' only resulted in NullItem"):
-        expand_user_input(where("userInput(@w)", w=""), lambda name: True)
-    assert expand_user_input(where("{allowEmpty: true}userInput('')"), lambda name: True) == Always(False)
+        expand_user_input(where("userInput(@w)", w=""), lambda name: QueriedField())
+    assert expand_user_input(where("{allowEmpty: true}userInput('')"), lambda name: QueriedField()) == Always(False)
     with pytest.raises(YqlError, match="Invalid query type"):
-        expand_user_input(where("{grammar: 'rhyme'}userInput('x')"), lambda name: True)
+        expand_user_input(where("{grammar: 'rhyme'}userInput('x')"), lambda name: QueriedField())
