@@ -136,8 +136,8 @@ class Matcher:
             return mask
 
         # The score of a candidate, int64 [candidates]: the weights of its terms times their inverse document
-        # frequency, in Vespa's fixed-point integers (a millionth, plus one so that no term counts for nothing). A branch
-        # such as the AND of `t-shirt` has no weight.
+        # frequency, in Vespa's fixed-point integers (a millionth, plus one so that no term counts for nothing). A
+        # branch such as the AND of `t-shirt` has no weight.
         candidates = np.flatnonzero(mask)
         scores = np.zeros(len(candidates), np.int64)
         total = self.table.count + 1

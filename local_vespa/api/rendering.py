@@ -56,7 +56,9 @@ def render(store: Store, application: Application, plan: Plan, result: SearchRes
         root["errors"] = listed
     groups = _groups(plan, result, renderer, application)
     if shown or groups:
-        root["children"] = groups + shown
+        # Groups stand after sorted hits; otherwise where their relevance of 1 puts them (HitSortOrderer, Hit.java).
+        before = len(shown) if plan.sorting else sum(hit["relevance"] >= 1 for hit in shown)
+        root["children"] = shown[:before] + groups + shown[before:]
     return {"root": root}, bool((shown or groups) and not unknown)
 
 

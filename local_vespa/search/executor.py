@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import yql
 from ..application import Application
 from ..errors import ILLEGAL_QUERY, SEARCH_REPLY, QueryError
 from ..expressions import RankingError, Reference
@@ -67,6 +68,7 @@ def run(application: Application, tables: Mapping[str, Table], plan: Plan) -> Se
         raise errors[0]
     for part in parts:
         errors += _unsortable(part, plan, application.cluster)
+    errors += plan.doubts
     merged = sorted((hit for part in parts for hit in part.hits), key=lambda hit: hit.order)
     return SearchResult(merged[plan.offset : plan.wanted], sum(p.total for p in parts), parts, errors)
 
@@ -74,23 +76,33 @@ def run(application: Application, tables: Mapping[str, Table], plan: Plan) -> Se
 def _search(application: Application, table: Table, plan: Plan, profile: Profile) -> Part:
     """Matches and ranks one document type."""
     schema, cluster = table.schema, application.cluster
-    matching = Matcher(table, plan.inputs, cluster).run(plan.where)
+    matching = Matcher(table, plan.inputs, cluster, plan.language).run(plan.where)
     rows = np.flatnonzero(matching.mask)
     constants = application.constants[schema.name, profile.name]
     context = RankContext(table, profile, matching.terms, plan.inputs, constants, application.onnx)
     total = len(rows)
-    by_relevance = any(c.field == "[relevance]" for c in plan.sorting)
     try:
-        if (plan.sorting and not by_relevance) or (plan.hits == 0 and not plan.grouping):
-            ranked = Ranked(rows, np.zeros(total), total, (rows, np.zeros(total)))
-        else:
+        if _needs_ranking(plan, profile):
             ranked = rank(context, rows, plan.wanted)
+        else:
+            ranked = Ranked(rows, np.zeros(total), total, (rows, np.zeros(total)))
         part = Part(schema.name, table, profile, context, *ranked.matched, ranked.total)
         part.hits = _ordered(part, plan, ranked)
         _match_features(part)
     except RankingError as e:
         raise QueryError(ILLEGAL_QUERY, f"rank profile '{profile.name}': {e}", cluster) from e
     return part
+
+
+def _needs_ranking(plan: Plan, profile: Profile) -> bool:
+    """Whether a content node computes relevance (willNeedRanking in matcher.cpp): not for hits that are sorted by
+    other than it, but always for operators that look for the best hits and for a limit under which hits go."""
+    if any(isinstance(node, yql.WeakAnd | yql.Wand | yql.NearestNeighbor) for node in yql.nodes(plan.where)):
+        return True
+    if plan.hits == 0 and not plan.grouping:
+        return False
+    limited = profile.first is not None and profile.first.drop_limit is not None
+    return limited or not plan.sorting or any(c.field == "[relevance]" for c in plan.sorting)
 
 
 def _ordered(part: Part, plan: Plan, ranked: Ranked) -> list[Hit]:

@@ -435,7 +435,11 @@ def test_every_way_to_send_parameters(shop, how):
             3,
             "Could not parse '[NaN, 1]'",
         ),
-        ({"yql": "select * from thing where title contains ({prefix:true}'re')"}, 3, "Prefix matching is not supported"),
+        (
+            {"yql": "select * from thing where title contains ({prefix:true}'re')"},
+            3,
+            "Prefix matching is not supported",
+        ),
     ],
 )
 def test_errors(shop, parameters, expected, words):
