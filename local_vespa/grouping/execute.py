@@ -78,9 +78,9 @@ class _Run:
         if not members:
             return None
         ranked = not groups.order
+        # What the order does not decide their best hits do, and then their values (group.cpp).
         ordered = sorted(members, key=lambda item: _id_key(item[0]))
-        if ranked:
-            ordered.sort(key=lambda item: -float(np.max(self.relevance[item[1]])))
+        ordered.sort(key=lambda item: -float(np.max(self.relevance[item[1]])))
         for expression in reversed(groups.order):
             descending = isinstance(expression, Call) and expression.name == "neg"
             inner = expression.arguments[0] if descending else expression  # type: ignore[attr-defined]
