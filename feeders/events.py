@@ -6,7 +6,8 @@
 
 `mrse feed shoppers`, `mrse watch`, the retrieval service and Python callers all write through this module, so a click
 that arrives live is not erased by last night's log, nor the log by the click. An event is a cell {item: Unix seconds}
-of the tensor of its kind. Events may come twice and in any order: of one item the newest time counts, an event id that
+of the tensor of its kind; where the query is known that it was made for, it is a cell {query, item} of `asked` too (the
+paper's H_q). Events may come twice and in any order: of one item the newest time counts, an event id that
 was recorded before changes nothing, and of each kind the newest 20 items are kept. A write is a read of the document
 and an update on the condition that nobody wrote meanwhile (`updated`), tried again where somebody did.
 """
@@ -30,6 +31,8 @@ EventKind = Literal["click", "cart", "order"]
 FIELDS: dict[str, str] = {"click": "clicks", "cart": "carts", "order": "orders"}  # of the shopper document
 KEPT = 20  # items of a kind; the paper keeps the last 20 clicks
 KEPT_IDS = 3 * KEPT  # event ids that a document remembers
+ASKED, KEPT_ASKED = "asked", 3 * KEPT  # the field of events by query, and how many of them are kept
+MAX_QUERY = 256  # characters of a query's key
 DAY = 86400
 KEEP_DAYS = 365.0  # after the last write of a user's document
 RETRY_SECONDS = 60.0  # of one write, while Vespa is busy or away
@@ -37,17 +40,20 @@ RETRY_SECONDS = 60.0  # of one write, while Vespa is busy or away
 
 @dataclass(frozen=True, slots=True)
 class UserEvent:
-    """One event. timestamp: Unix seconds. event_id: "" for one without, which counts by user, item, kind and time."""
+    """One event. timestamp: Unix seconds. event_id: "" for one without, which counts by user, item, kind and time.
+    query: the key of the query that it was made for (`retrieval.query_text.key_of`), "" where nobody knows.
+    """
 
     user: str
     item: str
     event: EventKind
     timestamp: float
     event_id: str = ""
+    query: str = ""
 
     @classmethod
     def of(cls, record: Mapping[str, Any], now: float | None = None) -> UserEvent:
-        """From a record of a stream: user, item, event, and optional timestamp (seconds, else now) and event_id.
+        """From a record of a stream: user, item, event, and optional timestamp (seconds, else now), event_id and query.
 
         Raises InputError, with the field, for anything that is none.
         """
@@ -62,10 +68,12 @@ class UserEvent:
         if isinstance(at, bool) or not isinstance(at, (int, float)) or not 0 <= at < 1e11:
             fix = "Divide milliseconds by 1000"
             raise InputError(f"{at!r} is not in seconds since 1970", field="timestamp", fix=fix)
-        name = record.get("event_id") or ""
-        if not isinstance(name, str):
-            raise InputError(f"it must be a text, got {name!r}", field="event_id")
-        return cls(record["user"], record["item"], record["event"], float(at), name)
+        texts = {name: record.get(name) or "" for name in ("event_id", "query")}
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                raise InputError(f"it must be a text, got {text!r}", field=name)
+        query = texts["query"].strip()[:MAX_QUERY]
+        return cls(record["user"], record["item"], record["event"], float(at), texts["event_id"], query)
 
 
 class ShopperUnavailable(InputError):
@@ -74,7 +82,8 @@ class ShopperUnavailable(InputError):
 
 @dataclass
 class Shopper:
-    """A shopper document as read, or an empty one. cells: of each kind {item: Unix seconds}. updated: microseconds of
+    """A shopper document as read, or an empty one. cells: of each kind {item: Unix seconds}. asked: {(query,
+    item): Unix seconds}. updated: microseconds of
     its last write, 0 for a document that has none.
     """
 
@@ -83,6 +92,7 @@ class Shopper:
     cells: dict[str, dict[str, float]] = field(default_factory=dict)
     event_ids: list[str] = field(default_factory=list)
     updated: int = 0
+    asked: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def change(self, events: Iterable[UserEvent], keep: float, now: float) -> Operation | None:
         """The update that brings these events in; None where the document has them all, or newer ones.
@@ -90,7 +100,7 @@ class Shopper:
         keep: seconds from now until the document expires. now: Unix seconds.
         """
         cells = {kind: dict(self.cells.get(kind, {})) for kind in FIELDS}
-        ids, known = list(self.event_ids), set(self.event_ids)
+        ids, known, asked = list(self.event_ids), set(self.event_ids), dict(self.asked)
         for event in events:
             if event.event_id and event.event_id in known:
                 continue
@@ -99,6 +109,9 @@ class Shopper:
                 ids.append(event.event_id)
             of_kind = cells[event.event]
             of_kind[event.item] = max(event.timestamp, of_kind.get(event.item, event.timestamp))
+            if event.query:
+                pair = (event.query, event.item)
+                asked[pair] = max(event.timestamp, asked.get(pair, event.timestamp))
         fields: dict[str, Any] = {}
         for kind, name in FIELDS.items():
             had = self.cells.get(kind)
@@ -113,6 +126,8 @@ class Shopper:
             fields[name] = {"add": {"cells": added}} if added else {}
             if gone:
                 fields[name]["remove"] = {"addresses": [{"item": item} for item in gone]}
+        if change := self._asked(asked):
+            fields[ASKED] = change
         if not fields:
             return None
         if ids != self.event_ids:
@@ -124,6 +139,20 @@ class Shopper:
         condition = f"shopper.updated == {self.updated}" if self.updated else "shopper.updated == null"
         # create: the condition is then not asked of a document that is not there
         return Operation("update", "shopper", self.user, fields, create=True, condition=condition)
+
+    def _asked(self, asked: dict[tuple[str, str], float]) -> dict[str, Any] | None:
+        """The change of the events by query, the newest of which are kept."""
+        kept = dict(sorted(asked.items(), key=lambda cell: (-cell[1], cell[0]))[:KEPT_ASKED])
+        if kept == self.asked:
+            return None
+        added = {pair: at for pair, at in kept.items() if self.asked.get(pair) != at}
+        cells = [{"address": {"query": query, "item": item}, "value": at} for (query, item), at in added.items()]
+        if not self.asked:
+            return {"assign": {"cells": cells}}
+        change: dict[str, Any] = {"add": {"cells": cells}} if cells else {}
+        if gone := [{"query": query, "item": item} for query, item in self.asked if (query, item) not in kept]:
+            change["remove"] = {"addresses": gone}
+        return change
 
 
 class EventWriter:
@@ -140,14 +169,22 @@ class EventWriter:
         self._keep, self._retry, self._timeout = keep_days * DAY, retry_seconds, timeout
 
     def record(
-        self, user: str, item: str, event: EventKind, timestamp: float | None = None, event_id: str = ""
+        self,
+        user: str,
+        item: str,
+        event: EventKind,
+        timestamp: float | None = None,
+        event_id: str = "",
+        query: str = "",
     ) -> bool:
         """Writes one event; returns whether the document changed.
 
-        timestamp: Unix seconds, None for now. event_id: of the source; an event is not counted twice. Raises
-        InputError for what is no event, and ShopperUnavailable where Vespa does not take it.
+        timestamp: Unix seconds, None for now. event_id: of the source; an event is not counted twice. query: the key
+        of the query that it was made for. Raises InputError for what is no event, and ShopperUnavailable where Vespa
+        does not take it.
         """
         record = {"user": user, "item": item, "event": event, "timestamp": timestamp, "event_id": event_id}
+        record["query"] = query
         return self.record_all(user, [UserEvent.of(record)])
 
     def record_all(self, user: str, events: Iterable[UserEvent]) -> bool:
@@ -174,6 +211,17 @@ class EventWriter:
         if isinstance(found, Shopper):
             return found
         raise ShopperUnavailable(f"{self._url} does not answer for {user!r} ({said(status, found)})")
+
+    def forget(self, user: str) -> bool:
+        """Removes the document of a user, and reads it back to be sure; returns whether there was one. Raises
+        ShopperUnavailable, also where somebody writes the user anew meanwhile.
+        """
+        there = self.read(user).exists
+        status, content = self._request("DELETE", document_path("shopper", user))
+        if status not in (200, 404) or self.read(user).exists:
+            words = said(status, message_of(content)) if status != 200 else "it is there again"
+            raise ShopperUnavailable(f"{self._url} did not remove {user!r} ({words})", fix="Remove the user again")
+        return there
 
     def close(self) -> None:
         self._client.close()
@@ -207,7 +255,8 @@ class EventWriter:
             return 599, f"not Vespa's answer: {message_of(content)}"
         cells = {kind: _cells(fields[name]) for kind, name in FIELDS.items() if name in fields}
         ids, updated = list(fields.get("event_ids", [])), int(fields.get("updated", 0))
-        return status, Shopper(user, True, cells, ids, updated)
+        asked = _pairs(fields.get(ASKED))
+        return status, Shopper(user, True, cells, ids, updated, asked)
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         try:
@@ -225,3 +274,9 @@ def _cells(tensor: Any) -> dict[str, float]:
     if isinstance(cells, dict):
         return {item: float(at) for item, at in cells.items()}
     return {next(iter(cell["address"].values())): float(cell["value"]) for cell in cells}
+
+
+def _pairs(tensor: Any) -> dict[tuple[str, str], float]:
+    """A mapped tensor of query and item as Vespa renders it: a list of address and value."""
+    cells = tensor.get("cells", []) if isinstance(tensor, dict) else []
+    return {(cell["address"]["query"], cell["address"]["item"]): float(cell["value"]) for cell in cells}

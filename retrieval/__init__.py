@@ -10,7 +10,7 @@ from retrieval.behaviour import Event
 from retrieval.errors import DeadlineExceeded, Degraded, SearchError, Unavailable, kind_of
 from retrieval.filters import Facet, Filter, Sort
 from retrieval.profiles import RankProfile
-from retrieval.results import Bucket, Coverage, Fallback, Hit, SearchResult
+from retrieval.results import Bucket, Coverage, Explanation, Fallback, Hit, SearchResult
 from retrieval.searcher import AsyncSearcher, QueryVector, Searcher, SearchRequest
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "DeadlineExceeded",
     "Degraded",
     "Event",
+    "Explanation",
     "Facet",
     "Fallback",
     "Filter",

@@ -73,6 +73,20 @@ class SearchResult:
     stages: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """Why an item stands where it does. hit: the item, its score by the rank profile explain. shares: what the score
+    loses without each part (docs/rank-profiles.md). queues: its rank in each recall queue that finds it. clicks: events
+    that counted.
+    """
+
+    hit: Hit
+    shares: dict[str, float]
+    queues: dict[str, int]
+    clicks: int
+    fallbacks: list[Fallback]
+
+
 def read_hits(answer: dict[str, Any]) -> list[Hit]:
     """The hits in order."""
     return [_hit(raw) for raw in answer["root"].get("children", []) if not str(raw.get("id", "")).startswith("group:")]

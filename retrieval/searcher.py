@@ -30,8 +30,17 @@ from retrieval.filters import NAME, Facet, Filter, Sort, field_type, plain, tail
 from retrieval.item_vectors import ItemVectorCache
 from retrieval.profiles import RankProfile, matching, profile_of
 from retrieval.query_text import cleaned, has_words, key_of
-from retrieval.results import Fallback, SearchResult, read_coverage, read_facets, read_hits, read_total
-from retrieval.users import clicked_items, item_vectors, user_events
+from retrieval.results import (
+    Explanation,
+    Fallback,
+    Hit,
+    SearchResult,
+    read_coverage,
+    read_facets,
+    read_hits,
+    read_total,
+)
+from retrieval.users import clicked_items, item_vectors, some_users, user_events
 
 MAX_HITS, MAX_OFFSET = 1000, 10_000  # as the query profile default
 MAX_TARGET_HITS = 10_000
@@ -218,6 +227,33 @@ class SearchPlans:
 
     def events_plan(self, user: str, timeout: float | None = None) -> Plan[list[Event]]:
         return (yield from user_events(self.backend, user, Deadline(timeout or self._deadline)))
+
+    def explain_plan(self, query: str, item_id: str, options: Options) -> Plan[Explanation]:
+        """Why an item stands where it does: the rank profile `explain` for it alone, and its ranks in the queues."""
+        request = SearchRequest(query, **options)
+        own = RankProfile("explain", user="inputs")
+        search = self._begin(dataclasses.replace(request, profile=own))
+        yield from self._read_user(search)
+        body, conditions = self._query(search)
+        body |= {"explained": item_id, "hits": 1}
+        body["yql"] = " and ".join(["select * from item where item_id contains @explained", *conditions])
+        answer = yield from self.backend.ask(body, search.deadline)
+        found = [hit for hit in read_hits(answer) if hit.item_id == item_id]
+        if not found:
+            raise InputError(f"the index holds no item {item_id!r} that the filters let through", field="item")
+        queued = self._begin(dataclasses.replace(request, profile="three_queues"))
+        queued.clicked = search.clicked
+        body, conditions = self._query(queued)
+        body["yql"] = self._yql(queued, body, conditions)
+        ranks = yield from self._queue_ranks(queued, body)
+        shares = {name: share for name, share in found[0].features.items() if not name.startswith(("from_", "queue_"))}
+        clicks = len(search.clicked) if search.clicked is not None else 0
+        queues = {queue: by_item[item_id] for queue, by_item in ranks.items() if item_id in by_item}
+        return Explanation(found[0], shares, queues, clicks, search.fallbacks)
+
+    def users_plan(self, limit: int, timeout: float | None = None) -> Plan[dict[str, list[Event]]]:
+        """Some users with their events, for a demo."""
+        return (yield from some_users(self.backend, limit, Deadline(timeout or self._deadline)))
 
     def _begin(self, request: SearchRequest) -> _Search:
         """Checks what can be checked here."""
@@ -426,30 +462,34 @@ class SearchPlans:
             fix="Feed the items with this model (mrse feed), or query with the model that they were fed with",
         )
 
-    def _with_ranks(self, search: _Search, body: dict[str, Any], hits: list[Any]) -> Plan[list[Any]]:
+    def _with_ranks(self, search: _Search, body: dict[str, Any], hits: list[Hit]) -> Plan[list[Hit]]:
         """Each hit's rank in each queue that found it: by a second search for the queues' candidates, whose raw
         closenesses order each queue.
         """
         begin = time.perf_counter()
-        wanted = max(search.request.target_hits, search.request.offset + search.request.hits)
-        ask = {k: v for k, v in body.items() if k not in ("offset", "yql")} | {"hits": min(2 * wanted, MAX_HITS)}
-        ask["yql"] = body["yql"].split(" order by ")[0].split(" | ")[0].replace("select *", "select item_id", 1)
         try:
-            answer = yield from self.backend.ask(ask, search.deadline)
+            ranks = yield from self._queue_ranks(search, body)
         except SearchError as error:
             search.without("ranks", error)
             return hits
-        candidates = read_hits(answer)
-        ranks: dict[str, dict[str, int]] = {}
-        for feature, queue in (("from_query", "q2i"), ("from_clicks", "i2i"), ("from_images", "image")):
-            scored = [(c.features[feature], c.item_id) for c in candidates if c.features.get(feature, 0.0) > 0]
-            ordered = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
-            ranks[queue] = {item_id: rank for rank, (_, item_id) in enumerate(ordered, 1)}
         search.stages["ranks"] = time.perf_counter() - begin
         return [
             dataclasses.replace(hit, queues={queue: ranks[queue].get(hit.item_id) for queue in hit.queues})
             for hit in hits
         ]
+
+    def _queue_ranks(self, search: _Search, body: dict[str, Any]) -> Plan[dict[str, dict[str, int]]]:
+        """Queue → item id → rank from 1 on, of all the candidates of a search with this body."""
+        wanted = max(search.request.target_hits, search.request.offset + search.request.hits)
+        ask = {k: v for k, v in body.items() if k not in ("offset", "yql")} | {"hits": min(2 * wanted, MAX_HITS)}
+        ask["yql"] = body["yql"].split(" order by ")[0].split(" | ")[0].replace("select *", "select item_id", 1)
+        candidates = read_hits((yield from self.backend.ask(ask, search.deadline)))
+        ranks: dict[str, dict[str, int]] = {}
+        for feature, queue in (("from_query", "q2i"), ("from_clicks", "i2i"), ("from_images", "image")):
+            scored = [(c.features[feature], c.item_id) for c in candidates if c.features.get(feature, 0.0) > 0]
+            ordered = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
+            ranks[queue] = {item_id: rank for rank, (_, item_id) in enumerate(ordered, 1)}
+        return ranks
 
 
 def _embedder(error: Exception) -> bool:
@@ -478,6 +518,12 @@ class Searcher(SearchPlans):
         """What is most like an item. Raises as `search`."""
         return self.backend.run(self.similar_plan(item_id, options))
 
+    def explain(self, query: str, item_id: str, **options: Unpack[Options]) -> Explanation:
+        """Why an item stands where it does for a query, and a user. Raises as `search`, and InputError for an item that
+        is not there.
+        """
+        return self.backend.run(self.explain_plan(query, item_id, options))
+
     def events(self, user: str, timeout: float | None = None) -> list[Event]:
         """The last clicks, carts and orders of a user's `shopper` document; [] for one that Vespa does not know."""
         return self.backend.run(self.events_plan(user, timeout))
@@ -502,6 +548,14 @@ class AsyncSearcher(SearchPlans):
     async def similar(self, item_id: str, **options: Unpack[Options]) -> SearchResult:
         """As `Searcher.similar`."""
         return await self.backend.arun(self.similar_plan(item_id, options))
+
+    async def explain(self, query: str, item_id: str, **options: Unpack[Options]) -> Explanation:
+        """As `Searcher.explain`."""
+        return await self.backend.arun(self.explain_plan(query, item_id, options))
+
+    async def users(self, limit: int = 20) -> dict[str, list[Event]]:
+        """Some users with their events: for a demo."""
+        return await self.backend.arun(self.users_plan(limit))
 
     async def events(self, user: str, timeout: float | None = None) -> list[Event]:
         """As `Searcher.events`."""

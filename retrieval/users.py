@@ -38,6 +38,19 @@ def user_events(backend: Backend, user: str, deadline: Deadline) -> Plan[list[Ev
     return _events(found[0]) if found else []
 
 
+def some_users(backend: Backend, limit: int, deadline: Deadline) -> Plan[dict[str, list[Event]]]:
+    """Some users and their events, in no order: for a demo."""
+    body = {
+        "yql": "select * from shopper where true",
+        "ranking": "unranked",
+        "presentation.format.tensors": "short",
+        "hits": limit,
+    }
+    answer = yield from backend.ask(body, deadline)
+    rows = [hit.get("fields", {}) for hit in answer["root"].get("children", [])]
+    return {fields["user_id"]: _events(fields) for fields in rows if "user_id" in fields}
+
+
 def _events(fields: dict[str, Any]) -> list[Event]:
     asked: dict[str, list[tuple[str, float]]] = {}
     for address, at in _cells(fields.get(ASKED)):

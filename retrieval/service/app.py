@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,15 +20,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from vespa.application import Vespa
 
+from feeders.events import EventWriter, ShopperUnavailable
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval.backend import Deadline
+from retrieval.behaviour import Event
 from retrieval.embed_producer import EmbedProducer
 from retrieval.errors import SearchError, Unavailable, kind_of
+from retrieval.query_text import cleaned, key_of
 from retrieval.results import Hit, SearchResult
 from retrieval.searcher import AsyncSearcher
 from retrieval.service import bodies
-from retrieval.service.access import Access, Caller, Refused
+from retrieval.service.access import SESSION_PREFIX, Access, Caller, Refused
+from retrieval.service.bots import BotGuard
 from retrieval.service.images import Images
 from retrieval.service.metrics import Metrics
 from retrieval.service.served import ServedLog, without_results
@@ -71,6 +75,11 @@ class Service:
         self.searcher = AsyncSearcher(
             vespa, producer=producer, fields=fields, deadline=settings.deadline, language=settings.language
         )
+        # a service answers soon: an event that Vespa does not take by then is the caller's to send again
+        wait = 2 * settings.deadline
+        self.writer = EventWriter(vespa, keep_days=settings.user_days, retry_seconds=wait, timeout=wait)
+        self.sessions = EventWriter(vespa, keep_days=settings.session_days, retry_seconds=wait, timeout=wait)
+        self.bots = BotGuard()
         self.log = ServedLog(settings.log) if settings.log else None
         self.images = Images(settings.items)
         ahead = producer.ahead if producer is not None else None
@@ -79,6 +88,8 @@ class Service:
     async def close(self) -> None:
         self.stopping.yes = True
         await self.searcher.close()
+        self.writer.close()
+        self.sessions.close()
         if self.log is not None:
             self.log.close()
 
@@ -154,6 +165,10 @@ def _errors(app: FastAPI, service: Service) -> None:
         wait = 1.0 if status == 503 else 0.0
         return answer(request, status, kind, error.problem, error.field, error.fix, wait)
 
+    @app.exception_handler(ShopperUnavailable)
+    async def not_written(request: Request, error: ShopperUnavailable) -> Response:
+        return answer(request, 503, "unavailable", error.problem, error.field, error.fix, 1.0)
+
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         kind = "limited" if error.status == 429 else "access"
@@ -210,6 +225,14 @@ def _search_answer(result: SearchResult, search_id: str) -> dict[str, Any]:
     }
 
 
+def _events(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Newest first; an event whose query is known is not listed without it too."""
+    asked = {(e.item_id, e.at) for e in events if e.query is not None}
+    kept = {e for e in events if e.query is not None or (e.item_id, e.at) not in asked}
+    newest = sorted(kept, key=lambda e: (-e.at, e.item_id, e.kind, e.query or ""))
+    return [{"item": e.item_id, "kind": e.kind, "at": e.at, "query": e.query} for e in newest]
+
+
 async def _caller(request: Request) -> Caller:
     host = request.client.host if request.client else "unknown"
     found = request.app.state.service.access.caller(request.headers, host)
@@ -234,8 +257,10 @@ def _routes(app: FastAPI, service: Service) -> None:
             fallbacks=[f.step for f in result.fallbacks],
             stages={k: round(v, 6) for k, v in result.stages.items()},
         )
-        if (service.log is not None and result.hits) or (service.log is not None and not body.offset):
-            shown = [hit.item_id for hit in result.hits]
+        shown = [hit.item_id for hit in result.hits]
+        if user is not None:
+            service.bots.searched(user, len(shown), service.now())
+        if service.log is not None and (shown or not body.offset):
             service.log.search(
                 search_id, user or "", service.now(), result.query, shown, profile=result.profile, offset=body.offset
             )
@@ -288,6 +313,47 @@ def _routes(app: FastAPI, service: Service) -> None:
         service.metrics.searched(found)
         return _answer(_search_answer(found, uuid.uuid4().hex))
 
+    @app.post("/v1/explain", response_model=bodies.ExplainAnswer, responses=ERRORS, tags=["search"])
+    async def explain(request: Request, body: bodies.ExplainBody, who: Who) -> Response:
+        """Why an item stands where it does for a query, and a user."""
+        user = service.access.user(who, body.user, body.session)
+        clicks = [click.event() for click in body.clicks]
+        try:
+            found = await service.searcher.explain(body.query, body.item, user=user, clicks=clicks, now=settings.now)
+        except SearchError:
+            raise
+        except InputError as error:
+            raise NotThere(error.problem, field=error.field) if error.field == "item" else error from None
+        answer = {
+            "query": body.query,
+            "item": body.item,
+            "score": found.hit.score,
+            "shares": found.shares,
+            "queues": found.queues,
+            "clicks": found.clicks,
+        }
+        return _answer(answer)
+
+    @app.post("/v1/events", response_model=bodies.EventAnswer, responses=ERRORS, tags=["users"])
+    async def event(request: Request, body: bodies.EventBody, who: Who) -> Response:
+        """A click, cart or order. The next search of that user or session knows it."""
+        user = service.access.user(who, body.user, body.session)
+        if user is None:
+            raise InputError("whose event is it?", field="user", fix="Send user, or session")
+        at = service.now() if body.at is None else body.at
+        bot = service.bots.clicked(user)
+        if service.log is not None and body.search_id:
+            service.log.event(body.search_id, body.item, body.kind, at)
+        recorded, reason = False, "a bot's: kept in the log alone"
+        if not bot:
+            writer = service.sessions if user.startswith(SESSION_PREFIX) else service.writer
+            query = key_of(cleaned(body.query)) if body.query and body.query.strip() else ""
+            name = body.event_id or ""
+            recorded = await asyncio.to_thread(writer.record, user, body.item, body.kind, at, name, query)
+            reason = "" if recorded else "known, or older than what is kept"
+        service.metrics.events.labels(body.kind, str(recorded).lower()).inc()
+        return _answer({"recorded": recorded, "reason": reason})
+
     @app.get("/v1/suggest", response_model=list[bodies.Suggestion], responses=ERRORS, tags=["search"])
     async def suggest(
         who: Who,
@@ -302,9 +368,31 @@ def _routes(app: FastAPI, service: Service) -> None:
         """The last events of a user, newest first."""
         allowed = service.access.user(who, user, None)
         events = await service.searcher.events(allowed or "")
-        newest = sorted(set(events), key=lambda event: (-event.at, event.item_id, event.kind))
-        rows = [{"item": e.item_id, "kind": e.kind, "at": e.at, "query": e.query} for e in newest]
-        return _answer({"user": user, "events": rows})
+        return _answer({"user": user, "events": _events(events)})
+
+    @app.delete("/v1/users/{user}", response_model=bodies.DeletedAnswer, responses=ERRORS, tags=["users"])
+    async def user_delete(who: Who, user: bodies.Id) -> Response:
+        """Deletes a user's history, and reads it back to be sure that it is gone."""
+        allowed = service.access.user(who, user, None)
+        assert allowed is not None
+        there = await asyncio.to_thread(service.writer.forget, allowed)
+        return _answer({"user": user, "deleted": there})
+
+    @app.delete("/v1/sessions/{session}", response_model=bodies.DeletedAnswer, responses=ERRORS, tags=["users"])
+    async def session_delete(who: Who, session: bodies.Id) -> Response:
+        """Deletes a session's history."""
+        allowed = service.access.user(who, None, session)
+        assert allowed is not None
+        return _answer({"user": session, "deleted": await asyncio.to_thread(service.sessions.forget, allowed)})
+
+    if settings.demo:
+
+        @app.get("/v1/users", response_model=list[bodies.UserAnswer], responses=ERRORS, tags=["users"])
+        async def users(who: Who, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Response:
+            """Some users with their events: of a demo alone."""
+            found = await service.searcher.users(limit)
+            rows = {user: events for user, events in sorted(found.items()) if not user.startswith(SESSION_PREFIX)}
+            return _answer([{"user": user, "events": _events(events)} for user, events in rows.items()])
 
     @app.get("/v1/images/{item}", responses={200: {"content": {"image/*": {}}}, 404: ERRORS[404]}, tags=["page"])
     async def image(item: bodies.Id) -> Response:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from vespa.application import Vespa
 
-from feeders.events import KEPT, EventWriter, UserEvent
+from feeders.events import KEPT, KEPT_ASKED, EventWriter, UserEvent
 from feeders.operations import DeliveryResult, Operation
 from feeders.transport import Transport
 from local_vespa.testing import deploy, running_engine
@@ -44,6 +44,22 @@ def test_what_comes_twice_or_late_changes_nothing(events) -> None:
     assert not events.record("u2", "B01", "click", 50), "an older click of the same item"
     assert events.record("u2", "B01", "click", 300, "e2")
     assert events.read("u2").cells == {"click": {"B01": 300}}
+
+
+def test_events_are_kept_by_the_query_that_they_were_made_for(events) -> None:
+    assert events.record("u6", "B01", "click", 100, query="red dress")
+    assert events.record("u6", "B01", "click", 100, query="gown"), "the same click, found by another query"
+    assert not events.record("u6", "B01", "click", 100, query="gown")
+    for n in range(KEPT_ASKED):
+        events.record("u6", f"C{n}", "cart", 200 + n, query="boots")
+    assert events.read("u6").asked == {("boots", f"C{n}"): 200 + n for n in range(KEPT_ASKED)}
+
+
+def test_a_user_is_forgotten(events) -> None:
+    events.record("u7", "B01", "click", 100, query="red dress")
+    assert events.forget("u7") and not events.read("u7").exists
+    assert not events.forget("u7")
+    assert events.record("u7", "B01", "click", 100), "nothing is left that knows the event"
 
 
 def test_the_last_items_are_kept_in_any_order_of_arrival(events) -> None:
