@@ -7,18 +7,26 @@ right.
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
+import httpr
 import numpy as np
+import orjson
 from tokenizers import Tokenizer
 from vespa.application import Vespa, VespaSync
 from vespa.exceptions import VespaError
 from vespa.io import VespaQueryResponse
 
+from feeders.operations import document_path
+from feeders.transport import HEADERS, message_of
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from mrse_model.serving.manifest import Manifest
 from mrse_model.serving.texts import token_lists
+from vespa_package.fields import INT8, MODEL_FIELDS, DocumentType
 
+VECTORS = tuple(name for name in MODEL_FIELDS if name != "model_version")
 PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
 SAME = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below
 
@@ -49,6 +57,51 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
             field="model_version",
             fix=fix,
         )
+
+
+def check_fields(app: Vespa, doctype: DocumentType, manifest: Manifest) -> None:
+    """Raises InputError where the deployed schema has not the fields that this one is fed with, has them in other
+    sizes, or has a vector field of a model that a feed by this one would leave empty. Nothing is written: Vespa checks
+    documents and drops them (dryRun).
+    """
+    fix = f"Deploy the package that has {doctype.file}: mrse deploy; or give the deployed one with --app"
+    mine = {name: _zeros(doctype.fields[name], manifest.dims) for name in VECTORS if name in doctype.fields}
+    with app.syncio() as session:
+        status, words = _dry_run(session, mine | {"model_version": manifest.model_version})
+        if status == 400:
+            raise InputError(f"the schema deployed at {app.end_point} is another: {words}", file=doctype.file, fix=fix)
+        for name in (name for name in VECTORS if name not in doctype.fields):
+            cells = "00" * manifest.dims * (1 if name.endswith(INT8) else 2)
+            if _dry_run(session, {name: {"values": cells}})[0] == 200:
+                raise InputError(
+                    f"the schema deployed at {app.end_point} has the field, and this feed would leave it empty",
+                    file=doctype.file,
+                    field=name,
+                    fix=fix,
+                )
+
+
+def second_set(app: Vespa, manifest: Manifest) -> bool:
+    """Whether a second set of vectors is deployed: a migration is under way."""
+    with app.syncio() as session:
+        return _dry_run(session, {"embedding_next": {"values": "0000" * manifest.dims}})[0] == 200
+
+
+def _zeros(kind: str, dims: int) -> dict[str, str]:
+    """The value of a vector field, as hex; dims: as the model makes it, whatever the field says."""
+    digits = {"int8": 2, "bfloat16": 4, "float": 8, "double": 16}
+    found = re.match(r"tensor<(\w+)>", kind)
+    return {"values": "0" * digits.get(found[1] if found else "", 4) * dims}
+
+
+def _dry_run(session: VespaSync, fields: dict[str, Any]) -> tuple[int, str]:
+    client = cast(httpr.Client, session.http_client)
+    url = f"{session.app.end_point}{document_path('item', 'mrse-dry-run')}?dryRun=true"
+    try:
+        response = client.post(url, content=orjson.dumps({"fields": fields}), headers=HEADERS)
+    except Exception as error:  # httpr's exceptions share no base class
+        raise _nobody(session.app, error) from None
+    return response.status_code, message_of(response.content)
 
 
 def indexed(app: Vespa, version: str, suffix: str = "") -> tuple[int, int]:

@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 import orjson
 from vespa.application import Vespa
 
-from feeders.operations import METHOD, Operation, document_path
+from feeders.operations import METHOD, Method, Operation, document_path
 from feeders.transport import HEADERS, RETRIED, message_of, said
 from mrse_model.errors import InputError
 
@@ -258,7 +258,7 @@ class EventWriter:
         asked = _pairs(fields.get(ASKED))
         return status, Shopper(user, True, cells, ids, updated, asked)
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    def _request(self, method: Method, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         try:
             response = self._client.request(
                 method, self._url + path, content=body, headers=HEADERS, timeout=self._timeout

@@ -1,50 +1,28 @@
-"""Operations through a transport, with a journal, a dead-letter file and a report: what every feed shares."""
+"""Operations through the transport, with a journal, a dead-letter file and a report: what every feed shares."""
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import orjson
 from vespa.application import Vespa
 
-from feeders import cli_transport
-from feeders import transport as pyvespa_transport
-from feeders.deployed import check_deployed, count, indexed
+from feeders.deployed import check_deployed, check_fields, indexed, second_set
 from feeders.items import ItemSource
-from feeders.journal import Journal
+from feeders.journal import Journal, index_name
 from feeders.operations import DeliveryResult, Operation
-from feeders.reconcile import forget_lost
-from feeders.shoppers import ShopperSource
+from feeders.reconcile import document_ids, forget_lost
+from feeders.report import Progress, Report
+from feeders.transport import Policy, Transport, said
 from feeders.updates import UpdateSource
+from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
 
-Via = Literal["pyvespa", "cli"]
-Progress = Callable[[int], None]  # called with the number of operations answered since the last call
-
-
-@dataclass
-class Report:
-    """What a feed did. unchanged: items that the index already had as they are. missing: fed earlier, not in the
-    file now.
-    """
-
-    ok: int = 0
-    failed: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    missing: int = 0
-    seconds: float = 0.0
-    first_error: str = ""
-    dead_letters: Path | None = None
-    note: str = ""
-
-    @property
-    def per_second(self) -> float:
-        return self.ok / self.seconds if self.seconds else 0.0
+FREE_REMOVALS, FREE_SHARE = 100, 0.05  # of the index: as many items go without --max-removals
 
 
 def send_all(
@@ -52,32 +30,45 @@ def send_all(
     operations: Iterable[Operation],
     dead_letters: Path,
     *,
-    via: Via = "pyvespa",
     journal: Journal | None = None,
+    report: Report | None = None,
     progress: Progress | None = None,
+    policy: Policy | None = None,
+    max_errors: int | None = None,
 ) -> Report:
-    """Sends operations; what Vespa refuses goes to `dead_letters`, one JSON line each with `status` and `message`."""
-    report = Report()
+    """Sends operations; what Vespa refuses goes to `dead_letters` as `vespa feed` and `mrse feed retry` read it, the
+    reasons to a file beside it.
+
+    report: filled as things happen, so that its counts are true also when this raises (Ctrl-C). max_errors: gives up
+    after as many refusals.
+    """
+    report = Report() if report is None else report
     begin = time.perf_counter()
     with DeadLetters(dead_letters) as refused:
 
         def on_result(result: DeliveryResult) -> None:
+            removal = result.operation.kind == "remove"
             if result.ok:
-                report.ok += result.operation.kind != "remove"
-                report.removed += result.operation.kind == "remove"
+                report.removed += removal
+                report.ok += not removal
                 if journal is not None:
                     journal.acknowledge(result)
             else:
-                report.failed += 1
-                report.first_error = report.first_error or f"status {result.status}: {result.message}"
+                report.not_removed += removal
+                report.failed += not removal
+                report.first_error = report.first_error or said(result.status, result.message)
                 refused.add(result)
+                if max_errors is not None and refused.count >= max_errors:
+                    transport.stop(f"{refused.count} documents were refused (--max-errors)")
+            report.retries, report.seconds = transport.retries, time.perf_counter() - begin
             if progress:
-                progress(1)
+                progress(report)
 
-        transport = cli_transport.send if via == "cli" else pyvespa_transport.send
+        transport = Transport(app, on_result, policy or Policy())
         try:
-            transport(app, operations, on_result)
+            transport.send(operations)
         finally:
+            report.stopped, report.retries = transport.stopped, transport.retries
             report.seconds = time.perf_counter() - begin
             report.dead_letters = dead_letters if refused.count else None
     return report
@@ -89,102 +80,161 @@ def feed_items(
     state: Path,
     *,
     queries: Vespa | None = None,
-    via: Via = "pyvespa",
     full: bool = False,
     delete_missing: bool = False,
+    max_removals: int | None = None,
+    report: Report | None = None,
     progress: Progress | None = None,
+    policy: Policy | None = None,
+    max_errors: int | None = None,
+    limit: int | None = None,
 ) -> Report:
-    """Feeds what changed since the last feed of this file to this endpoint (`full`: everything).
+    """Feeds what the index does not have as the file has it (`full`: everything).
 
-    The deployed model is held against the source's before anything is sent. state: the journal's file. queries: the
-    container that answers queries, where it is another. delete_missing: remove from the index what was fed before and
-    is not in the file now. Raises InputError.
+    The deployed model and schema are held against the source's before anything is sent. state: the journal's file, one
+    for an index. queries: the container that answers queries, where it is another. delete_missing: remove from the
+    index what is not in the file. max_removals: how many may go; None for at most 100 or a twentieth of the index.
+    limit: at most so many documents are sent. Raises InputError.
     """
-    queries = queries or app
+    queries, report = queries or app, Report() if report is None else report
+    report.rows = source.items.rows
     check_deployed(queries, source.model)
+    check_fields(app, source.doctype, source.model.manifest)
+    if second_set(app, source.model.manifest) != (source.next_model is not None):
+        if source.next_model is None:
+            problem = "a migration to another model is under way, and items fed now would lack its vectors"
+            fix = "Finish it (mrse migrate), or give the new model's export with --next-models: items then get both"
+        else:
+            problem, fix = "no migration is under way: there is no second set of vectors", "Leave --next-models out"
+        raise InputError(f"{app.end_point}: {problem}", fix=fix)
     ours, others = indexed(queries, source.model.manifest.model_version)
-    with Journal(state, f"{app.end_point} {source.doctype.name}") as journal:
-        note = ""
+    name = source.doctype.name
+    with Journal(state, index_name(app.end_point, name)) as journal, tempfile.TemporaryFile() as spool:
         # With others, vectors alone are sent, and an update of what is not there is no error.
-        if lost := forget_lost(app, source.doctype.name, journal, ours + others, surely=others > 0):
-            note = f"{lost} items of the journal were not in the index any more: those in the file are fed again"
+        if lost := forget_lost(app, name, journal, ours + others, source.ids.sample, surely=others > 0):
+            report.note = f"{lost} items of the journal were not in the index any more: those in the file are fed again"
         elif others:
-            note = f"{others} items in the index were of another model version; those in the file were replaced"
-        sent = 0
-        missing: list[str] = []
+            report.note = f"{others} items in the index were of another model version; those in the file were replaced"
+        if delete_missing:
+            report.missing = _spool_missing(app, name, source.ids, spool)
+            _check_removals(report.missing, ours + others, max_removals)
+        else:
+            report.missing = journal.missing(source.ids)
+        unknown = ours + others > len(journal)
 
         def operations() -> Iterator[Operation]:
-            nonlocal sent
-            for operation in source.operations(journal, everything=full):
-                sent += 1
+            changed = source.operations(journal, report, everything=full, index_holds_others=unknown)
+            for n, operation in enumerate(changed):
+                if limit is not None and n >= limit:
+                    report.rows = n + report.unchanged  # what comes after was not asked for
+                    return
                 yield operation
-            missing.extend(journal.missing())
-            if delete_missing:
-                yield from (Operation("remove", source.doctype.name, item_id) for item_id in missing)
+            spool.seek(0)
+            for line in spool:
+                yield Operation("remove", name, orjson.loads(line))
 
-        report = send_all(app, operations(), refused_file(state), via=via, journal=journal, progress=progress)
-        report.note, report.missing, report.unchanged = note, len(missing), source.items.rows - sent
-    return report
-
-
-def backfill(
-    app: Vespa,
-    source: ItemSource,
-    state: Path,
-    *,
-    suffix: str = "",
-    queries: Vespa | None = None,
-    via: Via = "pyvespa",
-    progress: Progress | None = None,
-) -> Report:
-    """Assigns the source's vectors to the fields with this suffix, in every item of the file (mrse migrate).
-
-    The journal of the plain fields is that of `feed_items`, so a feed after the migration finds nothing changed. That
-    of the others is forgotten where the index has none of this version: the fields went with an earlier migration.
-    """
-    version = source.model.manifest.model_version
-    target = f"{app.end_point} {source.doctype.name}" + (f" {suffix} {version}" if suffix else "")
-    with Journal(state, target) as journal:
-        if suffix and indexed(queries or app, version, suffix)[0] == 0:
-            journal.keep_only(())
-        updates = source.vector_updates(journal, suffix)
-        report = send_all(app, updates, refused_file(state), via=via, journal=journal, progress=progress)
-    report.unchanged = source.items.rows - report.ok - report.failed
-    return report
-
-
-def feed_shoppers(
-    app: Vespa,
-    source: ShopperSource,
-    state: Path,
-    *,
-    queries: Vespa | None = None,
-    via: Via = "pyvespa",
-    full: bool = False,
-    progress: Progress | None = None,
-) -> Report:
-    """Feeds the people whose events changed since the last feed of this log to this endpoint (`full`: all of them)."""
-    people = len(source)
-    held = count(queries or app, "select user_id from shopper where true")
-    with Journal(state, f"{app.end_point} shopper") as journal:
-        forget_lost(app, "shopper", journal, held)
-        report = send_all(
+        send_all(
             app,
-            source.operations(journal, everything=full),
+            operations(),
             refused_file(state),
-            via=via,
             journal=journal,
+            report=report,
             progress=progress,
+            policy=policy,
+            max_errors=max_errors,
         )
-    report.unchanged = people - report.ok - report.failed
+        if delete_missing:
+            report.not_removed = report.missing - report.removed
     return report
+
+
+def _spool_missing(app: Vespa, doctype: str, ids: Ids, spool: BinaryIO) -> int:
+    """Writes down the ids of the index that are not among these, and returns how many they are."""
+    missing = 0
+    for item_id in document_ids(app, doctype):
+        if item_id not in ids:
+            spool.write(orjson.dumps(item_id, option=orjson.OPT_APPEND_NEWLINE))
+            missing += 1
+    return missing
+
+
+def _check_removals(missing: int, held: int, allowed: int | None) -> None:
+    free = max(FREE_REMOVALS, int(FREE_SHARE * held)) if allowed is None else allowed
+    if missing > free:
+        raise InputError(
+            f"{missing:,} of the {held:,} items of the index are not in the file, and would be removed",
+            field="--delete-missing",
+            fix=f"If that is right, give --max-removals {missing}; the whole set may be a folder or several files",
+        )
 
 
 def feed_updates(
-    app: Vespa, source: UpdateSource, state: Path, *, via: Via = "pyvespa", progress: Progress | None = None
+    app: Vespa,
+    source: UpdateSource,
+    state: Path,
+    *,
+    report: Report | None = None,
+    progress: Progress | None = None,
+    policy: Policy | None = None,
+    max_errors: int | None = None,
 ) -> Report:
-    """Sends all partial updates of a file; sending them twice does no harm, so there is no journal."""
-    return send_all(app, source.operations(), refused_file(state), via=via, progress=progress)
+    """Sends all partial updates of a file; sending them twice does no harm, so there is no journal. A row without a
+    value is counted as unchanged.
+    """
+    report = Report() if report is None else report
+    report.rows = source.table.rows
+    return send_all(
+        app,
+        source.operations(report),
+        refused_file(state),
+        report=report,
+        progress=progress,
+        policy=policy,
+        max_errors=max_errors,
+    )
+
+
+def feed_again(
+    app: Vespa,
+    letters: Path,
+    *,
+    report: Report | None = None,
+    progress: Progress | None = None,
+    policy: Policy | None = None,
+) -> Report:
+    """Sends the operations of a dead-letter file (or any file as `vespa feed` reads it) once more; those that are
+    refused again are left in it. Raises InputError for a line that is no operation, before anything is sent.
+    """
+    operations = list(read_operations(letters))
+    report = Report() if report is None else report
+    report.rows = sum(operation.kind != "remove" for operation in operations)
+    again = letters.with_suffix(".again.jsonl")
+    send_all(app, operations, again, report=report, progress=progress, policy=policy)
+    if report.not_reached or report.stopped:
+        again.unlink(missing_ok=True)  # the letters are all kept: to send one twice does no harm
+        reasons_file(again).unlink(missing_ok=True)
+        report.dead_letters = letters
+    elif report.dead_letters:
+        again.replace(letters)
+        reasons_file(again).replace(reasons_file(letters))
+        report.dead_letters = letters
+    else:
+        letters.unlink()
+        reasons_file(letters).unlink(missing_ok=True)
+    return report
+
+
+def read_operations(file: Path) -> Iterator[Operation]:
+    """The operations of a file in Vespa's document JSON format, one a line. Raises InputError with the row."""
+    fix = 'A line is as in FILE.refused.jsonl: {"put": "id:item:item::B01", "fields": {…}}'
+    with file.open("rb") as lines:
+        for row, line in enumerate(lines):
+            if not line.strip():
+                continue
+            try:
+                yield Operation.from_json(orjson.loads(line))
+            except (orjson.JSONDecodeError, ValueError) as error:
+                raise InputError(f"no document operation ({error})", file=file, row=row, fix=fix) from None
 
 
 def refused_file(state: Path) -> Path:
@@ -192,28 +242,35 @@ def refused_file(state: Path) -> Path:
     return state.with_suffix(".refused.jsonl")
 
 
+def reasons_file(letters: Path) -> Path:
+    """Where it says why, a line an operation, in the same order."""
+    return letters.with_suffix(".reasons.jsonl")
+
+
 class DeadLetters:
-    """The operations that Vespa refused; the file is made with the first of them."""
+    """The operations that Vespa refused; the files are made with the first of them."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.count = path, 0
-        self._file: BinaryIO | None = None
-        path.unlink(missing_ok=True)
+        self._files: list[BinaryIO] = []
+        for file in (path, reasons_file(path)):
+            file.unlink(missing_ok=True)
 
     def add(self, result: DeliveryResult) -> None:
-        if self._file is None:
+        """Writes one down, at once."""
+        if not self._files:
             try:
-                self._file = self.path.open("wb")
+                self._files = [self.path.open("wb", buffering=0), reasons_file(self.path).open("wb", buffering=0)]
             except OSError as error:
                 raise InputError(f"cannot be written ({error})", file=self.path) from None
         self.count += 1
-        operation = orjson.loads(result.operation.json_line())
-        line = operation | {"status": result.status, "message": result.message}
-        self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        reason = {"id": result.operation.document_id, "status": result.status, "message": result.message}
+        self._files[0].write(result.operation.json_line())
+        self._files[1].write(orjson.dumps(reason, option=orjson.OPT_APPEND_NEWLINE))
 
     def __enter__(self) -> DeadLetters:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        for file in self._files:
+            file.close()

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import pickle
+import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from mrse_model.data.contract import ItemBatch
+from mrse_model.data.contract import ItemBatch, ItemsFile
+from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
 from mrse_model.images.features import FeatureFile
 from mrse_model.serving.exported_model import ImageEncoder
 from mrse_model.serving.manifest import EncoderInfo, Manifest
 
-BLOCK = 4096  # features read at a time
+BLOCK = 512  # features read at a time
 
 
 class Images(Protocol):
-    """A source of image features."""
+    """A source of image features for the items of a file."""
 
     needs_images: bool
+
+    def join(self, items: ItemsFile, ids: Ids) -> int:
+        """Finds the features of these items, whatever their order; returns how many items have none though others do.
+
+        Raises InputError where the features are of other items.
+        """
+
+    def batches(self, items: ItemsFile, size: int, columns: Sequence[str]) -> Iterator[ItemBatch]:
+        """The items, in the order in which their features are at hand. What follows is asked of the last batch."""
 
     def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
         """float32 [len(rows), F] for these rows of the batch, a NaN row where there is no image; None for none at
@@ -34,6 +47,12 @@ class NoImages:
     """Items are encoded from their words alone."""
 
     needs_images = False
+
+    def join(self, items: ItemsFile, ids: Ids) -> int:
+        return 0
+
+    def batches(self, items: ItemsFile, size: int, columns: Sequence[str]) -> Iterator[ItemBatch]:
+        return items.batches(size, columns=columns)
 
     def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
         return None
@@ -51,6 +70,12 @@ class EncodedImages:
         self._encoder, self._items = encoder, items
         _check_encoder(EncoderInfo(encoder.name, encoder.dims, encoder.size), encoder.path, manifest)
 
+    def join(self, items: ItemsFile, ids: Ids) -> int:
+        return 0
+
+    def batches(self, items: ItemsFile, size: int, columns: Sequence[str]) -> Iterator[ItemBatch]:
+        return items.batches(size, images=True, columns=columns)
+
     def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
         try:
             return self._encoder.features([batch.images[row] for row in rows])
@@ -66,8 +91,8 @@ class ExtractedFeatures:
     """Features that were extracted before: Parquet with `item_id` and the vectors (in `feature`, by mrse features), in
     any order.
 
-    Memory: the ids and one block of features. In the order of the items file, as `mrse features` writes it, each
-    block is read once; in another order it is right and slower.
+    The features are read once, in their order, since they are what is large. In another order than theirs, the items'
+    texts go through a file on disk instead. Memory is one block of features.
     """
 
     needs_images = False
@@ -75,10 +100,14 @@ class ExtractedFeatures:
     def __init__(self, path: str | Path, manifest: Manifest, *, column: str = "feature") -> None:
         self._file = FeatureFile(path, column=column)
         _check_encoder(self._file.encoder, self._file.path, manifest)
-        self._row: dict[str, int] = {}
-        for ids, _ in self._file.batches():  # reads all of it: a bad vector must show before the first put
-            self._file.remember(ids, self._row)
-        self._first, self._block = 0, np.empty((0, self._file.dims), np.float32)
+        self._ids, row = Ids(), 0
+        for ids, _ in self._file.batches(BLOCK):  # reads all of it: a bad vector must show before the first put
+            for again, item_id, before in self._ids.add(list(enumerate(ids, start=row))):
+                problem = f"{item_id!r} is also the id of row {before}"
+                raise self._file.table.error(problem, row=again, field="item_id", fix="Keep one of them")
+            row += len(ids)
+        self._matrix = np.empty((0, self._file.dims), np.float32)  # of the last batch of items
+        self._pairs = _disk("CREATE TABLE pair(row INTEGER PRIMARY KEY, feature INTEGER)")
 
     @property
     def path(self) -> Path:
@@ -86,26 +115,99 @@ class ExtractedFeatures:
         return self._file.path
 
     def __contains__(self, item_id: str) -> bool:
-        return item_id in self._row
+        return item_id in self._ids
+
+    def join(self, items: ItemsFile, ids: Ids) -> int:
+        self._pairs.execute("DELETE FROM pair")
+        self._pairs.executemany("INSERT INTO pair VALUES (?, ?)", ids.matched(self._ids))
+        (found,) = self._pairs.execute("SELECT count(*) FROM pair").fetchone()
+        if not found:
+            raise InputError(
+                "no item has a feature here", file=self.path, field="item_id", fix=f"Extract those of {items.path}"
+            )
+        return items.rows - found
+
+    def batches(self, items: ItemsFile, size: int, columns: Sequence[str]) -> Iterator[ItemBatch]:
+        if self._in_order():
+            pairs = self._pairs.execute("SELECT row, feature FROM pair ORDER BY row")
+            source, following = items.batches(size, columns=columns), next(pairs, None)
+            reader = _Vectors(self._file)
+            for batch in source:
+                self._matrix = np.full((len(batch), self._file.dims), np.nan, np.float32)
+                while following is not None and following[0] < batch.first_row + len(batch):
+                    self._matrix[following[0] - batch.first_row] = reader.vector(following[1])
+                    following = next(pairs, None)
+                yield batch
+        else:
+            yield from self._in_their_order(items, size, columns)
 
     def features(self, batch: ItemBatch, rows: list[int]) -> np.ndarray | None:
-        return np.stack([self._feature(batch.ids[row]) for row in rows]) if rows else None
+        return self._matrix[rows] if rows else None
 
     def identity(self, batch: ItemBatch, row: int) -> bytes:
-        return self._feature(batch.ids[row]).tobytes()
+        return self._matrix[row].tobytes()
 
-    def _feature(self, item_id: str) -> np.ndarray:
-        row = self._row.get(item_id)
-        if row is None:
-            return np.full(self._file.dims, np.nan, np.float32)
-        if not self._first <= row < self._first + len(self._block):
-            self._first, records = next(self._file.table.batches([self._file.column], BLOCK, start=row))
-            lists = records.column(0)
-            self._block = np.full((len(lists), self._file.dims), np.nan, np.float32)
-            present = lists.is_valid().to_numpy(zero_copy_only=False)
-            values = lists.drop_null().flatten().to_numpy(zero_copy_only=False)
-            self._block[present] = values.reshape(-1, self._file.dims)
+    def _in_order(self) -> bool:
+        last = -1
+        for (feature,) in self._pairs.execute("SELECT feature FROM pair ORDER BY row"):
+            if feature < last:
+                return False
+            last = feature
+        return True
+
+    def _in_their_order(self, items: ItemsFile, size: int, columns: Sequence[str]) -> Iterator[ItemBatch]:
+        spool = _disk("CREATE TABLE item(row INTEGER PRIMARY KEY, item BLOB)")
+        for batch in items.batches(columns=columns):
+            spool.executemany(
+                "INSERT INTO item VALUES (?, ?)",
+                (
+                    (batch.first_row + i, pickle.dumps((batch.ids[i], batch.titles[i], batch.categories[i],
+                                                        [batch.extra[name][i] for name in batch.extra])))
+                    for i in range(len(batch))
+                ),
+            )  # fmt: skip
+        reader = _Vectors(self._file)
+        with_feature = "SELECT row, feature FROM pair ORDER BY feature"
+        without = ((row, None) for (row,) in spool.execute("SELECT row FROM item ORDER BY row") if not self._has(row))
+        for pairs in (self._pairs.execute(with_feature), without):
+            while some := [pair for _, pair in zip(range(size), pairs, strict=False)]:
+                rows = [pickle.loads(spool.execute("SELECT item FROM item WHERE row = ?", (row,)).fetchone()[0])
+                        for row, _ in some]  # fmt: skip
+                self._matrix = np.full((len(some), self._file.dims), np.nan, np.float32)
+                for n, (_, feature) in enumerate(some):
+                    if feature is not None:
+                        self._matrix[n] = reader.vector(feature)
+                extra = {name: [row[3][n] for row in rows] for n, name in enumerate(columns)}
+                ids, titles, categories = ([row[n] for row in rows] for n in range(3))
+                yield ItemBatch(some[0][0], ids, titles, categories, [None] * len(rows), extra)
+
+    def _has(self, row: int) -> bool:
+        return self._pairs.execute("SELECT 1 FROM pair WHERE row = ?", (row,)).fetchone() is not None
+
+
+class _Vectors:
+    """The vectors of a feature file by row, asked for in ascending order."""
+
+    def __init__(self, file: FeatureFile) -> None:
+        self._batches, self._first = file.batches(BLOCK), 0
+        self._block = np.empty((0, file.dims), np.float32)
+
+    def vector(self, row: int) -> np.ndarray:
+        """float32 [F], NaN where there is no image."""
+        while row >= self._first + len(self._block):
+            self._first += len(self._block)
+            _, self._block = next(self._batches)
         return self._block[row - self._first]
+
+
+def _disk(table: str) -> sqlite3.Connection:
+    """A table in a file that is gone at the end."""
+    db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = OFF")
+    db.execute("PRAGMA synchronous = OFF")
+    db.execute(table)
+    db.execute("BEGIN")
+    return db
 
 
 def _check_encoder(found: EncoderInfo, file: Path, manifest: Manifest) -> None:

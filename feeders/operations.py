@@ -10,7 +10,8 @@ import orjson
 
 NAMESPACE = "item"
 Kind = Literal["put", "update", "remove"]
-METHOD: dict[Kind, str] = {"put": "POST", "update": "PUT", "remove": "DELETE"}
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+METHOD: dict[Kind, Method] = {"put": "POST", "update": "PUT", "remove": "DELETE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Operation:
     doctype: str
     id: str
     fields: dict[str, Any] | None = None
-    digest: Any = None
+    digest: ItemDigest | None = None
     create: bool = False
     condition: str = ""
 

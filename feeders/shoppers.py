@@ -1,31 +1,37 @@
-"""`shopper` documents from the search log: each user's last clicks, carts and orders as {item: Unix seconds}.
+"""The events of a search log into `shopper` documents: each user's last clicks, carts and orders.
 
-Weights and vectors are the reader's business (vespa_app/schemas/shopper.sd says why).
+What is written is what is new (feeders/events.py): a click that came live since the log was written stays. Weights and
+vectors are the reader's business (vespa_app/schemas/shopper.sd says why).
 """
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-import orjson
+from vespa.application import Vespa
 
-from feeders.journal import Journal
-from feeders.operations import Operation
+from feeders.events import FIELDS, KEEP_DAYS, KEPT, EventWriter, ShopperUnavailable, UserEvent
+from feeders.feed import DeadLetters, refused_file
+from feeders.operations import DeliveryResult, Operation
+from feeders.report import Progress, Report
+from feeders.transport import Policy
 from mrse_model.data.contract import SearchesFile
+from mrse_model.errors import InputError
 
-KEPT = 20  # events of a kind; the paper keeps the last 20 clicks
+WRITERS = 16  # users at a time
 
 
 class ShopperSource:
     """The last events of every user of a log, gathered on disk: memory does not grow with the log."""
 
-    def __init__(self, searches: str | Path, kept: int = KEPT) -> None:
-        """Reads and checks the whole log. Raises InputError."""
+    def __init__(self, searches: str | Path, kept: int = KEPT, *, since: int | None = None) -> None:
+        """Reads and checks the whole log. since: Unix seconds; earlier searches are left out. Raises InputError."""
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute(
@@ -36,27 +42,103 @@ class ShopperSource:
         for batch in SearchesFile(searches).batches():
             self._db.execute("BEGIN")
             for i, user in enumerate(batch.user_ids):
-                events = (("clicks", batch.clicked[i]), ("carts", batch.carted[i]), ("orders", batch.ordered[i]))
+                if not user.strip() or (since is not None and batch.timestamps[i] < since):
+                    continue
+                events = (("click", batch.clicked[i]), ("cart", batch.carted[i]), ("order", batch.ordered[i]))
                 rows = [(user, kind, item, int(batch.timestamps[i])) for kind, items in events for item in items]
-                if user.strip():
-                    self._db.executemany(
-                        "INSERT INTO event VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
-                        rows,
-                    )
+                self._db.executemany(
+                    "INSERT INTO event VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
+                    rows,
+                )
             self._db.execute("COMMIT")
 
     def __len__(self) -> int:
         return self._db.execute("SELECT count(DISTINCT user) FROM event").fetchone()[0]
 
-    def operations(self, journal: Journal, *, everything: bool = False) -> Iterator[Operation]:
-        """Puts of the people whose events are not in the journal as they are now."""
+    def users(self) -> Iterator[tuple[str, list[UserEvent]]]:
+        """Each user with the last events of each kind."""
         rows = self._db.execute("SELECT user, kind, item, at FROM event ORDER BY user, kind, at DESC, item")
-        for user, events in groupby(rows, key=lambda row: row[0]):
-            fields: dict[str, Any] = {"user_id": user, "updated": 0}
-            for kind, some in groupby(events, key=lambda row: row[1]):
-                cells = {item: at for _, _, item, at in list(some)[: self._kept]}
-                fields[kind] = {"cells": cells}
-                fields["updated"] = max(fields["updated"], *cells.values())
-            digest = hashlib.blake2b(orjson.dumps(fields), digest_size=16).digest()
-            if everything or journal.digest(user) != digest:
-                yield Operation("put", "shopper", user, fields, digest)
+        for user, of_user in groupby(rows, key=lambda row: row[0]):
+            events: list[UserEvent] = []
+            for kind, some in groupby(of_user, key=lambda row: row[1]):
+                events += [UserEvent(user, item, kind, float(at)) for _, _, item, at in list(some)[: self._kept]]
+            yield user, events
+
+
+def feed_shoppers(
+    app: Vespa,
+    source: ShopperSource,
+    state: Path,
+    *,
+    report: Report | None = None,
+    progress: Progress | None = None,
+    policy: Policy | None = None,
+    keep_days: float = KEEP_DAYS,
+    limit: int | None = None,
+) -> Report:
+    """Brings the events of a log into the index; users whose document has them all are counted as unchanged.
+
+    state: names the dead-letter file. keep_days: after the last write a user is forgotten. Raises what EventWriter
+    does not know as a refusal.
+    """
+    report, policy = Report() if report is None else report, policy or Policy()
+    report.rows, begin, row, lock = len(source), time.perf_counter(), [""], threading.Lock()
+    with (
+        DeadLetters(refused_file(state)) as refused,
+        EventWriter(app, keep_days=keep_days, retry_seconds=policy.give_up_after) as writer,
+        ThreadPoolExecutor(WRITERS) as pool,
+    ):
+
+        def write(user: str, events: list[UserEvent]) -> None:
+            if report.stopped:
+                return
+            try:
+                changed, problem = writer.record_all(user, events), ""
+            except ShopperUnavailable as error:
+                report.stopped = report.stopped or error.problem
+                return
+            except InputError as error:
+                changed, problem = False, error.problem
+            with lock:
+                if not problem:
+                    report.ok += changed
+                    report.unchanged += not changed
+                    row.clear()
+                else:
+                    report.failed += 1
+                    report.first_error = report.first_error or problem
+                    refused.add(DeliveryResult(_added(user, events), 400, problem))
+                    row.append(problem)
+                    if len(row) >= policy.same_refusals:
+                        report.stopped = f"{len(row)} refusals in a row, the last: {problem}"
+                report.seconds = time.perf_counter() - begin
+                if progress:
+                    progress(report)
+
+        row.clear()
+        under_way: set[Future[None]] = set()
+        try:
+            for n, (user, events) in enumerate(source.users()):
+                if report.stopped or (limit is not None and n >= limit):
+                    break
+                under_way.add(pool.submit(write, user, events))
+                if len(under_way) >= 4 * WRITERS:
+                    done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+            for future in under_way:
+                future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            report.seconds = time.perf_counter() - begin
+            report.dead_letters = refused.path if refused.count else None
+    return report
+
+
+def _added(user: str, events: list[UserEvent]) -> Operation:
+    """The events as an update that only adds, for the dead-letter file."""
+    fields: dict[str, dict[str, object]] = {"user_id": {"assign": user}}
+    for kind, name in FIELDS.items():
+        if cells := {event.item: event.timestamp for event in events if event.event == kind}:
+            fields[name] = {"add": {"cells": cells}}
+    return Operation("update", "shopper", user, fields, create=True)

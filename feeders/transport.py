@@ -27,7 +27,6 @@ import orjson
 from vespa.application import Vespa
 
 from feeders.operations import METHOD, DeliveryResult, Operation
-from mrse_model.errors import InputError
 
 RETRIED = frozenset({0, 429, 500, 502, 503, 504, 507, 599})
 OVERLOAD = frozenset({0, 429, 503, 504, 507})  # what fewer requests at a time may mend
@@ -84,6 +83,7 @@ class Transport:
         self._limit = min(8.0, self.policy.max_in_flight)  # how many requests at a time now
         self._last_decrease = 0.0
         self._successes, self._last_success = 0, time.monotonic()
+        self._recovered = 0.0  # when an outage ended: what failed before is no document's fault
         self._last_failure = ""
         self._row_kind, self._row = "", 0
         self._closing = self._closed = False
@@ -228,6 +228,8 @@ class Transport:
             if self._closed:
                 return
             if status == 200:
+                if now - self._last_success > self.policy.longest_wait:
+                    self._recovered = now
                 self._successes, self._last_success, self._row = self._successes + 1, now, 0
                 if self._limit < self.policy.max_in_flight:
                     self._limit = min(self._limit + 1 / self._limit, self.policy.max_in_flight)
@@ -254,8 +256,10 @@ class Transport:
         """Puts it among those that wait; False where it has failed long enough while others succeeded."""
         if not attempt.failing_since:
             attempt.failing_since, attempt.successes_then = now, self._successes
-        long = now - attempt.failing_since > self.policy.operation_seconds
-        if status != 429 and long and self._successes > attempt.successes_then:
+        long = now - max(attempt.failing_since, self._recovered) > self.policy.operation_seconds
+        # More successes than were under way when it failed first: Vespa takes others, so the fault is this one's.
+        others = self._successes - attempt.successes_then
+        if status != 429 and long and others > self.policy.max_in_flight:
             return False
         wait = min(self.policy.first_wait * 2 ** min(attempt.tries - 1, 16), self.policy.longest_wait)
         heapq.heappush(self._later, (now + random.uniform(0.5, 1.0) * wait, id(attempt), attempt))
@@ -274,19 +278,6 @@ class Transport:
         if silent > self.policy.give_up_after and not self.stopped:
             self.stopped = f"no success for {silent:.0f} s, the last failure: {self._last_failure}"
             self._changed.notify_all()
-
-
-def send(
-    app: Vespa,
-    operations: Iterable[Operation],
-    on_result: Callable[[DeliveryResult], None],
-    policy: Policy | None = None,
-) -> None:
-    """Sends all operations. Raises InputError when it gives up."""
-    transport = Transport(app, on_result, policy or Policy())
-    transport.send(operations)
-    if transport.stopped:
-        raise InputError(f"{app.end_point}: {transport.stopped}", fix="Run the same command again: it goes on")
 
 
 def said(status: int, message: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from feeders.operations import Operation
+from feeders.report import Report
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError, raise_all
 from vespa_package.checks.items import READ_BY_NAME, bad_values, first_ones
@@ -24,26 +25,28 @@ class UpdateSource:
     columns: tuple[str, ...]
 
     @classmethod
-    def open(cls, path: Path, doctype: DocumentType) -> UpdateSource:
+    def open(cls, path: Path | Sequence[Path], doctype: DocumentType) -> UpdateSource:
         """Checks the whole file: ids, column types and values against the `.sd`. Raises InputError."""
         table = Table(path)
         table.require("item_id", "string")
         columns = [name for name in table.schema.names if name != "item_id"]
         if not columns:
-            raise InputError("it has no column but item_id", file=path, fix="Add the columns to update")
+            raise InputError("it has no column but item_id", file=table.path, fix="Add the columns to update")
         for column in columns:
             if column in (*READ_BY_NAME, *MODEL_FIELDS):
-                fix = "It changes the vectors: run mrse feed on the items file"
-                raise InputError("the column cannot be updated alone", file=path, field=column, fix=fix)
+                fix = "It changes the vectors: run mrse feed items on the items file"
+                raise InputError("the column cannot be updated alone", file=table.path, field=column, fix=fix)
             if column not in doctype.fields:
-                raise InputError(f"{doctype.file.name} has no such field", file=path, field=column, fix="Leave it out")
-            doctype.check_column(column, table.schema.field(column).type, path)
-        raise_all(first_ones(bad_values(table, doctype, columns), path))
+                raise InputError(
+                    f"{doctype.file.name} has no such field", file=table.path, field=column, fix="Leave it out"
+                )
+            doctype.check_column(column, table.schema.field(column).type, table.path)
+        raise_all(first_ones(bad_values(table, doctype, columns), table.path))
         return cls(table, doctype, tuple(columns))
 
-    def operations(self) -> Iterator[Operation]:
+    def operations(self, report: Report) -> Iterator[Operation]:
         """One update an item that has a value; an update of an item that is not in the index does nothing, as in
-        Vespa.
+        Vespa. Rows without a value are counted as unchanged.
         """
         for first, batch in self.table.batches(["item_id", *self.columns], BATCH):
             ids = self.table.texts(batch, "item_id", first)
@@ -57,3 +60,5 @@ class UpdateSource:
                 }
                 if fields:
                     yield Operation("update", self.doctype.name, item_id, fields)
+                else:
+                    report.unchanged += 1

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Makes the command's table the defaults of its options. Raises InputError for an unknown table or key."""
+    """Makes the command's table the defaults of its options. Raises InputError for an unknown table or key.
+
+    A command of several (mrse feed items) reads the table of them all, of which it takes its own options, and then its
+    own table: [feed], then [feed.items].
+    """
     if path is None:
         return None
     try:
@@ -27,17 +31,30 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
         raise InputError(f"it cannot be read ({error.strerror})", file=path, field="--config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"not TOML: {error}", file=path) from None
-    command = context.info_name or ""
-    parent = context.parent.command if context.parent else None
-    _known(tables, set(getattr(parent, "commands", {command: None})), path, "is no command")
-    table: dict[str, Any] = tables.get(command, {})
-    if not isinstance(table, dict):
-        raise InputError("not a table", file=path, field=command, fix=f"Write [{command}] and its keys below it")
-    options = {parameter.name for parameter in context.command.params if parameter.name not in ("config", "help")}
-    values = {key.replace("-", "_"): value for key, value in table.items()}
-    _known(values, {name for name in options if name}, path, f"is no option of mrse {command}", prefix=f"{command}.")
+    contexts: list[Any] = [context]
+    while contexts[0].parent is not None and contexts[0].parent.parent is not None:
+        contexts.insert(0, contexts[0].parent)
+    parent = contexts[0].parent.command if contexts[0].parent else None
+    _known(tables, set(getattr(parent, "commands", {contexts[0].info_name: None})), path, "is no command")
+    values: dict[str, Any] = {}
+    table: Any = tables
+    for level, name in enumerate(str(one.info_name) for one in contexts):
+        table = table.get(name, {})
+        if not isinstance(table, dict):
+            raise InputError("not a table", file=path, field=name, fix=f"Write [{name}] and its keys below it")
+        commands = getattr(contexts[level].command, "commands", {})
+        options = _options(context.command)
+        others = {option for command in commands.values() for option in _options(command)}
+        found = {key.replace("-", "_"): value for key, value in table.items() if key not in commands}
+        known = options | others
+        _known(found, known, path, f"is no option of mrse {name}", prefix=f"{name}.")
+        values |= {key: value for key, value in found.items() if key in options}
     context.default_map = {**(context.default_map or {}), **values}
     return path
+
+
+def _options(command: Any) -> set[str]:
+    return {str(parameter.name) for parameter in command.params if parameter.name not in ("config", "help")}
 
 
 def _known(found: dict[str, Any], known: set[str], path: Path, problem: str, prefix: str = "") -> None:

@@ -85,7 +85,8 @@ def demo(
         features = run / "cache" / "features.parquet"
         say(
             "feed",
-            f"mrse feed {items} --features {features} --searches {searches} --judgments {judgments} --endpoint {url}",
+            f"mrse feed items {items} --features {features} --searches {searches} --judgments {judgments} "
+            f"--endpoint {url}",
         )
         feed(items, app=app, endpoint=url, features=features, searches=searches, judgments=judgments)
         feed(searches, app=app, endpoint=url, shoppers=True)

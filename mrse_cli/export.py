@@ -38,4 +38,4 @@ def export(
     if info is not None and info.size:  # size 0: the user's own vectors, and no encoder of ours
         path = checkpoint / "image_encoder.onnx"
         export_onnx(load_encoder(info.name, info.size), path)
-        say(f"{info.name} → {path} (for mrse feed --image-encoder)")
+        say(f"{info.name} → {path} (for mrse feed items --image-encoder)")

@@ -25,7 +25,7 @@ def features(
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads. Default: all cores.")] = None,
     onnx: Annotated[
-        Path | None, typer.Option(help="Also write the encoder here as ONNX, for mrse feed --image-encoder.")
+        Path | None, typer.Option(help="Also write the encoder here as ONNX, for mrse feed items --image-encoder.")
     ] = None,
     config: Config = None,
 ) -> None:

@@ -1,129 +1,346 @@
-"""`mrse feed`: items, partial updates or shoppers from Parquet into Vespa."""
+"""`mrse feed items|shoppers|updates|retry`: Parquet into Vespa."""
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from mrse_cli.config import Config
-from mrse_cli.console import console, resumable
+from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, QueryEndpoint, connect
 from mrse_model.errors import InputError
 from mrse_model.progress import progress_bar
 
 if TYPE_CHECKING:
-    from feeders.feed import Report
     from feeders.image_features import Images
-    from mrse_model.data.contract import ItemsFile
+    from feeders.report import Report
     from mrse_model.serving.exported_model import ExportedModel
 
+OLD_SPELLINGS = {"--shoppers": "shoppers", "--update": "updates"}
 
-def feed(
-    file: Annotated[Path, typer.Argument(help="Parquet: items, or what --update and --shoppers say.")],
+
+class Commands(TyperGroup):
+    """Also takes `mrse feed FILE`, with --update or --shoppers, as it was written before there were four commands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts the command's name in front where it is missing, and says so."""
+        if args and args[0] not in self.commands and not {"-h", "--help"} & set(args):
+            old = [arg for arg in args if arg in OLD_SPELLINGS]
+            if len(set(old)) > 1:
+                raise InputError("--update and --shoppers exclude each other", fix="Run mrse feed twice")
+            name = OLD_SPELLINGS[old[0]] if old else "items"
+            flag = f" {old[0]}" if old else ""
+            print(f"mrse feed FILE{flag} is now mrse feed {name} FILE")
+            args = [name, *(arg for arg in args if arg not in OLD_SPELLINGS)]
+        return super().parse_args(ctx, args)
+
+
+group = typer.Typer(
+    cls=Commands, no_args_is_help=True, rich_markup_mode=None, help="Feed Vespa from Parquet: see the four commands."
+)
+
+State = Annotated[
+    Path | None,
+    typer.Option(help="Journal of what the index holds, and place of what it refused. Default: beside --app."),
+]
+GiveUp = Annotated[
+    float, typer.Option("--give-up-after", min=0, help="Minutes without one success after which it gives up.")
+]
+MaxErrors = Annotated[int | None, typer.Option(min=1, help="Give up after so many refused documents.")]
+Features = Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")]
+FeatureColumn = Annotated[str, typer.Option(help="Column of the vectors in --features.")]
+Encoder = Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the images here.")]
+WithImages = Annotated[bool, typer.Option(help="--no-images: encode the words alone.")]
+Searches = Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")]
+Judgments = Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")]
+Title = Annotated[str, typer.Option(help="Column to take as the title.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Send at most so many documents.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and render all, show three documents, send nothing.")]
+Via = Annotated[str, typer.Option(hidden=True)]
+
+
+@group.command("items")
+def feed_items_command(
+    file: Annotated[list[Path], typer.Argument(help="Parquet: an items file, several, or a folder of part files.")],
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     query_endpoint: QueryEndpoint = None,
-    features: Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")] = None,
-    feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
-    image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the images here.")] = None,
-    images: Annotated[bool, typer.Option(help="--no-images: encode the words alone.")] = True,
-    searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
-    judgments: Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")] = None,
-    update: Annotated[bool, typer.Option("--update", help="FILE holds item_id and fields to assign.")] = False,
-    shoppers: Annotated[bool, typer.Option("--shoppers", help="FILE is a search log; feed its people.")] = False,
+    features: Features = None,
+    feature_column: FeatureColumn = "feature",
+    image_encoder: Encoder = None,
+    images: WithImages = True,
+    searches: Searches = None,
+    judgments: Judgments = None,
     columns: Annotated[
         str | None, typer.Option(help="Further columns to feed: a,b,c. Default: those in the schema.")
     ] = None,
-    title: Annotated[str, typer.Option(help="Column to take as the title.")] = "title",
-    via: Annotated[str, typer.Option(help="pyvespa, or cli: the Go client, faster for whole catalogues.")] = "pyvespa",
+    title: Title = "title",
     full: Annotated[bool, typer.Option("--full", help="Feed all, not only what changed since the last time.")] = False,
     delete_missing: Annotated[
-        bool, typer.Option("--delete-missing", help="Remove what was fed before and is not in FILE now.")
+        bool, typer.Option("--delete-missing", help="Remove from the index what is not in FILE.")
     ] = False,
+    max_removals: Annotated[
+        int | None, typer.Option(min=0, help="How many may be removed. Default: 100, or a twentieth of the index.")
+    ] = None,
     check_images: Annotated[bool, typer.Option(help="Decode every image before the first put.")] = True,
-    state: Annotated[Path | None, typer.Option(help="Journal of what was fed. Default: FILE.feed.sqlite.")] = None,
+    next_models: Annotated[
+        Path | None, typer.Option(help="During a migration: the new model's export. Items get the vectors of both.")
+    ] = None,
+    to_jsonl: Annotated[
+        Path | None, typer.Option(help="Write all as puts for `vespa feed` to this file, - for stdout; send nothing.")
+    ] = None,
+    dry_run: DryRun = False,
+    limit: Limit = None,
+    give_up_after: GiveUp = 5,
+    max_errors: MaxErrors = None,
+    state: State = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads for the item tower.")] = 2,
+    via: Via = "",
     cert: Certificate = None,
     key: Key = None,
     ca: Authority = None,
     config: Config = None,
 ) -> None:
-    """Feed Vespa from Parquet.
+    """Feed items: what the index does not have as FILE has it.
 
     The whole file is checked before the first document is sent. A feed that was cut off goes on when it is started
-    again. Exit code 1: some documents were refused.
+    again. Exit code 1: some documents were refused, or not reached.
 
-    Example: mrse feed items.parquet --features features.parquet --searches searches.parquet
+    Example: mrse feed items items.parquet --features features.parquet --searches searches.parquet
     """
-    from feeders.feed import feed_items, feed_shoppers, feed_updates
+    from feeders.export import show_documents, write_jsonl
+    from feeders.feed import feed_items
     from feeders.item_queries import item_queries_for
     from feeders.items import ItemSource
-    from feeders.shoppers import ShopperSource
-    from feeders.updates import UpdateSource
+    from feeders.transport import Policy
     from mrse_model.serving.exported_model import ExportedModel
     from vespa_package.fields import DocumentType
 
-    if via not in ("pyvespa", "cli"):
-        raise InputError(f"no transport {via!r}", field="--via", fix="Take pyvespa or cli")
-    if update and shoppers:
-        raise InputError("--update and --shoppers exclude each other", fix="Run mrse feed twice")
-    way = cast(Literal["pyvespa", "cli"], via)
-    out = console()
+    if to_jsonl is not None and dry_run:
+        raise InputError("--to-jsonl and --dry-run exclude each other", fix="Give one of them")
+    # Lines for people go to stderr where the documents go to stdout.
+    out = Console(stderr=True, markup=False, highlight=False, soft_wrap=True) if str(to_jsonl) == "-" else console()
+    _say_of_via(via)
     vespa, queries = connect(endpoint, cert, key, ca), connect(query_endpoint or endpoint, cert, key, ca)
-    journal = state or file.with_name(file.name + ".feed.sqlite")
-    doctype = DocumentType.load(app, "shopper" if shoppers else "item")
-    out.print(f"checking {file}")
-    with progress_bar(out) as bar:
-        task = bar.add_task("feeding", total=None)
+    doctype = DocumentType.load(app)
+    with counted(out) as (report, progress):
+        out.print(f"checking {', '.join(map(str, file))}")
+        model = ExportedModel.load(app / "models", threads=threads)
+        seen = images_from(file, model, features, feature_column, image_encoder, images)
+        source = ItemSource.open(
+            file,
+            doctype,
+            model,
+            seen,
+            item_queries=item_queries_for(model.manifest, searches, judgments, warn=out.print),
+            columns=[name.strip() for name in columns.split(",")] if columns is not None else None,
+            title=title,
+            check_images=check_images,
+            next_model=ExportedModel.load(next_models, threads=threads) if next_models else None,
+        )
+        if source.left_out:
+            out.print(f"not in {doctype.file.name}, left out: {', '.join(source.left_out)}")
+        if missing := source.without_features:
+            out.print(f"{missing:,} of {source.items.rows:,} items are not in {features}: they have no image")
+        report.rows = source.items.rows
+        if to_jsonl is not None:
+            write_jsonl(source, to_jsonl, report, progress, limit)
+        elif dry_run:
+            show_documents(source, report, progress, out.print, limit)
+        else:
+            feed_items(
+                vespa,
+                source,
+                state_file(state, app),
+                queries=queries,
+                full=full,
+                delete_missing=delete_missing,
+                max_removals=max_removals,
+                report=report,
+                progress=progress,
+                policy=Policy(give_up_after=60 * give_up_after),
+                max_errors=max_errors,
+                limit=limit,
+            )
 
-        def advance(n: int) -> None:
-            bar.advance(task, n)
 
-        with resumable(out):
-            if update:
-                updates = UpdateSource.open(file, doctype)
-                bar.update(task, total=updates.table.rows)
-                report = feed_updates(vespa, updates, journal, via=way, progress=advance)
-            elif shoppers:
-                people = ShopperSource(file)
-                bar.update(task, total=len(people))
-                report = feed_shoppers(vespa, people, journal, queries=queries, via=way, full=full, progress=advance)
-            else:
-                model = ExportedModel.load(app / "models", threads=threads)
-                seen = images_from(file, model, features, feature_column, image_encoder, images)
-                source = ItemSource.open(
-                    file,
-                    doctype,
-                    model,
-                    seen,
-                    item_queries=item_queries_for(model.manifest, searches, judgments, warn=out.print),
-                    columns=[name.strip() for name in columns.split(",")] if columns is not None else None,
-                    title=title,
-                    check_images=check_images,
-                )
-                if source.left_out:
-                    out.print(f"not in {doctype.file.name}, left out: {', '.join(source.left_out)}")
-                if missing := _without_features(source.items, seen):
-                    told = f"{missing:,} of {source.items.rows:,} items are not in {features}: they have no image"
-                    out.print(told)
-                bar.update(task, total=source.items.rows)
-                report = feed_items(
-                    vespa, source, journal, queries=queries, via=way, full=full, delete_missing=delete_missing,
-                    progress=advance,
-                )  # fmt: skip
-    _tell(out, report)
-    if update:
-        out.print("an id that Vespa does not have is not made: its update changes nothing, and counts as fed")
-    if report.failed:
+@group.command("updates")
+def feed_updates_command(
+    file: Annotated[list[Path], typer.Argument(help="Parquet: item_id and the fields to assign.")],
+    app: Package = Path("vespa_app"),
+    endpoint: Endpoint = LOCAL,
+    dry_run: DryRun = False,
+    give_up_after: GiveUp = 5,
+    max_errors: MaxErrors = None,
+    state: State = None,
+    via: Via = "",
+    cert: Certificate = None,
+    key: Key = None,
+    ca: Authority = None,
+    config: Config = None,
+) -> None:
+    """Feed partial updates: price, stock and the like, without touching words or vectors. A null leaves a field alone.
+
+    Example: mrse feed updates prices.parquet
+    """
+    from itertools import islice
+
+    from feeders.feed import feed_updates
+    from feeders.transport import Policy
+    from feeders.updates import UpdateSource
+    from vespa_package.fields import DocumentType
+
+    out = console()
+    _say_of_via(via)
+    vespa = connect(endpoint, cert, key, ca)
+    with counted(out) as (report, progress):
+        out.print(f"checking {', '.join(map(str, file))}")
+        source = UpdateSource.open(file, DocumentType.load(app))
+        report.rows = source.table.rows
+        if dry_run:
+            for operation in islice(source.operations(report), 3):
+                out.print(operation.json_line().decode().rstrip())
+            out.print(f"{report.rows} rows are right; nothing was sent")
+            report.unchanged = report.rows
+            return
+        policy = Policy(give_up_after=60 * give_up_after)
+        feed_updates(vespa, source, state_file(state, app, "updates"), report=report, progress=progress,
+                     policy=policy, max_errors=max_errors)  # fmt: skip
+    out.print("an id that Vespa does not have is not made: its update changes nothing, and counts as fed")
+
+
+@group.command("shoppers")
+def feed_shoppers_command(
+    file: Annotated[Path, typer.Argument(help="Parquet: a search log; a folder of part files will do.")],
+    app: Package = Path("vespa_app"),
+    endpoint: Endpoint = LOCAL,
+    since: Annotated[
+        str | None, typer.Option(help="Only searches from this time on: 2026-03-01, or with T12:00Z.")
+    ] = None,
+    keep_days: Annotated[float, typer.Option(min=0, help="Days after the last write until a user is forgotten.")] = 365,
+    limit: Limit = None,
+    give_up_after: GiveUp = 5,
+    state: State = None,
+    full: Annotated[bool, typer.Option("--full", hidden=True)] = False,
+    query_endpoint: Annotated[str | None, typer.Option(hidden=True)] = None,
+    via: Via = "",
+    cert: Certificate = None,
+    key: Key = None,
+    ca: Authority = None,
+    config: Config = None,
+) -> None:
+    """Feed the last clicks, carts and orders of each user of a search log. What came live meanwhile stays.
+
+    Example: mrse feed shoppers searches.parquet
+    """
+    from feeders.shoppers import ShopperSource, feed_shoppers
+    from feeders.transport import Policy
+
+    out = console()
+    _say_of_via(via)
+    vespa = connect(endpoint, cert, key, ca)
+    with counted(out, "users") as (report, progress):
+        out.print(f"checking {file}")
+        source = ShopperSource(file, since=_seconds(since))
+        policy = Policy(give_up_after=60 * give_up_after)
+        feed_shoppers(vespa, source, state_file(state, app, "shoppers"), report=report, progress=progress,
+                      policy=policy, keep_days=keep_days, limit=limit)  # fmt: skip
+
+
+@group.command("retry")
+def feed_retry_command(
+    file: Annotated[Path, typer.Argument(help="What a feed left as refused: ….refused.jsonl.")],
+    endpoint: Endpoint = LOCAL,
+    give_up_after: GiveUp = 5,
+    cert: Certificate = None,
+    key: Key = None,
+    ca: Authority = None,
+    config: Config = None,
+) -> None:
+    """Feed again what Vespa refused. What is refused once more stays in FILE.
+
+    Example: mrse feed retry vespa_app.feed.refused.jsonl
+    """
+    from feeders.feed import feed_again
+    from feeders.transport import Policy
+
+    out = console()
+    vespa = connect(endpoint, cert, key, ca)
+    with counted(out) as (report, progress):
+        feed_again(vespa, file, report=report, progress=progress, policy=Policy(give_up_after=60 * give_up_after))
+
+
+def feed(file: Path, *, update: bool = False, shoppers: bool = False, **options: Any) -> None:
+    """The commands for Python callers: items, or what update and shoppers say."""
+    if shoppers:
+        feed_shoppers_command(file, **options)
+    elif update:
+        feed_updates_command([file], **options)
+    else:
+        feed_items_command([file], **options)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a feed as Ctrl-C does: in order, with its counts."""
+
+
+@contextmanager
+def counted(out: Console, what: str = "documents") -> Iterator[tuple[Report, Callable[[Report], None]]]:
+    """Around a feed: a report that is printed whatever happens, a bar, and the exit code."""
+    from feeders.report import Report
+
+    report, before = Report(), None
+    with suppress(ValueError):  # not the main thread: whoever runs it there handles signals
+        before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with progress_bar(out) as bar:
+            task = bar.add_task("feeding", total=None)
+
+            def progress(now: Report) -> None:
+                words = f"feeding {now.per_second:.0f}/s"
+                if now.retries or now.failed:
+                    words += f", {now.retries} retried, {now.failed} refused"
+                done = now.ok + now.failed + now.unchanged
+                bar.update(task, description=words, total=now.rows or None, completed=done)
+
+            yield report, progress
+    except KeyboardInterrupt as interrupt:
+        _tell(out, report, what)
+        out.print("interrupted: the same command goes on where it stopped")
+        if isinstance(interrupt, Terminated):
+            raise typer.Exit(143) from None
+        raise
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+    _tell(out, report, what)
+    if not report.complete:
         raise typer.Exit(1)
 
 
+def state_file(state: Path | None, app: Path, what: str = "") -> Path:
+    """The journal of the index that a package is deployed to: beside the package, whatever the input is called."""
+    folder = app.resolve()
+    return state or folder.with_name(f"{folder.name}.feed{'.' + what if what else ''}.sqlite")
+
+
 def images_from(
-    file: Path, model: ExportedModel, features: Path | None, column: str, encoder: Path | None, wanted: bool
+    file: Path | list[Path],
+    model: ExportedModel,
+    features: Path | None,
+    column: str,
+    encoder: Path | None,
+    wanted: bool,
 ) -> Images:
+    """Where the image features of a feed come from, as its options say. Raises InputError."""
     from feeders.image_features import EncodedImages, ExtractedFeatures, NoImages
     from mrse_model.data.contract import ItemsFile
     from mrse_model.serving.exported_model import ImageEncoder
@@ -132,42 +349,66 @@ def images_from(
         raise InputError("--features and --image-encoder exclude each other", fix="Give one of them")
     if features:
         return ExtractedFeatures(features, model.manifest, column=column)
+    items = ItemsFile(file, title=None)
     if encoder:
-        return EncodedImages(ImageEncoder.load(encoder), model.manifest, file)
-    if wanted and model.manifest.image_encoder and ItemsFile(file, title=None).image_column:
+        return EncodedImages(ImageEncoder.load(encoder), model.manifest, items.path)
+    if wanted and model.manifest.image_encoder and items.image_column:
         raise InputError(
             "the model sees images and the file has some, but there are no features of them",
-            file=file,
+            file=items.path,
             field="image",
             fix="Give --features (mrse features) or --image-encoder image_encoder.onnx, or --no-images",
         )
     return NoImages()
 
 
-def _without_features(items: ItemsFile, images: Images) -> int:
-    """How many items the file of features lacks. Raises InputError where it lacks all: it is of other items."""
-    from feeders.image_features import ExtractedFeatures
-
-    if not isinstance(images, ExtractedFeatures):
-        return 0
-    missing = sum(item_id not in images for batch in items.batches() for item_id in batch.ids)
-    if missing == items.rows:
-        raise InputError(
-            "no item has a feature here", file=images.path, field="item_id", fix=f"Extract those of {items.path}"
-        )
-    return missing
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
-def _tell(out: Console, report: Report) -> None:
+def _say_of_via(via: str) -> None:
+    if via:
+        print("--via: there is one transport now; vespa feed reads what --to-jsonl writes", file=sys.stderr)
+
+
+def _seconds(text: str | None) -> int | None:
+    from datetime import UTC, datetime
+
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a time", field="--since", fix="Write it like 2026-03-01T12:00Z") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _tell(out: Console, report: Report, what: str) -> None:
     parts = [f"{report.ok} fed in {report.seconds:.1f} s ({report.per_second:.0f}/s)"]
     if report.unchanged:
         parts.append(f"{report.unchanged} unchanged")
-    if report.removed:
-        parts.append(f"{report.removed} removed")
+    if report.failed:
+        parts.append(f"{report.failed} refused")
+    if report.not_reached:
+        parts.append(f"{report.not_reached} not reached")
+    if report.removed or report.not_removed:
+        parts.append(f"{report.removed} removed" + (f", {report.not_removed} not" if report.not_removed else ""))
     elif report.missing:
         parts.append(f"{report.missing} fed earlier are not in the file now (--delete-missing removes them)")
     out.print("; ".join(parts))
+    if report.older:
+        out.print(
+            f"{report.older} of the unchanged are newer in the index, from {report.newer_source} (--full feeds them)"
+        )
+    if report.expired:
+        out.print(f"{report.expired} of the unchanged have expired, and were left out")
+    if report.retries:
+        out.print(f"{report.retries} requests were repeated")
     if report.note:
         out.print(report.note)
     if report.failed:
-        out.print(f"{report.failed} refused, see {report.dead_letters}; the first: {report.first_error}")
+        out.print(f"the first refusal: {report.first_error}")
+    if report.dead_letters:
+        out.print(f"refused {what}: {report.dead_letters}, to be fed again by: mrse feed retry {report.dead_letters}")
+    if report.stopped:
+        out.print(f"gave up: {report.stopped}. The same command goes on where it stopped")

@@ -60,7 +60,11 @@ app = typer.Typer(
 for name in COMMANDS:
     module = f"mrse_cli.{name.replace('-', '_')}"
     if find_spec(module):
-        app.command(name)(getattr(import_module(module), name.replace("-", "_")))
+        found = import_module(module)
+        if hasattr(found, "group"):  # several commands of one name: mrse feed items, mrse feed shoppers, …
+            app.add_typer(found.group, name=name)
+        else:
+            app.command(name)(getattr(found, name.replace("-", "_")))
 
 
 def main() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from vespa.application import Vespa
+from rich.progress import TaskID
 
 from mrse_cli.config import Config
 from mrse_cli.console import console, resumable
@@ -24,9 +22,11 @@ from mrse_cli.endpoint import (
     QueryEndpoint,
     connect,
 )
-from mrse_cli.feed import images_from
-from mrse_model.errors import InputError
+from mrse_cli.feed import GiveUp, State, images_from, state_file
 from mrse_model.progress import progress_bar
+
+if TYPE_CHECKING:
+    from feeders.report import Report
 
 
 def migrate(
@@ -43,8 +43,8 @@ def migrate(
     searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")] = None,
     title: Annotated[str, typer.Option(help="Column to take as the title.")] = "title",
-    via: Annotated[str, typer.Option(help="pyvespa, or cli: the Go client.")] = "pyvespa",
-    state: Annotated[Path | None, typer.Option(help="Journal of what was fed. Default: ITEMS.feed.sqlite.")] = None,
+    give_up_after: GiveUp = 5,
+    state: State = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for each deployment.")] = 300,
     cert: Certificate = None,
     key: Key = None,
@@ -58,95 +58,51 @@ def migrate(
 
     Example: mrse migrate runs/new/export items.parquet --features features.parquet
     """
-    from feeders.deployed import check_deployed, indexed
-    from feeders.feed import backfill
     from feeders.item_queries import item_queries_for
     from feeders.items import ItemSource
-    from feeders.migration import EXPORTED, SUFFIX, double_package, plain_package
+    from feeders.migration import Migration
+    from feeders.transport import Policy
     from mrse_model.serving.exported_model import ExportedModel
     from vespa_package.deploy import deploy_package, tls_context
     from vespa_package.fields import DocumentType
 
-    if via not in ("pyvespa", "cli"):
-        raise InputError(f"no transport {via!r}", field="--via", fix="Take pyvespa or cli")
     out = console()
-    old, new = ExportedModel.load(app / "models"), ExportedModel.load(models)
-    version = new.manifest.model_version
-    if old.manifest.model_version == version:
-        raise InputError(f"{app} has model {version} already", file=models, fix="Give the folder of another export")
     vespa, tls = connect(endpoint, cert, key, ca), tls_context(cert, key, ca)
-    queries = connect(query_endpoint or endpoint, cert, key, ca)
-    journal = state or items.with_name(items.name + ".feed.sqlite")
-    source = ItemSource.open(
-        items,
-        DocumentType.load(app),
-        new,
-        images_from(items, new, features, feature_column, image_encoder, images),
-        item_queries=item_queries_for(new.manifest, searches, judgments, warn=out.print),
-        columns=(),  # the vectors alone
-        title=title,
-    )
+    new = ExportedModel.load(models)
+    queries_of = item_queries_for(new.manifest, searches, judgments, warn=out.print)
 
-    def fill(suffix: str, done: str) -> None:
-        """Assigns the new vectors, and sees that no item of the index is without."""
-        with progress_bar(out) as bar:
-            task = bar.add_task(done, total=source.items.rows)
-            report = backfill(
-                vespa,
-                source,
-                journal,
-                suffix=suffix,
-                queries=queries,
-                via=cast(Literal["pyvespa", "cli"], via),
-                progress=lambda n: bar.advance(task, n),
-            )
-        _, without = indexed(queries, version, suffix)
-        if report.failed or without:
-            raise InputError(
-                f"{without} items of the index have no vectors of {version} ({report.failed} updates were refused)",
-                file=items,
-                fix="The file must hold every item of the index: complete it and start again",
-            )
-        out.print(f"{done}: {report.ok} items in {report.seconds:.1f} s, {report.unchanged} had them before")
+    def open_source(model: ExportedModel) -> ItemSource:
+        return ItemSource.open(
+            items,
+            DocumentType.load(app),
+            model,
+            images_from(items, model, features, feature_column, image_encoder, images),
+            item_queries=queries_of,
+            columns=(),  # the vectors alone
+            title=title,
+        )
 
-    def deploy_step(folder: Path, words: str) -> None:
-        out.print(words)
-        deploy_package(folder, config_server, tls=tls, wait=wait, say=out.print)
+    def deploy(folder: Path) -> None:
+        done = deploy_package(folder, config_server, tls=tls, wait=wait, say=out.print)
+        out.print(f"generation {done.generation} runs ({done.size / 1e6:.1f} MB, {done.seconds:.1f} s)")
 
-    filled, others = indexed(queries, version)
-    with resumable(out), tempfile.TemporaryDirectory() as scratch:
-        at = Path(scratch)
-        if filled == 0:
-            check_deployed(queries, old)
-            both = double_package(app, app / "models", models, at / "1", serve_next=False)
-            deploy_step(both, "1 a second set of vectors")
-            fill(SUFFIX, "new vectors beside the old")
-        if others:
-            switched = double_package(app, app / "models", models, at / "2", serve_next=True)
-            deploy_step(switched, "2 the query profiles turn to the new vectors")
-            fill("", "new vectors in place of the old")
-        if others or _has_second_set(queries, version):  # else it was killed after step 5: nothing to turn to
-            deploy_step(
-                double_package(app, models, models, at / "3", serve_next=True), "3 the new model has both names"
-            )
-            deploy_step(
-                double_package(app, models, models, at / "4", serve_next=False), "4 the query profiles turn back"
-            )
-        deploy_step(plain_package(app, models, at / "5"), "5 the second set goes")
-    for name in EXPORTED:
-        shutil.copy2(models / name, app / "models" / name)
+    with resumable(out), progress_bar(out) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(step: str, report: Report) -> None:
+            task = tasks.setdefault(step, bar.add_task(step)) if step not in tasks else tasks[step]
+            bar.update(task, total=report.rows, completed=report.ok + report.failed + report.unchanged)
+
+        version = Migration(
+            app,
+            models,
+            open_source,
+            deploy,
+            vespa,
+            connect(query_endpoint or endpoint, cert, key, ca),
+            state_file(state, app),
+            out.print,
+            progress,
+            Policy(give_up_after=60 * give_up_after),
+        ).run()
     out.print(f"{app}/models and the index are of model {version}")
-
-
-def _has_second_set(vespa: Vespa, version: str) -> bool:
-    """Whether the second fields are deployed and hold this version in every item. Vespa refuses to search a field that
-    is not there.
-    """
-    from feeders.deployed import indexed
-    from feeders.migration import SUFFIX
-
-    try:
-        _, without = indexed(vespa, version, SUFFIX)
-    except InputError:
-        return False
-    return without == 0

@@ -6,34 +6,45 @@ from __future__ import annotations
 
 from typer.testing import CliRunner
 
-from mrse_cli.main import app
+from mrse_cli.main import COMMANDS, app
 
 HEAD = """# The commands
 
 Written by `python -m mrse_cli.reference > docs/cli.md` from each command's `--help`.
 
-Every command takes `--config FILE.toml`: one table a command, its keys the long options; flags win over it.
+Every command takes `--config FILE.toml`: one table a command, its keys the long options (`[feed]` for all of
+`mrse feed`, `[feed.items]` for one); flags win over it.
 
 ```toml
 [feed]
 endpoint = "https://vespa.example:8443"
-via = "cli"
+give-up-after = 10
 
 [query]
 profile = "three_queues"
 ```
 
-Exit codes: 0 done · 1 some documents were refused (a traceback: a bug) · 2 bad input, one line on stderr that says
-where and what to do · 130 interrupted.
+Exit codes: 0 done · 1 some documents were refused or not reached (a traceback: a bug) · 2 bad input, on stderr what is
+wrong, where, and what to do · 130 interrupted · 143 terminated.
 """
 
 
 def reference() -> str:
     """The whole page."""
     runner = CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"})
-    names = [command.name for command in app.registered_commands]
-    pages = [(name, runner.invoke(app, [str(name), "--help"], prog_name="mrse").output) for name in names]
+    pages = [(name, runner.invoke(app, [*name.split(), "--help"], prog_name="mrse").output) for name in names()]
     return HEAD + "".join(f"\n## mrse {name}\n\n```\n{page.strip()}\n```\n" for name, page in pages)
+
+
+def names() -> list[str]:
+    """The commands as they are typed, in the order of `mrse --help`; a command of several before its parts."""
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    found = []
+    for name in COMMANDS:
+        found.append(name)
+        if (group := groups.get(name)) is not None:
+            found += [f"{name} {command.name}" for command in group.registered_commands]
+    return found
 
 
 if __name__ == "__main__":

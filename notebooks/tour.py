@@ -27,11 +27,11 @@ from IPython.display import display
 from PIL import Image
 from vespa.application import Vespa
 
-from feeders.feed import feed_items, feed_shoppers
+from feeders.feed import feed_items
 from feeders.image_features import ExtractedFeatures
 from feeders.item_queries import ItemQueries
 from feeders.items import ItemSource
-from feeders.shoppers import ShopperSource
+from feeders.shoppers import ShopperSource, feed_shoppers
 from local_vespa.testing import deploy, free_port, start
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract

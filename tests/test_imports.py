@@ -22,8 +22,7 @@ MAY = {
     "vespa_package": {
         "mrse_model.errors",
         "mrse_model.serving",
-        "mrse_model.data.contract",
-        "mrse_model.data.table",
+        "mrse_model.data",
         "local_vespa.package.sd",
     },
 }

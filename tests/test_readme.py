@@ -33,6 +33,8 @@ MRSE = [
 def test_a_command_and_its_options_exist(page: str, line: str) -> None:
     words = shlex.split(line)[1:]
     command = COMMANDS[words[0]]
+    if hasattr(command, "commands"):  # several of one name: mrse feed items
+        command, words = command.commands[words[1]], words[1:]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     options = {word.split("=")[0] for word in words[1:] if word.startswith("--")}
     assert options <= known | {"--help"}, f"{page}: {line}"

@@ -51,21 +51,26 @@ class ItemsFile:
     """An `items` file whose columns have the right types, else InputError. Rows are checked as they are read.
 
     Args:
-        path: the Parquet file; `image_path` is taken relative to its folder.
+        path: the Parquet file, a folder of part files, or several files; `image_path` is taken relative to its folder.
         title: the column to take as the title (a catalogue may have several versions of it); None to read no titles.
 
     A `category` that is one string is split at ">" ("Men > Tops" is two levels). Null is the empty path; blank levels
     drop out.
     """
 
-    def __init__(self, path: str | Path, *, title: str | None = "title") -> None:
+    def __init__(self, path: str | Path | Sequence[str | Path], *, title: str | None = "title") -> None:
         self.table = Table(path)
         self.path, self.rows, self.title = self.table.path, self.table.rows, title
         self.table.require("item_id", "string")
         if title is not None:
             self.table.require(title, "string", other="--title")
         self._category = self.table.require("category", "list<string>", "string", optional=True)
-        has_bytes = self.table.require("image", "binary", optional=True)
+        has_bytes = self.table.require("image", "binary", "struct", optional=True)
+        if has_bytes == "struct":
+            kind = self.table.schema.field("image").type
+            if not {field.name for field in kind} & {"bytes", "path"}:
+                fix = "Write bytes, or the struct {bytes, path} of datasets"
+                raise self.table.error(f"the column is {kind}", field="image", fix=fix)
         has_path = self.table.require("image_path", "string", optional=True)
         self.image_column = "image" if has_bytes else "image_path" if has_path else None
         known = {"item_id", "title", title, "category", "image", "image_path"}
@@ -90,8 +95,7 @@ class ItemsFile:
                     row, field = batch.first_row + i, self.image_column or "image"
                     decode_image(image, file=self.path, row=row, field=field)
             for i, name in enumerate(batch.extra.get("image_path", [])):
-                if name and not (self.path.parent / name).is_file():
-                    raise self._no_image(name, batch.first_row + i)
+                self.find_image(name, batch.first_row + i)
         return self.rows
 
     def remember(self, batch: ItemBatch, first_seen: dict[str, int]) -> None:
@@ -146,19 +150,40 @@ class ItemsFile:
         if self.image_column is None:
             return [None] * batch.num_rows
         values = self.table.values(batch, self.image_column, first_row)
-        if self.image_column == "image":
-            return [value or None for value in values]
-        return [self._read_image(name, first_row + i) if name else None for i, name in enumerate(values)]
+        return [self.read_image(value, first_row + i) for i, value in enumerate(values)]
 
-    def _read_image(self, name: str, row: int) -> bytes:
+    @property
+    def category_type(self) -> str | None:
+        """`list<string>`, `string`, or None where there is no such column."""
+        return self._category
+
+    def read_image(self, value: bytes | str | dict[str, Any] | None, row: int) -> bytes | None:
+        """The bytes of an image, None where there is none. value: of the image column, as Python has it: bytes, a
+        path, or the struct {bytes, path} of Hugging Face's datasets. Raises InputError.
+        """
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if not value or isinstance(value, bytes):
+            return value or None
         try:
-            return (self.path.parent / name).read_bytes()
+            return self._image_file(str(value)).read_bytes()
         except OSError as error:
-            raise self._no_image(name, row) from error
+            raise self._no_image(str(value), row) from error
+
+    def find_image(self, value: bytes | str | dict[str, Any] | None, row: int) -> None:
+        """Raises InputError where an image is named by a path at which there is no file."""
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, str) and value and not self._image_file(value).is_file():
+            raise self._no_image(value, row)
+
+    def _image_file(self, name: str) -> Path:
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return folder / name
 
     def _no_image(self, name: str, row: int) -> InputError:
         fix = "Paths are relative to the Parquet file; null is an item without an image"
-        return self.table.error(f"there is no file {name!r}", row=row, field="image_path", fix=fix)
+        return self.table.error(f"there is no file {name!r}", row=row, field=self.image_column, fix=fix)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,27 @@ import io
 import warnings
 from pathlib import Path
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mrse_model.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+MAGIC = {
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"ftypavi": "an AVIF",
+    b"<svg": "an SVG",
+    b"<?xml": "XML",
+    b"<": "a web page",
+    b"%PDF": "a PDF",
+    b"/9j/": "base64 text",
+    b"iVBOR": "base64 text",
+    b"data:": "a data URL",
+    b"http": "a URL",
+}
 
 
 def decode_image(
@@ -31,6 +47,8 @@ def decode_image(
             warnings.simplefilter("ignore")  # what Pillow warns of (odd EXIF, large images) decodes nevertheless
             image = ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=FORMATS))
             image.load()
+            if image.mode.startswith("I"):  # 16-bit grey, which Pillow would cut off at 255 instead of scaling it
+                image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 page = Image.new("RGBA", image.size, "white")
@@ -38,9 +56,22 @@ def decode_image(
             return image.convert("RGB")
     except Exception as error:  # a broken file raises nearly anything in Pillow's plugins: struct.error, SyntaxError, …
         raise InputError(
-            "the image cannot be decoded",
+            f"the image cannot be decoded: {_reason(data, error)}",
             file=file,
             row=row,
             field=field,
             fix="Write JPEG, PNG or WebP bytes, or null for an item without an image",
         ) from error
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    """Why these bytes are no image, in a few words."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it is too large, more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels"
+    if isinstance(error, UnidentifiedImageError):
+        head = data[:64].lstrip()
+        for start, name in MAGIC.items():
+            if head.startswith(start) or (start == b"ftypavi" and data[4:11] == start):
+                return f"it is {name}, which is not taken"
+        return "its format is not known"
+    return "it is cut off or damaged" + (f" ({error})" if str(error) else "")

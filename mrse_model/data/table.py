@@ -1,11 +1,12 @@
-"""One Parquet file, read as a stream, with errors that name file, row and field.
+"""One Parquet file, or several as one, read as a stream, with errors that name file, row and field.
 
 A batch at a time and only the columns asked for: memory depends on the batch and not on the number of rows.
-Rows count from 0 over the whole file.
+Rows count from 0 over the whole table; an error about a part of a folder names that part and its own row.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,28 +60,80 @@ TYPE_TESTS = {
 
 
 class Table:
-    """A Parquet file that exists and can be opened. Raises InputError otherwise."""
+    """A Parquet file that exists and can be opened, a folder of part files (as Spark, Hive or datasets write it), or
+    several files. Raises InputError otherwise, also where the parts have different columns.
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if not self.path.exists():
-            raise self.error("the file does not exist", fix="Give the path of a Parquet file")
-        if self.path.is_dir():
-            raise self.error("it is a folder", fix="Give the path of one Parquet file")
-        try:
-            with pq.ParquetFile(self.path) as file:
-                self.schema: pa.Schema = file.schema_arrow
-                self.rows: int = file.metadata.num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise self.error(
-                f"it is not a readable Parquet file ({_first_line(error)})", fix="Write it as Parquet"
-            ) from error
+    path: of the file or folder; of several files, the first. parts: the files, in the order of their names. written:
+    when the last of them was, nanoseconds since 1970.
+    """
+
+    def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
+        paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+        if not paths:
+            raise InputError("no file is given", fix="Give the path of a Parquet file, or of a folder of them")
+        self.path = paths[0]
+        self.parts: list[Path] = [part for one in paths for part in self._parts_of(one)]
+        self.written = 0
+        self._starts: list[int] = []  # the first row of each part
+        self.rows = 0
+        schemas: list[pa.Schema] = []
+        for part in self.parts:
+            try:
+                with pq.ParquetFile(part) as file:
+                    schemas.append(file.schema_arrow)
+                    self._starts.append(self.rows)
+                    self.rows += file.metadata.num_rows
+                self.written = max(self.written, part.stat().st_mtime_ns)
+            except (pa.ArrowException, OSError) as error:
+                problem = f"it is not a readable Parquet file ({_first_line(error)})"
+                raise InputError(problem, file=part, fix="Write it as Parquet") from error
+        self.schema = schemas[0]
+        for part, schema in zip(self.parts, schemas, strict=True):
+            for name in sorted({*schema.names} ^ {*self.schema.names}):
+                where = self.parts[0] if name in schema.names else part
+                raise InputError("a column that other parts have is missing", file=where, field=name,
+                                 fix="Give all parts the same columns")  # fmt: skip
+        if len(schemas) > 1:
+            self.schema = self._common_schema(schemas)
+
+    def _parts_of(self, path: Path) -> list[Path]:
+        if not path.exists():
+            raise InputError("the file does not exist", file=path, fix="Give the path of a Parquet file")
+        if not path.is_dir():
+            return [path]
+        found = [
+            part
+            for part in sorted(path.rglob("*"))
+            if part.suffix in (".parquet", ".pq")
+            and part.is_file()
+            and not any(name.startswith((".", "_")) for name in part.relative_to(path).parts)
+        ]
+        if not found:
+            raise InputError("the folder has no Parquet file", file=path, fix="Give a file, or a folder of part files")
+        return found
+
+    def _common_schema(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
+        """The type of each column over all parts: one that is null in some parts takes the others' type."""
+        fields = []
+        for name in self.schema.names:
+            kinds = [schema.field(name).type for schema in schemas]
+            wanted = next((kind for kind in kinds if not pt.is_null(kind)), kinds[0])
+            for part, kind in zip(self.parts, kinds, strict=True):
+                if kind != wanted and not pt.is_null(kind):
+                    raise InputError(f"the column is {kind}, and {wanted} in another part", file=part, field=name,
+                                     fix="Give all parts the same types")  # fmt: skip
+            fields.append(pa.field(name, wanted))
+        return pa.schema(fields, schemas[0].metadata)
 
     def error(
         self, problem: str, *, row: int | None = None, field: str | None = None, fix: str | None = None
     ) -> InputError:
-        """An InputError about this file."""
-        return InputError(problem, file=self.path, row=row, field=field, fix=fix)
+        """An InputError about this file; about a row, about the part that it is in."""
+        file = self.path
+        if row is not None and len(self.parts) > 1:
+            part = bisect_right(self._starts, row) - 1
+            file, row = self.parts[part], row - self._starts[part]
+        return InputError(problem, file=file, row=row, field=field, fix=fix)
 
     def require(self, column: str, *types: str, optional: bool = False, other: str = "") -> str | None:
         """The one of `types` (keys of TYPE_TESTS) that the column has; None for an optional column that is absent.
@@ -120,8 +173,16 @@ class Table:
         """Yields (row number of the first row, record batch of at most `size` rows), from row `start` on."""
         if size < 1:
             raise ValueError(f"a batch has at least one row, not {size}")
+        for part, first in zip(self.parts, self._starts, strict=True):
+            for row, batch in self._batches_of(part, columns, size, max(start - first, 0)):
+                yield first + row, batch
+
+    def _batches_of(
+        self, part: Path, columns: Sequence[str], size: int, start: int
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The batches of one file, whose rows count from 0."""
         try:
-            with pq.ParquetFile(self.path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
+            with pq.ParquetFile(part, buffer_size=READ_BUFFER, pre_buffer=False) as file:
                 groups, row = list(range(file.num_row_groups)), 0
                 while groups and row + file.metadata.row_group(groups[0]).num_rows <= start:
                     row += file.metadata.row_group(groups.pop(0)).num_rows
@@ -133,7 +194,9 @@ class Table:
                         yield row + skip, batch.slice(skip)
                     row += batch.num_rows
         except (pa.ArrowException, OSError) as error:
-            raise self.error(f"reading it failed ({_first_line(error)})", fix="Write the file again") from error
+            raise InputError(
+                f"reading it failed ({_first_line(error)})", file=part, fix="Write the file again"
+            ) from error
 
     def values(self, batch: pa.RecordBatch, column: str, first_row: int) -> list[Any]:
         """A column of a batch as Python values; points in time, also in lists, as whole seconds since 1970."""

@@ -323,8 +323,12 @@ def _file_hashes(inputs: Inputs) -> dict[str, str]:
     found = {}
     for name in ("items", "searches", "judgments", "features"):
         if (path := getattr(inputs, name)) is not None:
-            with open(Table(path).path, "rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+            hashed = hashlib.sha256()
+            for part in Table(path).parts:
+                with part.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        hashed.update(block)
+            found[name] = hashed.hexdigest()[:12]
     return found
 
 

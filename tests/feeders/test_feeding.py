@@ -13,16 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 from vespa.application import Vespa
 
-from feeders.feed import Report, feed_items, feed_shoppers, feed_updates
+from feeders.feed import feed_items, feed_updates, reasons_file, send_all
 from feeders.image_features import ExtractedFeatures, NoImages
 from feeders.item_queries import ItemQueries, item_queries_for
 from feeders.items import ItemSource
-from feeders.shoppers import ShopperSource
-from feeders.transport import Policy, send
+from feeders.operations import Operation
+from feeders.report import Report
+from feeders.shoppers import ShopperSource, feed_shoppers
+from feeders.transport import Policy
 from feeders.updates import UpdateSource
 from mrse_model.data.contract import ItemsFile
+from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from tests.helpers.make_models import FEATURES
 from tests.helpers.recording_vespa import RecordingVespa
 from vespa_package.fields import DocumentType
 from vespa_package.variants import build_variant
@@ -53,9 +57,8 @@ def decoded(cells: str) -> np.ndarray:
     return bits.view(np.float32)
 
 
-@pytest.mark.parametrize("via", ["pyvespa", "cli"])
-def test_documents_hold_the_fields_and_the_vectors(vespa, package, items, features, via) -> None:
-    report = feed(items, package, vespa, features, via=via)
+def test_documents_hold_the_fields_and_the_vectors(vespa, package, items, features) -> None:
+    report = feed(items, package, vespa, features)
     assert (report.ok, report.failed, report.unchanged) == (12, 0, 0)
     assert set(vespa.documents) == {f"id:item:item::i{n}" for n in range(12)}
     document = vespa.documents["id:item:item::i1"]
@@ -73,11 +76,43 @@ def test_vectors_are_read_from_the_column_that_is_named(package, items, features
     table = pq.read_table(features)
     renamed = table.rename_columns(["item_id", "vector", "image_digest"]).replace_schema_metadata(table.schema.metadata)
     pq.write_table(renamed, tmp_path / "own.parquet")
-    batch = next(ItemsFile(items).batches(12))
-    theirs = ExtractedFeatures(tmp_path / "own.parquet", manifest, column="vector").features(batch, [0, 1, 2])
-    assert np.array_equal(theirs, ExtractedFeatures(features, manifest).features(batch, [0, 1, 2]), equal_nan=True)
+    theirs = joined(ExtractedFeatures(tmp_path / "own.parquet", manifest, column="vector"), items)
+    ours = joined(ExtractedFeatures(features, manifest), items)
+    assert len(ours) == 12
+    for item_id, vector in ours.items():
+        assert np.array_equal(vector, theirs[item_id], equal_nan=True)
+        assert np.array_equal(vector[None], feature_of(features, item_id), equal_nan=True)
     with pytest.raises(InputError, match=r"field feature: the column is missing.*--feature-column"):
         ExtractedFeatures(tmp_path / "own.parquet", manifest)
+
+
+def joined(features: ExtractedFeatures, items: Path, size: int = 5) -> dict[str, np.ndarray]:
+    """The feature of each item, in the order in which they come."""
+    file, ids = ItemsFile(items), Ids()
+    for batch in file.batches():
+        assert not list(ids.add(list(enumerate(batch.ids, start=batch.first_row))))
+    features.join(file, ids)
+    return {
+        item_id: row
+        for batch in features.batches(file, size, ["price"])
+        for item_id, row in zip(batch.ids, features.features(batch, list(range(len(batch)))), strict=True)
+    }
+
+
+def test_features_in_the_items_order_and_in_another_are_the_same(package, items, features, tmp_path) -> None:
+    manifest = ExportedModel.load(package / "models").manifest
+    table = pq.read_table(features)
+    pq.write_table(table.take(list(range(11, -1, -1))), tmp_path / "ordered.parquet")
+    pq.write_table(table.slice(2, 7), tmp_path / "some.parquet")
+    whole = joined(ExtractedFeatures(features, manifest), items)
+    ordered = joined(ExtractedFeatures(tmp_path / "ordered.parquet", manifest), items)
+    some = joined(ExtractedFeatures(tmp_path / "some.parquet", manifest), items)
+    assert list(ordered) == [f"i{n}" for n in range(12)] and list(whole) == list(reversed(ordered))
+    assert all(np.array_equal(whole[i], ordered[i], equal_nan=True) for i in ordered)
+    inside = set(table["item_id"].to_pylist()[2:9])
+    assert len(some) == 12
+    for item_id, vector in some.items():
+        assert np.array_equal(vector, whole[item_id], equal_nan=True) if item_id in inside else np.isnan(vector).all()
 
 
 def test_an_id_twice_in_the_features_is_refused(package, features, tmp_path) -> None:
@@ -89,8 +124,8 @@ def test_an_id_twice_in_the_features_is_refused(package, features, tmp_path) -> 
 
 def feature_of(features: Path, item_id: str) -> np.ndarray:
     table = pq.read_table(features)
-    row = table["item_id"].to_pylist().index(item_id)
-    return np.array([table["feature"][row].as_py()], np.float32)
+    vector = table["feature"][table["item_id"].to_pylist().index(item_id)].as_py()
+    return np.array([[np.nan] * FEATURES if vector is None else vector], np.float32)
 
 
 def test_a_second_run_sends_only_what_changed(vespa, package, items, columns) -> None:
@@ -139,7 +174,7 @@ def test_an_item_that_expired_and_has_another_date_is_whole_again(vespa, package
     feed(items, package, vespa)
     before = vespa.documents.pop("id:item:item::i4")
     vespa.documents["id:item:item::stray"] = {"model_version": before["model_version"]}  # so the count shows nothing …
-    monkeypatch.setattr("feeders.journal.Journal.sample", lambda self, most: [])  # … and others are asked for
+    monkeypatch.setattr("mrse_model.data.ids.SAMPLED", 0)  # … and others are asked for
     columns["expires"][4] = columns["expires"][5] = 2 * 10**10
     pq.write_table(pa.table(columns), items)
     vespa.operations.clear()
@@ -175,7 +210,7 @@ def test_before_another_model_s_vectors_are_sent_every_id_is_asked_for(
     feed(items, package, vespa)
     lost = vespa.documents.pop("id:item:item::i4")
     vespa.documents["id:item:item::stray"] = {"model_version": lost["model_version"]}
-    monkeypatch.setattr("feeders.journal.Journal.sample", lambda self, most: [])
+    monkeypatch.setattr("mrse_model.data.ids.SAMPLED", 0)
     monkeypatch.setattr("feeders.feed.check_deployed", lambda vespa, model: None)  # the server knows one model
     source = ItemSource.open(items, DocumentType.load(package), ExportedModel.load(new_models), NoImages())
     assert feed_items(Vespa(vespa.url), source, items.with_suffix(".sqlite")).ok == 12
@@ -185,6 +220,7 @@ def test_before_another_model_s_vectors_are_sent_every_id_is_asked_for(
 def test_fields_that_a_new_schema_has_are_filled(vespa, package, items, tmp_path) -> None:
     feed(items, package, vespa)
     int8 = build_variant(package, VARIANTS, "int8", tmp_path / "int8")
+    vespa.fields = set(DocumentType.load(int8).fields)
     assert feed(items, int8, vespa).ok == 12
     assert all("embedding_int8" in fields for fields in vespa.documents.values())
     assert feed(items, int8, vespa).unchanged == 12
@@ -214,34 +250,32 @@ def test_of_two_files_in_one_index_both_notice_its_loss(vespa, package, items, c
     assert [feed(file, package, vespa).ok for file in files] == [12, 12]
 
 
-@pytest.mark.parametrize("via", ["pyvespa", "cli"])
-def test_a_feed_that_broke_off_goes_on(vespa, package, items, monkeypatch, via) -> None:
+def test_a_feed_that_broke_off_goes_on(vespa, package, items, monkeypatch) -> None:
     whole = ItemSource.operations
 
-    def cut(self, journal, *, everything=False):
-        for n, operation in enumerate(whole(self, journal, everything=everything)):
+    def cut(self, journal, report, **options):
+        for n, operation in enumerate(whole(self, journal, report, **options)):
             if n == 5:
                 raise RuntimeError("killed")
             yield operation
 
     monkeypatch.setattr(ItemSource, "operations", cut)
     with pytest.raises(RuntimeError, match="killed"):
-        feed(items, package, vespa, via=via)
+        feed(items, package, vespa)
     monkeypatch.undo()
     delivered = len(vespa.documents)
     assert delivered == 5
-    report = feed(items, package, vespa, via=via)
+    report = feed(items, package, vespa)
     assert (report.ok, report.unchanged) == (12 - delivered, delivered) and len(vespa.documents) == 12
 
 
-@pytest.mark.parametrize("via", ["pyvespa", "cli"])
-def test_a_report_that_cannot_be_written_ends_the_feed(vespa, package, items, monkeypatch, via) -> None:
+def test_a_report_that_cannot_be_written_ends_the_feed(vespa, package, items, monkeypatch) -> None:
     def full(self, result):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("feeders.journal.Journal.acknowledge", full)
     with pytest.raises(OSError, match="no space left"):
-        feed(items, package, vespa, via=via)
+        feed(items, package, vespa)
 
 
 def test_busy_servers_are_waited_for(vespa, package, items) -> None:
@@ -250,31 +284,26 @@ def test_busy_servers_are_waited_for(vespa, package, items) -> None:
     assert (report.ok, report.failed) == (12, 0)
 
 
-@pytest.mark.parametrize("via", ["pyvespa", "cli"])
-def test_refused_documents_are_kept_with_the_reason(vespa, package, items, via) -> None:
+def test_refused_documents_are_kept_with_the_reason(vespa, package, items) -> None:
     vespa.status = lambda method, path, tries: 400 if path.endswith("/i7") else 200
-    report = feed(items, package, vespa, via=via)
+    report = feed(items, package, vespa)
     assert (report.ok, report.failed) == (11, 1)
     assert "told to answer 400" in report.first_error
     [line] = report.dead_letters.read_text().splitlines()
-    assert json.loads(line)["put"] == "id:item:item::i7" and json.loads(line)["status"] == 400
+    assert json.loads(line).keys() == {"put", "fields"} and json.loads(line)["put"] == "id:item:item::i7"
+    [why] = reasons_file(report.dead_letters).read_text().splitlines()
+    assert json.loads(why) == {"id": "id:item:item::i7", "status": 400, "message": "told to answer 400"}
     vespa.status = lambda method, path, tries: 200
-    report = feed(items, package, vespa, via=via)
+    report = feed(items, package, vespa)
     assert (report.ok, report.unchanged, report.dead_letters) == (1, 11, None)
 
 
-def test_a_server_that_dies_ends_the_feed_with_a_line(vespa, package, items) -> None:
-    source = source_of(items, package)
-    with pytest.raises(InputError, match="no success for"):
-        send(
-            Vespa("http://127.0.0.1:9"), source.operations(_NoJournal()), lambda result: None, Policy(give_up_after=0.3)
-        )
-
-
-class _NoJournal:
-    def mark_present(self, ids) -> None: ...
-    def digest(self, item_id):
-        return None
+def test_a_server_that_dies_ends_the_feed_with_a_reason(items, package) -> None:
+    report = Report(rows=12)
+    operations = (Operation("put", "item", item.id, item.document) for item in source_of(items, package).documents())
+    gone = Vespa("http://127.0.0.1:9")
+    send_all(gone, operations, items.with_suffix(".refused"), report=report, policy=Policy(give_up_after=0.3))
+    assert report.stopped.startswith("no success for") and (report.ok, report.failed, report.not_reached) == (0, 0, 12)
 
 
 def test_the_queries_that_led_to_an_item_are_encoded_with_it(vespa, package, items, tmp_path) -> None:

@@ -66,7 +66,7 @@ def test_the_second_set_is_complete_and_apart(app, new_models, tmp_path, variant
 def feed(app: Path, items: Path, url: str) -> None:
     model = ExportedModel.load(app / "models")
     source = ItemSource.open(items, DocumentType.load(app), model, NoImages())
-    feed_items(Vespa(url), source, items.with_name("items.parquet.feed.sqlite"))
+    feed_items(Vespa(url), source, app.with_name("app.feed.sqlite"))
 
 
 def migrate(app: Path, items: Path, new_models: Path, url: str, *more: str):
@@ -174,7 +174,7 @@ def test_the_title_may_be_another_column(vespa, app, items, columns, new_models)
     source = ItemSource.open(
         items, DocumentType.load(app), ExportedModel.load(app / "models"), NoImages(), columns=(), title="name"
     )
-    feed_items(Vespa(vespa.url), source, items.with_name("items.parquet.feed.sqlite"))
+    feed_items(Vespa(vespa.url), source, app.with_name("app.feed.sqlite"))
     assert migrate(app, items, new_models, vespa.url, "--title", "name").exit_code == 0
     assert vespa.documents["id:item:item::i1"]["title"] == "steel mug 1"
     cells = vespa.documents["id:item:item::i1"]["embedding"]["values"]

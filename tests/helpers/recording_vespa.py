@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import re
 import socket
 import threading
 import time
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ import numpy as np
 import onnxruntime
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
+
+from vespa_package.fields import DocumentType
 
 VISITED = 5  # documents that a visit answers at a time
 
@@ -37,6 +41,7 @@ class RecordingVespa:
         self.status: Callable[[str, str, int], int] = lambda method, path, tries: 200
         self.answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self.on_deploy: Callable[[bytes], None] | None = None
+        self.fields = set(DocumentType.load(models.parent).fields)  # of the deployed schema
         self.other_model = False  # answers as a model of another version would
         self.deployed: list[bytes] = []
         self.deployment: tuple[int, dict[str, Any]] = (200, {"session-id": "1", "log": []})
@@ -89,6 +94,8 @@ class RecordingVespa:
     def _route(self, method: str, path: str, parameters: dict[str, str], body: bytes) -> tuple[int, Any]:
         if path.endswith("/prepareandactivate"):
             self.deployed.append(body)
+            schema = zipfile.ZipFile(io.BytesIO(body)).read("schemas/item.sd").decode()
+            self.fields = set(re.findall(r"\bfield (\w+) type", schema))
             if self.on_deploy:
                 self.on_deploy(body)
             return self.deployment
@@ -115,6 +122,10 @@ class RecordingVespa:
             return 200, answer | ({"continuation": str(start + VISITED)} if start + VISITED < len(ids) else {})
         [name] = rest
         document_id = f"id:{namespace}:{doctype}::{name}"
+        if parameters.get("dryRun") == "true":
+            unknown = sorted(set(body["fields"]) - self.fields)
+            message = f"No field '{unknown[0]}' in the structure of type 'item'" if unknown else ""
+            return (400, {"message": message}) if unknown else (200, {"id": document_id})
         self._tries[path] = self._tries.get(path, 0) + 1
         status = self.status(method, path, self._tries[path])
         if status != 200:
@@ -123,6 +134,8 @@ class RecordingVespa:
             self.operations.append((method, document_id, body.get("fields", {})))
         if method == "POST":
             self.documents[document_id] = body["fields"]
+        elif doctype == "shopper" and method == "PUT":
+            self._shopper(document_id, parameters, body["fields"])
         elif method == "PUT" and (document_id in self.documents or parameters.get("create") == "true"):
             document = self.documents.setdefault(document_id, {})
             for field, change in body["fields"].items():
@@ -135,6 +148,17 @@ class RecordingVespa:
             found = self.documents.get(document_id)
             return (200, {"id": document_id, "fields": found}) if found else (404, {"id": document_id})
         return 200, {"pathId": path, "id": document_id}
+
+    def _shopper(self, document_id: str, parameters: dict[str, str], fields: dict[str, Any]) -> None:
+        """Assigns fields, and adds and removes cells."""
+        document = self.documents.setdefault(document_id, {})
+        for field, changes in fields.items():
+            if "assign" in changes:
+                document[field] = changes["assign"]
+            cells = document[field]["cells"] if isinstance(document.get(field), dict) else {}
+            cells |= changes.get("add", {"cells": {}})["cells"]
+            for address in changes.get("remove", {"addresses": []})["addresses"]:
+                cells.pop(address["item"], None)
 
     def _search(self, body: dict[str, Any]) -> dict[str, Any]:
         self.queries.append(body)

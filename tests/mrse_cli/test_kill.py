@@ -11,18 +11,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ITEMS = 400
 
 
-@pytest.mark.parametrize("via", ["pyvespa", "cli"])
-def test_a_killed_feed_goes_on(vespa, package, tmp_path, via) -> None:
+def test_a_killed_feed_goes_on(vespa, package, tmp_path) -> None:
     file = tmp_path / "items.parquet"
     ids = [f"i{n}" for n in range(ITEMS)]
     pq.write_table(pa.table({"item_id": ids, "title": [f"red dress {i}" for i in ids]}), file)
-    arguments = ["feed", file, "--app", package, "-e", vespa.url, "--via", via]
+    arguments = ["feed", "items", file, "--app", package, "-e", vespa.url]
     command = [sys.executable, "-m", "mrse_cli.main", *map(str, arguments)]
 
     def slow(method: str, path: str, tries: int) -> int:
@@ -43,11 +41,10 @@ def test_a_killed_feed_goes_on(vespa, package, tmp_path, via) -> None:
     assert int(fed) + int(unchanged) == ITEMS and int(unchanged) > 0, "it goes on, and does not begin again"
 
 
-@pytest.mark.parametrize("via", ["pyvespa", "cli"])
-def test_ctrl_c_ends_a_feed_at_once_and_says_how_to_go_on(vespa, package, tmp_path, via) -> None:
+def test_ctrl_c_ends_a_feed_at_once_and_says_how_to_go_on(vespa, package, tmp_path) -> None:
     file = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": [f"i{n}" for n in range(2000)], "title": ["red dress"] * 2000}), file)
-    arguments = ["feed", file, "--app", package, "-e", vespa.url, "--via", via]
+    arguments = ["feed", "items", file, "--app", package, "-e", vespa.url]
     command = [sys.executable, "-m", "mrse_cli.main", *map(str, arguments)]
     vespa.status = lambda method, path, tries: time.sleep(0.01) or 200
     feed = subprocess.Popen(

@@ -7,24 +7,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
 
 from mrse_model.data.contract import ItemsFile
+from mrse_model.data.ids import Ids
+from mrse_model.data.images import decode_image
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 from vespa_package.fields import MODEL_FIELDS, DocumentType, field_for, legal_text
 
 BATCH = 4096
+IMAGES = 64  # rows whose images are read at a time
 MAX_SHOWN = 20  # bad values that are named; all are counted
+DOTS = {".", ".."}  # ids that no URL's path can name
 READ_BY_NAME = ("item_id", "title", "category", "image", "image_path")  # columns with a meaning of their own
 
 
 def check_items(
-    items: Path, item: DocumentType, title: str = "title", columns: Sequence[str] | None = None
+    items: Path | Sequence[Path],
+    item: DocumentType,
+    title: str = "title",
+    columns: Sequence[str] | None = None,
+    *,
+    ids: Ids | None = None,
+    images: Literal["skip", "find", "decode"] = "skip",
 ) -> Iterator[InputError]:
     """Every problem of a file: columns that are missing, of the wrong type, or without a field by a slip of the pen;
     then its bad values, the first twenty and their number.
 
     title: the column to be read as the title. columns: which further columns are fed; None for all that have a field.
+    ids: is given the ids of the file. images: whether files that are named must exist, or all images be decoded. The
+    file is read once, and memory does not grow with it.
     """
     try:
         file = ItemsFile(items, title=title)
@@ -36,7 +51,9 @@ def check_items(
     bad = {error.field for error in wrong}
     chosen = [name for name in fed_columns(file, item, columns) if name not in bad]
     texts = [name for name in (file.title, "category") if name and name in file.table.schema.names]
-    yield from first_ones(bad_values(file.table, item, chosen, ["item_id", title], texts), items)
+    values = bad_values(file.table, item, chosen, ["item_id", title], texts, ids, file if images != "skip" else None,
+                        decode=images == "decode")  # fmt: skip
+    yield from first_ones(values, file.path)
 
 
 def first_ones(errors: Iterable[InputError], file: Path) -> Iterator[InputError]:
@@ -108,16 +125,25 @@ def bad_values(
     columns: Sequence[str],
     required: Sequence[str] = ("item_id",),
     texts: Sequence[str] = (),
+    ids: Ids | None = None,
+    images: ItemsFile | None = None,
+    decode: bool = False,
 ) -> Iterator[InputError]:
     """Each value that its field cannot hold, in the order of rows.
 
     columns: held against the fields of their names. required: columns of text that may not be null or blank. texts:
-    further columns of text. An `item_id` that occurs twice is a bad value too.
+    further columns of text. ids: is given the ids; one that occurs twice is a bad value too. images: the file, where
+    its images must be found, or decoded.
     """
-    first_seen: dict[str, int] = {}
+    ids = Ids() if ids is None else ids
     names = list(dict.fromkeys([*required, *texts, *columns]))
-    for first, batch in table.batches(names, BATCH):
+    image = images.image_column if images else None
+    if image == "image_path" and image not in names and not decode:
+        names.append(image)
+    read = [*names, image] if image and decode and image not in names else names
+    for first, batch in table.batches(read, IMAGES if decode and image else BATCH):
         found: list[InputError] = []
+        good: list[tuple[int, str]] = []
         for name in names:
             try:
                 values = table.values(batch, name, first)
@@ -133,8 +159,27 @@ def bad_values(
                             legal_text(text or "")
                     else:
                         item.json(name, value)
-                    if name == "item_id" and first_seen.setdefault(value, row) != row:
-                        raise ValueError(f"{value!r} is also the id of row {first_seen[value]}")
+                    if name == "item_id":
+                        if value in DOTS:
+                            raise ValueError(f"no request can name the id {value!r}")
+                        good.append((row, value))
                 except ValueError as error:
                     found.append(table.error(str(error), row=row, field=name))
+        for row, value, before in ids.add(good):
+            found.append(table.error(f"{value!r} is also the id of row {before}", row=row, field="item_id"))
+        if images and image:
+            found += _bad_images(images, image, batch, first, decode)
         yield from sorted(found, key=lambda error: error.row or 0)
+
+
+def _bad_images(file: ItemsFile, column: str, batch: pa.RecordBatch, first: int, decode: bool) -> Iterator[InputError]:
+    if column not in batch.schema.names:
+        return
+    for row, value in enumerate(file.table.values(batch, column, first), start=first):
+        try:
+            if not decode:
+                file.find_image(value, row)
+            elif (data := file.read_image(value, row)) is not None:
+                decode_image(data)
+        except InputError as error:
+            yield file.table.error(error.problem, row=row, field=column, fix=error.fix)
