@@ -81,6 +81,7 @@ class Inputs:
 CLAIM = "run.json"  # in a run's folder: the data and settings that it belongs to
 OTHER_FOLDER = "Give another --out, or delete this folder"
 FORMAT = 5  # of what a run keeps there (caches, states of stages): another version of this code would misread it
+MIN_ITEMS = 32  # a page of results; with fewer, nearly every item of a batch is right for nearly every query
 STAGES = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")
 # Of the claim: what the cached images' features depend on.
 IMAGE_CLAIMS = tuple(
@@ -155,6 +156,10 @@ def _train(
     console.print("data", style="bold")
     processes.wait_for_main()
     catalogue = read_catalogue(inputs.items, title=inputs.title)
+    if len(catalogue) < MIN_ITEMS:
+        problem = f"{len(catalogue)} items are too few to learn from: an item is learnt against others"
+        fix = f"Give at least {MIN_ITEMS}; some thousands make sense. mrse sample writes a catalogue to try with"
+        raise InputError(problem, file=inputs.items, fix=fix)
     searches = SearchesFile(inputs.searches) if inputs.searches else None
     inputs.examples.validation_start()
     examples_folder, judgments = cache / "examples", None

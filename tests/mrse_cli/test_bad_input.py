@@ -157,3 +157,11 @@ def test_features_of_other_items_and_of_some(mrse, vespa, package, items, featur
         .invoke(app, [*map(str, command), str(tmp_path / "some.parquet")])
         .output.count(f"8 of 12 items are not in {tmp_path / 'some.parquet'}: they have no image")
     )
+
+
+def test_a_catalogue_that_is_too_small_to_learn_from(mrse, tmp_path) -> None:
+    file = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["i1"], "title": ["red dress"]}), file)
+    result = mrse("train", file, "--out", tmp_path / "run")
+    assert result.returncode == 2 and result.stderr.startswith(f"{file}: 1 items are too few to learn from")
+    assert "at least 32" in result.stderr

@@ -70,7 +70,7 @@ def ends_in_one_line(monkeypatch, capsys) -> Callable[..., str]:
 WRITES: dict[str, Callable[[Any, Path], list[object]]] = {
     "sample": lambda given, out: [out / "sample", "--items", 48],
     "features": lambda given, out: [given["items"], "-o", out / "f.parquet", "--size", 32],
-    "train": lambda given, out: [given["items"], "--out", out / "run", "--settings", given["settings"]],
+    "train": lambda given, out: [given["catalogue"], "--out", out / "run", "--settings", given["settings"]],
     "study": lambda given, out: ["loss", "--out", out / "study"],
     "export": lambda given, out: [given["run"], "--out", out / "models"],
     "query": lambda given, out: [
@@ -111,7 +111,7 @@ def test_no_command_is_forgotten() -> None:
 def given(request, tmp_path, items, searches, package, vespa, new_models, trained) -> dict[str, Any]:
     return {
         "items": items, "searches": searches, "package": shutil.copytree(package, tmp_path / "app"), "url": vespa.url,
-        "new_models": new_models, "run": trained.run, "settings": settings(tmp_path / "settings.toml"),
+        "catalogue": trained.inputs.items, "new_models": new_models, "run": trained.run, "settings": settings(tmp_path / "settings.toml"),
     }  # fmt: skip
 
 
