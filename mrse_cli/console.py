@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,11 +13,16 @@ def console() -> Console:
     return Console(markup=False, highlight=False, soft_wrap=True)
 
 
+def remark(out: Console) -> Callable[[str], None]:
+    """Prints the remarks of a long job, its warnings in yellow."""
+    return lambda line: out.print(line, style="yellow" if line.startswith("warning") else None)
+
+
 @contextmanager
 def resumable(out: Console) -> Iterator[None]:
-    """Around a job that goes on where it was cut off: says so after Ctrl-C."""
+    """Around a job that can be resumed: says so after Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
-        out.print("interrupted: the same command goes on where it stopped")
+        out.print("interrupted: run the same command again to resume")
         raise

@@ -115,7 +115,7 @@ def test_ctrl_c_says_that_the_job_goes_on(monkeypatch, command, job) -> None:
     monkeypatch.setattr("mrse_model.images.encoders.load_encoder", lambda name, size: None)
     monkeypatch.setattr(job, Mock(side_effect=KeyboardInterrupt))
     found = CliRunner().invoke(main.app, command)
-    assert found.exit_code == 130 and "the same command goes on where it stopped" in found.output
+    assert found.exit_code == 130 and "run the same command again to resume" in found.output
 
 
 @pytest.mark.parametrize(

@@ -59,5 +59,5 @@ def test_ctrl_c_ends_a_feed_at_once_and_says_how_to_go_on(vespa, package, tmp_pa
         time.sleep(0.01)
     feed.send_signal(signal.SIGINT)
     out, err = feed.communicate(timeout=60)
-    assert feed.returncode == 130 and "goes on where it stopped" in out and err == ""
+    assert feed.returncode == 130 and "run the same command again to resume" in out and err == ""
     assert len(vespa.documents) < 2000

@@ -110,8 +110,9 @@ def test_no_command_is_forgotten() -> None:
 @pytest.fixture
 def given(request, tmp_path, items, searches, package, vespa, new_models, trained) -> dict[str, Any]:
     return {
-        "items": items, "searches": searches, "package": shutil.copytree(package, tmp_path / "app"), "url": vespa.url,
-        "catalogue": trained.inputs.items, "new_models": new_models, "run": trained.run, "settings": settings(tmp_path / "settings.toml"),
+        "items": items, "searches": searches, "catalogue": trained.inputs.items, "new_models": new_models,
+        "package": shutil.copytree(package, tmp_path / "app"), "url": vespa.url, "run": trained.run,
+        "settings": settings(tmp_path / "settings.toml"),
     }  # fmt: skip
 
 
