@@ -106,6 +106,9 @@ class TermMatcher:
                 return union([self._phrase(index, words(str(v)), searched, term) for v in values])
             case yql.Equals():
                 return self._phrase(index, words(str(node.value)), searched, term)
+        if isinstance(node, yql.Fuzzy):
+            problem = f"Fuzzy items require a string attribute field, but '{searched.name}' is not"
+            raise QueryError(ILLEGAL_QUERY, problem)
         what = f"{type(node).__name__}" + (f" with match {node.match}" if isinstance(node, yql.Word) else "")
         raise QueryError(ILLEGAL_QUERY, unsupported(f"{what} on the index '{searched.name}'"))
 

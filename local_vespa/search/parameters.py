@@ -29,7 +29,8 @@ ALIASES = {
 _FEATURES = ("input.query(", "rankfeature.query(", "rank.features.query(", "ranking.features.query(")
 # Parameters of Vespa that would change the answer and are not done here.
 REFUSED = {
-    "model.filter", "recall", "collapsefield", "collapsesize", "collapse.summary", "searchChain",
+    "model.filter", "model.type.profile", "model.type.isYqlDefault", "recall", "collapsefield", "collapsesize",
+    "collapse.summary", "searchChain",
     "ranking.location", "ranking.diversity", "ranking.significance", "model.searchPath", "presentation.reportCoverage",
 }  # fmt: skip
 REFUSED_GROUPS = (

@@ -25,9 +25,9 @@ MAX_HITS, MAX_OFFSET = 400, 1000
 def make_plan(application: Application, parameters: Parameters) -> Plan:
     """What a request asks. Without a document type where `model.restrict` leaves none. Raises QueryError, YqlError and
     GroupingError."""
-    grammar = parameters.text("model.type") or "weakAnd"
     try:
-        yql.parse_user_text("", grammar)
+        grammar = yql.Grammar.named(parameters.text("model.type") or "weakAnd")
+        grammar = grammar.changed(parameters.values, "model.type.")
     except yql.YqlError as e:
         raise QueryError(ILLEGAL_QUERY, f"Could not set 'model.type': {e}") from e
     query = _statement(parameters)

@@ -10,13 +10,14 @@ from .ast import *  # noqa: F403  every node is public
 from .errors import YqlError
 from .languages import ENGLISH, UNKNOWN
 from .parse import Given, parse_yql
-from .simple import QueriedField, UserTextDefaults, expand_user_input, parse_user_text
+from .simple import Grammar, QueriedField, UserTextDefaults, expand_user_input, parse_user_text
 from .tokens import Whole
 
 __all__ = [
     "ENGLISH",
     "UNKNOWN",
     "Given",
+    "Grammar",
     "QueriedField",
     "UserTextDefaults",
     "Whole",

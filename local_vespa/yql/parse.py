@@ -235,6 +235,9 @@ class _Reader:
         index = self.parameters.get("model.defaultIndex", self.parameters.get("default-index"))
         if text is None or not str(text).strip():
             return ast.And((), annotations=annotations)  # no query at all
+        prefix = "model.type."
+        parts = {"grammar." + k[len(prefix) :]: v for k, v in self.parameters.items() if k.startswith(prefix)}
+        annotations = {**annotations, **parts}
         return ast.UserInput(
             str(text),
             None if grammar is None else str(grammar),

@@ -12,24 +12,63 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
+from ..errors import unsupported
 from . import ast
 from .errors import YqlError
 from .languages import UNKNOWN, language_of
 from .tokens import Token, Tokens, Whole, split_words, tokenize
 
-# What a grammar is made of: how its terms are combined, and its syntax (QueryType.java).
-_GRAMMARS: Mapping[str, tuple[str, str]] = {
-    "all": ("and", "simple"),
-    "any": ("or", "simple"),
-    "linguistics": ("weakAnd", "linguistics"),
-    "near": ("near", "simple"),
-    "oNear": ("oNear", "simple"),
-    "phrase": ("phrase", "tokenize"),
-    "raw": ("weakAnd", "raw"),
-    "segment": ("weakAnd", "segment"),
-    "tokenize": ("weakAnd", "tokenize"),
-    "weakAnd": ("weakAnd", "simple"),
-    "web": ("and", "web"),
+_COMPOSITES = ("and", "or", "phrase", "weakAnd", "near", "oNear")
+_SYNTAXES = ("none", "simple", "web")
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """How a text is read (QueryType.java): how its terms are combined, what signs mean in it, and whether its words are
+    split as documents are (`linguistics`). Raises YqlError for a value that does not exist or that this engine does not
+    do."""
+
+    composite: str = "weakAnd"
+    syntax: str = "simple"
+    tokenization: str = "internal"
+
+    def __post_init__(self) -> None:
+        for value, known in (
+            (self.composite, _COMPOSITES),
+            (self.syntax, (*_SYNTAXES, "raw", "segment")),
+            (self.tokenization, ("internal", "linguistics")),
+        ):
+            if value not in known:
+                raise YqlError(unsupported(f"'{value}' in a query type"))
+        if self.tokenization == "linguistics" and self.syntax in ("simple", "web"):
+            raise YqlError("Linguistics tokenization can only be combined with syntax none")
+
+    @classmethod
+    def named(cls, name: str) -> Grammar:
+        """The grammar of a name in lower or upper case."""
+        found = {known.lower(): grammar for known, grammar in _GRAMMARS.items()}.get(name.lower())
+        if found is None:
+            raise YqlError(f"Invalid query type '{name}', expected one of {', '.join(_GRAMMARS)}")
+        return found
+
+    def changed(self, values: Mapping[str, object], prefix: str) -> Grammar:
+        """With the parts that annotations or parameters say: `<prefix>composite` and so on."""
+        given = {part: values.get(prefix + part) for part in ("composite", "syntax", "tokenization")}
+        return replace(self, **{part: str(value) for part, value in given.items() if value is not None})
+
+
+_GRAMMARS: Mapping[str, Grammar] = {
+    "all": Grammar("and"),
+    "any": Grammar("or"),
+    "linguistics": Grammar("weakAnd", "none", "linguistics"),
+    "near": Grammar("near"),
+    "oNear": Grammar("oNear"),
+    "phrase": Grammar("phrase", "none"),
+    "raw": Grammar("weakAnd", "raw"),
+    "segment": Grammar("weakAnd", "segment"),
+    "tokenize": Grammar("weakAnd", "none"),
+    "weakAnd": Grammar(),
+    "web": Grammar("and", "web"),
 }
 # Annotations of userInput that its terms inherit (AnnotationPropagator in YqlParser.java), and those of composites.
 _INHERITED = frozenset({"ranked", "filter", "stem", "normalizeCase", "accentDrop", "usePositionData", "label"}) | {
@@ -55,14 +94,14 @@ Fields = Callable[[str], QueriedField | None]
 class UserTextDefaults:
     """What a request says of its user texts: `model.type`, `model.defaultIndex`, `model.language`."""
 
-    grammar: str = "weakAnd"
+    grammar: Grammar = Grammar()
     default_index: str = "default"
     language: str | None = None
 
 
 def parse_user_text(
     text: str,
-    grammar: str = "weakAnd",
+    grammar: str | Grammar = "weakAnd",
     default_index: str = "default",
     queried: Fields = lambda name: None,
     annotations: ast.Annotations | None = None,
@@ -72,19 +111,16 @@ def parse_user_text(
     segment), None where it holds no word (phrase, tokenize and linguistics then give a node without children).
     `queried` says of the `name:` of `name:word` what field or fieldset it is; `annotations` go to the terms. In an
     unknown `language` ("und") words are not split at apostrophes. Raises YqlError on an unknown grammar."""
-    known = {name.lower(): name for name in _GRAMMARS}
-    if grammar.lower() not in known:
-        raise YqlError(f"Invalid query type '{grammar}', expected one of {', '.join(_GRAMMARS)}")
-    composite, syntax = _GRAMMARS[known[grammar.lower()]]
+    if isinstance(grammar, str):
+        grammar = Grammar.named(grammar)
     annotations = dict(annotations or {})
     if language is not None:
         annotations["language"] = language
-    if syntax in ("raw", "segment"):
-        return _unparsed(text, syntax, default_index, queried, annotations)
-    parser = _AnyParser if (composite, syntax) == ("or", "simple") else _PARSERS[syntax]
-    item = parser(text, composite, default_index, queried, language != UNKNOWN).parse()
-    if syntax == "linguistics":
+    if grammar.syntax in ("raw", "segment"):
+        return _unparsed(text, grammar.syntax, default_index, queried, annotations)
+    if grammar.tokenization == "linguistics":
         annotations["linguistics"] = True
+    item = _parser(grammar)(text, grammar.composite, default_index, queried, language != UNKNOWN).parse()
     return None if item is None else _Tree(default_index, queried, annotations).node(item)
 
 
@@ -94,7 +130,10 @@ def expand_user_input(tree: ast.Node, queried: Fields, defaults: UserTextDefault
     defaults = defaults or UserTextDefaults()
     if isinstance(tree, ast.UserInput):
         index = tree.default_index or defaults.default_index
-        grammar = tree.grammar or defaults.grammar
+        grammar = Grammar.named(tree.grammar) if tree.grammar else defaults.grammar
+        grammar = grammar.changed(tree.annotations, "grammar.")
+        if "grammar.profile" in tree.annotations:
+            raise YqlError(unsupported("the annotation 'grammar.profile'"))
         language = _known(tree.language) or defaults.language
         parsed = parse_user_text(tree.text, grammar, index, queried, tree.annotations, language)
         if parsed is not None:
@@ -718,12 +757,15 @@ class _WebParser(_SimpleParser):
         return self.result(top, excluded)
 
 
-_PARSERS: Mapping[str, type[_Parser]] = {
-    "simple": _SimpleParser,
-    "web": _WebParser,
-    "tokenize": _TokenizeParser,
-    "linguistics": _LinguisticsParser,
-}
+def _parser(grammar: Grammar) -> type[_Parser]:
+    """Which parser reads a grammar (ParserFactory.java)."""
+    if grammar.tokenization == "linguistics":
+        return _LinguisticsParser
+    if grammar.syntax == "web":
+        return _WebParser
+    if grammar.syntax == "none" or grammar.composite == "phrase":
+        return _TokenizeParser
+    return _AnyParser if grammar.composite == "or" else _SimpleParser
 
 
 def _want(signed: _Item, item: _Item) -> None:

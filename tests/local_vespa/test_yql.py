@@ -171,6 +171,8 @@ def test_errors_say_where():
 
 def test_user_query_takes_the_requests_text_and_type():
     assert where("userQuery()", query="x", **{"model.type": "all"}) == UserInput("x", "all")
+    parts = where("userQuery()", query="a b", **{"model.type.composite": "or"})
+    assert expand_user_input(parts, queried) == Or(words("a", "b"))
     assert where("userQuery()", **{"model.queryString": "y", "model.defaultIndex": "a"}) == UserInput("y", None, "a")
 
 
@@ -243,6 +245,33 @@ def test_words_of_the_linguistics_grammar_are_processed_whatever_the_field_is():
     assert all(word.annotations == {"linguistics": True} for word in tree.children)
     with pytest.raises(YqlError, match="not an int item"):
         parse_user_text("½", "linguistics", queried=queried)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "tree"),
+    [
+        ('grammar.composite: "or"', Or(words("a", "b"))),
+        ('grammar: "all", grammar.composite: "or"', Or(words("a", "b"))),
+        ('grammar: "any", grammar.syntax: "none"', Or(words("a", "b"))),
+        ('grammar.composite: "phrase"', Phrase("default", ("a", "b"))),
+        ('grammar.composite: "and", grammar.syntax: "web"', And(words("a", "b"))),
+    ],
+)
+def test_the_parts_of_a_grammar(annotation, tree):
+    assert expand_user_input(where(f"{{{annotation}}}userInput('a b')"), queried) == tree
+
+
+@pytest.mark.parametrize(
+    ("annotation", "problem"),
+    [
+        ('grammar.composite: "xor"', "'xor' in a query type"),
+        ('grammar.tokenization: "linguistics"', "can only be combined with syntax none"),
+        ('grammar.profile: "p"', "grammar.profile"),
+    ],
+)
+def test_parts_of_a_grammar_that_are_refused(annotation, problem):
+    with pytest.raises(YqlError, match=problem):
+        expand_user_input(where(f"{{{annotation}}}userInput('a b')"), queried)
 
 
 def test_words_of_an_unknown_language_are_not_split():
