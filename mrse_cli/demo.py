@@ -21,9 +21,13 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where all that it makes goes; an older demo there is replaced.")] = Path(
         "build/demo"
     ),
-    app: Annotated[Path, typer.Option(help="Application package; the model goes into its models/.")] = Path(
-        "vespa_app"
-    ),
+    app: Annotated[
+        Path | None,
+        typer.Option(
+            help="Application package; the model goes into its models/. Default: vespa_app, or, where there is none, "
+            "a new one in --folder."
+        ),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the engine running at the end.")] = False,
     port: Annotated[int, typer.Option(help="Port of the engine; 0 for any free one.")] = 0,
     config: Config = None,
@@ -40,14 +44,20 @@ def demo(
     from mrse_cli.query import query
     from mrse_cli.sample import sample
     from mrse_cli.train import train
+    from vespa_package.bundled import write_package
 
-    if not (app / "services.xml").is_file():
+    if app is None and Path("vespa_app").is_dir():
+        app = Path("vespa_app")
+    if app is not None and not (app / "services.xml").is_file():
         raise InputError("no application package here", file=app, field="--app", fix="Give the folder of services.xml")
     out = console()
     began = time.perf_counter()
     if folder.exists() and any(folder.iterdir()) and not (folder / "catalogue").exists():
         raise InputError("the folder holds something else", file=folder, fix="Give a new one with --folder")
     shutil.rmtree(folder, ignore_errors=True)
+    if app is None:
+        [app] = write_package(folder, ("vespa_app",))
+        out.print(f"$ mrse init {folder}", style="dim")
     catalogue, run = folder / "catalogue", folder / "run"
     items, searches = catalogue / "items.parquet", catalogue / "searches.parquet"
     step = 0

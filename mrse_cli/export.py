@@ -29,7 +29,8 @@ def export(
     from mrse_model.model import MRSE
 
     if out is None and not (app / "services.xml").is_file():
-        raise InputError("no application package here", file=app, field="--app", fix="Give the folder of services.xml")
+        fix = "Give the folder of services.xml, or run: mrse init, which writes one"
+        raise InputError("no application package here", file=app, field="--app", fix=fix)
     say, folder = console().print, out or app / "models"
     model = MRSE.from_pretrained(checkpoint)
     manifest = write(model, folder)

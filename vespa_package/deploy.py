@@ -16,6 +16,7 @@ import httpx
 
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from vespa_package.bundled import require_package
 
 TENANT = "/application/v2/tenant/default"
 CONVERGE = f"{TENANT}/application/default/environment/prod/region/default/instance/default/serviceconverge"
@@ -49,6 +50,7 @@ def deploy_package(
     for, a line each. Raises InputError for a package that is refused, a server that does not answer, or services that
     are not up in time.
     """
+    require_package(app)
     manifest = Manifest.load(app / "models")
     body = zip_package(app)
     try:
@@ -74,9 +76,7 @@ def zip_package(folder: Path) -> bytes:
     """The files of a package, zipped as `vespa deploy` does, in a stable order. Raises InputError when it is no
     application package.
     """
-    if not (folder / "services.xml").is_file():
-        fix = "Give its folder, or run: mrse init, which writes one"
-        raise InputError("no services.xml: not an application package", file=folder, fix=fix)
+    require_package(folder)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in package_files(folder):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrse_model.errors import InputError
+from vespa_package.bundled import require_package
 from vespa_package.overlay import merge_services, merge_statements
 
 CATALOGUE = "variants.toml"
@@ -60,15 +61,16 @@ def build_variant(app: str | Path, variants: str | Path, name: str, out: str | P
         raise InputError(
             f"no variant {name!r}", file=variants / CATALOGUE, fix=f"Take one of: {', '.join(sorted(known))}"
         )
-    if not (app / "services.xml").is_file():
-        raise InputError("no services.xml: not an application package", file=app, fix="Give its folder, or: mrse init")
+    require_package(app)
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).is_file():
             raise InputError("the folder is not empty", file=out, fix="Name a new one, or empty it")
         if out.resolve() == app.resolve():
             raise InputError("a variant cannot be built over itself", file=out, fix="Give the default package")
         shutil.rmtree(out)
-    shutil.copytree(app, out, dirs_exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).write_text(f"{name}\n", "utf-8")  # first: what a full disk leaves half-done can be built again
+    shutil.copytree(app, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MARK))
     for file in known[name].drop:
         (out / file).unlink(missing_ok=True)
     folder = variants / name
@@ -85,7 +87,6 @@ def build_variant(app: str | Path, variants: str | Path, name: str, out: str | P
             target.write_text(merge_services(target, source), "utf-8")
         else:
             shutil.copy2(source, target)
-    (out / MARK).write_text(f"{name}\n", "utf-8")
     return out
 
 

@@ -68,6 +68,7 @@ def ends_in_one_line(monkeypatch, capsys) -> Callable[..., str]:
 
 # command → what it is given, where `out` is a place to write to
 WRITES: dict[str, Callable[[Any, Path], list[object]]] = {
+    "init": lambda given, out: [out / "shop"],
     "sample": lambda given, out: [out / "sample", "--items", 48],
     "features": lambda given, out: [given["items"], "-o", out / "f.parquet", "--size", 32],
     "train": lambda given, out: [given["catalogue"], "--out", out / "run", "--settings", given["settings"]],

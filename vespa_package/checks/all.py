@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from vespa_package.bundled import require_package
 from vespa_package.checks.items import check_items
 from vespa_package.checks.schemas import check_item_schema, check_profiles
 from vespa_package.checks.services import check_query_profiles, check_services
@@ -19,6 +20,10 @@ IR, OPSET = 13, 26  # the most that ONNX Runtime 1.23, which Vespa 8.700 has, re
 def validate(app: str | Path, items: str | Path | None = None, title: str = "title") -> list[InputError]:
     """Every problem between manifest, schemas, services, query profiles and Parquet columns; [] if there is none."""
     app = Path(app)
+    try:
+        require_package(app)
+    except InputError as error:
+        return [error]
     problems: list[InputError] = []
 
     def collect(check: Callable[[], Iterable[InputError]]) -> None:
