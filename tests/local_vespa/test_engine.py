@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from local_vespa.api.deploy import DeployApi
+from local_vespa.api.search import SearchApi
 from local_vespa.documents.operations import Operation, read_put, read_update
 from local_vespa.documents.selection import parse_selection
 from local_vespa.engine import Engine
@@ -261,6 +262,36 @@ def test_a_full_disk_refuses_with_507_and_recovers(engine, tmp_path):
     again = Engine(tmp_path)
     assert {n for n in range(40) if again.get(f"id:shop:thing::big{n}")} == set(range(1, 40)) - set(refused)
     again.close()
+
+
+def test_texts_are_stemmed_in_the_language_that_set_language_says(engine, caplog):
+    api = DeployApi(engine, 8080)
+
+    def deploy(files):
+        path = "/application/v2/tenant/default/prepareandactivate"
+        headers = {"content-type": "application/zip"}
+        response = api.handle(Request("POST", path, {}, headers, zipped(files), "localhost:8080"))
+        return orjson.loads(response.body)["log"]
+
+    def found(text, **more):
+        parameters = {"yql": "select title from thing where userInput(@text)", "text": text} | more
+        response = SearchApi(engine).handle(Request("GET", "/search/", parameters, {}, b"", "localhost:8080"))
+        return orjson.loads(response.body)["root"]["fields"]["totalCount"]
+
+    assert write(engine, put(engine, "a", {"title": "Schuhe und Kleider"})) == [None]
+    assert found("schuhen") == 0 and found("schuhen", **{"model.language": "de"}) == 0  # an English text
+    files = package_files()
+    (entry,) = deploy(files)
+    assert entry["level"] == "WARNING" and "nothing sets the language" in entry["message"]
+    assert "nothing sets the language" in caplog.text
+    first = b'field language type string { indexing: (input language || "de") | set_language }\n    field title'
+    files["schemas/thing.sd"] = files["schemas/thing.sd"].replace(b"field title", first, 1)
+    assert deploy(files) == []  # and the indexes are built anew
+    assert found("schuhen", **{"model.language": "de-AT"}) == 1 and found("schuhen", language="de_AT") == 1
+    assert found("schuhen") == 0  # an English query
+    assert write(engine, put(engine, "b", {"title": "Schuhe", "language": "en"})) == [None]
+    assert found("schuhen", **{"model.language": "de"}) == 1
+    assert found("Schuhe", **{"model.language": "und"}) == 1  # neither stemmed nor split: the English one
 
 
 def test_a_full_disk_refuses_a_deployment_with_507_and_nothing_of_it_is_done(engine):

@@ -87,6 +87,12 @@ def field(text):
             field("field a type string { indexing: summary | lowercase | index }"),
             "'lowercase' in an indexing statement",
         ),
+        (field("field a type string { indexing: lowercase | set_language }"), "'lowercase' in an indexing statement"),
+        (field("field a type string { indexing: input b | set_language }"), "input field 'b' does not exist"),
+        (
+            field("field a type string { indexing: (input a || 'en') | set_language | summary }"),
+            "'summary' in an indexing statement",
+        ),
         (field("field a type int { indexing: index }"), "index is only possible for strings and tensors"),
         (field("field a type tensor<float>(x[2]) { attribute { distance-metric: geodegrees } }"), "geodegrees"),
         (field("field a type string { indexing: attribute \n match { gram } }"), "'match: gram'"),
@@ -123,6 +129,39 @@ def field(text):
 )
 def test_what_is_not_supported_is_refused_at_deploy(files, problem):
     assert problem in refusal(files)
+
+
+@pytest.mark.parametrize(
+    ("statement", "fields", "language"),
+    [
+        ("(input a || 'de') | set_language", {}, "de"),
+        ("(input a || 'de') | set_language", {"a": "fr-CA"}, "fr"),
+        ('input a || input b || "nl" | set_language', {"b": "no"}, "nb"),
+        ("'pt' | set_language", {"a": "fr"}, "pt"),
+        ("set_language", {"a": "it"}, "it"),
+        ("summary | set_language | attribute", {"a": "it"}, "it"),
+        ("set_language", {}, "en"),  # where Vespa would guess
+        ("set_language", {"a": "no language"}, "en"),
+        ("set_language", {"a": "12"}, "en"),
+    ],
+)
+def test_the_language_of_a_documents_texts(statement, fields, language):
+    text = (
+        "field before type string { indexing: index } field b type string { } "
+        f"field a type string {{ indexing: {statement} }} field after type string {{ indexing: index }}"
+    )
+    known = Application(zipped(field(text))).schemas["person"].fields
+    assert known["before"].language is None  # Vespa's scripts run in the order of the fields
+    assert known["after"].language.language(fields) == language
+
+
+def test_a_package_that_sets_no_language_is_deployed_with_a_warning():
+    (warning,) = Application(zipped(package_files())).warnings
+    assert "'thing': nothing sets the language of title" in warning and "set_language" in warning
+    files = package_files()
+    first = b'field language type string { indexing: (input language || "en") | set_language }\n    field title'
+    files["schemas/thing.sd"] = files["schemas/thing.sd"].replace(b"field title", first, 1)
+    assert Application(zipped(files)).warnings == []
 
 
 def test_a_refusal_names_file_and_line():

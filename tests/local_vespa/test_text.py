@@ -43,6 +43,48 @@ def test_words_are_vespas(text, expected):
     assert tokens(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),  # what Vespa's own tokenizer makes of them (OpenNlpLinguistics)
+    [
+        ("ar", "\u0623\u062d\u0630\u064a\u0629", "\u0627\u0654\u062d\u0630"),
+        ("ca", "sabates vestits", "sabat vest"),
+        ("da", "skoene kjoler", "skoen kjol"),
+        ("de", "läuferinnen Schuhe winseln abenteuer System bäuerin", "lauf schuh winsel abenteu system bau"),
+        ("el", "παπουτσια φορεματα", "παπουτσ φορεμ"),
+        ("es", "zapatos deportivas", "zapat deport"),
+        ("fi", "kengät mekkoja", "keng meko"),
+        ("fr", "chaussures robes élégantes", "chaussur rob eleg"),
+        ("ga", "bróga", "broga"),
+        ("hu", "cipők ruhák", "cip ruh"),
+        ("id", "sepatunya bajunya", "sepatu baju"),
+        ("it", "scarpe donne", "scarp donn"),
+        ("nb", "skoene kjoler", "skoen kjol"),
+        ("nl", "schoenen jurken", "schoen jurk"),
+        ("nn", "skoene", "skoen"),
+        ("pt", "sapatos vestidos", "sapat vest"),
+        ("ro", "pantofi rochii", "pantof roch"),
+        ("ru", "ботинки платья", "ботинк плат"),
+        ("sv", "skorna klänningar", "skorn klanning"),
+        ("tr", "ayakkabılar elbiseler", "ayakkabı elbise"),
+    ],
+)
+def test_stems_of_other_languages_are_vespas(language, text, expected):
+    assert " ".join(tokens(text, language=language)) == expected
+
+
+@needs_kstem
+@pytest.mark.parametrize("language", ["ja", "pl"])
+def test_a_language_without_stems_of_its_own_has_the_english_ones(language):
+    assert tokens("running shoes", language=language) == tokens("running shoes")
+
+
+def test_each_text_is_stemmed_in_its_own_language():
+    index = TextIndex(True, True)
+    for language in ("en", "de"):
+        index.append("Schuhen", language)
+    assert index.word("schuh", LIVE).rows.tolist() == [1]
+
+
 def test_without_stemming_and_normalizing():
     assert tokens("Tanks Café", stemming=False, normalizing=False) == ["tanks", "café"]
 
