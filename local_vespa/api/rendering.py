@@ -141,7 +141,10 @@ class HitRenderer:
                 continue
             if field.attribute and field.type.scalar == "bool" and not field.type.collection and value is None:
                 value = False
-            if value is not None and not (isinstance(value, (list, dict)) and is_undefined(field, value)):
+            # Vespa's renderer leaves out texts that are empty, a content node attributes that are undefined and
+            # collections without elements; a bool is never undefined.
+            empty = value is None or (isinstance(value, (str, list, dict)) and not value)
+            if not empty and not (field.attribute and is_undefined(field, value)):
                 shown[name] = json_value(value, self.tensors)
         return shown
 

@@ -17,6 +17,8 @@ from ..errors import DocumentError
 from ..package.schema import INTEGERS, Field, FieldType, Schema
 from ..tensors import Tensor, TensorError, TensorType, parse_document_tensor, render
 
+LEAST_INTEGER = {kind: -(1 << bits - 1) for kind, bits in INTEGERS.items()}
+
 Fields = dict[str, Any]
 
 
@@ -132,8 +134,13 @@ def json_value(value: Any, tensors: str) -> Any:
 
 
 def is_undefined(field: Field, value: Any) -> bool:
-    """Whether an attribute holding this value counts as never set: no value, '', an empty collection, NaN."""
-    return value is None or value == "" or value == [] or value == {} or value != value
+    """Whether an attribute holding this value counts as never set: no value, '', an empty collection, NaN, the least
+    integer of its type (isUndefined in searchcommon)."""
+    if isinstance(value, Tensor):
+        return False
+    if value is None or value == "" or value == [] or value == {} or value != value:
+        return True
+    return not field.type.collection and value == LEAST_INTEGER.get(field.type.scalar)
 
 
 def document_json(schema: Schema, fields: Mapping[str, Any], chosen: frozenset[str] | None, tensors: str) -> Fields:

@@ -506,3 +506,17 @@ def test_json_that_is_nested_too_deeply_is_refused(shop):
 def test_a_missing_profile_in_one_source_is_an_error_beside_the_hits(shop):
     status, answer = search(shop, yql="select * from sources * where title contains 'dress'", ranking="words")
     assert status == 200 and answer["root"]["errors"][0]["code"] == 4 and len(answer["root"]["children"]) == 2
+
+
+def test_hits_leave_out_what_is_empty_or_undefined(fresh):
+    empty = {"title": "", "colour": "", "labels": [], "marks": {}, "stock": -(2**31), "added": -(2**63)}
+    assert put(fresh, "empty", empty | {"price": "NaN"})[0] == 200
+    zero = {"title": "0", "colour": " ", "labels": [""], "stock": 0, "added": 0, "price": 0.0, "sold": False}
+    assert put(fresh, "zero", zero)[0] == 200
+    assert put(fresh, "unset", {})[0] == 200
+    answer = search(fresh, yql="select * from thing where true")[1]["root"]["children"]
+    shown = {hit["id"].split("::")[1]: hit["fields"] for hit in answer}
+    own = {"sddocname": "thing", "sold": False}
+    assert {k: v for k, v in shown["empty"].items() if k != "documentid"} == own
+    assert {k: v for k, v in shown["unset"].items() if k != "documentid"} == own
+    assert {k: v for k, v in shown["zero"].items() if k != "documentid"} == own | zero
