@@ -38,7 +38,8 @@ from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.checkpoint import measure, trained_on
 from mrse_model.evaluation.queries import judged_queries, with_wording_slices
 from mrse_model.studies.runner import about
-from mrse_model.training.pipeline import Inputs, train
+from mrse_model.training.claim import Inputs
+from mrse_model.training.pipeline import train
 
 
 def measure_title(data: Data, inputs: Inputs, run: Path, config: Config, seconds: float) -> list[Bar]:

@@ -73,8 +73,8 @@ def training_bar(model: MRSE, title: str, base: bool, features_given: bool) -> B
 
 def study_bars(folder: Path | None, data: Collection[str]) -> list[Bar]:
     """What the studies ablation, loss and beta decide, by FOLDER/NAME/results.json; prints on what each was run.
-    Results of other data (`data`: studies.runner.about), of other code or variants than today's, and of queries that
-    were learnt from do not count.
+    Results of other data (`data`: studies.runner.about), of another version or other variants than today's, and of
+    queries that were learnt from do not count.
 
     Each added part and the hybrid loss: the lower end of the paired interval of nDCG@10 and of Recall@500. β: the best
     by Recall@500 is inside the grid; beside it the lower end of the best minus β 0.
@@ -104,7 +104,7 @@ def _rows(folder: Path | None, study: str, data: Collection[str]) -> dict[str, d
     results = json.loads(path.read_text("utf-8"))
     why = ""
     if not is_current(STUDIES[study], path.parent):
-        why = "other code, or other variants"
+        why = "another version, or other variants"
     elif results["data"].partition(":")[0] not in data:
         why = "other data"
     elif LEARNT_FROM in results["data"]:

@@ -28,7 +28,8 @@ FLAT = 1.15  # peak at 10× over peak at 1×
 
 def child(folder: Path, steps: int) -> None:
     from mrse_model.config import preset
-    from mrse_model.training.pipeline import Inputs, train
+    from mrse_model.training.claim import Inputs
+    from mrse_model.training.pipeline import train
 
     tiny = preset("tiny")
     names = ("adaptor", "ft_att", "light_bert", "vbert", "dssm")

@@ -40,9 +40,11 @@ from mrse_model.data.examples import write_examples
 from mrse_model.errors import InputError
 from mrse_model.model import MRSE
 from mrse_model.serving.texts import item_text, token_matrix, train_tokenizer
-from mrse_model.training.dataset import Examples, Queries, build_examples, split_dev, tokenise_items
-from mrse_model.training.loop import Run
-from mrse_model.training.stages import Corpus, Stages
+from mrse_model.training.corpus import Corpus, split_dev
+from mrse_model.training.dataset import Examples, Queries, build_examples, tokenise_items
+from mrse_model.training.frozen_vectors import FrozenVectors
+from mrse_model.training.run_folder import Run
+from mrse_model.training.stages import LightBertStage
 
 TARGET = 2.0
 BATCH, STEPS, ROUNDS = 256, 60, 3
@@ -89,8 +91,8 @@ def ours(
         queries, items = zip(*pairs[start : start + batch], strict=True)
         token_matrix(tokenizer, queries, config.model.query_tokens)
         token_matrix(tokenizer, items, config.model.item_tokens)
-    stages = Stages(Run(folder, config.train, Console(quiet=True)), MRSE(config, tokenizer), corpus)
-    stages.light_bert()
+    vectors = FrozenVectors(MRSE(config, tokenizer), corpus, torch.device("cpu"), folder)
+    LightBertStage(Run(folder, config.train, Console(quiet=True)), vectors).train()
     return clock() - began
 
 

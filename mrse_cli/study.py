@@ -37,8 +37,8 @@ def study(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row, a seed each; a row is their mean.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for all cores.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; default: studies/NAME.")] = None,
-    share: Annotated[
-        Path | None, typer.Option(help="Folder of trained stages that studies share; default: share beside --out.")
+    stage_cache: Annotated[
+        Path | None, typer.Option(help="Folder of studies to take over finished stages from; default: that of --out.")
     ] = None,
     config: Config = None,
 ) -> None:
@@ -76,7 +76,7 @@ def study(
     command = shlex.join(["mrse", *sys.argv[1:]])
     with resumable(out_console):
         results = run_study(
-            chosen, data, folder, common, share=share, seeds=seeds, command=command, console=out_console
+            chosen, data, folder, common, stage_cache=stage_cache, seeds=seeds, command=command, console=out_console
         )
     out_console.print(Markdown(results.table()))
     for remark in results.remarks:

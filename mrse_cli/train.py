@@ -25,6 +25,9 @@ def train(
     settings: Annotated[Path | None, typer.Option(help="TOML file of model, loss and train settings.")] = None,
     validation_from: Annotated[str | None, typer.Option(help="Searches from this date on are for validation.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for all cores.")] = 0,
+    init_from: Annotated[
+        Path | None, typer.Option(help="A run to take over from what its data and settings have in common with these.")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Also log for TensorBoard.")] = False,
     config: Config = None,
 ) -> None:
@@ -34,7 +37,7 @@ def train(
     Example: mrse train data/sample/items.parquet --searches data/sample/searches.parquet --preset tiny
     """
     from mrse_model.data.examples import ExampleSettings
-    from mrse_model.training.pipeline import Inputs
+    from mrse_model.training.claim import Inputs
     from mrse_model.training.pipeline import train as run
 
     inputs = Inputs(
@@ -43,4 +46,4 @@ def train(
     )  # fmt: skip
     out_console = console()
     with resumable(out_console):
-        run(inputs, out, training_config(preset, settings, threads), out_console, tensorboard)
+        run(inputs, out, training_config(preset, settings, threads), out_console, tensorboard, init_from)

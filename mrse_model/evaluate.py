@@ -23,9 +23,9 @@ from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.checkpoint import CUTS, RANKERS, Measured, measure, pseudo_query_set, trained_on
 from mrse_model.evaluation.queries import QuerySet, clicked_queries, judged_queries, traffic_of, traffic_of_run
 from mrse_model.evaluation.rankers import Ranker
+from mrse_model.fingerprint import fingerprint_of
 from mrse_model.model import MRSE
-from mrse_model.training.pipeline import title_of
-from mrse_model.training.share import fingerprint_of
+from mrse_model.training.claim import title_of
 
 Say = Callable[[str], object]
 

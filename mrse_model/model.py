@@ -77,7 +77,7 @@ class MRSE(nn.Module):
             return present * torch.zeros(1, self.config.model.dims, device=components.device)
         return self.adaptor(components) * present
 
-    def image_detail(self, components: Tensor) -> Tensor | None:
+    def image_residual(self, components: Tensor) -> Tensor | None:
         """An image's `components` → [b, d], the item tower's own view of it; None without images."""
         return None if self.item.image_residual is None else self.item.image_residual(components)
 
@@ -99,7 +99,7 @@ class MRSE(nn.Module):
         [b, 8, 16], the queries that led to the item → its vector [b, d], and its text feature [b, d], which a user's
         history reads: its vector without those queries, the same on its first day and later.
         """
-        texts, image_residual = self.item.texts(self.ngrams, ids, mask), self.image_detail(components)
+        texts, image_residual = self.item.texts(self.ngrams, ids, mask), self.image_residual(components)
         entries, led = self.mean_ngrams(history_ids, history_mask), (history_mask.sum(-1) > 0).float()
         with_queries, alone = (
             self.item.fuse(texts, image, present, entries, weight, image_residual)

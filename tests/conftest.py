@@ -14,7 +14,7 @@ from mrse_model.sample.catalogue import Sample, write_sample
 
 if TYPE_CHECKING:
     from mrse_model.model import MRSE
-    from mrse_model.training.pipeline import Inputs
+    from mrse_model.training.claim import Inputs
 
 
 def few_steps(steps: int = 12) -> Config:
@@ -41,7 +41,8 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     pytest.importorskip("torch")
-    from mrse_model.training.pipeline import Inputs, train
+    from mrse_model.training.claim import Inputs
+    from mrse_model.training.pipeline import train
 
     folder = tmp_path_factory.mktemp("trained")
     sample = write_sample(folder / "sample", items=240, users=40, searches=400)

@@ -23,12 +23,12 @@ from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import training_pairs
 from mrse_model.evaluation.checkpoint import catalogue_texts
 from mrse_model.evaluation.rankers import Ranker, VectorRanker
+from mrse_model.fingerprint import fingerprint_of
 from mrse_model.model import CONFIG
-from mrse_model.training.share import STAGES_CODE, code_of, fingerprint_of
 
 FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA = "FastText mean", "MiniLM-L6, untrained", "single Transformer", "DSSM-α"
 TWO_TOWER = "plain two-tower"
-_CODE = STAGES_CODE + code_of("baselines/experts", "baselines/two_tower", "serving/texts")
+VERSION = 1  # of what is trained here: raise it when a change of the code alters it
 
 
 def names(run: Path) -> list[str]:
@@ -80,7 +80,7 @@ def baselines(
 
     def fitted(name: str, modules: nn.Module, cpu_seconds: float, fit: Callable[[], int]) -> int:
         """The pairs that this baseline has seen in its training, now or in an earlier call."""
-        stored = cache / f"baseline-{fingerprint_of(name, known, cpu_seconds, _CODE)}.pt"
+        stored = cache / f"baseline-{fingerprint_of(name, known, cpu_seconds, VERSION)}.pt"
         if stored.is_file():
             state = torch.load(stored, weights_only=True)
             modules.load_state_dict(state["weights"])

@@ -1,7 +1,8 @@
 """Runs a study: trains what is not trained, measures what is not measured, writes table, plot and log entry.
 
 STUDY/study.toml, runs/VARIANT (a run of mrse train each), measured/VARIANT.json, results.json, results.md, plot.png,
-log-entry.md. Call it again after a kill: what is finished stays. The variants share stages (mrse_model.training.share).
+log-entry.md. Resumable: what is finished stays. A variant takes over the stages that an earlier run has in common with
+it (mrse_model.training.claim): a study, and those beside it, are each other's stage cache.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.console import Console
 from mrse_model.atomic_file import atomic_file
 from mrse_model.config import Config, differences, overlay, read_config, result_affecting, summarize, write_config
 from mrse_model.errors import InputError
+from mrse_model.fingerprint import fingerprint_of
 from mrse_model.model import META, MRSE
 from mrse_model.studies.categories import by_category
 from mrse_model.studies.inputs import check, some_queries
@@ -24,13 +26,10 @@ from mrse_model.studies.measured import Measured, mean_of, stage_figures
 from mrse_model.studies.plots import draw
 from mrse_model.studies.results import Results, tabulate
 from mrse_model.studies.study import Data, Study, Variant, slug
-from mrse_model.training.pipeline import OTHER_FOLDER, STAGES, Inputs, fingerprint, train
-from mrse_model.training.share import code_of, fingerprint_of
+from mrse_model.training.claim import FORMAT, OTHER_FOLDER, Inputs, best_run, claim_of, data_fingerprint
+from mrse_model.training.pipeline import train
+from mrse_model.training.stages import STAGES
 
-_SHOWN = {f"studies/{name}" for name in ("categories", "plots", "registry", "results", "study")}
-_PACKAGE = Path(__file__).parent.parent
-_ALL = {path.relative_to(_PACKAGE).with_suffix("").as_posix() for path in _PACKAGE.rglob("*.py")}
-CODE = fingerprint_of(code_of(*sorted(_ALL - _SHOWN)))  # of all that makes a figure
 LEARNT_FROM = "of them learnt from: these figures are not of new queries"
 
 
@@ -40,7 +39,7 @@ def run_study(
     out: Path,
     config: Config,
     *,
-    share: Path | None = None,
+    stage_cache: Path | None = None,
     seeds: int = 1,
     command: str = "",
     console: Console | None = None,
@@ -48,13 +47,13 @@ def run_study(
     """Runs the study in `out` and returns its results.
 
     Args:
-        config: what all variants have in common. share: where studies keep the stages that they share; default beside
-            `out`. seeds: trainings of each variant, of the config's seed and the next ones; a row is their mean.
-            command: for the log entry.
+        config: what all variants have in common. stage_cache: a folder of studies, from whose runs finished stages are
+            taken over; default: the folder that `out` is in. seeds: trainings of each variant, of the config's seed and
+            the next ones; a row is their mean. command: for the log entry.
 
-    Raises InputError for a missing input, and when `out` holds the study of other data, settings or code.
+    Raises InputError for a missing input, and when `out` holds the study of other data, settings or version.
     """
-    console, share = console or Console(), share or out.parent / "share"
+    console, stage_cache = console or Console(), stage_cache or out.parent
     data = check(study, data, out / "sample", console)
     exam = EvaluationSet(data)
     _claim(study, data, out, config, seeds)
@@ -76,7 +75,7 @@ def run_study(
                 if subject is None or subject.run != run:
                     if seeds > 1:
                         console.print(f"seed {seed}", style="bold")
-                    subject = _trained(study, variant, exam, run, settings, share, console)
+                    subject = _trained(study, variant, exam, run, settings, stage_cache, console)
                 _measure(study, variant, subject).save(path)
             trainings.append(Measured.load(path))
         measured[variant.name] = mean_of(trainings)
@@ -96,8 +95,8 @@ def is_current(study: Study, folder: Path) -> bool:
     path = folder / "study.toml"
     if not path.is_file():
         return False
-    then, now = (_trained_for(toml) for toml in (path.read_text("utf-8"), study.toml(Data(path, path), "", CODE)))
-    return all(then[key] == now[key] for key in ("code", "until", "variant"))
+    then, now = (_trained_for(toml) for toml in (path.read_text("utf-8"), study.toml(Data(path, path), "", FORMAT)))
+    return all(then[key] == now[key] for key in ("version", "until", "variant"))
 
 
 def _claim(study: Study, data: Data, out: Path, config: Config, seeds: int) -> None:
@@ -105,14 +104,14 @@ def _claim(study: Study, data: Data, out: Path, config: Config, seeds: int) -> N
     shown of them, and against which row, may change; and everything until the first row has read its input.
     """
     out.mkdir(parents=True, exist_ok=True)
-    learnt = fingerprint(Inputs(data.items, data.searches, data.judgments, data.features))
-    text = study.toml(data, fingerprint_of(learnt, fingerprint(Inputs(data.validation))), CODE, seeds)
+    learnt = data_fingerprint(Inputs(data.items, data.searches, data.judgments, data.features))
+    text = study.toml(data, fingerprint_of(learnt, data_fingerprint(Inputs(data.validation))), FORMAT, seeds)
     path, settings = out / "study.toml", out / "settings.toml"
     if path.exists():
         changed = differences(result_affecting(read_config(settings)), result_affecting(config))
         changed += differences(_trained_for(path.read_text("utf-8")), _trained_for(text))
         if changed and (any(out.glob("runs/*/cache/examples")) or any(out.glob("measured/*"))):
-            problem = f"this study was begun with other data, settings or code ({summarize(changed)})"
+            problem = f"this study was begun with other data, settings or version ({summarize(changed)})"
             raise InputError(problem, file=out, fix=OTHER_FOLDER)
     with atomic_file(settings) as part:
         write_config(config, part)
@@ -123,11 +122,11 @@ def _claim(study: Study, data: Data, out: Path, config: Config, seeds: int) -> N
 def _trained_for(toml: str) -> dict[str, object]:
     table = tomllib.loads(toml)
     variants = {variant["name"]: variant for variant in table["variant"]}
-    return {"variant": variants} | {key: table.get(key) for key in ("name", "until", "seeds", "code", "data")}
+    return {"variant": variants} | {key: table.get(key) for key in ("name", "until", "seeds", "version", "data")}
 
 
 def _trained(
-    study: Study, variant: Variant, exam: EvaluationSet, run: Path, config: Config, share: Path, console: Console
+    study: Study, variant: Variant, exam: EvaluationSet, run: Path, config: Config, stage_cache: Path, console: Console
 ) -> TrainedVariant:
     """Trains the variant in `run`, or reads its finished run."""
     if (run / META).is_file():
@@ -137,7 +136,10 @@ def _trained(
         data.items, data.searches, data.judgments, data.features, data.feature_column, data.encoder, title=data.title
     )
     settings = overlay(config, dict(variant.settings))
-    return TrainedVariant(train(inputs, run, settings, console, share=share, until=study.until or None), run, exam)
+    runs = [folder for folder in (*run.parent.glob("*"), *stage_cache.glob("*/runs/*")) if folder != run]
+    source = best_run(sorted(runs), claim_of(inputs, settings))
+    model = train(inputs, run, settings, console, init_from=source, until=study.until or None)
+    return TrainedVariant(model, run, exam)
 
 
 def _measure(study: Study, variant: Variant, subject: TrainedVariant) -> Measured:

@@ -96,15 +96,15 @@ class Study:
         other = variant.versus or self.reference
         return other if other != variant.name else ""
 
-    def toml(self, data: Data, fingerprint: str, code: str, seeds: int = 1) -> str:
-        """The study as TOML: its fields, the trainings a row, the code that trains and measures, the data, a table a
-        variant.
+    def toml(self, data: Data, fingerprint: str, version: int, seeds: int = 1) -> str:
+        """The study as TOML: its fields, the trainings a row, the version of the code that trains and measures, the
+        data, a table a variant.
         """
         plain = {k: getattr(self, k) for k in ("name", "question", "source", "reference", "columns", "until", "note")}
         lines = [f"{key} = {toml_literal(value)}" for key, value in plain.items()]
         lines += [
             f"seeds = {seeds}",
-            f"code = {toml_literal(code)}",
+            f"version = {version}",
             "",
             "[data]",
             f"fingerprint = {toml_literal(fingerprint)}",

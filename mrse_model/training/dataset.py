@@ -7,7 +7,6 @@ would have seen.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -24,65 +23,21 @@ from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import KINDS, PSEUDO
 from mrse_model.data.search_log import MOST_SKIPPED, query_key
-from mrse_model.errors import InputError
 from mrse_model.serving.texts import item_text, token_matrix
+from mrse_model.training.ragged import Ragged, places_within
 
 BLOCK = 4096  # examples read together
 GROUP = 64  # blocks shuffled together: 65 MB with 20 events of history each
 
 
 def example_type(history: int) -> np.dtype:
-    """One training example: query and item rows, kind, the history's items (-1: none) and their weights, what was
-    shown and skipped over (-1: none).
+    """One training example: the query and the item that it leads to (rows), the kind of the event, the user's history
+    (rows of items, -1: none, and their weights), what was shown and skipped (rows of items, -1: none).
     """
-    one = [("query", "i4"), ("item", "i4"), ("kind", "i1")]
-    return np.dtype(
-        [*one, ("items", "i4", (history,)), ("weight", "f4", (history,)), ("skipped", "i4", (MOST_SKIPPED,))]
-    )
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Lists of ints end to end: row i is values[start[i]:start[i + 1]]."""
-
-    start: np.ndarray
-    values: np.ndarray
-
-    @classmethod
-    def of(cls, lists: Sequence[Sequence[int]]) -> Ragged:
-        start = np.zeros(len(lists) + 1, np.int64)
-        np.cumsum([len(some) for some in lists], out=start[1:])
-        values = np.fromiter((v for some in lists for v in some), np.int32, int(start[-1]))
-        return cls(start, values)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.values[self.start[row] : self.start[row + 1]]
-
-    def __len__(self) -> int:
-        return len(self.start) - 1
-
-    def rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The values of these rows end to end, and for each the place in `rows` of its row."""
-        low, sizes = self.start[rows], self.start[rows + 1] - self.start[rows]
-        return self.values[np.repeat(low, sizes) + _within(sizes)], np.repeat(np.arange(len(rows)), sizes)
-
-    def sample(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One value of each row at random, -1 where a row has none."""
-        low, high = self.start[rows], self.start[rows + 1]
-        place = low + (rng.random(len(rows)) * (high - low)).astype(np.int64)
-        return np.where(
-            high > low, self.values[np.minimum(place, len(self.values) - 1)] if len(self.values) else -1, -1
-        )
-
-    def where(self, keep: np.ndarray) -> Ragged:
-        """The same rows with those of their values v alone for which keep[v]."""
-        kept = keep[self.values]
-        return Ragged(np.concatenate([[0], np.cumsum(kept)])[self.start], self.values[kept])
-
-
-def _within(sizes: np.ndarray) -> np.ndarray:
-    """Of lists of these sizes end to end, each value's place in its own list: [2, 3] → 0 1 0 1 2."""
-    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.dtype([
+        ("query", "i4"), ("target_item", "i4"), ("kind", "i1"),
+        ("history_items", "i4", (history,)), ("history_weight", "f4", (history,)), ("skipped", "i4", (MOST_SKIPPED,)),
+    ])  # fmt: skip
 
 
 @dataclass
@@ -129,6 +84,14 @@ class Examples:
         if not number and len(left):
             yield left
 
+    def with_history(self, most: int) -> np.ndarray:
+        """Up to `most` examples whose user has a history, from all over the file."""
+        found: list[np.ndarray] = []
+        for start in np.linspace(0, max(0, self.count - 4096), 8).astype(int):
+            rows = self.read(int(start), 4096)
+            found.append(rows[(rows["history_items"] >= 0).any(1)][: most // 8])
+        return np.concatenate(found)
+
 
 def tokenise_items(catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:
     """int32 [N, longest ≤ 64], padded with 0."""
@@ -145,18 +108,6 @@ def tokenise_items(catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig
     return out
 
 
-def duplicates(*columns: np.ndarray) -> np.ndarray:
-    """For each row the first one that is the same in all of the arrays [n, …]: int64 [n]. Rows of NaN are the same."""
-    first: dict[bytes, int] = {}
-    found = np.zeros(len(columns[0]), np.int64)
-    for row in range(len(found)):
-        content = b"".join([column[row].tobytes() for column in columns])
-        if len(content) > 512:  # as much as a row of texts; features are not to be held here
-            content = hashlib.blake2b(content, digest_size=16).digest()
-        found[row] = first.setdefault(content, row)
-    return found
-
-
 def history_weight(kind: np.ndarray, age_seconds: np.ndarray, train: TrainConfig) -> np.ndarray:
     """Event weight × 0.5^(age / half-life), as mrse_model.serving.exported_model.event_weight does when serving."""
     base = np.array([train.event_weights.get(name, 1.0) for name in KINDS], np.float32)[kind]
@@ -166,7 +117,7 @@ def history_weight(kind: np.ndarray, age_seconds: np.ndarray, train: TrainConfig
 def _places(lists: pa.ListArray, length: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Where the values of the lists go in an array [n, length], row and column, and which of them do (bool)."""
     sizes = lists.value_lengths().fill_null(0).to_numpy()
-    place = _within(sizes)
+    place = places_within(sizes)
     kept = place < length
     return (np.repeat(np.arange(len(sizes)), sizes)[kept], place[kept]), kept
 
@@ -189,7 +140,7 @@ def build_examples(
         for shard in shards:
             for rows in pq.ParquetFile(shard).iter_batches(8192):
                 records = np.zeros(rows.num_rows, example_type(length))
-                records["item"], records["kind"] = rows["item"].to_numpy(), rows["kind"].to_numpy()
+                records["target_item"], records["kind"] = rows["item"].to_numpy(), rows["kind"].to_numpy()
                 for i, (text, item) in enumerate(zip(rows["query"].to_pylist(), rows["item"].to_pylist(), strict=True)):
                     query = records["query"][i] = number.setdefault(query_key(text), len(number))
                     if query == len(texts):
@@ -204,8 +155,8 @@ def build_examples(
                     known[query].add(item)
                 at, kept = _places(rows["history_items"], length)
                 items, kinds, ages = (rows[f"history_{n}"].flatten().to_numpy()[kept] for n in ("items", "kind", "age"))
-                records["items"] = -1
-                records["items"][at], records["weight"][at] = items, history_weight(kinds, ages, train)
+                records["history_items"] = -1
+                records["history_items"][at], records["history_weight"][at] = items, history_weight(kinds, ages, train)
                 at, kept = _places(rows["skipped"], MOST_SKIPPED)
                 records["skipped"] = -1
                 records["skipped"][at] = rows["skipped"].flatten().to_numpy()[kept]
@@ -217,51 +168,3 @@ def build_examples(
     positive = Ragged.of([sorted(k) for k in known])
     low = Ragged.of([sorted(h - k) for h, k in zip(hard, known, strict=True)])
     return Examples(out, length), Queries(texts, tokens, positive, low)
-
-
-DEV_SHARE, MOST_DEV, DEV_POOL = 0.03, 300, 4000
-
-
-@dataclass
-class Dev:
-    """Held-out queries to choose weights by: their rows in Queries, tokens int64 [Q, 16], the relevant item rows of
-    each, the item rows searched.
-    """
-
-    rows: np.ndarray
-    tokens: np.ndarray
-    relevant: list[np.ndarray]
-    pool: np.ndarray
-
-    def ndcg(self, top: np.ndarray) -> np.ndarray:
-        """Each query's nDCG [Q], with gain 1 for a relevant item. top: places in `pool`, best first, int [Q, k]."""
-        discount = 1 / np.log2(np.arange(2, top.shape[1] + 2))
-        values = []
-        for row, relevant in zip(self.pool[top], self.relevant, strict=True):
-            ideal = discount[: min(len(relevant), len(discount))].sum()
-            values.append((np.isin(row, relevant) * discount).sum() / ideal)
-        return np.array(values)
-
-
-def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: Path) -> tuple[Examples, Dev]:
-    """Holds 3 % of the queries (300 at most) out of training. The rest of the examples go to `out`, unless it is there.
-
-    The pool holds what is known of these queries, good and bad, and up to 4,000 items at random. Raises InputError
-    where there is one query alone.
-    """
-    if len(queries.texts) < 2:
-        fix = "Give searches or judgments of several queries"
-        raise InputError("all examples are of one query, and one is held out of training", field="query", fix=fix)
-    rng = np.random.default_rng([seed, 99])
-    count = min(MOST_DEV, max(1, round(DEV_SHARE * len(queries.texts))))
-    held = np.sort(rng.permutation(len(queries.texts))[:count])
-    if not out.exists():
-        with atomic_file(out) as part, open(part, "wb") as file:
-            for start in range(0, examples.count, 65536):
-                rows = examples.read(start, 65536)
-                rows[~np.isin(rows["query"], held)].tofile(file)
-    told = [queries.known[row] for row in held] + [queries.hard[row] for row in held]
-    pool = np.unique(np.concatenate([*told, rng.permutation(items)[:DEV_POOL]]).astype(np.int64))
-    return Examples(out, examples.type["items"].shape[0]), Dev(
-        held, queries.tokens[held], [queries.known[row] for row in held], pool
-    )

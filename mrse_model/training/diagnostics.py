@@ -1,4 +1,4 @@
-"""The failure signatures of MRSE, looked for while it trains and written into the run's report (paper §Experiments).
+"""The failure signatures of MRSE, checked while it trains and written into the run's report (paper §Experiments).
 
 A history that is empty for most queries, a triplet term that is as good as 0 or dominates, an expert whose share of the
 fused vector collapses, a modality whose knock-out changes nothing. Each is said when it first shows; the report has
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mrse_model.config import EXPERTS
 from mrse_model.data.example_files import ExampleSummary
-from mrse_model.training.loop import Run
-from mrse_model.training.stages import Stages, pool_ndcg
+from mrse_model.training.corpus import pool_ndcg
+from mrse_model.training.frozen_vectors import FusionVectors
+from mrse_model.training.run_folder import Run
 
 SHARE_COLLAPSED, NOTHING_CHANGED, EMPTY, NEARLY_0, DOMINATES = 0.02, 0.002, 0.5, 0.001, 0.95
-TRIPLET = ("vbert", "dssm")  # the stages of the hybrid loss
 CUT = 10  # a clicked item is found among so many
 
 
@@ -32,8 +32,8 @@ def check_histories(run: Run, summary: ExampleSummary) -> None:
 
 
 def check_triplet(run: Run, stage: str) -> None:
-    """Whether the stage's triplet term is nearly none or nearly all of the loss, as of the last look. At the first one
-    it never is 0: the untrained model finds every negative hard.
+    """Whether the stage's triplet term is nearly none or nearly all of the loss, as of the last evaluation. At the
+    first one it never is 0: the untrained model finds every negative hard.
     """
     rows, message = [row for row in run.rows(stage) if "hnst" in row], None
     share = rows[-1]["hnst_share"] if rows else None
@@ -45,15 +45,15 @@ def check_triplet(run: Run, stage: str) -> None:
     run.warn(f"{stage} triplet", message)
 
 
-def check_fusion(run: Run, stages: Stages) -> None:
+def check_fusion(run: Run, fusion: FusionVectors) -> None:
     """Whether an expert has collapsed, or a modality changes nothing, as the fusion is now."""
-    for tower, share in expert_shares(stages).items():
+    for tower, share in expert_shares(fusion).items():
         for expert, value in share.items():
             message = None
-            if expert in stages.config.model.experts and value < SHARE_COLLAPSED:
+            if expert in fusion.config.model.experts and value < SHARE_COLLAPSED:
                 message = f"{tower} tower: {expert} has {value:.1%} of the fused vector: it has collapsed"
             run.warn(f"{tower} {expert}", message)
-    for modality, (full, without) in modality_ablation(stages).items():
+    for modality, (full, without) in modality_ablation(fusion).items():
         message = None
         if full - without < NOTHING_CHANGED:
             harm = without - full > NOTHING_CHANGED
@@ -62,41 +62,27 @@ def check_fusion(run: Run, stages: Stages) -> None:
         run.warn(f"without {modality}", message)
 
 
-def check_stage(run: Run, stages: Stages, stage: str) -> None:
-    """What can be seen of this stage while it trains."""
-    if stage in TRIPLET:
-        check_triplet(run, stage)
-    if stage == "dssm":
-        check_fusion(run, stages)
-
-
-def check_training(run: Run, stages: Stages) -> None:
-    """All stages, at the end of a training, part of which may have been another call's."""
-    for stage in TRIPLET:
-        check_stage(run, stages, stage)
-
-
 @torch.no_grad()
-def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float]]:
+def expert_shares(fusion: FusionVectors, most: int = 1000) -> dict[str, dict[str, float]]:
     """Per tower, each expert's share of the fused vector: how far the vector moves (1 - cosine) when the expert is
     zeroed, over the sum of all experts' moves.
 
     Measured on examples whose user has a history and on items that have one, where there are any; else `history` is
     left out of the shares.
     """
-    model, rng = stages.model, np.random.default_rng(0)
-    batch = stages.examples_with_history(most)
+    model, base, rng = fusion.model, fusion.base, np.random.default_rng(0)
+    batch = fusion.corpus.examples.with_history(most)
     if len(batch):
-        texts = stages.query_texts[batch["query"].astype(np.int64)].to(stages.device)
-        inputs = texts, *stages.histories(batch, stages.event_weights(batch))
+        texts = fusion.query_texts[batch["query"].astype(np.int64)].to(base.device)
+        inputs = texts, *base.histories(batch, base.event_weights(batch))
     else:
-        inputs = stages.dev_texts, *stages.no_history(len(stages.dev_texts))
-    led = np.flatnonzero((stages.led >= 0).any(1))
-    rows = rng.permutation(led if len(led) else stages.items)[:most]
+        inputs = fusion.dev_texts, *base.no_history(len(fusion.dev_texts))
+    asked = np.flatnonzero((fusion.item_queries >= 0).any(1))  # items that have queries
+    rows = rng.permutation(asked if len(asked) else len(fusion.corpus))[:most]
     found = {}
     for name, tower, experts, has_history in (
         ("query", model.query, model.query.all_experts(*inputs), len(batch) > 0),
-        ("item", model.item, model.item.experts(*stages.item_inputs(rows), stages.image_residual(rows)), len(led) > 0),
+        ("item", model.item, model.item.experts(*fusion.item_inputs(rows), base.image_residual(rows)), len(asked) > 0),
     ):
         full = tower.dssm(experts)
         moves = {}
@@ -109,40 +95,41 @@ def expert_shares(stages: Stages, most: int = 1000) -> dict[str, dict[str, float
 
 
 @torch.no_grad()
-def modality_ablation(stages: Stages, most: int = 1000) -> dict[str, tuple[float, float]]:
+def modality_ablation(fusion: FusionVectors, most: int = 1000) -> dict[str, tuple[float, float]]:
     """Modality → the score with everything and without it. Only modalities that the data has and an expert reads.
 
     The score is the dev nDCG@10; for a user's history the share of `most` training clicks whose item is among the
     first 10 of the dev pool.
     """
-    dev, model, experts = stages.corpus.dev, stages.model, stages.config.model.experts
-    queries = model.query.fuse(stages.dev_texts, *stages.no_history(len(dev.tokens)))
+    model, base, corpus, experts = fusion.model, fusion.base, fusion.corpus, fusion.config.model.experts
+    dev = corpus.dev
+    queries = model.query.fuse(fusion.dev_texts, *base.no_history(len(dev.tokens)))
 
-    def items(rows: np.ndarray, words: float = 1, visible: float = 1, led: float = 1) -> Tensor:
-        texts, image, present, entries, weight = stages.item_inputs(rows)
-        inputs = texts * words, image * visible, present * visible, entries, weight * led
-        return model.item.fuse(*inputs, stages.image_residual(rows))
+    def items(rows: np.ndarray, text: float = 1, visible: float = 1, queries: float = 1) -> Tensor:
+        texts, image, present, entries, weight = fusion.item_inputs(rows)
+        inputs = texts * text, image * visible, present * visible, entries, weight * queries
+        return model.item.fuse(*inputs, base.image_residual(rows))
 
     def score(pool: Tensor) -> float:
         return float(pool_ndcg(dev, queries, pool).mean())
 
     full = score(items(dev.pool))
-    found = {"words": (full, score(items(dev.pool, words=0)))}
-    if bool(stages.has_image.any()) and "vbert" in experts:
+    found = {"the text": (full, score(items(dev.pool, text=0)))}
+    if corpus.has_image.any() and "vbert" in experts:
         found["images"] = (full, score(items(dev.pool, visible=0)))
-    if len(stages.corpus.item_queries.values) and "history" in experts:
-        found["the queries that led to an item"] = (full, score(items(dev.pool, led=0)))
-    batch = stages.examples_with_history(most)
+    if len(corpus.item_queries.values) and "history" in experts:
+        found["item queries"] = (full, score(items(dev.pool, queries=0)))
+    batch = corpus.examples.with_history(most)
     if len(batch) and "history" in experts:
-        texts = stages.query_texts[batch["query"].astype(np.int64)].to(stages.device)
+        texts = fusion.query_texts[batch["query"].astype(np.int64)].to(base.device)
         # Without the queries that led to it: one of them is the example's own, and finds it whoever asks.
-        pool, clicked = items(dev.pool, led=0), items(batch["item"].astype(np.int64), led=0)
+        pool, clicked = items(dev.pool, queries=0), items(batch["target_item"].astype(np.int64), queries=0)
 
         def among_first(weight: np.ndarray) -> float:
-            asked = model.query.fuse(texts, *stages.histories(batch, weight))
+            asked = model.query.fuse(texts, *base.histories(batch, weight))
             better = asked @ pool.T > (asked * clicked).sum(1, keepdim=True) + 1e-6
             return float((better.sum(1) < CUT).float().mean())
 
-        weight = stages.event_weights(batch)
+        weight = base.event_weights(batch)
         found["a user's history"] = (among_first(weight), among_first(np.zeros_like(weight)))
     return found

@@ -14,34 +14,36 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
-from mrse_model.training.dataset import Queries, Ragged
-from mrse_model.training.stages import Stages
+from mrse_model.training.dataset import Queries
+from mrse_model.training.frozen_vectors import FrozenVectors
+from mrse_model.training.ragged import Ragged
 
-NEAREST, KEPT, MARGIN, MOST_QUERIES = 64, 16, 0.95, 50_000
+NEAREST, KEPT, MARGIN, MAX_QUERIES = 64, 16, 0.95, 50_000
 
 
 @torch.no_grad()
-def mine_hard_negatives(stages: Stages, console: Console, block: int = 256) -> Queries:
+def mine_hard_negatives(vectors: FrozenVectors, console: Console, block: int = 256) -> Queries:
     """Fills `hard` of the queries that have none (50,000 at most). Call it after FtAtt is trained."""
-    queries, model, same = stages.corpus.queries, stages.model, stages.same_text
+    corpus, model = vectors.corpus, vectors.model
+    queries, same = corpus.queries, corpus.same_text
     lacking = [row for row in range(len(queries.texts)) if not len(queries.hard[row])]
-    empty = lacking[:MOST_QUERIES]
+    empty = lacking[:MAX_QUERIES]
     if not empty:
         return queries
-    if stages.items <= NEAREST:
-        console.print(f"  no hard negatives are mined for {len(empty):,} queries: the catalogue is too small")
+    if len(corpus) <= NEAREST:
+        console.print(f"  no hard negatives mined for {len(empty):,} queries: the catalogue is too small")
         return queries
     model.eval()
-    items = torch.zeros(stages.items, stages.config.model.dims, device=stages.device)
-    for at, ids, mask in stages.item_blocks():
+    items = torch.zeros(len(corpus), model.config.model.dims, device=vectors.device)  # [N, d]
+    for at, ids, mask in vectors.item_blocks():
         items[at] = F.normalize(model.item.ft_att(model.ngrams, ids, mask), dim=-1)
     hard = [list(map(int, queries.hard[row])) for row in range(len(queries.texts))]
     mined = 0
     for start in range(0, len(empty), block):
         rows = empty[start : start + block]
-        vectors = F.normalize(model.query.ft_att(model.ngrams, *stages.tokens(queries.tokens[rows])), dim=-1)
-        scores, nearest = (vectors @ items.T).topk(NEAREST)
-        for row, vector, score, near in zip(rows, vectors, scores.cpu().numpy(), nearest.cpu().numpy(), strict=True):
+        asked = F.normalize(model.query.ft_att(model.ngrams, *vectors.tokens(queries.tokens[rows])), dim=-1)
+        scores, nearest = (asked @ items.T).topk(NEAREST)  # [block, NEAREST], the nearest first
+        for row, vector, score, near in zip(rows, asked, scores.cpu().numpy(), nearest.cpu().numpy(), strict=True):
             known = queries.known[row]
             best = float((items[known] @ vector).max())
             hard[row] = near[(score < MARGIN * best) & ~np.isin(same[near], same[known])][:KEPT].tolist()

@@ -1,4 +1,4 @@
-"""One loop for every stage of training: steps, a look at the dev score once in a while, checkpoint, resume, early stop.
+"""One loop for every stage of training: steps, evaluations on the dev queries, checkpoint, resume, early stop.
 
 Each step seeds its own randomness from (seed, stage, step), so a run that was killed goes on to the same loss curve. It
 works as one process or as several (mrse_model/training/distributed.py).
@@ -6,109 +6,25 @@ works as one process or as several (mrse_model/training/distributed.py).
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib import import_module
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from mrse_model.atomic_file import atomic_file
-from mrse_model.config import StageConfig, TrainConfig
+from mrse_model.config import StageConfig
 from mrse_model.errors import InputError
 from mrse_model.layers import Dense
-from mrse_model.training.distributed import Processes
+from mrse_model.training.run_folder import Run
 
 EMBEDDING_RATE = 10.0
 Losses = dict[str, Tensor]  # "loss" and whatever else is worth a line in the log
-
-
-@dataclass
-class Run:
-    """A training run's folder: log.jsonl (one line a measurement), state/ (one file a stage), and what looks wrong.
-    Only the main process writes.
-
-    signatures: the failure signatures that show at the moment, by name, each with its warning
-    (mrse_model.training.diagnostics).
-    """
-
-    folder: Path
-    train: TrainConfig
-    console: Console
-    tensorboard: bool = False  # also writes tensorboard/STAGE
-    signatures: dict[str, str] = field(default_factory=dict)
-    processes: Processes = field(default_factory=Processes)
-    _writers: dict[str, Any] = field(default_factory=dict)  # a SummaryWriter a stage
-
-    def __post_init__(self) -> None:
-        (self.folder / "state").mkdir(parents=True, exist_ok=True)
-        if self.tensorboard:
-            import_module("torch.utils.tensorboard")  # that it is missing is said now, not after the data is read
-
-    def log(self, stage: str, step: int, **values: float) -> None:
-        """Appends one line to log.jsonl."""
-        if not self.processes.main:
-            return
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(
-                json.dumps({"stage": stage, "step": step, **{k: round(float(v), 6) for k, v in values.items()}}) + "\n"
-            )
-        if stage in self._writers:
-            for name, value in values.items():
-                self._writers[stage].add_scalar(name, value, step)
-            self._writers[stage].flush()
-
-    def truncate_log(self, stage: str, step: int) -> None:
-        """Begins a stage: takes out of log.jsonl and hides in TensorBoard what a killed run wrote of it after its
-        checkpoint at `step`, because it comes again. A line that the kill cut short goes, too.
-        """
-        if not self.processes.main:
-            return
-        if self.tensorboard:
-            writer = import_module("torch.utils.tensorboard").SummaryWriter
-            self._writers[stage] = writer(self.folder / "tensorboard" / stage, purge_step=step + 1)
-        path = self.folder / "log.jsonl"
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text("utf-8").splitlines(keepends=True):
-            if line.endswith("}\n"):
-                row = json.loads(line)
-                if row["stage"] != stage or (row["step"] <= step and "best" not in row):
-                    kept.append(line)
-        with atomic_file(path) as part:
-            part.write_text("".join(kept), "utf-8")
-
-    def close(self) -> None:
-        """Ends what is written for TensorBoard."""
-        for writer in self._writers.values():
-            writer.close()
-
-    def rows(self, stage: str) -> list[dict[str, Any]]:
-        """The lines of log.jsonl about this stage."""
-        path = self.folder / "log.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        return [row for row in map(json.loads, lines) if row["stage"] == stage]
-
-    def warn(self, signature: str, message: str | None) -> None:
-        """Says what looks wrong with the training when it begins to; what still does is in the run's report. None: all
-        is well.
-        """
-        before = self.signatures.pop(signature, None)
-        if message is not None:
-            self.signatures[signature] = message
-        if message is not None and before is None:
-            self.console.print(f"warning: {message}", style="yellow")
-        elif message is None and before is not None:
-            self.console.print(f"no longer: {before}")
 
 
 @dataclass(frozen=True)
@@ -185,41 +101,53 @@ def exceeds_one_standard_error(gain: np.ndarray) -> bool:
     return float(gain.mean()) > float(gain.std()) / math.sqrt(len(gain))
 
 
-def fit(
-    run: Run,
-    name: str,
-    stage: StageConfig,
-    modules: nn.Module,
-    batches: Callable[[int, int], Iterable[Any]],
-    steps_per_epoch: int,
-    losses: Callable[[Any, np.random.Generator], Losses],
-    score: Callable[[], float | np.ndarray],
-    watch: Callable[[], None] = lambda: None,
-) -> StageResult:
-    """Trains `modules` and leaves the best weights in them; of their running mean, where the stage has one.
+class Trainable(Protocol):
+    """What `fit` asks of a stage (mrse_model.training.stages.base.Stage)."""
 
-    Args:
-        batches: (epoch, skip) → that epoch's batches from number `skip` on, the same ones at every call.
-        losses: a batch and a generator → {"loss": scalar, …}; called in training mode under the step's seed.
-        score: the dev score, higher is better, or each dev query's [Q]: then a later one replaces the kept one only if
-            `exceeds_one_standard_error` says so, unless that is the start. Called in evaluation mode before step 0 and
-            every `evaluate_every` steps.
-        watch: called by the main process after each later score, to warn of what looks wrong.
+    name: str
+    settings: StageConfig
+
+    @property
+    def modules(self) -> nn.Module:
+        """What is trained; asked for once."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def batches(self, epoch: int, skip: int) -> Iterable[Any]:
+        """That epoch's batches from number `skip` on, the same ones at every call."""
+
+    def loss(self, batch: Any, rng: np.random.Generator) -> Losses:
+        """{"loss": scalar, …} of a batch; called in training mode under the step's seed."""
+
+    def score(self) -> float | np.ndarray:
+        """The dev score, higher is better, or each dev query's [Q]: then a later one replaces the kept one only if
+        `exceeds_one_standard_error` says so, unless that is the start. Called in evaluation mode before step 0 and
+        every `evaluate_every` steps.
+        """
+
+    def watch(self) -> None:
+        """Called by the main process after each later score, to warn of what looks wrong."""
+
+
+def fit(run: Run, stage: Trainable) -> StageResult:
+    """Trains the stage's modules and leaves the best weights in them; of their running mean, where it has one.
 
     A finished stage is not trained again: its weights are read back from state/.
     """
+    name, settings, modules, steps_per_epoch = stage.name, stage.settings, stage.modules, stage.steps_per_epoch
     train, processes = run.train, run.processes
-    total = max(1, stage.min_steps, round(stage.epochs * steps_per_epoch))
-    if stage.max_steps:
-        total = min(total, stage.max_steps)
+    total = max(1, settings.min_steps, round(settings.epochs * steps_per_epoch))
+    if settings.max_steps:
+        total = min(total, settings.max_steps)
     path = run.folder / "state" / f"{name}.pt"
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(_groups(modules), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(_groups(modules), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     low_precision, on_cpu = uses_bf16(train.bf16, processes.device), processes.device.type == "cpu"
     for module in modules.modules():
         if isinstance(module, Dense):
             module.low_precision = low_precision and on_cpu
-    average = Average(modules, stage.average)
+    average = Average(modules, settings.average)
     step, best, best_step, best_weights, stale = 0, np.array([-1.0]), 0, None, 0
     began, seen = time.perf_counter(), 0
     cpu_began = time.process_time()
@@ -236,18 +164,18 @@ def fit(
         step, best, best_step = state["step"], np.array(state["scores"]), state["best_step"]
         best_weights, stale = state["best_weights"], state["stale"]
         cpu_began -= state["cpu_seconds"]
-        run.console.print(f"  {name}: goes on at step {step} of {total}")
+        run.console.print(f"  {name}: resumes at step {step} of {total}")
     run.truncate_log(name, step if path.is_file() else -1)
 
-    def look() -> np.ndarray:
+    def evaluate_dev() -> np.ndarray:
         modules.eval()
         with torch.no_grad():
-            return processes.agreed(np.atleast_1d(score()))
+            return processes.agreed(np.atleast_1d(stage.score()))
 
     def measure(values: dict[str, float]) -> None:
         nonlocal best, best_step, best_weights, stale
         with average.in_place():
-            now = look()
+            now = evaluate_dev()
             better = now.mean() > best.mean() and (best_step == 0 or exceeds_one_standard_error(now - best))
             if better:
                 best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
@@ -256,7 +184,7 @@ def fit(
             shown = " ".join(f"{k} {v:.4f}" for k, v in values.items())
             run.console.print(f"  {name} step {step}/{total} dev {now.mean():.4f} {shown}{speed}")
             if seen and processes.main:
-                watch()
+                stage.watch()
         best, best_step, stale = (now, step, 0) if better else (best, best_step, stale + 1)
 
     def cpu_seconds() -> float:
@@ -279,19 +207,19 @@ def fit(
 
     if step == 0:
         measure({})
-    else:  # what a look leaves behind: the vectors that stages cache
+    else:  # what an evaluation leaves behind: the vectors that the fusion keeps
         with average.in_place():
-            look()
-    sums: dict[str, Tensor] = {}  # since the last look; a checkpoint is written at a look, so it need not hold them
-    for batch in _from_step(batches, steps_per_epoch, step, total):
+            evaluate_dev()
+    sums: dict[str, Tensor] = {}  # since the last evaluation, where a checkpoint is written: it need not hold them
+    for batch in _from_step(stage.batches, steps_per_epoch, step, total):
         seed = [train.seed, *name.encode(), step]
         rng = np.random.default_rng(seed)
         torch.manual_seed(int(rng.integers(2**62)) + processes.rank)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, total, stage.lr) * group["scale"]
+            group["lr"] = learning_rate(step, total, settings.lr) * group["scale"]
         modules.train()
         with torch.autocast(processes.device.type, torch.bfloat16, enabled=low_precision and not on_cpu):
-            values = losses(batch, rng)
+            values = stage.loss(batch, rng)
         optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
         processes.sum_gradients(parameters)
@@ -311,7 +239,7 @@ def fit(
             measure(means)
             sums = {}
             if stale >= train.patience:
-                run.console.print(f"  {name}: no better for {stale} looks, stops early")
+                run.console.print(f"  {name}: no improvement in {stale} evaluations, stops early")
                 break
             save(done=False)
     modules.load_state_dict(best_weights or modules.state_dict())

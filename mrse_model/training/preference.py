@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrse_model.experts import UserPreference
-from mrse_model.training.stages import Stages
+from mrse_model.training.frozen_vectors import FusionVectors
+from mrse_model.training.run_folder import Run
 
 BLOCK = 1024  # examples read together
-LATE, MOST_LATE = 0.1, 5000  # the last clicks, by which the strength is chosen: this share of them, at most so many
-LEAST = 100  # late clicks; with fewer there is nothing to choose by, and no preference
+LATE, MAX_LATE = 0.1, 5000  # the last clicks, by which the strength is chosen: this share of them, at most so many
+MIN_LATE = 100  # late clicks; with fewer there is nothing to choose by, and no preference
 RIDGES, SCALES = (10.0, 30.0, 100.0), (1.0, 2.0, 3.0, 4.0, 6.0)
 CUT, POOL = 20, 50_000  # the clicked item has to be among the first CUT of at most POOL others
 
@@ -49,25 +50,25 @@ class _Regression:
 
 
 @torch.no_grad()
-def fit_preference(stages: Stages) -> None:
-    """Finds the preference and puts it into the query tower of `stages.model`, whose fusion is trained. No preference
+def fit_preference(run: Run, fusion: FusionVectors) -> None:
+    """Finds the preference and puts it into the query tower, once the fusion is trained. No preference
     where too few clicks have a history, or where none helps.
 
     Ridge and strength are chosen by the recall of the last clicks with what the earlier ones taught. They are asked for
     without the history experts, which know these clicks from training.
     """
-    query, run = stages.model.query, stages.run
-    total = sum(len(rows) for rows in _clicks(stages))
-    late = min(int(total * LATE), MOST_LATE)
-    if late < LEAST or "history" not in stages.config.model.experts:
+    query = fusion.model.query
+    total = sum(len(rows) for rows in _clicks(fusion))
+    late = min(int(total * LATE), MAX_LATE)
+    if late < MIN_LATE or "history" not in fusion.config.model.experts:
         run.console.print(f"  {total:,} clicks with a history to compare by: no preference")
         return
-    vectors = stages.item_vectors()
+    vectors = fusion.all_items()
     regression = _Regression(2 * vectors.shape[1], vectors.shape[1])
     held: list[tuple[np.ndarray, Tensor, Tensor]] = []
     left = total - late  # to learn from before the late ones
-    for rows in _clicks(stages):
-        x, y, early = _means(stages, rows), _choice(rows, vectors), min(left, len(rows))
+    for rows in _clicks(fusion):
+        x, y, early = _means(fusion, rows), _choice(rows, vectors), min(left, len(rows))
         regression.add(x[:early], y[:early])
         left -= early
         if early < len(rows):
@@ -75,8 +76,8 @@ def fit_preference(stages: Stages) -> None:
     rows = np.concatenate([some for some, _, _ in held])
     x, y = (torch.cat(parts) for parts in ([x for _, x, _ in held], [y for _, _, y in held]))
 
-    pool = np.random.default_rng(stages.config.train.seed).permutation(len(vectors))[:POOL]
-    asked, wanted, others = _asked(stages, rows), vectors[rows["item"].astype(np.int64)], vectors[pool]
+    pool = np.random.default_rng(fusion.config.train.seed).permutation(len(vectors))[:POOL]
+    asked, wanted, others = _asked(fusion, rows), vectors[rows["target_item"].astype(np.int64)], vectors[pool]
 
     without = _recall(asked, wanted, others)
     found = {(RIDGES[0], 0.0): without}
@@ -97,19 +98,19 @@ def fit_preference(stages: Stages) -> None:
     )
 
 
-def _clicks(stages: Stages) -> Iterator[np.ndarray]:
+def _clicks(fusion: FusionVectors) -> Iterator[np.ndarray]:
     """Blocks of the examples whose user has a history and skipped something, in time order; none is empty."""
-    examples = stages.corpus.examples
+    examples = fusion.corpus.examples
     for start in range(0, examples.count, BLOCK):
         rows = examples.read(start, BLOCK)
-        rows = rows[(rows["items"] >= 0).any(1) & (rows["skipped"] >= 0).any(1)]
+        rows = rows[(rows["history_items"] >= 0).any(1) & (rows["skipped"] >= 0).any(1)]
         if len(rows):
             yield rows
 
 
-def _means(stages: Stages, rows: np.ndarray) -> Tensor:
+def _means(fusion: FusionVectors, rows: np.ndarray) -> Tensor:
     """What the preference reads of these examples' histories [n, 2 d]."""
-    return UserPreference.means(*stages.histories(rows, stages.event_weights(rows))).cpu()
+    return UserPreference.means(*fusion.base.histories(rows, fusion.base.event_weights(rows))).cpu()
 
 
 def _choice(rows: np.ndarray, vectors: Tensor) -> Tensor:
@@ -117,13 +118,13 @@ def _choice(rows: np.ndarray, vectors: Tensor) -> Tensor:
     skipped = torch.from_numpy(rows["skipped"].astype(np.int64))
     there = (skipped >= 0).float()
     mean = torch.einsum("ns,nsd->nd", there, vectors[skipped.clamp_min(0)]) / there.sum(1, keepdim=True)
-    return vectors[rows["item"].astype(np.int64)] - mean
+    return vectors[rows["target_item"].astype(np.int64)] - mean
 
 
-def _asked(stages: Stages, rows: np.ndarray) -> Tensor:
+def _asked(fusion: FusionVectors, rows: np.ndarray) -> Tensor:
     """The examples' queries without their users [n, d]."""
-    texts = stages.query_texts[rows["query"].astype(np.int64)].to(stages.device)
-    return stages.model.query.fuse(texts, *stages.no_history(len(rows))).cpu()
+    texts = fusion.query_texts[rows["query"].astype(np.int64)].to(fusion.base.device)
+    return fusion.model.query.fuse(texts, *fusion.base.no_history(len(rows))).cpu()
 
 
 def _recall(queries: Tensor, wanted: Tensor, others: Tensor) -> float:

@@ -26,9 +26,9 @@ from mrse_model.model import MRSE
 from mrse_model.studies.measured import Measured, Values
 from mrse_model.studies.registry import STUDIES
 from mrse_model.studies.results import tabulate
-from mrse_model.studies.runner import CODE, LEARNT_FROM
+from mrse_model.studies.runner import LEARNT_FROM
 from mrse_model.studies.study import Data as StudyData
-from mrse_model.training.pipeline import Inputs
+from mrse_model.training.claim import FORMAT, Inputs
 
 if TYPE_CHECKING:
     from conftest import Trained
@@ -61,7 +61,7 @@ def write(folder: Path, name: str, means: dict[str, float], data: str = "sample,
     results = tabulate(STUDIES[name], measured, data)
     (folder / name).mkdir(parents=True)
     (folder / name / "results.json").write_text(results.json(), "utf-8")
-    (folder / name / "study.toml").write_text(STUDIES[name].toml(StudyData(folder, folder), "", CODE), "utf-8")
+    (folder / name / "study.toml").write_text(STUDIES[name].toml(StudyData(folder, folder), "", FORMAT), "utf-8")
 
 
 def variants(name: str, *means: float) -> dict[str, float]:
@@ -109,9 +109,9 @@ def learnt_from(folder: Path) -> None:
     write(folder.parent, "loss", variants("loss", 0.8, 0.7, 0.6), f"sample, title: 9 items, 3 {LEARNT_FROM}")
 
 
-def other_code(folder: Path) -> None:
+def other_version(folder: Path) -> None:
     toml = (folder / "study.toml").read_text("utf-8")
-    (folder / "study.toml").write_text(toml.replace(CODE, "f00"), "utf-8")
+    (folder / "study.toml").write_text(toml.replace(f"version = {FORMAT}", "version = 0"), "utf-8")
 
 
 def another_setting(folder: Path) -> None:
@@ -131,14 +131,14 @@ def another_end(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (another_end, "other code, or other variants"),
+        (another_end, "another version, or other variants"),
         (other_data, "other data"),
         (learnt_from, "its queries were learnt from"),
-        (other_code, "other code, or other variants"),
-        (another_setting, "other code, or other variants"),
-        (lambda folder: (folder / "study.toml").unlink(), "other code, or other variants"),
+        (other_version, "another version, or other variants"),
+        (another_setting, "another version, or other variants"),
+        (lambda folder: (folder / "study.toml").unlink(), "another version, or other variants"),
     ],
-    ids=["until", "data", "learnt", "code", "variants", "no study.toml"],
+    ids=["until", "data", "learnt", "version", "variants", "no study.toml"],
 )
 def test_a_study_of_something_else_does_not_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Path], None], why: str

@@ -1,4 +1,4 @@
-"""An untrained model over five items, with all that a stage of training needs."""
+"""An untrained model over five items, with all that the stages of training need."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from rich.console import Console
 from mrse_model.config import Config, ModelConfig
 from mrse_model.model import MRSE
 from mrse_model.serving.texts import token_matrix, train_tokenizer
-from mrse_model.training.dataset import Dev, Examples, Queries, Ragged, example_type, tokenise_items
-from mrse_model.training.loop import Run
-from mrse_model.training.stages import Corpus, Stages
+from mrse_model.training.corpus import Corpus, Dev
+from mrse_model.training.dataset import Examples, Queries, example_type, tokenise_items
+from mrse_model.training.frozen_vectors import FrozenVectors
+from mrse_model.training.ragged import Ragged
+from mrse_model.training.run_folder import Run
+from mrse_model.training.stages import FusionStage
 
 TITLES = ["red summer dress", "steel mug 12oz", "blue denim jacket", "wool socks", "red wool hat"]
 CATEGORIES = [["Clothes", "Dresses"], [], ["Clothes"], ["Clothes"], ["Clothes", "Hats"]]
 QUERIES = ["red dress", "mug", "dress for summer", "red wool", "qqq"]
-LED = [[0, 2, 3], [1], [], [3], [4, 3]]
+ITEM_QUERIES = [[0, 2, 3], [1], [], [3], [4, 3]]
 KNOWN = [[0, 2], [1], [0], [3, 4], [4]]  # items that are right for each query
 HARD = [[3], [], [2, 4], [0], []]
 EXAMPLES = [(0, 0), (1, 1), (2, 0), (3, 3), (3, 4), (4, 4)]  # query, clicked item
 
 
-def small_stages(folder: Path) -> Stages:
-    """An untrained model over five items, its texts frozen and its histories cached."""
+def small_fusion(folder: Path) -> FusionStage:
+    """The fusion of an untrained model over five items; its `vectors` and `fusion` hold what the other stages left."""
     torch.manual_seed(0)
     tokenizer = train_tokenizer(TITLES * 2 + QUERIES[:4] * 2, 120)
     size = ModelConfig(
@@ -48,19 +51,16 @@ def small_stages(folder: Path) -> Stages:
     tokens[:, : some.shape[1]] = some
     queries = Queries(QUERIES, tokens, Ragged.of(KNOWN), Ragged.of(HARD))
     records = np.zeros(len(EXAMPLES), example_type(size.history_length))
-    records["query"], records["item"] = np.array(EXAMPLES).T
-    records["items"] = records["skipped"] = -1
-    records["items"][:, :2], records["weight"][:, :2] = [[1, 4]] * len(EXAMPLES), 1
+    records["query"], records["target_item"] = np.array(EXAMPLES).T
+    records["history_items"] = records["skipped"] = -1
+    records["history_items"][:, :2], records["history_weight"][:, :2] = [[1, 4]] * len(EXAMPLES), 1
     records.tofile(folder / "examples.bin")
     corpus = Corpus(
-        tokenise_items(catalogue, tokenizer, size), features, Ragged.of(LED), queries,
+        tokenise_items(catalogue, tokenizer, size), features, Ragged.of(ITEM_QUERIES), queries,
         Examples(folder / "examples.bin", size.history_length),
         Dev(np.zeros(1, int), tokens[:1], [np.array([0, 2])], np.arange(5)), np.array([3, 1, 0, 2, 1]),
     )  # fmt: skip
-    stages = Stages(Run(folder, model.config.train, Console(quiet=True)), model, corpus)
-    rows = np.arange(5)
-    with torch.no_grad():
-        stages.images[rows] = stages._adapt(rows) * stages.has_image
-    stages.freeze_texts()
-    stages.refresh_cached()
-    return stages
+    run = Run(folder, model.config.train, Console(quiet=True))
+    vectors = FrozenVectors(model, corpus, torch.device("cpu"), folder)
+    vectors.embed_images()
+    return FusionStage(run, vectors)

@@ -19,40 +19,33 @@ from mrse_model.data.example_files import EXAMPLE_SCHEMA, JUDGED, PSEUDO
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import event_weight
 from mrse_model.serving.texts import train_tokenizer
-from mrse_model.training.dataset import (
-    BLOCK,
-    Examples,
-    Queries,
-    Ragged,
-    build_examples,
-    example_type,
-    history_weight,
-    split_dev,
-)
+from mrse_model.training.corpus import Dev, split_dev
+from mrse_model.training.dataset import BLOCK, Examples, Queries, build_examples, example_type, history_weight
 from mrse_model.training.pipeline import item_query_rows
-from mrse_model.training.stages import by_length
+from mrse_model.training.ragged import Ragged
+from mrse_model.training.stages.contrastive import by_length
 
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Examples:
     rows = np.zeros(3 * BLOCK + 17, example_type(20))
-    rows["item"] = np.arange(len(rows))
+    rows["target_item"] = np.arange(len(rows))
     rows["query"] = np.arange(len(rows)) % 500
     rows.tofile(tmp_path / "examples.bin")
     return Examples(tmp_path / "examples.bin", 20)
 
 
 def test_an_epoch_shows_every_example_once_but_for_the_last_rest(examples: Examples) -> None:
-    seen = np.concatenate([batch["item"] for batch in examples.batches(64, seed=3, epoch=0)])
+    seen = np.concatenate([batch["target_item"] for batch in examples.batches(64, seed=3, epoch=0)])
     assert len(seen) == examples.steps(64) * 64 == examples.count // 64 * 64
     assert len(np.unique(seen)) == len(seen)
     assert not np.array_equal(seen, np.sort(seen))
 
 
 def test_epochs_differ_and_a_resumed_one_goes_on_where_it_was(examples: Examples) -> None:
-    first = [b["item"].copy() for b in examples.batches(64, seed=3, epoch=0)]
-    other = [b["item"].copy() for b in examples.batches(64, seed=3, epoch=1)]
-    resumed = [b["item"].copy() for b in examples.batches(64, seed=3, epoch=0, skip=100)]
+    first = [b["target_item"].copy() for b in examples.batches(64, seed=3, epoch=0)]
+    other = [b["target_item"].copy() for b in examples.batches(64, seed=3, epoch=1)]
+    resumed = [b["target_item"].copy() for b in examples.batches(64, seed=3, epoch=0, skip=100)]
     assert not np.array_equal(first[0], other[0])
     assert all(np.array_equal(a, b) for a, b in zip(first[100:], resumed, strict=True))
 
@@ -126,18 +119,14 @@ def test_a_query_is_one_however_it_is_spelt(tmp_path: Path) -> None:
 
 
 def test_dev_queries_do_not_tell_items_that_they_are_relevant() -> None:
-    from mrse_model.training.dataset import Dev
-
     nothing = Ragged.of([[], [], []])
     queries = Queries(["Red dress", "mug", "gown"], np.zeros((3, 16), np.int64), nothing, nothing)
     dev = Dev(np.array([0]), np.zeros((1, 16)), [np.array([1])], np.array([1]))
-    led = item_query_rows([["red dress", "gown"], ["red dress"], ["mug", "never trained on"]], queries, dev)
-    assert [led[item].tolist() for item in range(3)] == [[2], [], [1]]
+    rows = item_query_rows([["red dress", "gown"], ["red dress"], ["mug", "never trained on"]], queries, dev)
+    assert [rows[item].tolist() for item in range(3)] == [[2], [], [1]]
 
 
 def test_dev_ndcg_by_hand(examples: Examples, tmp_path: Path) -> None:
-    from mrse_model.training.dataset import Dev
-
     dev = Dev(np.zeros(1, np.int64), np.zeros((1, 16)), [np.array([10, 30])], np.array([10, 20, 30]))
     ideal = 1 + 1 / np.log2(3)
     assert dev.ndcg(np.array([[0, 1, 2]])) == pytest.approx((1 + 1 / np.log2(4)) / ideal)

@@ -10,7 +10,8 @@ import pytest
 
 from mrse_model.config import Config, overlay, preset, read_config, write_config
 from mrse_model.errors import InputError
-from mrse_model.training.pipeline import Inputs, _alone, _claim, title_of
+from mrse_model.training.claim import Inputs, claim_of, stake, title_of
+from mrse_model.training.run_folder import locked
 
 
 @pytest.mark.parametrize("name", ["tiny", "base"])
@@ -74,43 +75,47 @@ def test_an_event_that_is_not_given_keeps_its_weight() -> None:
     assert weights == {"click": 1.0, "cart": 5.0, "order": 3.0}
 
 
+def begin(folder: Path, inputs: Inputs, config: Config) -> None:
+    stake(folder, claim_of(inputs, config), config)
+
+
 def test_a_run_knows_what_it_reads_as_the_title(tmp_path: Path) -> None:
     items = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": ["a"], "name": ["Mug"]}), items)
     assert title_of(tmp_path) == "title"
-    _claim(tmp_path, Inputs(items, title="name"), Config())
+    begin(tmp_path, Inputs(items, title="name"), Config())
     assert title_of(tmp_path) == "name"
 
 
 def test_two_trainings_cannot_write_into_one_folder(tmp_path: Path) -> None:
-    with _alone(tmp_path), pytest.raises(InputError, match=r"another training is at work.*--out"), _alone(tmp_path):
+    with locked(tmp_path), pytest.raises(InputError, match=r"another training is at work.*--out"), locked(tmp_path):
         pass
-    with _alone(tmp_path):
+    with locked(tmp_path):
         pass
 
 
 def test_a_run_says_what_is_other_than_when_it_began(tmp_path: Path) -> None:
     items = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": ["a"], "title": ["Mug"], "name": ["Mug"]}), items)
-    _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"seed": 9}}))
-    _claim(tmp_path, Inputs(items), Config())  # nothing was made yet
+    begin(tmp_path, Inputs(items), overlay(Config(), {"train": {"seed": 9}}))
+    begin(tmp_path, Inputs(items), Config())  # nothing was made yet
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "ft_att.pt").touch()
     with pytest.raises(InputError, match=r"train\.seed: 1 → 2"):  # its cache was deleted
-        _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"seed": 2}}))
+        begin(tmp_path, Inputs(items), overlay(Config(), {"train": {"seed": 2}}))
     (tmp_path / "state" / "ft_att.pt").unlink()
     (tmp_path / "cache" / "examples").mkdir(parents=True)
-    _claim(tmp_path, Inputs(items), overlay(Config(), {"train": {"threads": 3}}))
+    begin(tmp_path, Inputs(items), overlay(Config(), {"train": {"threads": 3}}))
     other = overlay(Config(), {"train": {"dssm": {"epochs": 3.0}}, "model": {"experts": ["vbert"]}})
     with pytest.raises(InputError, match=r"train\.dssm\.epochs: 10\.0 → 3\.0") as told:
-        _claim(tmp_path, Inputs(items), other)
+        begin(tmp_path, Inputs(items), other)
     many = overlay(Config(), {"loss": {"beta": 1.0, "alpha": 2.0, "margin": 0.3}, "train": {"seed": 2, "patience": 9}})
     many = overlay(many, {"train": {"evaluate_every": 7, "dssm": {"epochs": 3.0}}})
     with pytest.raises(InputError, match=r"; and 2 more\)"):
-        _claim(tmp_path, Inputs(items), many)
+        begin(tmp_path, Inputs(items), many)
     assert "model.experts: ['vbert', 'light_bert', 'ft_att', 'history'] → ['vbert']" in str(told.value)
     with pytest.raises(InputError, match=r"inputs\.title: title → name"):
-        _claim(tmp_path, Inputs(items, title="name"), Config())
+        begin(tmp_path, Inputs(items, title="name"), Config())
     pq.write_table(pa.table({"item_id": ["b"], "title": ["Mug"], "name": ["Mug"]}), items)
     with pytest.raises(InputError, match=r"\(data\.items: [0-9a-f]{12} → [0-9a-f]{12}\)"):
-        _claim(tmp_path, Inputs(items), Config())
+        begin(tmp_path, Inputs(items), Config())

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +30,10 @@ from mrse_model.errors import InputError
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
 from mrse_model.sample.catalogue import Sample, write_sample
-from mrse_model.training.loop import Losses, Run, fit, uses_bf16
-from mrse_model.training.pipeline import Inputs, train
+from mrse_model.training.claim import Inputs
+from mrse_model.training.loop import Losses, fit, uses_bf16
+from mrse_model.training.pipeline import train
+from mrse_model.training.run_folder import Run
 from tests.helpers.small_runs import curve, settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +82,7 @@ def test_a_killed_training_goes_on_to_the_same_loss_curve(sample: Sample, tmp_pa
     repeated = [sys.executable, *command(sample, cut, config, *more)]
     again = subprocess.run(repeated, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert "ft_att: already trained" in again.stdout and f"{stage}: goes on at step" in again.stdout
+    assert "ft_att: already trained" in again.stdout and f"{stage}: resumes at step" in again.stdout
     assert [r.keys() for r in curve(cut)] == [r.keys() for r in curve(whole)]
     for ours, theirs in zip(curve(cut), curve(whole), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-6)
@@ -114,6 +118,22 @@ class Stopped(Exception):
     pass
 
 
+@dataclass
+class OneStage:
+    """A stage made of functions."""
+
+    name: str
+    settings: StageConfig
+    modules: nn.Module
+    steps_per_epoch: int
+    batches: Callable[[int, int], Iterable[Any]]
+    loss: Callable[[Any, np.random.Generator], Losses]
+    score: Callable[[], float | np.ndarray]
+
+    def watch(self) -> None:
+        pass
+
+
 def line_fit(
     folder: Path, train: TrainConfig, stage: StageConfig, stop_at: int = 0, rate: float = 1.0, run: Run | None = None
 ) -> nn.Linear:
@@ -125,7 +145,7 @@ def line_fit(
     def batches(epoch: int, skip: int) -> list[np.ndarray]:
         return [np.random.default_rng([epoch, n]).random((4, 1)).astype(np.float32) for n in range(skip, 7)]
 
-    def losses(batch: np.ndarray, rng: np.random.Generator) -> Losses:
+    def loss(batch: np.ndarray, rng: np.random.Generator) -> Losses:
         steps[0] += 1
         if steps[0] == stop_at:
             raise Stopped
@@ -135,7 +155,7 @@ def line_fit(
     def score() -> float:
         return 1 / (1 + float((module(torch.ones(1, 1)) - 3).abs()))
 
-    fit(run or Run(folder, train, Console(quiet=True)), "line", stage, module, batches, 7, losses, score)
+    fit(run or Run(folder, train, Console(quiet=True)), OneStage("line", stage, module, 7, batches, loss, score))
     return module[0]
 
 
@@ -159,7 +179,7 @@ def test_tensorboard_shows_a_step_once_where_a_run_was_cut_off(tmp_path: Path) -
         with pytest.raises(Stopped) if stop_at else nullcontext():
             line_fit(tmp_path, train, stage, stop_at, run=run)
         if stop_at:
-            run.log("line", 40, score=0.5)  # a look that no checkpoint followed
+            run.log("line", 40, score=0.5)  # an evaluation that no checkpoint followed
         run.close()
     shown = EventAccumulator(str(tmp_path / "tensorboard" / "line")).Reload().Scalars("score")
     told = [(row["step"], row["score"]) for row in curve(tmp_path) if "score" in row]
@@ -168,7 +188,7 @@ def test_tensorboard_shows_a_step_once_where_a_run_was_cut_off(tmp_path: Path) -
 
 
 def test_patience_counts_over_a_stop(tmp_path: Path) -> None:
-    """With a learning rate of nothing no look is better than the first: it stops after `patience` looks in all."""
+    """With a learning rate of 0 no evaluation is better than the first: it stops after `patience` of them in all."""
     train, stage = TrainConfig(evaluate_every=2, patience=3), StageConfig(lr=0.0, max_steps=50, epochs=100)
     with pytest.raises(Stopped):
         line_fit(tmp_path, train, stage, stop_at=4)
@@ -177,10 +197,10 @@ def test_patience_counts_over_a_stop(tmp_path: Path) -> None:
 
 
 def step_kept(folder: Path, scores: list[np.ndarray], stop_at: int = 0) -> int:
-    """Which look's weights a stage ends with whose looks have these scores, one look a step from the start on."""
+    """The evaluation whose weights a stage ends with, one a step from the start on, with these scores."""
     module, taken = nn.Linear(1, 1, bias=False), [0]
 
-    def losses(batch: list[int], rng: np.random.Generator) -> Losses:
+    def loss(batch: list[int], rng: np.random.Generator) -> Losses:
         if stop_at and batch[0] + 1 == stop_at:
             raise Stopped
         with torch.no_grad():
@@ -195,10 +215,8 @@ def step_kept(folder: Path, scores: list[np.ndarray], stop_at: int = 0) -> int:
         module.weight.zero_()
     steps = len(scores) - 1
     train, stage = TrainConfig(evaluate_every=1, patience=9), StageConfig(max_steps=steps, epochs=1, lr=0.0)
-    fit(
-        Run(folder, train, Console(quiet=True)), "looks", stage, module,
-        lambda epoch, skip: [[n] for n in range(skip, steps)], steps, losses, score,
-    )  # fmt: skip
+    numbers = OneStage("numbers", stage, module, steps, lambda _, skip: [[n] for n in range(skip, steps)], loss, score)
+    fit(Run(folder, train, Console(quiet=True)), numbers)
     return round(module.weight.item())
 
 
@@ -214,14 +232,12 @@ def step_kept(folder: Path, scores: list[np.ndarray], stop_at: int = 0) -> int:
         ([[0.4], [0.5], [0.51], [0.50]], 2),  # one number has no error
     ],
 )
-def test_of_level_looks_the_earliest_is_kept(
-    tmp_path: Path, scores: list[list[float]], kept: int, stop_at: int
-) -> None:
-    looks = [np.array(row) for row in scores]
-    if stop_at and stop_at < len(looks):
+def test_of_ties_the_earliest_is_kept(tmp_path: Path, scores: list[list[float]], kept: int, stop_at: int) -> None:
+    evaluations = [np.array(row) for row in scores]
+    if stop_at and stop_at < len(evaluations):
         with pytest.raises(Stopped):
-            step_kept(tmp_path, looks, stop_at)
-    assert step_kept(tmp_path, looks) == kept
+            step_kept(tmp_path, evaluations, stop_at)
+    assert step_kept(tmp_path, evaluations) == kept
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
@@ -230,22 +246,22 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_the_running_mean_of_the_weights_is_kept(tmp_path: Path) -> None:
-    """One weight that jumps between 0 and 2 ends as their mean, about 1, and what is looked at is that mean."""
-    module, looks = nn.Linear(1, 1, bias=False), list[float]()
+    """One weight that jumps between 0 and 2 ends as their mean, about 1, and what is evaluated is that mean."""
+    module, seen = nn.Linear(1, 1, bias=False), list[float]()
 
-    def losses(batch: list[int], rng: np.random.Generator) -> Losses:
+    def loss(batch: list[int], rng: np.random.Generator) -> Losses:
         with torch.no_grad():
             module.weight.fill_(2.0 * (batch[0] % 2))
         return {"loss": module.weight.sum() * 0}
 
     def score() -> float:
-        looks.append(module.weight.item())
-        return float(len(looks))
+        seen.append(module.weight.item())
+        return float(len(seen))
 
     run = Run(tmp_path, TrainConfig(evaluate_every=100, bf16="off"), Console(quiet=True))
     stage = StageConfig(batch=2, max_steps=400, min_steps=400, average=0.99)
-    fit(run, "stage", stage, module, lambda epoch, skip: ([n] for n in range(skip, 400)), 400, losses, score)
-    assert module.weight.item() == looks[-1] == pytest.approx(1.0, abs=0.02)
+    fit(run, OneStage("jumps", stage, module, 400, lambda _, skip: ([n] for n in range(skip, 400)), loss, score))
+    assert module.weight.item() == seen[-1] == pytest.approx(1.0, abs=0.02)
 
 
 def test_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

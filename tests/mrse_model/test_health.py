@@ -15,10 +15,10 @@ from rich.console import Console
 from mrse_model.config import EXPERTS, TrainConfig
 from mrse_model.experts import VBertHead
 from mrse_model.training import diagnostics as health
-from mrse_model.training.diagnostics import check_fusion, check_histories, check_stage, check_triplet
-from mrse_model.training.loop import Run
-from mrse_model.training.stages import Stages
-from tests.helpers.small_stages import small_stages
+from mrse_model.training.diagnostics import check_fusion, check_histories, check_triplet
+from mrse_model.training.run_folder import Run
+from mrse_model.training.stages import FusionStage
+from tests.helpers.small_stages import small_fusion
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def stages(tmp_path: Path) -> Stages:
-    return small_stages(tmp_path)
+def stage(tmp_path: Path) -> FusionStage:
+    return small_fusion(tmp_path)
 
 
 @pytest.mark.parametrize(("share", "warns"), [(None, True), (0.4, False), (0.6, True)])
@@ -60,73 +60,74 @@ def test_a_triplet_term_that_dominates(run: Run) -> None:
     assert run.signatures == {"dssm triplet": "dssm: the triplet term is 97% of the loss: lower loss.beta"}
 
 
-def test_an_expert_that_has_collapsed(stages: Stages) -> None:
-    check_fusion(stages.run, stages)
-    assert not any("collapsed" in message for message in stages.run.signatures.values())
+def test_an_expert_that_has_collapsed(stage: FusionStage) -> None:
+    check_fusion(stage.run, stage.fusion)
+    assert not any("collapsed" in message for message in stage.run.signatures.values())
     light = EXPERTS.index("light_bert")
-    for texts in (stages.query_texts, stages.item_texts):  # the two BERTs and FtAtt stand there in the experts' order
+    # The two BERTs and FtAtt stand there in the experts' order.
+    for texts in (stage.fusion.query_texts, stage.fusion.item_texts):
         texts[:, light] = 0
-    check_fusion(stages.run, stages)
-    assert {"query light_bert", "item light_bert"} <= set(stages.run.signatures)
-    assert "light_bert has 0.0% of the fused vector" in stages.run.signatures["item light_bert"]
-    left_out = replace(stages.config.model, experts=("vbert", "ft_att", "history"))
-    stages.config, stages.run.signatures = replace(stages.config, model=left_out), {}
-    check_fusion(stages.run, stages)
-    assert not any("light_bert" in name for name in stages.run.signatures)  # who leaves it out, knows
+    check_fusion(stage.run, stage.fusion)
+    assert {"query light_bert", "item light_bert"} <= set(stage.run.signatures)
+    assert "light_bert has 0.0% of the fused vector" in stage.run.signatures["item light_bert"]
+    left_out = replace(stage.config.model, experts=("vbert", "ft_att", "history"))
+    stage.fusion.config, stage.run.signatures = replace(stage.config, model=left_out), {}
+    check_fusion(stage.run, stage.fusion)
+    assert not any("light_bert" in name for name in stage.run.signatures)  # who leaves it out, knows
 
 
-def no_images(stages: Stages) -> None:
-    stages.images[:] = 0
-    for head in (stages.model.item.vbert, stages.model.query.vbert):
+def no_images(stage: FusionStage) -> None:
+    stage.vectors.images[:] = 0
+    for head in (stage.model.item.vbert, stage.model.query.vbert):
         assert isinstance(head, VBertHead)
         torch.nn.init.zeros_(head.absent)
-    assert stages.model.item.image_residual is not None
-    for parameter in stages.model.item.image_residual.parameters():
+    assert stage.model.item.image_residual is not None
+    for parameter in stage.model.item.image_residual.parameters():
         torch.nn.init.zeros_(parameter)
 
 
-def no_queries(stages: Stages) -> None:
-    stages.led[:] = -1
+def no_queries(stage: FusionStage) -> None:
+    stage.fusion.item_queries[:] = -1
 
 
-def no_words(stages: Stages) -> None:
-    stages.item_texts[:] = 0
+def no_text(stage: FusionStage) -> None:
+    stage.fusion.item_texts[:] = 0
 
 
 @pytest.mark.parametrize(
     ("modality", "remove"),
-    [("images", no_images), ("the queries that led to an item", no_queries), ("words", no_words)],
+    [("images", no_images), ("item queries", no_queries), ("the text", no_text)],
 )
 def test_a_modality_that_changes_nothing(
-    stages: Stages, monkeypatch: pytest.MonkeyPatch, modality: str, remove: Callable[[Stages], None]
+    stage: FusionStage, monkeypatch: pytest.MonkeyPatch, modality: str, remove: Callable[[FusionStage], None]
 ) -> None:
     with monkeypatch.context() as patch:  # five items are too few for a rank to change
         patch.setattr(health, "pool_ndcg", lambda dev, queries, pool: queries @ pool.T)
-        full, without = health.modality_ablation(stages)[modality]
+        full, without = health.modality_ablation(stage.fusion)[modality]
         assert abs(full - without) > 1e-3
-    remove(stages)
-    full, without = health.modality_ablation(stages)[modality]
+    remove(stage)
+    full, without = health.modality_ablation(stage.fusion)[modality]
     assert full == without
-    check_fusion(stages.run, stages)
-    assert "it changes nothing" in stages.run.signatures[f"without {modality}"]
+    check_fusion(stage.run, stage.fusion)
+    assert "it changes nothing" in stage.run.signatures[f"without {modality}"]
 
 
-def test_a_modality_that_does_harm(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "modality_ablation", lambda stages: {"images": (0.5, 0.6)})
-    check_fusion(stages.run, stages)
-    assert stages.run.signatures["without images"].endswith("the score is 0.6000 instead of 0.5000: it does harm")
+def test_a_modality_that_does_harm(stage: FusionStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "modality_ablation", lambda fusion: {"images": (0.5, 0.6)})
+    check_fusion(stage.run, stage.fusion)
+    assert stage.run.signatures["without images"].endswith("the score is 0.6000 instead of 0.5000: it does harm")
 
 
-def test_a_modality_that_matters_does_not_warn(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "modality_ablation", lambda stages: {"words": (0.8, 0.3), "images": (0.8, 0.7999)})
-    check_stage(stages.run, stages, "dssm")
-    assert "without images" in stages.run.signatures and "without words" not in stages.run.signatures
+def test_a_modality_that_matters_does_not_warn(stage: FusionStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "modality_ablation", lambda fusion: {"the text": (0.8, 0.3), "images": (0.8, 0.7999)})
+    stage.watch()
+    assert "without images" in stage.run.signatures and "without the text" not in stage.run.signatures
 
 
-def test_only_what_an_expert_reads_is_knocked_out(stages: Stages) -> None:
-    assert set(health.modality_ablation(stages)) == {
-        "words", "images", "the queries that led to an item", "a user's history",
+def test_only_what_an_expert_reads_is_knocked_out(stage: FusionStage) -> None:
+    assert set(health.modality_ablation(stage.fusion)) == {
+        "the text", "images", "item queries", "a user's history",
     }  # fmt: skip
-    text_alone = replace(stages.config.model, experts=("light_bert", "ft_att"))
-    stages.config = stages.model.config = replace(stages.config, model=text_alone)
-    assert set(health.modality_ablation(stages)) == {"words"}
+    text_alone = replace(stage.config.model, experts=("light_bert", "ft_att"))
+    stage.fusion.config = replace(stage.config, model=text_alone)
+    assert set(health.modality_ablation(stage.fusion)) == {"the text"}

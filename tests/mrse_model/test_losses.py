@@ -8,8 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mrse_model.losses import hnst, log_q, mnsce  # noqa: E402
-from mrse_model.training.dataset import Ragged  # noqa: E402
-from mrse_model.training.stages import false_negative_mask  # noqa: E402
+from mrse_model.training.ragged import Ragged  # noqa: E402
+from mrse_model.training.stages.contrastive import false_negative_mask  # noqa: E402
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -10,24 +10,24 @@ import torch
 from rich.console import Console
 
 from mrse_model.training import hard_negatives as mining
+from mrse_model.training.frozen_vectors import FrozenVectors
 from mrse_model.training.hard_negatives import mine_hard_negatives
-from mrse_model.training.stages import Stages
-from tests.helpers.small_stages import HARD, KNOWN, small_stages
+from tests.helpers.small_stages import HARD, KNOWN, small_fusion
 
 
 @pytest.fixture
-def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
+def vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FrozenVectors:
     monkeypatch.setattr(mining, "NEAREST", 4)  # of five items
-    return small_stages(tmp_path)
+    return small_fusion(tmp_path).vectors
 
 
 def test_only_queries_without_judged_ones_get_some_that_are_not_known(
-    stages: Stages, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    vectors: FrozenVectors, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(mining, "MARGIN", 100.0)
     # A cosine below 0 times the margin would be far below it: queries that point at their positive.
-    monkeypatch.setattr(stages.model.query, "ft_att", lambda ngrams, ids, mask: positives(stages, ids))
-    mined = mine_hard_negatives(stages, Console(width=200)).hard
+    monkeypatch.setattr(vectors.model.query, "ft_att", lambda ngrams, ids, mask: positives(vectors, ids))
+    mined = mine_hard_negatives(vectors, Console(width=200)).hard
     for query, judged in enumerate(HARD):
         if judged:
             assert mined[query].tolist() == judged
@@ -37,11 +37,11 @@ def test_only_queries_without_judged_ones_get_some_that_are_not_known(
 
 
 def test_what_scores_nearly_as_high_as_the_positive_may_be_right(
-    stages: Stages, monkeypatch: pytest.MonkeyPatch
+    vectors: FrozenVectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages.model.query, "ft_att", lambda ngrams, ids, mask: positives(stages, ids))
-    items = torch.nn.functional.normalize(item_vectors(stages), dim=-1)
-    mined = mine_hard_negatives(stages, Console(quiet=True)).hard
+    monkeypatch.setattr(vectors.model.query, "ft_att", lambda ngrams, ids, mask: positives(vectors, ids))
+    items = torch.nn.functional.normalize(item_vectors(vectors), dim=-1)
+    mined = mine_hard_negatives(vectors, Console(quiet=True)).hard
     for query in (1, 4):
         scores = items @ items[KNOWN[query][0]]
         assert all(scores[item] < mining.MARGIN for item in mined[query].tolist())
@@ -50,24 +50,24 @@ def test_what_scores_nearly_as_high_as_the_positive_may_be_right(
         assert all(scores[item] >= mining.MARGIN for item in left & nearest)
 
 
-def test_what_reads_like_a_known_positive_is_not_mined(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_reads_like_a_known_positive_is_not_mined(vectors: FrozenVectors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mining, "MARGIN", 100.0)
-    monkeypatch.setattr(stages.model.query, "ft_att", lambda ngrams, ids, mask: positives(stages, ids))
-    before = mine_hard_negatives(stages, Console(quiet=True)).hard[1]
-    stages.same_text = np.array([0, 1, 2, 1, 4])  # item 3 reads like item 1, which query 1 leads to
-    assert 3 in before and mine_hard_negatives(stages, Console(quiet=True)).hard[1].tolist() == [
+    monkeypatch.setattr(vectors.model.query, "ft_att", lambda ngrams, ids, mask: positives(vectors, ids))
+    before = mine_hard_negatives(vectors, Console(quiet=True)).hard[1]
+    vectors.corpus.same_text = np.array([0, 1, 2, 1, 4])  # item 3 reads like item 1, which query 1 leads to
+    assert 3 in before and mine_hard_negatives(vectors, Console(quiet=True)).hard[1].tolist() == [
         item for item in before if item != 3
     ]
 
 
-def item_vectors(stages: Stages) -> torch.Tensor:
-    ids = torch.from_numpy(stages.corpus.item_tokens.astype("int64"))
+def item_vectors(vectors: FrozenVectors) -> torch.Tensor:
+    ids = torch.from_numpy(vectors.corpus.item_tokens.astype("int64"))
     with torch.no_grad():
-        return stages.model.item.ft_att(stages.model.ngrams, ids, (ids != 0).long())
+        return vectors.model.item.ft_att(vectors.model.ngrams, ids, (ids != 0).long())
 
 
-def positives(stages: Stages, ids: torch.Tensor) -> torch.Tensor:
+def positives(vectors: FrozenVectors, ids: torch.Tensor) -> torch.Tensor:
     """In place of the queries' FtAtt: the vector of each one's first positive."""
     queries = [q for q, judged in enumerate(HARD) if not judged]
     assert len(ids) == len(queries)
-    return item_vectors(stages)[[KNOWN[q][0] for q in queries]]
+    return item_vectors(vectors)[[KNOWN[q][0] for q in queries]]

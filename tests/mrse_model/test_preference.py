@@ -19,8 +19,8 @@ from torch import Tensor  # noqa: E402
 from mrse_model.config import Config, ModelConfig, TrainConfig  # noqa: E402
 from mrse_model.experts import UserPreference  # noqa: E402
 from mrse_model.training.dataset import Examples, example_type  # noqa: E402
-from mrse_model.training.loop import Run  # noqa: E402
 from mrse_model.training.preference import _choice, _recall, _Regression, fit_preference  # noqa: E402
+from mrse_model.training.run_folder import Run  # noqa: E402
 
 DIMS, TYPES, ITEMS, HISTORY = 16, 4, 800, 5
 
@@ -40,7 +40,7 @@ def test_the_ridge_in_blocks_is_the_ridge_at_once() -> None:
 
 def test_a_choice_is_the_clicked_item_less_the_mean_of_the_skipped() -> None:
     rows = np.zeros(1, example_type(HISTORY))
-    rows["item"], rows["skipped"] = 3, -1
+    rows["target_item"], rows["skipped"] = 3, -1
     rows["skipped"][0, :2] = 0, 2
     vectors = torch.arange(4.0).unsqueeze(1).expand(4, 2)
     assert _choice(rows, vectors).tolist() == [[2, 2]]
@@ -58,8 +58,12 @@ def test_means_read_entries_and_images_that_are_there() -> None:
     assert UserPreference.means(texts, images, torch.zeros(1, 3)).tolist() == [[0, 0, 0, 0]]
 
 
+def quiet_run(folder: Path) -> Run:
+    return Run(folder, TrainConfig(), Console(quiet=True))
+
+
 def shop(folder: Path, clicks: int, preference: float) -> tuple[Any, Tensor]:
-    """What fit_preference reads of the stages: items of four types in two styles, users who click their style
+    """What fit_preference reads of the fusion: items of four types in two styles, users who click their style
     `preference` times as often. The second value: each item's style, 1 or -1.
     """
     rng = np.random.default_rng(0)
@@ -70,13 +74,14 @@ def shop(folder: Path, clicks: int, preference: float) -> tuple[Any, Tensor]:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     texts = style[:, None] * np.eye(DIMS)[0] + rng.normal(size=(ITEMS, DIMS))
     rows = np.zeros(clicks, example_type(HISTORY))
-    rows["items"], rows["skipped"], rows["weight"] = -1, -1, 1
+    rows["history_items"], rows["skipped"], rows["history_weight"] = -1, -1, 1
     for row in rows:
         mine = rng.choice([-1.0, 1.0])
-        row["items"] = rng.choice(ITEMS, HISTORY, p=(like := np.where(style == mine, preference, 1)) / like.sum())
+        like = np.where(style == mine, preference, 1)
+        row["history_items"] = rng.choice(ITEMS, HISTORY, p=like / like.sum())
         row["query"] = rng.integers(TYPES)
         shown = rng.choice(np.flatnonzero(kind == row["query"]), 8, replace=False)
-        row["item"] = chosen = rng.choice(shown, p=(like := np.where(style[shown] == mine, preference, 1)) / like.sum())
+        row["target_item"] = chosen = rng.choice(shown, p=like[shown] / like[shown].sum())
         row["skipped"][:7] = shown[shown != chosen]
     rows.tofile(folder / "train.bin")
     text_features, config = torch.tensor(texts, dtype=torch.float32), Config(model=ModelConfig(dims=DIMS))
@@ -84,40 +89,43 @@ def shop(folder: Path, clicks: int, preference: float) -> tuple[Any, Tensor]:
     query = SimpleNamespace(preference=preference, fuse=lambda texts, *history: F.normalize(texts[:, 0], dim=-1))
 
     def histories(some: np.ndarray, weight: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        entries = text_features[some["items"].astype(np.int64)]
+        entries = text_features[some["history_items"].astype(np.int64)]
         return entries, torch.zeros_like(entries), torch.tensor(weight.copy())
 
-    stages = SimpleNamespace(
-        model=SimpleNamespace(query=query), config=config, device=torch.device("cpu"), histories=histories,
-        run=Run(folder, TrainConfig(), Console(quiet=True)),
-        corpus=SimpleNamespace(examples=Examples(folder / "train.bin", HISTORY)),
-        query_texts=torch.tensor(types, dtype=torch.float32).unsqueeze(1), event_weights=lambda some: some["weight"],
-        no_history=lambda n: (), item_vectors=lambda: torch.tensor(vectors, dtype=torch.float32),
+    base = SimpleNamespace(
+        device=torch.device("cpu"), histories=histories, event_weights=lambda some: some["history_weight"],
+        no_history=lambda n: (),
     )  # fmt: skip
-    return stages, torch.tensor(style, dtype=torch.float32)
+    fusion = SimpleNamespace(
+        base=base, model=SimpleNamespace(query=query), config=config,
+        corpus=SimpleNamespace(examples=Examples(folder / "train.bin", HISTORY)),
+        query_texts=torch.tensor(types, dtype=torch.float32).unsqueeze(1),
+        all_items=lambda: torch.tensor(vectors, dtype=torch.float32),
+    )  # fmt: skip
+    return fusion, torch.tensor(style, dtype=torch.float32)
 
 
 def test_a_planted_preference_is_found(tmp_path: Path) -> None:
-    stages, style = shop(tmp_path, clicks=3000, preference=6.0)
-    fit_preference(cast(Any, stages))
+    fusion, style = shop(tmp_path, clicks=3000, preference=6.0)
+    fit_preference(quiet_run(tmp_path), cast(Any, fusion))
     (row,) = [line for line in (tmp_path / "log.jsonl").read_text().splitlines() if '"preference"' in line]
     found = json.loads(row)
     assert found["scale"] > 0 and found["recall"] > found["without"] + 0.05
     # Someone who clicked one style is moved towards the items of that style.
     liked = np.zeros(1, example_type(HISTORY))
-    liked["items"] = np.flatnonzero(style.numpy() > 0)[:HISTORY]
-    liked["weight"] = 1
-    moved = stages.model.query.preference(*stages.histories(liked, liked["weight"]))[0]
+    liked["history_items"] = np.flatnonzero(style.numpy() > 0)[:HISTORY]
+    liked["history_weight"] = 1
+    moved = fusion.model.query.preference(*fusion.base.histories(liked, liked["history_weight"]))[0]
     assert moved[-1] > 0.1 and moved[-1] > moved[:-1].abs().max()
 
 
 def test_without_enough_clicks_there_is_no_taste(tmp_path: Path) -> None:
-    stages, _ = shop(tmp_path, clicks=900, preference=6.0)
-    fit_preference(cast(Any, stages))
-    assert not stages.model.query.preference.weight.any() and not stages.model.query.preference.bias.any()
+    fusion, _ = shop(tmp_path, clicks=900, preference=6.0)
+    fit_preference(quiet_run(tmp_path), cast(Any, fusion))
+    assert not fusion.model.query.preference.weight.any() and not fusion.model.query.preference.bias.any()
 
 
 def test_where_users_click_at_random_next_to_nothing_is_found(tmp_path: Path) -> None:
-    stages, _ = shop(tmp_path, clicks=3000, preference=1.0)
-    fit_preference(cast(Any, stages))
-    assert stages.model.query.preference.weight.abs().max() < 0.1
+    fusion, _ = shop(tmp_path, clicks=3000, preference=1.0)
+    fit_preference(quiet_run(tmp_path), cast(Any, fusion))
+    assert fusion.model.query.preference.weight.abs().max() < 0.1

@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from mrse_model.config import read_config, write_config
 from mrse_model.sample.catalogue import write_sample
+from mrse_model.training.claim import Inputs
 from mrse_model.training.distributed import Processes
-from mrse_model.training.pipeline import Inputs, train
+from mrse_model.training.pipeline import train
 from tests.helpers.small_runs import curve, settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -41,7 +41,7 @@ from mrse_model.studies.queues import I2I_WEIGHT, IMAGE_WEIGHT, three_queues
 from mrse_model.studies.registry import STUDIES, find_study
 from mrse_model.studies.results import Row, cell, tabulate
 from mrse_model.studies.study import CPU_SECONDS, Data, Study
-from mrse_model.training.pipeline import Inputs
+from mrse_model.training.claim import Inputs
 from retrieval.behaviour import ClickedItems, image_queue, item_queue
 from tests.helpers.small_runs import few_steps
 
@@ -75,7 +75,7 @@ def test_a_study_is_well_defined(study: Study) -> None:
         assert study.versus(variant) in {"", *names}
         made = (configs[variant.name], variant.queries)
         assert runs.setdefault(variant.folder, made) == made, "rows of one training have one training's settings"
-    written = tomllib.loads(study.toml(Data(Path("items"), Path("judged")), "abc", "def"))
+    written = tomllib.loads(study.toml(Data(Path("items"), Path("judged")), "abc", 1))
     assert [v["name"] for v in written["variant"]] == names
     for variant, table in zip(study.variants, written["variant"], strict=True):
         assert overlay(preset("base"), table.get("settings", {})) == configs[variant.name]
@@ -113,10 +113,22 @@ def _row(raw: dict) -> Row:
 
 
 def test_variants_share_what_is_equal(finished: Path) -> None:
-    kept = [path.name.split("-")[0] for path in (finished.parent / "share").glob("*.pt")]
-    assert sorted(kept) == ["ft_att", "vbert", "vbert", "vbert"]
-    spent = [torch.load(path)["cpu_seconds"] for path in (finished / "runs").glob("*/state/ft_att.pt")]
-    assert len(spent) == 3 and len(set(spent)) == 1  # it counts for whoever takes it
+    def files(stage: str) -> set[int]:
+        states = list((finished / "runs").glob(f"*/state/{stage}.pt"))
+        assert len(states) == 3
+        return {path.stat().st_ino for path in states}
+
+    assert (len(files("ft_att")), len(files("vbert"))) == (1, 3)
+    seconds = [Measured.load(path).numbers[CPU_SECONDS] for path in (finished / "measured").glob("*.json")]
+    assert all(s > 0 for s in seconds)  # FtAtt counts for whoever takes it over
+
+
+def test_studies_beside_each_other_are_a_stage_cache(finished: Path, data: Data) -> None:
+    alone = replace(STUDIES["loss"], variants=STUDIES["loss"].variants[:1])
+    runner.run_study(alone, data, finished.parent / "alone", few_steps(), console=QUIET)
+    for state in ("state/ft_att.pt", "state/vbert.pt"):
+        theirs = finished / "runs" / "hybrid" / state
+        assert (finished.parent / "alone" / "runs" / "hybrid" / state).samefile(theirs)
 
 
 def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,25 +143,19 @@ def test_a_finished_study_trains_nothing(finished: Path, data: Data, monkeypatch
     assert (finished / "results.json").read_text("utf-8") == before
     threads = overlay(few_steps(), {"train": {"threads": 7}})
     runner.run_study(STUDIES["loss"], data, finished, threads, console=QUIET)
-    with pytest.raises(InputError, match=r"other data, settings or code \(train\.seed: 1 → 2\)"):
+    with pytest.raises(InputError, match=r"other data, settings or version \(train\.seed: 1 → 2\)"):
         other = overlay(few_steps(), {"train": {"seed": 2}})
         runner.run_study(STUDIES["loss"], data, finished, other, console=QUIET)
-    monkeypatch.setattr(runner, "CODE", "another version's")
-    with pytest.raises(InputError, match=r"other data, settings or code \(code: "):
+    monkeypatch.setattr(runner, "FORMAT", 10**6)
+    with pytest.raises(InputError, match=r"other data, settings or version \(version: "):
         runner.run_study(STUDIES["loss"], data, finished, few_steps(), console=QUIET)
 
 
-def test_all_that_makes_a_figure_is_a_study_s_code() -> None:
-    made = runner._ALL - runner._SHOWN
-    expected = {"serving/texts", "training/pipeline", "training/stages", "data/examples", "evaluation/checkpoint"}
-    assert expected | {"evaluation/rankers", "studies/measure"} <= made
-    assert runner._SHOWN < runner._ALL
-
-
 def test_a_row_of_several_seeds_is_their_mean(finished: Path, data: Data, tmp_path: Path) -> None:
-    shared = finished.parent / "share"
     out = tmp_path / "loss"
-    results = runner.run_study(STUDIES["loss"], data, out, few_steps(), share=shared, seeds=2, console=QUIET)
+    results = runner.run_study(
+        STUDIES["loss"], data, out, few_steps(), stage_cache=finished.parent, seeds=2, console=QUIET
+    )
     assert sorted(path.name for path in (out / "runs").glob("hybrid*")) == ["hybrid", "hybrid-seed-2"]
     one, other = (Measured.load(out / "measured" / f"hybrid{seed}.json") for seed in ("", "-seed-2"))
     first = Measured.load(finished / "measured" / "hybrid.json")
@@ -158,8 +164,8 @@ def test_a_row_of_several_seeds_is_their_mean(finished: Path, data: Data, tmp_pa
     both = (one.values["nDCG@10"].values + other.values["nDCG@10"].values) / 2
     assert results.rows[0].measures["nDCG@10"].mean == pytest.approx(both.mean())
     assert "mean over 2 trainings a row" in (out / "results.md").read_text("utf-8")
-    with pytest.raises(InputError, match=r"other data, settings or code \(seeds: 2 → 3\)"):
-        runner.run_study(STUDIES["loss"], data, out, few_steps(), share=shared, seeds=3, console=QUIET)
+    with pytest.raises(InputError, match=r"other data, settings or version \(seeds: 2 → 3\)"):
+        runner.run_study(STUDIES["loss"], data, out, few_steps(), stage_cache=finished.parent, seeds=3, console=QUIET)
 
 
 def test_an_interrupted_study_goes_on(
@@ -177,9 +183,9 @@ def test_an_interrupted_study_goes_on(
     monkeypatch.setattr(runner, "train", train)
     begun = partial(runner.run_study, STUDIES["loss"], data, tmp_path / "loss", few_steps(), console=QUIET)
     with pytest.raises(KeyboardInterrupt):
-        begun(share=finished.parent / "share")
+        begun(stage_cache=finished.parent)
     assert [row["name"] for row in json.loads((tmp_path / "loss" / "results.json").read_text())["rows"]] == ["hybrid"]
-    begun(share=finished.parent / "share")
+    begun(stage_cache=finished.parent)
     assert trained == ["hybrid", "mnsce-alone", "mnsce-alone", "triplet-alone"]
     rows, before = (
         json.loads((folder / "results.json").read_text())["rows"] for folder in (tmp_path / "loss", finished)

@@ -1,0 +1,141 @@
+"""Stage 1, the experts: FtAtt, Light-Bert and VBert, each trained by itself, its query vector against its item vector.
+
+b texts, t tokens, d = dims.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrse_model.cpu_threads import uniform
+from mrse_model.training.corpus import pool_ndcg
+from mrse_model.training.diagnostics import check_triplet
+from mrse_model.training.loop import StageResult
+from mrse_model.training.stages.base import Encode
+from mrse_model.training.stages.contrastive import ContrastiveStage, by_history, by_length
+
+
+class ExpertStage(ContrastiveStage):
+    """length_groups: in how many parts of like length the items of a step are encoded: less padding."""
+
+    length_groups = 1
+
+    def encode_queries(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask [b, t] → the expert's query vectors [b, d], of unknown users."""
+        raise NotImplementedError
+
+    def encode_items(self, ids: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
+        """ids, mask [b, t] of the items `rows` [b] → the expert's item vectors [b, d]."""
+        raise NotImplementedError
+
+    def queries(self, batch: np.ndarray, rng: np.random.Generator) -> Encode:
+        return lambda at: F.normalize(self.encode_queries(*self.vectors.query_tokens(batch["query"][at])), dim=-1)
+
+    def items(self, rows: np.ndarray, batch: np.ndarray, rng: np.random.Generator) -> Encode:
+        return partial(self._encode_rows, rows)
+
+    def _encode_rows(self, rows: np.ndarray, at: Any) -> Tensor:
+        """The items that stand at places `at` of `rows`, [·, d], unit norm."""
+        rows = rows[at]
+
+        def encode(some: np.ndarray) -> Tensor:
+            return self.encode_items(*self.vectors.item_tokens(rows[some]), rows[some])
+
+        return F.normalize(by_length(self.corpus.item_lengths[rows], encode, self.length_groups), dim=-1)
+
+    def score(self) -> float:
+        """nDCG@10 over the dev pool; the dev queries' users are unknown."""
+        dev, shared = self.corpus.dev, self.run.processes.shared
+        blocks = [dev.pool[i : i + 1024] for i in range(0, len(dev.pool), 1024)]
+        pool = torch.cat([shared(len(rows), partial(self._encode_rows, rows)) for rows in blocks])
+        queries = F.normalize(self.encode_queries(*self.vectors.tokens(dev.tokens)), dim=-1)
+        return float(pool_ndcg(dev, queries, pool).mean())
+
+
+class FtAttStage(ExpertStage):
+    """FtAtt and the shared n-gram projection: MNSCE. What histories read in stage 1 is then computed from it."""
+
+    name, hybrid, length_groups = "ft_att", False, 4
+
+    @property
+    def modules(self) -> nn.Module:
+        return nn.ModuleDict({"ngrams": self.model.ngrams, "item": self.model.item.attention})
+
+    def encode_queries(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.model.query.ft_att(self.model.ngrams, ids, mask)
+
+    def encode_items(self, ids: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
+        return self.model.item.ft_att(self.model.ngrams, ids, mask)
+
+    def train(self) -> StageResult | None:
+        result = super().train()
+        self.vectors.embed_ngrams()
+        return result
+
+
+class LightBertStage(ExpertStage):
+    """Light-Bert: MNSCE. It does not pad (mrse_model.layers), so it needs no groups of like length."""
+
+    name, hybrid = "light_bert", False
+
+    @property
+    def modules(self) -> nn.Module:
+        return nn.ModuleDict({"query": self.model.query.light_bert, "item": self.model.item.light_bert})
+
+    def encode_queries(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.model.query.light_bert(ids, mask)
+
+    def encode_items(self, ids: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
+        return self.model.item.light_bert(ids, mask)
+
+
+class VBertStage(ExpertStage):
+    """VBert: text and image, the hybrid loss. The query side's image is made of the clicked items' images."""
+
+    name, hybrid = "vbert", True
+
+    @property
+    def modules(self) -> nn.Module:
+        query, item = self.model.query, self.model.item
+        parts = {
+            "query_text": query.vbert_text, "query_head": query.vbert, "query_images": query.image_history,
+            "item_text": item.vbert_text, "item_head": item.vbert,
+        }  # fmt: skip
+        if item.image_residual is not None:
+            parts["item_image_residual"] = item.image_residual
+        return nn.ModuleDict(parts)
+
+    def queries(self, batch: np.ndarray, rng: np.random.Generator) -> Encode:
+        weight = self.vectors.event_weights(batch, rng)
+
+        def encode(some: np.ndarray, weight: np.ndarray) -> Tensor:
+            tokens, history = self.vectors.query_tokens(some["query"]), self.vectors.histories(some, weight)
+            return F.normalize(self._encode_queries(*tokens, *history), dim=-1)
+
+        return lambda at: by_history(encode, batch[at], weight[at])
+
+    def encode_queries(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self._encode_queries(ids, mask, *self.vectors.no_history(len(ids)))
+
+    def _encode_queries(self, ids: Tensor, mask: Tensor, text: Tensor, image: Tensor, weight: Tensor) -> Tensor:
+        """ids, mask [b, t], a history's text and image [b, h, d] and weight [b, h] → [b, d]."""
+        query = self.model.query
+        asked = query.ft_att(self.model.ngrams, ids, mask).detach()  # FtAtt is trained: here it only asks for images
+        seen, present = query.image_history(asked, image, text, weight)
+        return query.vbert(query.vbert_text(ids, mask), seen, present)
+
+    def encode_items(self, ids: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
+        item, device = self.model.item, self.vectors.device
+        present, image = self.vectors.has_image[rows].to(device), self.vectors.images[rows].to(device)
+        if item.vbert.training:  # some images go missing, or it would not learn to do without
+            present = present * (uniform(present) > self.config.train.modality_dropout)
+        return item.vbert(item.vbert_text(ids, mask), image, present, self.vectors.image_residual(rows))
+
+    def watch(self) -> None:
+        check_triplet(self.run, self.name)
