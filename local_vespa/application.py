@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -13,7 +13,7 @@ from .errors import DeployError, unsupported
 from .expressions import RankingError, RankingNode, Reference, infer_type
 from .package.rank_profiles import Phase, Profile
 from .package.reader import Package, files_of_zip, read_package
-from .package.schema import Constant, Schema
+from .package.schema import Constant, Field, Schema
 from .ranking.features import feature_type
 from .ranking.onnx_models import Embedders, OnnxRunner
 from .tensors import Tensor, TensorError, TensorType, parse_document_tensor, parse_query_tensor
@@ -142,11 +142,41 @@ def changes(old: Application, new: Application) -> Changes:
                     f"'{before[field].type}' -> '{after[field].type}'",
                 )  # fmt: skip
                 lost.add(field)
+                continue
+            for override, change in _changed_settings(before[field], after[field]):
+                _require(new, override, f"Document type '{name}': Field '{field}' changed: {change}")
         if lost:
             dropped[name] = frozenset(lost)
         if before != after:
             rebuilt.add(name)
     return Changes(gone, dropped, frozenset(rebuilt))
+
+
+def _changed_settings(before: Field, after: Field) -> Iterator[tuple[str, str]]:
+    """What a redeployment changes of a field of the same type that Vespa does not do without a validation override,
+    with the override: how its words are made, and an HNSW index (IndexingScriptChangeValidator.java,
+    AttributeChangeValidator.java)."""
+    if before.text != after.text:
+        yield "indexing-change", f"{'add' if after.text else 'remove'} index aspect"
+    else:
+        for setting in ("stemming", "normalizing") if before.text else ():
+            if getattr(before, setting) != getattr(after, setting):
+                yield "indexing-change", f"{setting} switched {'on' if getattr(after, setting) else 'off'}"
+    if before.sets_language != after.sets_language:
+        yield "indexing-change", "indexing script: another language is set"
+    if before.links and after.links:
+        for setting, old, new in (
+            ("property 'distance-metric'", before.metric, after.metric),
+            ("hnsw index property 'max-links-per-node'", before.links, after.links),
+        ):
+            if old != new:
+                yield (
+                    "hnsw-settings-change",
+                    f"change {setting} from '{old}' to '{new}'. This requires the hnsw index to be rebuilt during "
+                    "initialization, which may take a long time",
+                )
+    if before.paged and not after.paged:
+        yield "paged-setting-removal", "the attribute has setting 'paged' removed"
 
 
 def _require(new: Application, override: str, problem: str) -> None:

@@ -7,12 +7,16 @@ from typing import Any
 
 ILLEGAL_QUERY = 3
 INVALID_PARAMETER = 4
+UNSPECIFIED = 5
 SEARCH_REPLY = 8
+TIMEOUT = 12
 BAD_REQUEST = 17
 SUMMARIES = {
     ILLEGAL_QUERY: "Illegal query",
     INVALID_PARAMETER: "Invalid query parameter",
+    UNSPECIFIED: "Unspecified error",
     SEARCH_REPLY: "Error in search reply.",
+    TIMEOUT: "Timed out",
     BAD_REQUEST: "Bad request.",
 }
 
@@ -46,6 +50,11 @@ class QueryError(Exception):
     code: int
     message: str
     source: str | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of an answer that has this error and nothing else (VespaHeaders.java)."""
+        return {UNSPECIFIED: 500, TIMEOUT: 504}.get(self.code, 400)
 
     def json(self) -> dict[str, Any]:
         """The entry, as Vespa renders it."""

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -24,8 +25,8 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 @dataclass(frozen=True)
 class Request:
-    """A request whose body was read and unpacked. `path` is decoded; `authority` is the host and port it was sent
-    to."""
+    """A request whose body was read and unpacked. `path` is decoded; `authority` is the host and port it was sent to;
+    `received` is the time.monotonic() of its arrival; `gone` is set when its client closes the connection."""
 
     method: str
     path: str
@@ -33,6 +34,8 @@ class Request:
     headers: dict[str, str]
     body: bytes
     authority: str
+    received: float = field(default_factory=time.monotonic)
+    gone: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,9 @@ class RsgiApplication:
         query = dict(parse_qsl(scope.query_string, keep_blank_values=True))
         authority = scope.authority or headers.get("host", "localhost")
         request = Request(scope.method, scope.path, query, headers, body, authority)
+        watch = asyncio.ensure_future(protocol.client_disconnect()) if scope.path.startswith("/search") else None
+        if watch is not None:
+            watch.add_done_callback(lambda done: request.gone.set() if not done.cancelled() else None)
         try:
             return await self._handle(request)
         except RecursionError:
@@ -121,6 +127,9 @@ class RsgiApplication:
         except Exception:
             log.exception("%s %s failed", scope.method, scope.path)
             return json_response(500, {"message": "Internal error of local_vespa; its log has the details"})
+        finally:
+            if watch is not None:
+                watch.cancel()
 
     @staticmethod
     async def _body(protocol: Any, headers: dict[str, str], limit: int) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import yql
+from .deadline import NEVER, Deadline
 from .errors import ILLEGAL_QUERY, QueryError, unsupported
 from .index.analysis import idf
 from .index.table import Table
@@ -31,14 +32,17 @@ class Matcher:
     """Matches one query on one table. `inputs` are its query tensors; `cluster` is named in errors; `language` is that
     of words that name none."""
 
-    def __init__(self, table: Table, inputs: Mapping[str, Tensor], cluster: str, language: str = yql.ENGLISH) -> None:
-        self.table, self.inputs, self.cluster = table, inputs, cluster
+    def __init__(
+        self, table: Table, inputs: Mapping[str, Tensor], cluster: str, language: str = yql.ENGLISH,
+        deadline: Deadline = NEVER,
+    ) -> None:  # fmt: skip
+        self.table, self.inputs, self.cluster, self.deadline = table, inputs, cluster, deadline
         self.terms: list[MatchedTerm] = []
         self._order: dict[int, MatchedTerm] = {}
         self._leaves = TermMatcher(table, language)
 
     def run(self, where: yql.Node) -> Matching:
-        """Matches the tree. Raises QueryError."""
+        """Matches the tree. Raises QueryError, and OutOfTime."""
         self._collect(where)
         mask = self._match(where, self.table.live.copy(), True)
         return Matching(mask, self.terms)
@@ -69,6 +73,7 @@ class Matcher:
 
     def _match(self, node: yql.Node, allowed: np.ndarray, ranked: bool) -> np.ndarray:
         """bool [rows]: what the node matches among the allowed rows."""
+        self.deadline.check()
         match node:
             case yql.Always():
                 return allowed.copy() if node.value else np.zeros_like(allowed)

@@ -43,7 +43,7 @@ LAYERS = {
         {"expressions"},
         {"yql", "tensors"},
         {"grouping"},
-        {"store", "http", "patterns", "errors"},
+        {"store", "http", "patterns", "deadline", "errors"},
     ),
 }
 MAX_MODULES = {"local_vespa": 12}

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import orjson
 
 from ..documents.operations import Operation, read_put, read_selection, read_update
-from ..documents.values import Fields, document_json
+from ..documents.values import Fields, check_id, document_json
 from ..engine import Engine
 from ..errors import DocumentError, unsupported
 from ..http import Request, Response, json_response
@@ -74,6 +74,7 @@ class DocumentApi:
             )
         assert kind is not None
         id = f"id:{namespace}:{kind}:{rest}"
+        check_id(id)
         schema = self.engine.schema(kind)
         if method == "GET":
             _allow(query, _COMMON | {"fieldSet", "cluster"}, request.path)

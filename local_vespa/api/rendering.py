@@ -44,14 +44,7 @@ def render(store: Store, application: Application, plan: Plan, result: SearchRes
     root = root_json(result.total, errors)["root"]
     listed = root.pop("errors", None)
     asked = len(plan.types) + len(plan.refusals)
-    root["coverage"] = {
-        "coverage": 100,
-        "documents": sum(p.table.count for p in result.parts),
-        "full": True,
-        "nodes": len(result.parts),
-        "results": asked,
-        "resultsFull": asked,
-    }
+    root["coverage"] = _coverage(result, asked)
     if listed:
         root["errors"] = listed
     groups = _groups(plan, result, renderer, application)
@@ -149,6 +142,19 @@ class HitRenderer:
         return shown
 
 
+def _coverage(result: SearchResult, asked: int) -> dict[str, Any]:
+    """How many of the documents were looked at; `asked` is how many types the query searches."""
+    active, covered = (sum(p.table.count for p in result.parts), sum(p.covered for p in result.parts))
+    full = covered == active
+    coverage: dict[str, Any] = {"coverage": 100 if full else min(99, round(100 * covered / active))}
+    coverage["documents"] = covered
+    if not full:
+        reasons = ("match-phase", "timeout", "adaptive-timeout", "anntimeout", "non-ideal-state")
+        coverage["degraded"] = {reason: reason == "timeout" for reason in reasons}
+    complete = asked - sum(p.covered < p.table.count for p in result.parts)
+    return {**coverage, "full": full, "nodes": len(result.parts), "results": asked, "resultsFull": complete}
+
+
 def _groups(plan: Plan, result: SearchResult, renderer: HitRenderer, application: Application) -> list[dict[str, Any]]:
     """The result of each grouping."""
     found = []
@@ -165,7 +171,7 @@ def _groups(plan: Plan, result: SearchResult, renderer: HitRenderer, application
             len(part.rows), partial(_column, part.table, part.rows), part.relevance, partial(renderer.group_hit, part)
         )
         try:
-            found.append(grouping.execute(request, source, number=number))
+            found.append(grouping.execute(request, source, number=number, limits=plan.limits))
         except grouping.GroupingError as e:
             raise QueryError(INVALID_PARAMETER, str(e), application.cluster) from e
     return found

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from .. import grouping, yql
 from ..application import Application
+from ..deadline import Deadline, OutOfTime
 from ..engine import Engine
-from ..errors import ILLEGAL_QUERY, INVALID_PARAMETER, QueryError
+from ..errors import ILLEGAL_QUERY, INVALID_PARAMETER, TIMEOUT, QueryError
 from ..http import Request, Response, json_response
 from ..search.executor import SearchResult, run
 from ..search.parameters import Parameters, read
@@ -28,19 +32,25 @@ class SearchApi:
         """Any search; a refusal is Vespa's JSON with `root.errors`. It sees one application and its tables from
         beginning to end, whatever is deployed meanwhile."""
         started = time.perf_counter()
+        deadline = Deadline(math.inf, request.received, request.gone)
         self.engine.counts["query"] += 1
+        deployed = self.engine.deployed
         try:
-            deployed = self.engine.deployed
             if deployed is None:
                 raise QueryError(ILLEGAL_QUERY, "No application is deployed; deploy one first")
             application = deployed.application
+            deadline.check()
             plan = make_plan(application, Parameters(read(request), application.package.query_profiles))
+            deadline.end = deadline.started + plan.timeout
             if not plan.types and not plan.refusals:
                 return json_response(200, root_json(0, []))
-            with self.engine.lock:
-                result = run(application, deployed.tables, plan)
+            if deadline.over:
+                waited = f"No time left after waiting for {deadline.passed * 1000:.0f}ms to execute query"
+                raise QueryError(TIMEOUT, waited)
+            with self._locked(deadline):
+                result = run(application, deployed.tables, plan, deadline)
             reads_columns = plan.grouping or any(t.profile.summary_features for t in plan.types)
-            with self.engine.lock if reads_columns else nullcontext():
+            with self._locked(deadline) if reads_columns else nullcontext():
                 answer, filled = render(self.engine.store, application, plan, result)
             if plan.presentation.trace:
                 answer = {"trace": _trace(application, plan, result, started), **answer}
@@ -48,10 +58,24 @@ class SearchApi:
                 seconds = round(time.perf_counter() - started, 6)
                 answer = {"timing": {"querytime": seconds, "summaryfetchtime": 0.0, "searchtime": seconds}, **answer}
             return json_response(200 if filled or not answer["root"].get("errors") else 400, answer)
+        except OutOfTime:
+            source = deployed.application.cluster if deployed else None
+            late = QueryError(TIMEOUT, f"Timeout while waiting for {source}", source)
+            return json_response(late.status, root_json(0, [late]))
         except QueryError as e:
-            return json_response(400, root_json(0, [e]))
+            return json_response(e.status, root_json(0, [e]))
         except (yql.YqlError, grouping.GroupingError) as e:
             return json_response(400, root_json(0, [QueryError(INVALID_PARAMETER, str(e))]))
+
+    @contextmanager
+    def _locked(self, deadline: Deadline) -> Iterator[None]:
+        """A block under the lock of the tables. Raises OutOfTime where it is not to be had in time."""
+        if not self.engine.lock.acquire(timeout=max(0.0, min(deadline.end - time.monotonic(), threading.TIMEOUT_MAX))):
+            raise OutOfTime
+        try:
+            yield
+        finally:
+            self.engine.lock.release()
 
 
 def _trace(application: Application, plan: Plan, result: SearchResult, started: float) -> dict[str, Any]:

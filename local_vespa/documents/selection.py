@@ -37,6 +37,7 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "/": lambda a, b: a / b if isinstance(a, float) or isinstance(b, float) else int(a / b),
     "%": lambda a, b: a % b,
 }
+MAX_REMEMBERED = 500  # characters of a selection that is kept parsed
 MAX_LENGTH, MAX_NESTING = 4000, 50  # the time of an Earley parser grows with the square of both
 _NEGATIONS = re.compile(rf"(?:not\s+){{{MAX_NESTING}}}", re.IGNORECASE)
 
@@ -72,9 +73,17 @@ class _Document:
         return self.id.split(":", 3)[2]
 
 
-@lru_cache(256)
 def parse_selection(text: str) -> Selection:
     """Parses a selection. Raises SelectionError."""
+    return _remembered(text) if len(text) <= MAX_REMEMBERED else _parse(text)
+
+
+@lru_cache(256)
+def _remembered(text: str) -> Selection:
+    return _parse(text)
+
+
+def _parse(text: str) -> Selection:
     if len(text) > MAX_LENGTH:
         raise SelectionError(f"The selection is longer than {MAX_LENGTH} characters")
     depth = 0

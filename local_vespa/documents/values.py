@@ -7,6 +7,7 @@ set), a Tensor.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -22,10 +23,35 @@ LEAST_INTEGER = {kind: -(1 << bits - 1) for kind, bits in INTEGERS.items()}
 Fields = dict[str, Any]
 
 
+# What Text.isTextCharacter (vespajlib) does not take for text: control characters, surrogates, and some that are none.
+_NOT_TEXT = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufdd0-\ufddf"
+    + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
+    + "]"
+)
+MAX_ID_LENGTH = 0x10000
+
+
+def illegal_character(text: str) -> str | None:
+    """The first character that Vespa takes neither in a string nor in a document id, as `0xC`."""
+    found = _NOT_TEXT.search(text)
+    return f"0x{ord(found[0]):X}" if found else None
+
+
+def check_id(id: str) -> None:
+    """Raises DocumentError 400 for a document id that Vespa refuses (IdString.java)."""
+    if len(id) > MAX_ID_LENGTH:
+        raise DocumentError(400, f"Document id length {len(id)} is longer than max length of {MAX_ID_LENGTH}")
+    if found := illegal_character(id):
+        raise DocumentError(400, f"Unparseable id '{id}': Contains illegal code point {found}")
+
+
 def parse_scalar(kind: str, value: Any) -> Any:
     """A JSON value as a scalar of that kind. Raises ValueError in the words of Java's parsers."""
     if kind == "string":
         if isinstance(value, str):
+            if found := illegal_character(value):
+                raise ValueError(f"The string field value contains illegal code point {found}")
             return value
         if isinstance(value, (bool, int, float)):
             return str(value).lower() if isinstance(value, bool) else str(value)

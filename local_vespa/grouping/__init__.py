@@ -7,5 +7,15 @@ group = execute(request, GroupingSource(count, column, relevance, summary))   # 
 from .ast import GroupingError, GroupingRequest
 from .execute import Column, GroupingSource, execute
 from .parse import parse_grouping
+from .plan import DEFAULT_LIMITS, Limits
 
-__all__ = ["Column", "GroupingError", "GroupingRequest", "GroupingSource", "execute", "parse_grouping"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Column",
+    "GroupingError",
+    "GroupingRequest",
+    "GroupingSource",
+    "Limits",
+    "execute",
+    "parse_grouping",
+]

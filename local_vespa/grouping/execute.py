@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .ast import Call, Constant, Expression, GroupingError, GroupingRequest, java_text
-from .plan import Content, Groups, Hits, plan
+from .plan import DEFAULT_LIMITS, Content, Groups, Hits, Limits, plan
 from .vectors import Column, Vector, Vectors, as_integers, combine
 
 _UNSTABLE = 1  # OffsetContinuation.FLAG_UNSTABLE
@@ -27,9 +27,11 @@ class GroupingSource:
     hit: Callable[[int, str | None], dict[str, Any]]
 
 
-def execute(request: GroupingRequest, source: GroupingSource, *, number: int = 0) -> dict[str, Any]:
+def execute(
+    request: GroupingRequest, source: GroupingSource, *, number: int = 0, limits: Limits = DEFAULT_LIMITS
+) -> dict[str, Any]:
     """The JSON of `group:root:<number>`, as Vespa renders it. Raises GroupingError."""
-    todo = plan(request)
+    todo = plan(request, limits)
     rows = np.arange(source.size)
     if todo.top is not None:
         rows = np.sort(np.argsort(-source.relevance, kind="stable")[: todo.top])

@@ -8,9 +8,19 @@ from dataclasses import dataclass, field, replace
 
 from .ast import Attribute, Bucket, Call, Constant, Expression, GroupingError, GroupingRequest, Operation, Output
 
-DEFAULT_MAX = 10  # grouping.defaultMaxGroups and grouping.defaultMaxHits
-GLOBAL_MAX = 10_000  # grouping.globalMaxGroups
 _LEVELS = ("single hit", "single group", "list of groups", "list of list of groups")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """grouping.defaultMaxGroups, grouping.defaultMaxHits and grouping.globalMaxGroups; a negative one is none."""
+
+    groups: int = 10
+    hits: int = 10
+    total: int = 10_000
+
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass
@@ -63,25 +73,27 @@ class _State:
 
     by: Expression | None = None
     label: str | None = None
-    limit: int | None = None
+    limit: float | None = math.inf  # None: the default of groups or hits
     order: tuple[Expression, ...] = ()
 
 
-def plan(request: GroupingRequest) -> Plan:
+def plan(request: GroupingRequest, limits: Limits = DEFAULT_LIMITS) -> Plan:
     """The plan of a request. Raises GroupingError where an operation is not possible at its level."""
     _check(request.root, 1)
-    planner = _Planner()
+    planner = _Planner(limits)
     content = Content()
     planner.operation(request.root, _State(), content, level=1)
     _prune(content)
-    _check_total(content)
+    if limits.total >= 0:
+        _check_total(content, limits.total)
     if request.root.where not in (None, "$query"):
         raise GroupingError("grouping over documents that the query does not match (where(true)) is not supported")
     return Plan(content, planner.top)
 
 
 class _Planner:
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.tag = 1
         self.top: int | None = None
 
@@ -96,7 +108,9 @@ class _Planner:
             raise GroupingError(f"Can not operate on {_LEVELS[3]}.")
         if operation.each:
             if state.by is not None:
-                groups = Groups(self.next_tag(), "", state.by, state.limit, state.order, Content())
+                groups = Groups(
+                    self.next_tag(), "", state.by, _limit(state.limit, self.limits.groups), state.order, Content()
+                )
                 groups.label = operation.label or state.label or ""
                 content.lists.append(groups)
                 content = groups.content
@@ -116,8 +130,7 @@ class _Planner:
             if operation.limit is not None and operation.limit != math.inf:
                 self.top = min(self.top or int(operation.limit), int(operation.limit))
         else:
-            limit = DEFAULT_MAX if operation.limit is None else operation.limit
-            state = replace(state, limit=None if limit == math.inf else int(limit))
+            state = replace(state, limit=operation.limit)
         if operation.order:
             if level != 2:
                 raise GroupingError(f"Can not order {_LEVELS[level]} content.")
@@ -133,13 +146,20 @@ class _Planner:
                 if output.label is not None:
                     raise GroupingError(f"Can not label expression '{expression}'.")
                 name = str(expression.arguments[0].value) if expression.arguments else None  # type: ignore[attr-defined]
-                content.hits.append(Hits(tag, state.label or "hits", state.limit, name))
-                state = replace(state, limit=None)
+                limit = _limit(state.limit, self.limits.hits)
+                content.hits.append(Hits(tag, state.label or "hits", limit, name))
+                state = replace(state, limit=math.inf)
             elif level == 2:
                 content.counts.append(_counted(operation, output))
             else:
                 content.outputs.append((output.label or str(expression), expression))
         return state
+
+
+def _limit(said: float | None, default: int) -> int | None:
+    """What max(…) said, or the default; None where there is no limit."""
+    limit = default if said is None else said
+    return None if limit < 0 or limit == math.inf else int(limit)
 
 
 def _counted(operation: Operation, output: Output) -> tuple[str, Expression]:
@@ -156,7 +176,7 @@ def _prune(content: Content) -> None:
     content.lists = [groups for groups in content.lists if not groups.content.empty]
 
 
-def _check_total(content: Content, factor: int = 1) -> int:
+def _check_total(content: Content, most: int, factor: int = 1) -> int:
     total = 0
     for groups in content.lists:
         limit = groups.limit or 0
@@ -165,17 +185,17 @@ def _check_total(content: Content, factor: int = 1) -> int:
             limit = buckets if limit <= 0 else min(limit, buckets)
         if limit <= 0:
             raise GroupingError("Cannot return unbounded number of groups when 'grouping.globalMaxGroups' is enabled.")
-        total += factor * limit + _check_total(groups.content, factor * limit)
+        total += factor * limit + _check_total(groups.content, most, factor * limit)
         for hits in groups.content.hits:
             if not hits.limit:
                 raise GroupingError(
                     "Cannot return unbounded number of summaries when 'grouping.globalMaxGroups' is enabled."
                 )
             total += factor * limit * hits.limit
-    if total > GLOBAL_MAX:
+    if total > most:
         raise GroupingError(
             "The theoretical total number of groups and summaries in grouping query exceeds "
-            f"'grouping.globalMaxGroups' ( {total} > {GLOBAL_MAX} ). Restrict them with max()."
+            f"'grouping.globalMaxGroups' ( {total} > {most} ). Restrict them with max()."
         )
     return total
 

@@ -20,15 +20,23 @@ from .stemming import stem
 
 _MARKS = re.compile("[\u0300-\u036f]+")
 K1, B = 1.2, 0.75
+MAX_REMEMBERED = 40  # characters of a word that is kept: all of them together are a few megabytes
 
 
-@lru_cache(1 << 14)
 def normalized(word: str, stemming: bool = True, normalizing: bool = True, language: str = ENGLISH) -> str:
     """One token as it is indexed and searched."""
+    known = _remembered if len(word) <= MAX_REMEMBERED else _normalized
+    return known(word, stemming, normalizing, language)
+
+
+def _normalized(word: str, stemming: bool, normalizing: bool, language: str) -> str:
     word = unicodedata.normalize("NFKC", word).lower()
     if normalizing and not word.isascii():
         word = _MARKS.sub("", unicodedata.normalize("NFD", word))
     return stem(word, language) if stemming else word
+
+
+_remembered = lru_cache(1 << 14)(_normalized)
 
 
 def tokens(text: str, stemming: bool = True, normalizing: bool = True, language: str = ENGLISH) -> list[str]:

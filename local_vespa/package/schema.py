@@ -18,6 +18,7 @@ INTEGERS = {"byte": 8, "int": 32, "long": 64}
 SCALARS = ("string", "bool", "float", "double", *INTEGERS)
 METRICS = ("euclidean", "angular", "dotproduct", "prenormalized-angular", "hamming")
 _ALTERNATIVE = re.compile(r"""input\s+(\w+)|["']([\w-]+)["']""")  # of a language
+HNSW_LINKS = 16  # Vespa's default
 _COLLECTION = re.compile(r"(array|weightedset)\s*<\s*(\w+)\s*>")
 
 
@@ -107,8 +108,16 @@ class Field:
     metric: str = "euclidean"
     hnsw: tuple[int, int] | None = None
     weight: int = 100
+    paged: bool = False
     sets_language: LanguageRule | None = None
     language: LanguageRule | None = None  # of its words, set by a field before it
+
+    @property
+    def links(self) -> int | None:
+        """Links of a node of its HNSW index; None where it has none."""
+        if self.type.tensor is None or not self.index:
+            return None
+        return self.hnsw[0] if self.hnsw else HNSW_LINKS
 
     @property
     def text(self) -> bool:
@@ -264,7 +273,7 @@ def read_field(statement: Statement, stemming: bool = True) -> Field:
                         made["bm25"] = True
                     elif key == "hnsw":
                         inner = {c.header: c.value or "" for s in child.children if s.header == key for c in s.children}
-                        known = {"max-links-per-node": "16", "neighbors-to-explore-at-insert": "200"}
+                        known = {"max-links-per-node": str(HNSW_LINKS), "neighbors-to-explore-at-insert": "200"}
                         for option in set(inner) - set(known) - {"multi-threaded-indexing"}:
                             raise child.error(unsupported(f"the hnsw setting '{option}'"))
                         both = {**known, **inner}
@@ -280,7 +289,9 @@ def read_field(statement: Statement, stemming: bool = True) -> Field:
                         if value not in METRICS:
                             raise child.error(unsupported(f"the distance metric '{value}'"))
                         made["metric"] = value
-                    elif key not in ("fast-search", "fast-access", "fast-rank", "paged"):
+                    elif key == "paged":
+                        made["paged"] = True
+                    elif key not in ("fast-search", "fast-access", "fast-rank"):
                         raise child.error(unsupported(f"the attribute setting '{key}' (field {words[1]})"))
             case "match":
                 for key in settings:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..deadline import NEVER, Deadline
 from ..errors import unsupported
 from ..expressions import Evaluator, RankingError, Reference, Value, infer_type, parse_feature, string_number
 from ..index.attributes import MultiColumn, StringColumn
@@ -40,6 +41,8 @@ class RankContext:
     inputs: Mapping[str, Tensor]
     constants: Mapping[str, Tensor]
     onnx: Mapping[str, OnnxRunner]
+    deadline: Deadline = NEVER  # of the answer
+    soft: Deadline = NEVER  # of the first phase: what it has ranked by then is what was found
 
 
 class Features:
@@ -58,7 +61,9 @@ class Features:
     @property
     def native(self) -> NativeRank:
         """The native features, which share what they compute."""
-        self._native = self._native or NativeRank(self.context.table, self.context.terms, self.rows)
+        if self._native is None:
+            context = self.context
+            self._native = NativeRank(context.table, context.terms, self.rows, context.deadline)
         return self._native
 
     def attribute(self, name: str) -> Value:
@@ -90,7 +95,7 @@ def first_phase(context: RankContext, rows: np.ndarray) -> np.ndarray:
     if not context.profile.ranks:
         return np.zeros(len(rows))
     if context.profile.first is None:
-        return NativeRank(context.table, context.terms, rows).feature("nativeRank", ())
+        return NativeRank(context.table, context.terms, rows, context.deadline).feature("nativeRank", ())
     scores = Features(context, rows).evaluator.evaluate(context.profile.first.expression).scores(len(rows))
     return np.where(np.isfinite(scores), scores, -np.inf)
 

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ..deadline import NEVER, Deadline
 from ..index.attributes import MultiColumn
 from ..index.table import Table
 from ..matching_terms import MatchedTerm
@@ -30,10 +31,10 @@ def significance(term: MatchedTerm, total: int) -> float:
 
 
 class NativeRank:
-    """The native features of candidate rows."""
+    """The native features of candidate rows. Raises OutOfTime."""
 
-    def __init__(self, table: Table, terms: list[MatchedTerm], rows: np.ndarray) -> None:
-        self.table, self.terms, self.rows = table, terms, rows
+    def __init__(self, table: Table, terms: list[MatchedTerm], rows: np.ndarray, deadline: Deadline = NEVER) -> None:
+        self.table, self.terms, self.rows, self.deadline = table, terms, rows, deadline
 
     def feature(self, name: str, fields: tuple[str, ...]) -> np.ndarray:
         """float64 [rows] of nativeRank, nativeFieldMatch, nativeProximity or nativeAttributeMatch, over some fields
@@ -57,6 +58,7 @@ class NativeRank:
         score, divisor = np.zeros(len(self.rows)), 0.0
         most = 0.5 * (FIRST_OCCURRENCE.max() + OCCURRENCES.max())
         for term in self.terms:
+            self.deadline.check()
             weight = significance(term, self.table.count) * term.weight
             for name in fields:
                 if name not in term.hits:
@@ -92,6 +94,7 @@ class NativeRank:
             field_weight, divisor = self.table.schema.fields[name].weight, sum(p[2] for p in pairs)
             total_weight += field_weight
             for a, b, weight in pairs:
+                self.deadline.check()
                 score += (
                     self._pair(name, a, b) * weight / most * (field_weight / divisor if divisor > 0 else field_weight)
                 )

@@ -13,6 +13,8 @@ import numpy as np
 
 from .features import Features, RankContext, first_phase
 
+FIRST_ROWS = 1024  # that are ranked before the clock is looked at
+
 
 @dataclass
 class Ranked:
@@ -23,6 +25,7 @@ class Ranked:
     relevance: np.ndarray
     total: int
     matched: tuple[np.ndarray, np.ndarray]
+    seen: int | None = None  # up to which row of the table, where time was over before its end
 
 
 def rank(context: RankContext, rows: np.ndarray, wanted: int) -> Ranked:
@@ -31,8 +34,10 @@ def rank(context: RankContext, rows: np.ndarray, wanted: int) -> Ranked:
     `scores` and `first` are float64 [n], in the order of `rows`; `best` are indices into them, best score first."""
     profile = context.profile
 
-    # First phase: every candidate.
-    scores = first = first_phase(context, rows)
+    # First phase: every candidate, or as many as there is time for.
+    scores = first = _first_phase_in_time(context, rows)
+    seen = int(rows[len(scores)]) if len(scores) < len(rows) else None
+    rows = rows[: len(scores)]
     total = len(rows)
     if profile.first is not None and profile.first.drop_limit is not None:
         keep = scores > profile.first.drop_limit
@@ -42,6 +47,7 @@ def rank(context: RankContext, rows: np.ndarray, wanted: int) -> Ranked:
     # Second phase: the best rerank-count of them; the others are moved below those.
     second: np.ndarray | None = None
     if profile.second is not None and len(rows):
+        context.deadline.check()
         best = _best(scores, profile.second.count)
         features = Features(context, rows[best], {"firstPhase": first[best]})
         again = features.evaluator.evaluate(profile.second.expression).scores(len(best))
@@ -57,6 +63,7 @@ def rank(context: RankContext, rows: np.ndarray, wanted: int) -> Ranked:
 
     # Global phase: in the container, which has just the hits that it asked for, and reranks the best of them.
     if profile.globally is not None and len(rows):
+        context.deadline.check()
         gathered = _best(scores, max(wanted, profile.globally.count))
         rows, scores, first = rows[gathered], scores[gathered], first[gathered]
         best = _best(scores, profile.globally.count)
@@ -70,7 +77,19 @@ def rank(context: RankContext, rows: np.ndarray, wanted: int) -> Ranked:
             drop = scores <= profile.globally.drop_limit  # of NaN: false, so it stays
             total -= int(np.count_nonzero(drop))
             rows, scores = rows[~drop], scores[~drop]
-    return Ranked(rows, scores, total, matched)
+    return Ranked(rows, scores, total, matched, seen)
+
+
+def _first_phase_in_time(context: RankContext, rows: np.ndarray) -> np.ndarray:
+    """First-phase scores of the rows, or of the first of them where the time is over. A part takes twice the rows of
+    the one before it: a dear expression is soon interrupted, and a cheap one costs no more. Raises OutOfTime."""
+    parts: list[np.ndarray] = []
+    start, size = 0, FIRST_ROWS
+    while start < len(rows) and not (parts and context.soft.over):
+        context.deadline.check()
+        parts.append(first_phase(context, rows[start : start + size]))
+        start, size = start + size, 2 * size
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def _best(scores: np.ndarray, count: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import yql
 from ..application import Application
+from ..deadline import NEVER, Deadline
 from ..errors import ILLEGAL_QUERY, SEARCH_REPLY, QueryError
 from ..expressions import RankingError, Reference
 from ..index.table import Table
@@ -43,6 +44,7 @@ class Part:
     rows: np.ndarray
     relevance: np.ndarray
     total: int
+    covered: int  # documents that were looked at
     hits: list[Hit] = field(default_factory=list)
 
 
@@ -56,12 +58,13 @@ class SearchResult:
     errors: list[QueryError]
 
 
-def run(application: Application, tables: Mapping[str, Table], plan: Plan) -> SearchResult:
-    """Searches every document type of the plan; the engine's lock must be held. Raises QueryError where all refuse."""
+def run(application: Application, tables: Mapping[str, Table], plan: Plan, deadline: Deadline = NEVER) -> SearchResult:
+    """Searches every document type of the plan; the engine's lock must be held. Raises QueryError where all refuse, and
+    OutOfTime where nothing was found in time."""
     parts, errors = [], list(plan.refusals)
     for asked in plan.types:
         try:
-            parts.append(_search(application, tables[asked.schema], plan, asked.profile))
+            parts.append(_search(application, tables[asked.schema], plan, asked.profile, deadline))
         except QueryError as e:
             errors.append(e)
     if not parts and errors:
@@ -73,20 +76,22 @@ def run(application: Application, tables: Mapping[str, Table], plan: Plan) -> Se
     return SearchResult(merged[plan.offset : plan.wanted], sum(p.total for p in parts), parts, errors)
 
 
-def _search(application: Application, table: Table, plan: Plan, profile: Profile) -> Part:
+def _search(application: Application, table: Table, plan: Plan, profile: Profile, deadline: Deadline) -> Part:
     """Matches and ranks one document type."""
     schema, cluster = table.schema, application.cluster
-    matching = Matcher(table, plan.inputs, cluster, plan.language).run(plan.where)
+    matching = Matcher(table, plan.inputs, cluster, plan.language, deadline).run(plan.where)
     rows = np.flatnonzero(matching.mask)
     constants = application.constants[schema.name, profile.name]
-    context = RankContext(table, profile, matching.terms, plan.inputs, constants, application.onnx)
+    soft = deadline if plan.soft is None else deadline.sooner(plan.soft)
+    context = RankContext(table, profile, matching.terms, plan.inputs, constants, application.onnx, deadline, soft)
     total = len(rows)
     try:
         if _needs_ranking(plan, profile):
             ranked = rank(context, rows, plan.wanted)
         else:
             ranked = Ranked(rows, np.zeros(total), total, (rows, np.zeros(total)))
-        part = Part(schema.name, table, profile, context, *ranked.matched, ranked.total)
+        covered = table.count if ranked.seen is None else int(np.count_nonzero(table.live[: ranked.seen]))
+        part = Part(schema.name, table, profile, context, *ranked.matched, ranked.total, covered)
         part.hits = _ordered(part, plan, ranked)
         _match_features(part)
     except RankingError as e:

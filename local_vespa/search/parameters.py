@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from ..errors import ILLEGAL_QUERY, QueryError, unsupported
+from ..errors import BAD_REQUEST, ILLEGAL_QUERY, UNSPECIFIED, QueryError, unsupported
 from ..http import Request
 from ..package.query_profiles import QueryProfile
 
@@ -37,7 +37,17 @@ REFUSED_GROUPS = (
     "pos.", "streaming.", "select.", "rules.", "ranking.matchPhase.", "ranking.properties.", "ranking.elementGap.",
     "significance.", "weakAnd.", "wand.",
 )  # fmt: skip
+# Limits of the application: a request cannot lift them (DefaultProperties.java, GroupingQueryParser.java).
+OF_PROFILES = ("maxOffset", "maxHits", "maxQueryItems")
+GROUPING_LIMIT = "grouping.globalMaxGroups"
+INTEGERS = (
+    "hits", "offset", "trace.level", "ranking.rerankCount", "ranking.globalPhase.rerankCount", "ranking.keepRankCount",
+    "grouping.defaultMaxGroups", "grouping.defaultMaxHits",
+)  # fmt: skip
 _VARIABLE = re.compile(r"%\{([^}]+)\}")
+_TIME = re.compile(r"\s*([\d.]+)\s*(\S*)\s*")
+_UNITS = {"ks": 1000.0, "ms": 1e-3, "\u00b5s": 1e-6}  # seconds; what is no unit is read as seconds
+MAX_TIMEOUT = 1_000_000_000  # milliseconds
 DURATION = re.compile(r"\s*\d*\.?\d+\s*(s|ms|us|µs|ks|min)?\s*")
 
 
@@ -96,10 +106,15 @@ class Parameters:
         for name, value in self.values.items():
             if (name in REFUSED or name.startswith(REFUSED_GROUPS)) and value not in ("", None):
                 raise QueryError(ILLEGAL_QUERY, unsupported(f"the query parameter '{name}'"))
-        if not DURATION.fullmatch(self.text("timeout") or "1"):
-            raise QueryError(
-                ILLEGAL_QUERY, f"Could not set 'timeout': '{self.values['timeout']}' is not a valid duration"
-            )
+        self.timeout()
+        for name in INTEGERS:
+            self.integer(name, 0)
+        for name in OF_PROFILES:
+            if name in request:
+                raise QueryError(UNSPECIFIED, f"Failed: {name} must be specified in a query profile.")
+        if GROUPING_LIMIT in request:
+            problem = f"{GROUPING_LIMIT} must be specified in a query profile."
+            raise QueryError(BAD_REQUEST, f"Invalid request [/search/]: {problem}")
         if self.flag("ranking.listFeatures"):
             raise QueryError(ILLEGAL_QUERY, unsupported("ranking.listFeatures"))
         if self.text("presentation.format") not in (None, "json", "default", "JsonRenderer"):
@@ -135,6 +150,23 @@ class Parameters:
             return float(str(value))
         except ValueError:
             raise QueryError(ILLEGAL_QUERY, f"Could not set '{name}': '{value}' is not a valid double") from None
+
+    def timeout(self) -> float | None:
+        """The parameter timeout in seconds (ParameterParser.java). Raises QueryError."""
+        text = self.text("timeout")
+        if text is None:
+            return None
+        found = _TIME.match(text)
+        try:
+            milliseconds = int(float(found[1]) * _UNITS.get(found[2], 1.0) * 1000) if found else None
+        except ValueError:
+            milliseconds = None
+        if milliseconds is None:
+            raise QueryError(ILLEGAL_QUERY, f"Could not set 'timeout': Error parsing '{text}': Invalid number '{text}'")
+        if milliseconds > MAX_TIMEOUT:
+            problem = f"'timeout' must be positive and smaller than {MAX_TIMEOUT} ms but was {milliseconds}"
+            raise QueryError(ILLEGAL_QUERY, f"Could not set 'timeout': {problem}")
+        return milliseconds / 1000
 
     def flag(self, name: str) -> bool:
         return self.text(name) in ("true", "1")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .. import yql
 from ..errors import QueryError
-from ..grouping import GroupingRequest
+from ..grouping import DEFAULT_LIMITS, GroupingRequest, Limits
 from ..package.rank_profiles import Profile
 from ..tensors import Tensor
 from ..yql.languages import ENGLISH
@@ -49,7 +49,10 @@ class Plan:
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     sorting: tuple[Criterion, ...] = ()
     grouping: tuple[GroupingRequest, ...] = ()
+    limits: Limits = DEFAULT_LIMITS
     presentation: Presentation = Presentation()
+    timeout: float = 10.0  # seconds
+    soft: float | None = 0.7  # the share of the time after which what was ranked is the answer; None: all or nothing
     language: str = ENGLISH
     doubts: tuple[QueryError, ...] = ()  # errors that go with the answer
 

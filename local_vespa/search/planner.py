@@ -8,18 +8,21 @@ from typing import Any
 from .. import yql
 from ..application import Application
 from ..errors import BAD_REQUEST, ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, unsupported
-from ..grouping import GroupingRequest, parse_grouping
+from ..grouping import DEFAULT_LIMITS, GroupingRequest, Limits, parse_grouping
 from ..matching import SCHEMA_NAME
 from ..package.rank_profiles import Input, Profile
 from ..package.schema import Field, Schema
 from ..ranking.onnx_models import EmbedError
 from ..tensors import DOUBLE, FORMATS, Tensor, TensorError, parse_query_tensor
 from ..yql.languages import ENGLISH, language_of
-from .parameters import Parameters
+from ..yql.tokens import split_words
+from .parameters import GROUPING_LIMIT, MAX_TIMEOUT, Parameters
 from .plan import Plan, Presentation, TypePlan
 from .sorting import Criterion, criterion, parse_sorting
 
-MAX_HITS, MAX_OFFSET = 400, 1000
+MAX_HITS, MAX_OFFSET, MAX_QUERY_ITEMS = 400, 1000, 10_000
+TIMEOUT = 10.0  # seconds; Vespa's 0.5 is for a machine of its own
+SOFT_SHARE = 0.7  # of a request's time in which it ranks; Vespa finds its own share, from 0.5
 
 
 def make_plan(application: Application, parameters: Parameters) -> Plan:
@@ -45,6 +48,7 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
     where = yql.expand_user_input(query.where, lambda name: _queried(name, known), defaults)
     if _is_empty(where):
         raise QueryError(ILLEGAL_QUERY, "No query")
+    _check_size(where, parameters, application.cluster)
     profile = parameters.text("ranking.profile") or "default"
     sorting = _sorting(application, query, parameters, known)
     inputs = _inputs(application, schemas, profile, parameters) if schemas else {}
@@ -52,7 +56,8 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
     doubts = tuple(doubt for term in yql.leaves(where) for doubt in _doubts(term, known, application.cluster))
     return Plan(
         where, types, profile, parameters.text("queryProfile") or "default", offset, hits, refusals, inputs, sorting,
-        query.grouping, _presentation(query, parameters), language or ENGLISH, doubts,
+        query.grouping, _limits(parameters), _presentation(query, parameters), _timeout(query, parameters),
+        _soft_share(parameters), language or ENGLISH, doubts,
     )  # fmt: skip
 
 
@@ -95,6 +100,32 @@ def _doubts(term: yql.Term, known: list[Schema], cluster: str) -> list[QueryErro
     return [QueryError(ILLEGAL_QUERY, problem, cluster) for problem in problems]
 
 
+def _check_size(where: yql.Node, parameters: Parameters, cluster: str) -> None:
+    """Raises QueryError for a tree of more items than the application allows (QueryCanonicalizer.java)."""
+    most, items = parameters.integer("maxQueryItems", MAX_QUERY_ITEMS), _items(where)
+    if items > most:
+        raise QueryError(
+            ILLEGAL_QUERY,
+            f"Query tree exceeds allowed item count. Configured limit: {most} - Item count: {items}",
+            cluster,
+        )
+
+
+def _items(node: yql.Node) -> int:
+    """Vespa's count of a tree: each operator and each word, but a `!` is none beside the operator it is in."""
+    match node:
+        case yql.Not():
+            return _items(node.child)
+        case yql.Phrase() | yql.Near():
+            return 1 + sum(max(1, len(split_words(word))) for word in node.words)
+        case yql.Equiv():
+            return 1 + sum(map(_items, node.children))
+        case yql.Word():
+            words = len(split_words(node.text))
+            return 1 + words if words > 1 else 1
+    return 1 + sum(map(_items, yql.children(node)))
+
+
 def _window(query: yql.Query, parameters: Parameters) -> tuple[int, int]:
     """Offset and hits. Raises QueryError."""
     hits = parameters.integer("hits", 10) if query.hits is None else query.hits
@@ -110,9 +141,10 @@ def _window(query: yql.Query, parameters: Parameters) -> tuple[int, int]:
         if value < 0:
             raise QueryError(ILLEGAL_QUERY, f"Could not set '{name}': '{name}' must be a positive number, not {value}")
         if value > most:
+            what = f"{value} hits" if name == "hits" else f"Offset of {value}"
             raise QueryError(
                 ILLEGAL_QUERY,
-                f"{value} {name} requested, configured limit: {most}. See "
+                f"{what} requested, configured limit: {most}. See "
                 "https://docs.vespa.ai/en/reference/api/query.html#native-execution-parameters",
             )
     return offset, hits
@@ -180,6 +212,36 @@ def _inputs(
         if name not in inputs and input.default is not None:
             inputs[name] = input.default
     return inputs
+
+
+def _timeout(query: yql.Query, parameters: Parameters) -> float:
+    """Seconds. Raises QueryError."""
+    if query.timeout is None:
+        given = parameters.timeout()
+        return TIMEOUT if given is None else given
+    if not 0 <= query.timeout * 1000 <= MAX_TIMEOUT:
+        problem = f"'timeout' must be positive and smaller than {MAX_TIMEOUT} ms but was {query.timeout * 1000:.0f}"
+        raise QueryError(BAD_REQUEST, f"Invalid request [/search/]: Illegal YQL query: {problem}")
+    return query.timeout
+
+
+def _soft_share(parameters: Parameters) -> float | None:
+    """The share of the time after which what was ranked by then is the answer. Raises QueryError."""
+    share = parameters.number("ranking.softtimeout.factor")
+    if share is not None and not 0 <= share <= 1:
+        problem = f"factor must be in the range [0.0, 1.0], got {share}"
+        raise QueryError(ILLEGAL_QUERY, f"Could not set 'ranking.softtimeout.factor': {problem}")
+    enabled = (parameters.text("ranking.softtimeout.enable") or "true") in ("true", "1")
+    return (SOFT_SHARE if share is None else share) if enabled else None
+
+
+def _limits(parameters: Parameters) -> Limits:
+    """How many groups and hits a grouping has where it does not say. Raises QueryError."""
+    return Limits(
+        parameters.integer("grouping.defaultMaxGroups", DEFAULT_LIMITS.groups),
+        parameters.integer("grouping.defaultMaxHits", DEFAULT_LIMITS.hits),
+        parameters.integer(GROUPING_LIMIT, DEFAULT_LIMITS.total),
+    )
 
 
 def _presentation(query: yql.Query, parameters: Parameters) -> Presentation:

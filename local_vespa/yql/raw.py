@@ -14,7 +14,8 @@ from lark.exceptions import UnexpectedInput, VisitError
 from .errors import YqlError
 
 MAX_NESTING = 100
-REMEMBERED = 10_000  # characters of the longest statement that is kept parsed
+# Parsed statements that are kept: so many characters each, of which one takes 130 bytes, and so many of them.
+MAX_REMEMBERED, STATEMENTS = 2_000, 256
 _BRACKETS = re.compile(
     r"""("(?:\\.|[^\\"])*"|'(?:\\.|[^\\'])*'|(?://|\#)[^\n]*|/\*.*?\*/)|([(\[{])|([)\]}])|(\|)""", re.DOTALL
 )
@@ -62,10 +63,10 @@ def split_pipe(text: str) -> tuple[str, str | None]:
 
 def parse_raw(text: str) -> RawStatement:
     """The raw statement of a text without grouping. Raises YqlError with the position."""
-    return _remembered(text) if len(text) <= REMEMBERED else _parse(text)
+    return _remembered(text) if len(text) <= MAX_REMEMBERED else _parse(text)
 
 
-@lru_cache(512)
+@lru_cache(STATEMENTS)
 def _remembered(text: str) -> RawStatement:
     return _parse(text)
 

@@ -167,6 +167,63 @@ def test_type_changes_need_an_override_and_drop_the_values(engine):
     assert "stock" not in stored(engine) and stored(engine)["price"] == 20.0
 
 
+HNSW = "index { hnsw { max-links-per-node: 8 } }"
+METRIC = "distance-metric: prenormalized-angular"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "override", "words"),
+    [
+        ("colour type string { indexing: attribute", "colour type string { indexing: index", "indexing-change",
+         "Field 'colour' changed: add index aspect"),
+        ("index: enable-bm25", "index: enable-bm25 \n stemming: none", "indexing-change",
+         "Field 'title' changed: stemming switched off"),
+        ("index: enable-bm25", "index: enable-bm25 \n normalizing: none", "indexing-change",
+         "normalizing switched off"),
+        (METRIC, "distance-metric: angular", "hnsw-settings-change",
+         "change property 'distance-metric' from 'prenormalized-angular' to 'angular'"),
+        (HNSW, "index { hnsw { max-links-per-node: 16 } }", "hnsw-settings-change",
+         "change hnsw index property 'max-links-per-node' from '8' to '16'"),
+        (HNSW, "", "hnsw-settings-change", "from '8' to '16'"),  # an index without settings has the default
+    ],
+)  # fmt: skip
+def test_settings_of_an_index_do_not_change_without_an_override(engine, before, after, override, words):
+    change = ("schemas/thing.sd", before, after)
+    with pytest.raises(DeployError) as refused:
+        engine.deploy(replaced(*change))
+    assert words in str(refused.value) and f"<allow until='yyyy-mm-dd'>{override}</allow>" in str(refused.value)
+    assert engine.application.generation == 1
+    engine.deploy(replaced(*change, more=overrides(override)))
+    assert stored(engine)["price"] == 20.0
+    with pytest.raises(DeployError, match=override):
+        engine.deploy(zipped(package_files()))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("colour type string { indexing: attribute | summary }", "colour type string { indexing: summary }"),
+        ("index { hnsw { max-links-per-node: 8 } }", "index { hnsw { max-links-per-node: 8 \n "
+                                                     "neighbors-to-explore-at-insert: 50 } }"),
+        ("indexing: attribute | index | summary", "indexing: attribute | summary"),
+        ("index: enable-bm25", ""),
+        ("field price type float { indexing: attribute | summary }",
+         "field price type float { indexing: attribute | summary \n attribute: fast-search }"),
+    ],
+)  # fmt: skip
+def test_other_settings_change_as_they_like(engine, before, after):
+    changes = {"schemas/thing/words.profile": b""}
+    engine.deploy(replaced("schemas/thing.sd", before, after, more=changes | {"schemas/thing/fused.profile": b""}))
+    assert stored(engine)["stock"] == 3 and engine.application.generation == 2
+
+
+def test_pages_of_an_attribute_do_not_go_without_an_override(engine):
+    field = "field price type float { indexing: attribute | summary"
+    engine.deploy(replaced("schemas/thing.sd", field, f"{field} \n attribute: paged"))
+    with pytest.raises(DeployError, match="paged-setting-removal"):
+        engine.deploy(zipped(package_files()))
+
+
 def test_a_removed_field_does_not_come_back_with_its_values(engine):
     removed = replaced("schemas/thing.sd", "field colour type string { indexing: attribute | summary }", "")
     engine.deploy(removed)
@@ -210,7 +267,8 @@ def test_a_table_that_fails_at_a_committed_write_is_built_anew(engine, monkeypat
 
 def test_arrays_of_many_texts_are_stored_found_and_read_again(engine, tmp_path):
     attribute = "field labels type array<string> { indexing: attribute"
-    engine.deploy(replaced("schemas/thing.sd", attribute, attribute.replace("attribute", "index")))
+    change = ("schemas/thing.sd", attribute, attribute.replace("attribute", "index"))
+    engine.deploy(replaced(*change, more=overrides("indexing-change")))
     many = ["red hat"] * 33_000 + ["warm hat", "warm red"]
     assert write(engine, put(engine, "x", {"labels": many}), put(engine, "y", {"labels": ["sun"]})) == [None, None]
     engine.close()
