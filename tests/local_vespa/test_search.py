@@ -381,7 +381,7 @@ def test_every_way_to_send_parameters(shop, how):
             "Sorting is not supported with global phase",
         ),
         ({"yql": "select * from thing where colour matches '('"}, 4, "is invalid"),
-        ({"yql": "select * from thing where true", "timeout": "x"}, 3, "not a valid duration"),
+        ({"yql": "select * from thing where true", "timeout": "x"}, 3, "Error parsing"),
         ({"queryProfile": "nothing", "query": "x"}, 3, "Could not resolve query profile"),
         (
             {"yql": "select * from thing where true", "recall": "+id:1"},
