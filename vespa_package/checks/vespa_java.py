@@ -12,7 +12,7 @@ from typing import Any
 
 from mrse_model.errors import InputError
 
-MODULE = Path(__file__).parent.parent / "tests" / "vespa_java"
+MODULE = Path(__file__).parents[2] / "tests" / "vespa_java"
 # Vespa says these to every package outside a real installation
 EXPECTED = re.compile(r"vespa-verify-ranksetup-bin|Unable to lookup IP address of host")
 
