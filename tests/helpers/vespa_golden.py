@@ -31,7 +31,6 @@ def int8(a: np.ndarray) -> np.ndarray:
 
 
 q, i2i, image, embedding, image_embedding, text_feature = unit(6, D)
-clicked, clicked_weight = unit(3, D), np.array([1.0, 2.0, 0.5], np.float32)
 tokens = np.zeros(PIECES, np.float32)
 tokens[:3] = [4, 9, 6]
 history_text, history_image = np.zeros((2, 1, H, D), np.float32)
@@ -49,10 +48,6 @@ number = {
     "itemRawScore(image)": 0.8,
     "firstPhase": 0.61,
     "query(alpha)": 0.3,
-    "query(i2i_weight)": 0.9,
-    "query(image_weight)": 0.8,
-    "query(sharpness)": 8.0,
-    "query(affinity_weight)": 0.3,
 }
 
 
@@ -79,8 +74,6 @@ def features() -> dict[str, str | float]:
         "attribute(embedding_int8)": int8(embedding),
     }
     mapped = {
-        "query(clicked)": "{" + ",".join(f"{k}:{literal(v)}" for k, v in zip("abc", clicked, strict=True)) + "}",
-        "query(clicked_weight)": "{" + ",".join(f"{k}:{v}" for k, v in zip("abc", clicked_weight, strict=True)) + "}",
     }
     return {k: literal(v) for k, v in dense.items()} | mapped | number
 
@@ -118,10 +111,7 @@ def expected(models: Path) -> dict[str, Values]:
 
     cosine = float(q @ embedding)
     close, lexical = number["closeness(field,embedding)"], 5.5 + 0.5 * 1.5
-    queues = {"from_query": 0.7, "from_clicks": 0.9 * 0.9, "from_images": 0.8 * 0.8}
-    likeness = clicked @ embedding
-    attention = np.exp(8.0 * likeness) * clicked_weight
-    affinity = float(attention @ likeness / attention.sum())
+    queues = {"from_query": 0.7, "from_clicks": 0.9, "from_images": 0.8}
     hybrid = {
         "lexical": lexical,
         "semantic": cosine,
@@ -148,17 +138,7 @@ def expected(models: Path) -> dict[str, Values]:
         "hybrid": hybrid,
         "hybrid_linear": hybrid,
         "ablation_words": hybrid | {"globalphase": cosine},
-        "three_queues": queues | {"firstphase": 0.81},
-        "ablation_queue_i2i": queues | {"from_clicks": 0.0, "firstphase": 0.7},
-        "ablation_queue_image": queues | {"from_images": 0.0, "firstphase": 0.81},
-        "personal": {
-            "similarity": cosine,
-            "firstphase": close,
-            "likeness": likeness,
-            "attention": attention,
-            "affinity": affinity,
-            "secondphase": 0.61 + 0.3 * affinity,
-        },
+        "three_queues": queues | {"similarity": cosine, "firstphase": 1 / (2 - cosine)},
         "query_tower": full,
         "ablation_query_text": tower_profile(**no_words) | {"no_tokens": tokens * 0},
         "ablation_history": tower_profile(history_weight=zero_weight),
@@ -176,10 +156,6 @@ def expected(models: Path) -> dict[str, Values]:
             "history_total": total,
             "likeness_text": float((history_weight[0] @ history_text[0]) @ text_feature) / total,
             "likeness_image": float((history_weight[0] @ history_image[0]) @ image_embedding) / total,
-            "best_queue": 0.81,
-            "queue_q2i": 0.0,
-            "queue_i2i": 0.81 - 0.7,
-            "queue_image": 0.0,
             "lexical": lexical,
         },
     }
@@ -189,7 +165,6 @@ def expected_compact(models: Path) -> dict[str, Values]:
     """The same for the variant `compact`, where the graph is over bits and the float vectors re-rank."""
     same = expected(models)
     cosine, close = float(q @ embedding), number["closeness(field,embedding_bits)"]
-    affinity = float(same["personal"]["affinity"])
     lexical = float(same["bm25"]["lexical"])
     differing = int(np.unpackbits((bits(q) ^ bits(embedding)).view(np.uint8)).sum())
     ann = {"coarse": close, "similarity": cosine, "firstphase": close, "secondphase": 10 + cosine}
@@ -208,8 +183,12 @@ def expected_compact(models: Path) -> dict[str, Values]:
         for name, functions in same.items()
         if "query_vector" in functions
     }
-    personal = same["personal"] | ann | {"secondphase": 10 + cosine + 0.3 * affinity}
-    changed = {"ann": ann, "hybrid": hybrid, "hybrid_linear": hybrid, "personal": personal}
+    changed = {"ann": ann, "hybrid": hybrid, "hybrid_linear": hybrid}
+    changed["three_queues"] = same["three_queues"] | {
+        "coarse": coarse,
+        "firstphase": coarse,
+        "secondphase": 10 + cosine,
+    }
     return same | towers | changed | {"ablation_words": hybrid | {"globalphase": cosine}}
 
 
@@ -220,11 +199,12 @@ def expected_int8(models: Path) -> dict[str, Values]:
     graph = {"coarse": close, "firstphase": close}
     candidate = coarse + float(compact["hybrid"]["candidate"]) - float(compact["hybrid"]["coarse"])
     hybrid = compact["hybrid"] | {"coarse": coarse, "candidate": candidate, "firstphase": candidate}
-    changed = {name: compact[name] | graph for name in ("ann", "personal")}
+    changed = {name: compact[name] | graph for name in ("ann",)}
     changed |= {name: compact[name] | {"firstphase": close} for name in same if "query_vector" in same[name]}
     changed |= {
         "hybrid": hybrid,
         "hybrid_linear": hybrid,
         "ablation_words": hybrid | {"globalphase": float(q @ embedding)},
+        "three_queues": compact["three_queues"] | {"coarse": coarse, "firstphase": coarse},
     }
     return same | changed

@@ -25,7 +25,7 @@ from vespa_package.variants import build_variant, list_variants
 
 REPO = Path(__file__).parents[2]
 
-PROFILES = ["q2i", "hybrid", "three_queues", "personal", "query_tower", "explain"]
+PROFILES = ["q2i", "hybrid", "three_queues", "query_tower", "explain"]
 BY_QUEUE = ("three_queues", "explain")
 STEPS = ("second-set", "turned", "new-model-twice", "turned-back", "second-set-gone")  # feeders/migration.py
 SERVED = ("default", "compact", "int8")

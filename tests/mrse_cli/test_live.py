@@ -90,8 +90,8 @@ def test_the_command_prints_a_table(shop) -> None:
 
 # query profile → the match-feature that shows the cosine of query and item, or the closeness made of it
 SHOWS = {
-    "q2i": "similarity", "hybrid": "semantic", "three_queues": "from_query",
-    "personal": "similarity", "query_tower": "similarity", "explain": "similarity",
+    "q2i": "similarity", "hybrid": "semantic", "three_queues": "similarity",
+    "query_tower": "similarity", "explain": "similarity",
 }  # fmt: skip
 
 

@@ -19,7 +19,6 @@ REPO = Path(__file__).parents[2]
 
 PROFILES = [
     "exact",
-    "personal",
     "query_tower",
     "ablation_query_text",
     "ablation_history",
@@ -28,7 +27,7 @@ PROFILES = [
     "explain",
 ]
 # what the content node computes from matching, which the golden input gives as numbers
-QUEUES = {"from_query", "from_clicks", "from_images", "best_queue", "queue_q2i", "queue_i2i", "queue_image"}
+QUEUES = {"from_query", "from_clicks", "from_images"}
 OF_MATCHING = {"firstPhase", "lexical", *QUEUES}
 
 
@@ -65,5 +64,4 @@ def test_match_features_equal_the_golden_values(engine: tuple[str, Path], profil
             assert value == pytest.approx(float(want[name]), abs=1e-4), name
             compared += 1
     assert compared >= (11 if profile == "explain" else 1)
-    if profile != "personal":  # whose first phase is closeness
-        assert hit["relevance"] == pytest.approx(float(want["firstphase"]), abs=1e-4)
+    assert hit["relevance"] == pytest.approx(float(want["firstphase"]), abs=1e-4)

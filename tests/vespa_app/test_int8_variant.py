@@ -46,7 +46,7 @@ def test_whole_numbers_find_what_floats_find(tmp_path: Path) -> None:
             hits: list[dict] = answer.get("children", [])
             return hits
 
-        for profile in ("q2i", "personal", "query_tower"):
+        for profile in ("q2i", "three_queues", "query_tower"):
             hits = ask(profile)
             assert [hit["fields"]["item_id"] for hit in hits] == [f"i{n}" for n in near], profile
             for hit in hits:
@@ -56,5 +56,5 @@ def test_whole_numbers_find_what_floats_find(tmp_path: Path) -> None:
             features = hit["fields"]["matchfeatures"]
             assert 2 - 1 / features["coarse"] == pytest.approx(features["similarity"], abs=0.02)
         assert {hit["fields"]["item_id"] for hit in ask("three_queues")} == {f"i{n}" for n in near}
-        assert all(hit["fields"]["matchfeatures"]["queue_q2i"] > 0 for hit in ask("explain"))
+        assert all(hit["fields"]["matchfeatures"]["from_query"] > 0 for hit in ask("explain"))
         assert ask("q2i", "") == []

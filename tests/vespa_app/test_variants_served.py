@@ -63,7 +63,7 @@ def test_a_variant_with_a_field_added_finds_what_is_fed(app: Path, variant: str 
             choice = ["--variant", variant, "--variants", REPO / "variants", "--out", deployed]
         mrse("deploy", app, "--config-server", url, *choice)
         assert f"{len(TITLES)} fed" in mrse("feed", items, "--app", deployed, "-e", url)
-        for profile in ("q2i", "hybrid", "personal"):
+        for profile in ("q2i", "hybrid", "query_tower"):
             body = {"queryProfile": profile, "query": "red wool dress", "hits": 50}
             everything = Vespa(url).query(body=body).json["root"]["children"]
             assert "red wool dress" in {hit["fields"]["title"] for hit in everything}, profile

@@ -106,10 +106,10 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "enable-bm25",
     ),
     "match feature": (
-        swap(f"{PROFILES}/personal.profile", "similarity affinity", "similarity afinity"),
-        "personal.profile",
-        "afinity",
-        "Write the name affinity, or define it",
+        swap(f"{PROFILES}/three_queues.profile", "similarity from_query", "similarity from_qury"),
+        "three_queues.profile",
+        "from_qury",
+        "Write the name from_query, or define it",
     ),
     "onnx file": (
         swap(TOWER, "models/query_tower.onnx", "models/tower.onnx"),

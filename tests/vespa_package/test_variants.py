@@ -42,7 +42,7 @@ def test_compact_has_the_fields_of_the_default(package: Path, tmp_path: Path) ->
             continue
         assert compact.fields[name].indexing == field.indexing and compact.fields[name].options == field.options
     assert set(compact.profiles) == set(default.profiles)
-    for name in ("query_tower", "personal"):
+    for name in ("query_tower", "explain"):
         same = compact.profiles[name].functions
         assert {k: v for k, v in same.items() if k != "coarse"} == default.profiles[name].functions
         assert compact.profiles[name].onnx == default.profiles[name].onnx
@@ -54,14 +54,14 @@ def test_a_field_and_a_setting_added_to_the_package_are_in_every_variant(app: Pa
         "    # Text\n", "    field season type string { indexing: attribute }\n", 1
     )
     schema.write_text(text, "utf-8")
-    personal = app / "schemas" / "item" / "personal.profile"
-    personal.write_text(personal.read_text("utf-8").replace("double: 8.0", "double: 9.0"), "utf-8")
+    linear = app / "schemas" / "item" / "hybrid_linear.profile"
+    linear.write_text(linear.read_text("utf-8").replace("double: 0.3", "double: 0.4"), "utf-8")
     services = app / "services.xml"
     services.write_text(services.read_text("utf-8").replace("<search/>", '<search/>\n<handler id="mine"/>'), "utf-8")
     for name in list_variants(REPO / "variants"):
         built = build_variant(app, REPO / "variants", name, tmp_path / name)
         assert "season" in read_schemas(built)["item"].fields, name
-        assert "double: 9.0" in (built / "schemas" / "item" / "personal.profile").read_text("utf-8"), name
+        assert "double: 0.4" in (built / "schemas" / "item" / "hybrid_linear.profile").read_text("utf-8"), name
     assert 'handler id="mine"' in (tmp_path / "int8" / "services.xml").read_text("utf-8")
 
 

@@ -37,7 +37,7 @@ from mrse_model.studies.measure import MEASURES, EvaluationSet, TrainedVariant
 from mrse_model.studies.measured import Measured, Values, stage_figures
 from mrse_model.studies.plots import PLOTS
 from mrse_model.studies.pools import r_precision
-from mrse_model.studies.queues import I2I_WEIGHT, IMAGE_WEIGHT, three_queues
+from mrse_model.studies.queues import three_queues
 from mrse_model.studies.registry import STUDIES, find_study
 from mrse_model.studies.results import Row, cell, tabulate
 from mrse_model.studies.study import CPU_SECONDS, Data, Study
@@ -336,24 +336,25 @@ def test_the_three_queues_are_those_of_retrieval() -> None:
     items.image_embedding[5] = np.nan
     queries, clicked = unit(3, 8), [[4, 5, 9], [5], []]
     weights = [np.array([1.0, 0.5, 2.0], np.float32), np.ones(1, np.float32), np.zeros(0, np.float32)]
-    found = three_queues(queries, items, clicked, weights, 10)
+    found = three_queues(queries, items, clicked, weights, 20)
     for i, query in enumerate(queries):
         rows = clicked[i]
         parts = (items.embedding[rows], items.image_embedding[rows], items.text_feature[rows])
-        known = ClickedItems([str(r) for r in rows], *parts, weights[i])
-        scores: dict[int, float] = {}
-        for vector, matrix, factor, hits in (
-            (query, items.embedding, 1.0, 10),
-            (item_queue(query, known), items.embedding, I2I_WEIGHT, 5),
-            (image_queue(query, known), np.nan_to_num(items.image_embedding), IMAGE_WEIGHT, 5),
+        known = ClickedItems([str(r) for r in rows], *parts, weights[i], np.zeros(len(rows), bool))
+        own = np.argsort(-(items.embedding @ query)).tolist()
+        candidates = own[:10]
+        for vector, matrix in (
+            (item_queue(query, known), items.embedding),
+            (image_queue(query, known), np.nan_to_num(items.image_embedding)),
         ):
             if vector is not None:
-                cosine = matrix @ vector
-                for row in np.argsort(-cosine)[:hits]:
-                    scores[int(row)] = max(scores.get(int(row), 0.0), float(factor / (2 - cosine[row])))
-        best = sorted(scores, key=lambda row: -scores[row])[:10]
+                candidates += np.argsort(-(matrix @ vector))[:5].tolist()
+        union = list(dict.fromkeys([*candidates, *own]))[:20]
+        best = sorted(union, key=lambda row: -float(items.embedding[row] @ query))
         assert found.rows[i].tolist() == best
-        assert found.scores[i] == pytest.approx([scores[row] for row in best], abs=1e-5)
+        assert found.scores[i] == pytest.approx((items.embedding[best] @ query).tolist(), abs=1e-5)
+        assert best[:10] == own[:10], "no neighbour of a clicked item stands above what is nearer to the query"
+    assert set(found.rows[0]) != set(np.argsort(-(items.embedding @ queries[0]))[:20]), "the queues bring something"
 
 
 def test_less_data_is_whole_queries_and_nested(data: Data, tmp_path: Path) -> None:

@@ -1,12 +1,7 @@
 rank-profile explain inherits query_tower {
-  # Why is this item here? Orders as query_tower and returns each part's share as match-features: input_*, expert_*, queue_*. A share is
+  # Why is this item here? Orders as query_tower and returns each part's share as match-features: input_*, expert_*. A share is
   # what the score loses without that part; negative: the part speaks against the item. Shares do not add up to the score. Runs the
   # tower six times: for people who look, not for traffic.
-
-  inputs {
-    query(i2i_weight) double: 0.9   # as in three_queues
-    query(image_weight) double: 0.8
-  }
 
   # The query tower's inputs: the score is the cosine of query_vector and the item
   function no_tokens() { # [0, 0, …]
@@ -110,31 +105,18 @@ rank-profile explain inherits query_tower {
     expression: if (history_total > 0, sum(rename(reduce(query(history_weight) * query(history_image), sum, d0, d1), d2, x) * attribute(image_embedding)) / history_total, 0)
   }
 
-  # The queues, where the query labels them as the query profiles three_queues and explain do: the score is three_queues', an item's best
-  # queue, so only the best one has a share; match-features also show what each queue gave.
+  # The queues, where the query labels them as the query profiles three_queues and explain do: the closeness by which each found the item.
   function from_query() { # 0.86; 0 where that queue did not find the item
     expression: itemRawScore(q2i)
   }
-  function from_clicks() { # 0.81
-    expression: query(i2i_weight) * itemRawScore(i2i)
+  function from_clicks() { # 0.91
+    expression: itemRawScore(i2i)
   }
-  function from_images() { # 0.59
-    expression: query(image_weight) * itemRawScore(image)
-  }
-  function best_queue() { # 0.86
-    expression: max(from_query, max(from_clicks, from_images))
-  }
-  function queue_q2i() { # 0.05
-    expression: best_queue - max(from_clicks, from_images)
-  }
-  function queue_i2i() { # 0; above 0 where the clicked items found it best
-    expression: best_queue - max(from_query, from_images)
-  }
-  function queue_image() { # 0; above 0 where their images found it best
-    expression: best_queue - max(from_query, from_clicks)
+  function from_images() { # 0.74
+    expression: itemRawScore(image)
   }
   function lexical() { # 7.2
     expression: bm25(title) + 0.5 * bm25(description)
   }
-  match-features: similarity input_query_text input_history input_history_text input_history_image expert_vbert expert_light_bert expert_ft_att expert_history likeness_text likeness_image from_query from_clicks from_images queue_q2i queue_i2i queue_image lexical
+  match-features: similarity input_query_text input_history input_history_text input_history_image expert_vbert expert_light_bert expert_ft_att expert_history likeness_text likeness_image from_query from_clicks from_images lexical
 }

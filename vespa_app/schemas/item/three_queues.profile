@@ -1,23 +1,21 @@
-rank-profile three_queues inherits base {
-  # The paper's three recall queues in one query, by label: q2i (query vector), i2i (clicked items), image (their images).
+rank-profile three_queues inherits ann {
+  # The paper's three recall queues in one query, by label: q2i (query vector), i2i (clicked items), image (their images). The queues bring
+  # the candidates; what orders them is how close they are to the query vector, which the tower made with the user. A queue's own closeness
+  # orders that queue alone: neighbours of twenty clicked items would stand above what was searched for.
   # itemRawScore is the closeness of what a queue found, and 0 for the rest; closeness(label, …) would be computed for every hit, found by
-  # that queue or not. An item's score is its best queue.
+  # that queue or not, and closeness(field, embedding) is the best of two queues' here.
 
-  inputs {
-    query(i2i_weight) double: 0.9   # a clicked item's neighbour counts a little less than the query's
-    query(image_weight) double: 0.8
-  }
   function from_query() { # 0.86
     expression: itemRawScore(q2i)
   }
   function from_clicks() { # 0.91
-    expression: query(i2i_weight) * itemRawScore(i2i)
+    expression: itemRawScore(i2i)
   }
   function from_images() { # 0.74
-    expression: query(image_weight) * itemRawScore(image)
+    expression: itemRawScore(image)
   }
-  first-phase {
-    expression: max(from_query, max(from_clicks, from_images))
+  first-phase { # ann's closeness, of the query vector alone: 0.86
+    expression: 1 / (2 - similarity)
   }
-  match-features: from_query from_clicks from_images
+  match-features: similarity from_query from_clicks from_images
 }
