@@ -314,7 +314,7 @@ def counted(out: Console, what: str = "documents") -> Iterator[tuple[Report, Cal
             yield report, progress
     except KeyboardInterrupt as interrupt:
         _tell(out, report, what)
-        out.print("interrupted: the same command goes on where it stopped")
+        out.print("interrupted: run the same command again to resume")
         if isinstance(interrupt, Terminated):
             raise typer.Exit(143) from None
         raise
@@ -411,4 +411,4 @@ def _tell(out: Console, report: Report, what: str) -> None:
     if report.dead_letters:
         out.print(f"refused {what}: {report.dead_letters}, to be fed again by: mrse feed retry {report.dead_letters}")
     if report.stopped:
-        out.print(f"gave up: {report.stopped}. The same command goes on where it stopped")
+        out.print(f"gave up: {report.stopped}. Run the same command again to resume")

@@ -22,10 +22,11 @@ from feeders.deployed import indexed
 from feeders.feed import feed_items
 from feeders.image_features import NoImages
 from feeders.items import ItemSource
-from feeders.migration import double_package, versioned_fields
+from feeders.migration import Migration, double_package, versioned_fields
 from mrse_cli import main
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from vespa_package.deploy import deploy_package
 from vespa_package.fields import DocumentType
 from vespa_package.schema import read_schemas
 from vespa_package.variants import build_variant
@@ -165,6 +166,37 @@ def test_what_changed_in_the_file_meanwhile_is_left_to_the_next_feed(
     feed(app, items, vespa.url)
     assert [i for _, i, _ in vespa.operations] == ["id:item:item::i3"]
     assert vespa.documents["id:item:item::i3"]["price"] == 99.0
+
+
+def test_items_that_come_during_a_migration_get_both_vectors(vespa, app, items, columns, new_models) -> None:
+    """After step 1 the nightly feed of the old model is refused, and with the new model's export it feeds both."""
+    feed(app, items, vespa.url)
+    old, state, server = ExportedModel.load(app / "models"), app.with_name("app.feed.sqlite"), Vespa(vespa.url)
+
+    def open_source(model: ExportedModel, **options) -> ItemSource:
+        return ItemSource.open(items, DocumentType.load(app), model, NoImages(), **options)
+
+    def deploy(folder: Path) -> None:
+        deploy_package(folder, vespa.url, say=lambda line: None)
+        if len(vespa.deployed) != 2:
+            return
+        columns["item_id"][0], columns["title"][1] = "new", "blue boot"
+        pq.write_table(pa.table(columns), items)
+        with pytest.raises(InputError, match=r"a migration to another model is under way.*--next-models"):
+            feed_items(server, open_source(old), state)
+        report = feed_items(server, open_source(old, next_model=ExportedModel.load(new_models)), state)
+        assert report.ok == 12 and vespa.documents["id:item:item::new"]["model_version_next"] == NEW
+        del vespa.documents["id:item:item::i0"]  # it left the catalogue as "new" came
+
+    plain = lambda model: open_source(model, columns=())  # noqa: E731
+    migration = Migration(app, new_models, plain, deploy, server, server, state, say=lambda line: None)
+    assert migration.run() == NEW
+    model = ExportedModel.load(app / "models")
+    assert indexed(Vespa(vespa.url), NEW) == (12, 0) and len(vespa.deployed) == 5
+    for name, title in (("new", "red dress 0"), ("i1", "blue boot")):
+        cells = vespa.documents[f"id:item:item::{name}"]["embedding"]["values"]
+        stored = (np.frombuffer(bytes.fromhex(cells), ">u2").astype(np.uint32) << 16).view(np.float32)
+        np.testing.assert_allclose(stored, model.item_vectors([title], [["women", "dress"]]).embedding[0], atol=2**-8)
 
 
 def test_the_title_may_be_another_column(vespa, app, items, columns, new_models) -> None:

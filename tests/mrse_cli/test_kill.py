@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ITEMS = 400
@@ -41,7 +42,8 @@ def test_a_killed_feed_goes_on(vespa, package, tmp_path) -> None:
     assert int(fed) + int(unchanged) == ITEMS and int(unchanged) > 0, "it goes on, and does not begin again"
 
 
-def test_ctrl_c_ends_a_feed_at_once_and_says_how_to_go_on(vespa, package, tmp_path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_feed_that_is_ended_says_what_it_did_and_how_to_go_on(vespa, package, tmp_path, sent, code) -> None:
     file = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": [f"i{n}" for n in range(2000)], "title": ["red dress"] * 2000}), file)
     arguments = ["feed", "items", file, "--app", package, "-e", vespa.url]
@@ -57,7 +59,8 @@ def test_ctrl_c_ends_a_feed_at_once_and_says_how_to_go_on(vespa, package, tmp_pa
     )
     while len(vespa.documents) < 20 and feed.poll() is None:
         time.sleep(0.01)
-    feed.send_signal(signal.SIGINT)
+    feed.send_signal(sent)
     out, err = feed.communicate(timeout=60)
-    assert feed.returncode == 130 and "run the same command again to resume" in out and err == ""
-    assert len(vespa.documents) < 2000
+    assert feed.returncode == code and "run the same command again to resume" in out and err == ""
+    fed, missed = re.search(r"(\d+) fed in .*; (\d+) not reached", out).groups()
+    assert 20 <= int(fed) == len(vespa.documents) < 2000 and int(fed) + int(missed) == 2000
