@@ -59,7 +59,7 @@ Features = Annotated[Path | None, typer.Option(help="Image features of the items
 FeatureColumn = Annotated[str, typer.Option(help="Column of the vectors in --features.")]
 Encoder = Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the images here.")]
 WithImages = Annotated[bool, typer.Option(help="--no-images: encode the words alone.")]
-Searches = Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")]
+Searches = Annotated[Path | None, typer.Option(help="Search log: where item queries come from.")]
 Judgments = Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")]
 Title = Annotated[str, typer.Option(help="Column to take as the title.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Send at most so many documents.")]

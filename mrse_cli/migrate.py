@@ -40,7 +40,7 @@ def migrate(
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
     image_encoder: Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the images here.")] = None,
     images: Annotated[bool, typer.Option(help="--no-images: encode the words alone.")] = True,
-    searches: Annotated[Path | None, typer.Option(help="Search log: the queries that led to each item.")] = None,
+    searches: Annotated[Path | None, typer.Option(help="Search log: where item queries come from.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")] = None,
     title: Annotated[str, typer.Option(help="Column to take as the title.")] = "title",
     give_up_after: GiveUp = 5,
@@ -51,10 +51,10 @@ def migrate(
     ca: Authority = None,
     config: Config = None,
 ) -> None:
-    """Go over to a new model without downtime: a second set of vectors, backfilled, switched to, and back.
+    """Switch to a new model without downtime: backfill a second set of vectors, then switch over.
 
-    Queries by query profile run on, and none meets vectors of two models. At the end vespa_app/models holds the new
-    model (mrse export runs/new --out runs/new/export wrote it). Started again after a failure, it goes on.
+    Queries by query profile keep working, and none ever sees vectors of two models. At the end vespa_app/models holds
+    the new model (which mrse export runs/new --out runs/new/export wrote). After a failure, run it again to resume.
 
     Example: mrse migrate runs/new/export items.parquet --features features.parquet
     """

@@ -19,10 +19,10 @@ def warm(
     app: Package = Path("vespa_app"),
     last: Annotated[int | None, typer.Option(min=1, help="The last so many searches.")] = None,
     days: Annotated[float | None, typer.Option(help="The searches of the last so many days.")] = None,
-    minimum: Annotated[int, typer.Option(min=1, help="Searches that a query must have had.")] = 1,
+    minimum: Annotated[int, typer.Option(min=1, help="Fewest searches of a query to be kept.")] = 1,
     config: Config = None,
 ) -> None:
-    """Compute the vectors of the queries that people search for into a file that servers share.
+    """Compute the vectors of frequent queries into a file that servers share.
 
     Without --last or --days: all of the log. The table is measured on the log's last tenth.
 

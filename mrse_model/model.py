@@ -42,7 +42,7 @@ class MRSE(nn.Module):
         super().__init__()
         size = config.model
         if tokenizer.get_vocab_size() != size.vocab_size:
-            raise ValueError(f"tokenizer has {tokenizer.get_vocab_size()} pieces, the config {size.vocab_size}")
+            raise ValueError(f"tokenizer has {tokenizer.get_vocab_size()} tokens, the config {size.vocab_size}")
         self.config, self.tokenizer, self.meta = config, tokenizer, meta or {}
         self.ngrams = NGrams(size)
         self.adaptor = Adaptor(size) if size.image_dims else None

@@ -67,7 +67,7 @@ class ExampleSummary:
             f"{self.rows:,} training examples: {counts or 'none'}; {self.hard_share:.0%} with a judged hard negative"
         ]
         if self.pseudo_queries:
-            lines.append(f"no searches: the queries are {self.pseudo_queries}; they show no one's way of asking")
+            lines.append(f"no searches: the queries are {self.pseudo_queries}; they do not show how users ask")
         if self.unspaced_titles:
             lines.append(
                 f"warning: {self.unspaced_titles:,} titles are in a script without spaces between words: queries made "

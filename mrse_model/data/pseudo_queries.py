@@ -1,4 +1,4 @@
-"""Queries for a catalogue without a search log: pieces of an item's own title, description and category.
+"""Queries for a catalogue without a search log: spans of an item's own title, description and category.
 
 A description says the same in other words: a piece of it, asked for the title, teaches what a title alone cannot.
 A stand-in: it teaches the towers which words belong together, not how people ask. Commands say so when they use it.
@@ -15,8 +15,8 @@ LONGEST_SPAN = 4  # words; people ask in few
 KEPT = 0.5  # share of the title's words that word dropout leaves
 WITH_CATEGORY = 0.5  # share of the queries that name the narrowest category
 DESCRIPTION = (
-    "pieces of the item's own title and description (a span of 1 to 4 words, or half of the title's words; of 2 to 16 "
-    "characters in scripts without spaces), half of them with its category"
+    "spans of 1 to 4 words of the item's own title and description, or half of the title's words (2 to 16 characters in "
+    "scripts without spaces), half of them with its category"
 )
 
 

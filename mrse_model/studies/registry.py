@@ -44,8 +44,8 @@ _STUDIES = (
         "What does each part add, and what is lost without each expert?",
         "paper, Table 2",
         (
-            Variant("pieces alone", _row(experts=_PIECES), option="no history", versus="pieces alone"),
-            Variant("+ n-grams", _row(), option="no history", versus="pieces alone"),
+            Variant("tokens alone", _row(experts=_PIECES), option="no history", versus="tokens alone"),
+            Variant("+ n-grams", _row(), option="no history", versus="tokens alone"),
             Variant("+ image", _row(**_IMAGE), option="no history", versus="+ n-grams"),
             Variant("+ category", _row(**_IMAGE, use_category=True), option="no history", versus="+ image"),
             Variant(_FULL, {"model": {"experts": ALL}}, run="MRSE", versus="+ category"),

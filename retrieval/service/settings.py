@@ -83,7 +83,7 @@ class Settings:
             raise InputError("the secret needs 32 characters or more", field="token_secret")
         if not self.loopback and not self.keys and not self.tls_client_ca:
             raise InputError(
-                f"{self.address} can be reached from other machines, and nobody would need a key",
+                f"{self.address} can be reached from other machines, and no key would be needed",
                 field="address",
                 fix="Configure keys or tls_client_ca, or serve on 127.0.0.1",
             )

@@ -224,6 +224,6 @@ def _check_tokens(profile: Profile, manifest: Manifest) -> Iterator[InputError]:
     size = re.fullmatch(r"tensor<\w+>\(d0\[(\d+)\]\)", profile.inputs.get("tokens", ""))
     if size and int(size[1]) != length - 2:
         yield InputError(
-            f"query(tokens) has {size[1]} pieces, and the model takes {length} tokens with CLS and SEP",
+            f"query(tokens) has {size[1]} tokens, and the model takes {length} tokens with CLS and SEP",
             file=profile.file, field="query(tokens)", fix=f"Declare tensor<float>(d0[{length - 2}])",
         )  # fmt: skip

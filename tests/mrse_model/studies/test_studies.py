@@ -295,7 +295,7 @@ def test_rows_are_tested_against_the_row_that_they_name() -> None:
         v.name: Measured({"nDCG@10": Values("queries", np.full(5, n / 20))}) for n, v in enumerate(study.variants)
     }
     rows = {row.name: row for row in tabulate(study, measured, "data").rows}
-    assert rows["+ image"].versus == "+ n-grams" and not rows["pieces alone"].against
+    assert rows["+ image"].versus == "+ n-grams" and not rows["tokens alone"].against
     assert rows["+ image"].against["nDCG@10"].difference == pytest.approx(0.05)
     assert rows["without ft_att"].against["nDCG@10"].difference == pytest.approx(4 / 20)  # against + history
 

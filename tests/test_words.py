@@ -1,0 +1,53 @@
+"""Help and messages say each thing by one word, the field's: the glossary of CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mrse_cli import main
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("mrse_model", "feeders", "retrieval", "local_vespa", "mrse_cli", "vespa_package")
+
+
+def glossary() -> dict[str, str]:
+    """Old word → the word to say, from the table of CONTRIBUTING.md."""
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M)
+    return {old.strip(): say.strip() for say, olds in rows[2:] for old in olds.split(",")}
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """(place, text) of every text in the code that has a space in it and is no docstring: what a user may come to read."""
+    for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                if " " in node.value.strip() or node.value.endswith(" "):
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", node.value
+
+
+def test_the_glossary_is_read() -> None:
+    words = glossary()
+    assert words["picture"] == "image" and len(words) > 20
+
+
+def old_words(text: str) -> list[str]:
+    return [old for old in glossary() if re.search(rf"\b{re.escape(old)}s?\b", text, re.I)]
+
+
+def test_no_message_says_an_old_word() -> None:
+    found = [(place, old, text) for place, text in messages() for old in old_words(text)]
+    assert not found, "\n".join(f"{place}: {old!r} in {text!r}" for place, old, text in found)
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_no_help_says_an_old_word(name: str) -> None:
+    page = CliRunner().invoke(main.app, [name, "--help"]).output
+    assert old_words(page) == [], page
