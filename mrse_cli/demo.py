@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 
@@ -15,10 +20,30 @@ from mrse_cli.console import console
 from mrse_model.errors import InputError
 
 EXAMPLE = "blue striped dress"
+STEPS = 7
+# Steps that show what each stage does: first answers within three minutes on two cores.
+QUICK = """[train]
+evaluate_every = 100
+
+[train.adaptor]
+max_steps = 100
+
+[train.ft_att]
+max_steps = 200
+
+[train.light_bert]
+max_steps = 60
+
+[train.vbert]
+max_steps = 60
+
+[train.dssm]
+max_steps = 200
+"""
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where all that it makes goes; an older demo there is replaced.")] = Path(
+    folder: Annotated[Path, typer.Option(help="Folder for everything it makes; replaces an older demo.")] = Path(
         "build/demo"
     ),
     app: Annotated[
@@ -32,7 +57,7 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of the engine; 0 for any free one.")] = 0,
     config: Config = None,
 ) -> None:
-    """Sample catalogue → MRSE → ONNX → application package → embedded engine → feed → nearestNeighbor queries.
+    """Go from a sample catalogue to answers: train MRSE, export it, deploy it to the embedded engine, feed and search.
 
     Example: mrse demo --keep --port 8080
     """
@@ -51,7 +76,7 @@ def demo(
     if app is not None and not (app / "services.xml").is_file():
         raise InputError("no application package here", file=app, field="--app", fix="Give the folder of services.xml")
     out = console()
-    began = time.perf_counter()
+    steps = Steps(out)
     if folder.exists() and any(folder.iterdir()) and not (folder / "catalogue").exists():
         raise InputError("the folder holds something else", file=folder, fix="Give a new one with --folder")
     shutil.rmtree(folder, ignore_errors=True)
@@ -60,32 +85,29 @@ def demo(
         out.print(f"$ mrse init {folder}", style="dim")
     catalogue, run = folder / "catalogue", folder / "run"
     items, searches = catalogue / "items.parquet", catalogue / "searches.parquet"
-    step = 0
+    judgments, held_out = catalogue / "judgments.parquet", catalogue / "judgments_val.parquet"
+    learn_from = f"--searches {searches} --judgments {judgments}"
 
-    def say(what: str, command: str) -> None:
-        nonlocal step
-        step += 1
-        out.print(f"\n{step}/6 {what} · {time.perf_counter() - began:.0f} s", style="bold")
-        out.print(f"$ {command}", style="dim")
-
-    say("a catalogue with images, searches, judgments", f"mrse sample {catalogue}")
+    steps.begin("a catalogue with images, searches and judgments", "15 s", f"mrse sample {catalogue}")
     sample(catalogue)
 
-    judgments = catalogue / "judgments.parquet"
-    say("train", f"mrse train {items} --searches {searches} --judgments {judgments} --preset tiny --out {run}")
-    train(items, out=run, searches=searches, judgments=judgments, preset="tiny")
-    out.print(f"$ mrse evaluate {run} {items}", style="dim")
-    evaluate(run, items)  # the clicks of the last weeks, which training has not seen
-    held_out = catalogue / "judgments_val.parquet"
-    out.print(f"$ mrse evaluate {run} {items} --judgments {held_out}", style="dim")
-    evaluate(run, items, judgments=held_out)
+    settings = folder / "quick.toml"
+    settings.write_text(QUICK, "utf-8")
+    steps.begin(
+        "train a small model on it, in fewer steps than it needs: the first answers matter", "2 minutes",
+        f"mrse train {items} {learn_from} --preset tiny --settings {settings} --out {run}",
+    )  # fmt: skip
+    train(items, out=run, searches=searches, judgments=judgments, preset="tiny", settings=settings)
 
-    say("export to ONNX, into the application package", f"mrse export {run} --app {app}")
+    steps.begin("export it to ONNX, into the application package", "10 s", f"mrse export {run} --app {app}")
     export(run, app=app)
 
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    say("the embedded engine, and the package deployed to it", f"mrse serve-local --port {port} --data {folder}/engine")
+    steps.begin(
+        "start the embedded engine and deploy the package to it", "5 s",
+        f"mrse serve-local --port {port} --data {folder}/engine",
+    )  # fmt: skip
     engine = start(folder / "engine", port)
     stays = False  # a demo that fails takes its engine with it
     try:
@@ -93,37 +115,54 @@ def demo(
         deploy(app, config_server=url)
 
         features = run / "cache" / "features.parquet"
-        say(
-            "feed",
-            f"mrse feed items {items} --features {features} --searches {searches} --judgments {judgments} "
-            f"--endpoint {url}",
-        )
+        steps.begin("feed it", "10 s", f"mrse feed items {items} --features {features} {learn_from} --endpoint {url}")
         feed(items, app=app, endpoint=url, features=features, searches=searches, judgments=judgments)
         feed(searches, app=app, endpoint=url, shoppers=True)
 
-        say("search", f'mrse query "{EXAMPLE}" --endpoint {url}')
+        steps.begin("search", "a moment", f'mrse query "{EXAMPLE}" --app {app} --endpoint {url}')
         user, wish = _user(run)
         for title, text, options in (
             ("nearestNeighbor(embedding, q) with q = embed(text, @query), made in the engine", EXAMPLE, {}),
             ("the same with a filter", EXAMPLE, {"filter": ["in_stock=true", "price<=60"]}),
             ("hybrid with BM25, reciprocal rank fusion", EXAMPLE, {"profile": "hybrid"}),
-            ("another query, for nobody in particular", wish, {}),
-            (
-                f"that query for {user}, who clicked before",
-                wish,
-                {"user": user, "now": _end(searches)},
-            ),
+            ("another query, without a user", wish, {}),
+            (f"that query for {user}, who clicked before", wish, {"user": user, "now": _end(searches)}),
         ):
             out.print(f'\n"{text}": {title}', style="bold")
             query(text, app=app, endpoint=url, hits=5, **options)
-        out.print(f"\nThe demo took {time.perf_counter() - began:.0f} s.")
+        out.print(f"\nFirst answers after {steps.seconds():.0f} s.", style="bold")
+
+        steps.begin("measure it on searches that training has not seen", "20 s", f"mrse evaluate {run} {items}")
+        evaluate(run, items)
+        out.print(f"$ mrse evaluate {run} {items} --judgments {held_out}", style="dim")
+        evaluate(run, items, judgments=held_out)
+        out.print(
+            f"\nThe demo took {steps.seconds():.0f} s. Without --settings, mrse train --preset tiny trains longer and "
+            "finds more."
+        )
         stays = keep
         if keep:
-            _how_to_ask(out, url, engine.pid)
+            _how_to_ask(out, url, engine.pid, _page(url, app, items, _end(searches), folder))
     finally:
         if not stays:
             engine.terminate()
             engine.wait(30)
+
+
+class Steps:
+    """Numbers the steps, and says of each beforehand how long it takes."""
+
+    def __init__(self, out: Console) -> None:
+        self.out, self.number, self.began = out, 0, time.perf_counter()
+
+    def begin(self, what: str, about: str, command: str) -> None:
+        """about: the time on two cores."""
+        self.number += 1
+        self.out.print(f"\n{self.number}/{STEPS} {what} (about {about}; {self.seconds():.0f} s so far)", style="bold")
+        self.out.print(f"$ {command}", style="dim")
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
 
 
 def _end(searches: Path) -> float:
@@ -134,7 +173,7 @@ def _end(searches: Path) -> float:
 
 
 def _user(run: Path) -> tuple[str, str]:
-    """Someone with a long history, and what they searched for next: a search that training has not seen."""
+    """The user with the longest history, and what he searched for next: a search that training has not seen."""
     from mrse_model.evaluation.personal import personal_searches
 
     searches = personal_searches(run / "cache" / "examples" / "validation.parquet")
@@ -142,9 +181,32 @@ def _user(run: Path) -> tuple[str, str]:
     return searches.users[row], searches.queries[row]
 
 
-def _how_to_ask(out: Console, url: str, pid: int) -> None:
-    out.print(f"The engine is up at {url}; stop it with: kill {pid}")
-    out.print("Ask it with curl:")
+def _page(url: str, app: Path, items: Path, now: float, folder: Path) -> tuple[str, int] | None:
+    """Starts mrse serve on a free port; its address and process id, or None where its packages are not installed."""
+    from local_vespa.testing import free_port
+    from mrse_cli.main import WEB
+
+    if any(find_spec(module) is None for module in WEB):
+        return None
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mrse_cli.main", "serve", "--demo", "--port", port, "--endpoint", url]
+    command += ["--app", app, "--items", items, "--now", now]
+    with (folder / "page.log").open("wb") as log:
+        page = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, start_new_session=True)
+    for _ in range(600):
+        with suppress(httpx.HTTPError):
+            httpx.get(address, timeout=5)
+            return address, page.pid
+        if page.poll() is not None:
+            break
+        time.sleep(0.1)
+    page.kill()
+    raise InputError("the search page does not start", file=folder / "page.log", fix="The file says why")
+
+
+def _how_to_ask(out: Console, url: str, pid: int, page: tuple[str, int] | None) -> None:
+    out.print("Ask the engine with curl:")
     body = f'{{"queryProfile": "q2i", "query": "{EXAMPLE}", "hits": 3}}'
     out.print(f"  curl -s {url}/search/ --json '{body}'")
     out.print("and with the vespa CLI:")
@@ -153,3 +215,8 @@ def _how_to_ask(out: Console, url: str, pid: int) -> None:
         f"  .venv/bin/vespa query -t {url} 'yql={yql}' 'input.query(q)=embed(text, @query)' \\\n"
         f"    'query={EXAMPLE}' ranking=ann",
     )
+    out.print(f"The engine is at {url}; stop it with: kill {pid}")
+    if page is None:
+        out.print('A page to search with: pip install "mrse-vespa[web]", then mrse serve --demo')
+    else:
+        out.print(f"A page to search with is at {page[0]}; stop it with: kill {page[1]}")

@@ -14,10 +14,8 @@ from mrse_model.errors import InputError
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a run (mrse train --out).")] = Path("runs/mrse"),
-    app: Annotated[Path, typer.Option(help="Application package; the files go into its models/.")] = Path("vespa_app"),
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write into, instead of a package: of a model to migrate to.")
-    ] = None,
+    app: Annotated[Path, typer.Option(help="Application package; files go into its models/.")] = Path("vespa_app"),
+    out: Annotated[Path | None, typer.Option(help="Folder to write to instead, for a model to migrate to.")] = None,
     config: Config = None,
 ) -> None:
     """Export the query and item towers (ONNX), the tokenizer and the manifest; and the image encoder.

@@ -1,4 +1,4 @@
-"""`mrse features`: the images of a catalogue through a frozen encoder, once, to Parquet."""
+"""`mrse features`: encode the images of a catalogue once, into a Parquet file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mrse_model.images import DEFAULT_ENCODER
 
 
 def features(
-    items: Annotated[Path, typer.Argument(help="Items file with image or image_path.")],
+    items: Annotated[Path, typer.Argument(help="Items file with an image or image_path column.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Feature file to write.")] = Path("features.parquet"),
     encoder: Annotated[
         str,
@@ -21,16 +21,18 @@ def features(
             help="efficientnet-lite0, efficientnet-lite0-colours, or clip:, siglip:, hf: and a name or folder."
         ),
     ] = DEFAULT_ENCODER,
-    size: Annotated[int | None, typer.Option(min=32, help="Pixels of a side. Default: the encoder's own.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Side of an image in pixels. Default: the encoder's own.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads. Default: all cores.")] = None,
     onnx: Annotated[
-        Path | None, typer.Option(help="Also write the encoder here as ONNX, for mrse feed items --image-encoder.")
+        Path | None, typer.Option(help="Also write the encoder as ONNX, for mrse feed items --image-encoder.")
     ] = None,
     config: Config = None,
 ) -> None:
-    """Extract image features, once for a catalogue. Identical images are encoded once; a run that was cut off
-    goes on; into the file of an earlier catalogue, only the images that are new are encoded.
+    """Extract image features, once per catalogue. Identical images are encoded once, an interrupted run resumes, and
+    into the features file of an earlier catalogue only new images are encoded.
 
     Example: mrse features items.parquet -o features.parquet
     """

@@ -111,8 +111,8 @@ def feed_items_command(
 ) -> None:
     """Feed items: what the index does not have as FILE has it.
 
-    The whole file is checked before the first document is sent. A feed that was cut off goes on when it is started
-    again. Exit code 1: some documents were refused, or not reached.
+    The whole file is checked before the first document is sent. Run an interrupted feed again to resume it. Exit code
+    1: some documents were refused, or not reached.
 
     Example: mrse feed items items.parquet --features features.parquet --searches searches.parquet
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import orjson
 import typer
@@ -18,7 +18,7 @@ from mrse_model.errors import InputError
 
 
 def query(
-    text: Annotated[str, typer.Argument(help="What a user would type.")] = "",
+    text: Annotated[str, typer.Argument(help="Text of the query.")] = "",
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     profile: Annotated[
@@ -45,7 +45,8 @@ def query(
         bool, typer.Option("--ranks", help="Each hit's rank in each recall queue (three_queues).")
     ] = False,
     embed: Annotated[
-        str, typer.Option(help="vespa: embed(text, @query) in the container. here: the exported model of --app.")
+        Literal["vespa", "here"],
+        typer.Option(help="Where the query vector is made: in Vespa, or here with the exported model of --app."),
     ] = "vespa",
     warm: Annotated[Path | None, typer.Option(help="Query vectors of `mrse warm`, for --embed here.")] = None,
     timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds until the search gives up.")] = 10.0,
@@ -69,8 +70,6 @@ def query(
     from retrieval.embed_producer import EmbedProducer
     from retrieval.profiles import TABLE
 
-    if embed not in ("vespa", "here"):
-        raise InputError(f"no way to embed: {embed!r}", field="--embed", fix="Take vespa or here")
     local = embed == "here" or user is not None or bool(clicked)
     producer = EmbedProducer(ExportedModel.load(app / "models"), precomputed=warm) if local else None
     moment = time.time() if now is None else now

@@ -12,8 +12,8 @@ HEAD = """# The commands
 
 Written by `python -m mrse_cli.reference > docs/cli.md` from each command's `--help`.
 
-Every command takes `--config FILE.toml`: one table a command, its keys the long options (`[feed]` for all of
-`mrse feed`, `[feed.items]` for one); flags win over it.
+Every command takes `--config FILE.toml`: a table per command whose keys are its long options (`[feed]` for all of
+`mrse feed`, `[feed.items]` for one); flags override it.
 
 ```toml
 [feed]
@@ -24,8 +24,8 @@ give-up-after = 10
 profile = "three_queues"
 ```
 
-Exit codes: 0 done · 1 some documents were refused or not reached (a traceback: a bug) · 2 bad input, on stderr what is
-wrong, where, and what to do · 130 interrupted · 143 terminated.
+Exit codes: 0 done · 1 some documents were refused or not reached (with a traceback: a bug) · 2 bad input, or a disk or
+path that cannot be used: stderr says what is wrong, where, and what to do · 130 interrupted · 143 terminated.
 """
 
 

@@ -1,4 +1,4 @@
-"""`mrse sample`: a generated catalogue with images, searches and judgments."""
+"""`mrse sample`: generate a catalogue with images, searches and judgments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 7,
     config: Config = None,
 ) -> None:
-    """Write a sample catalogue: items with drawn images, searches of people with planted tastes, judgments.
+    """Write a sample catalogue: items with drawn images, searches by users with planted preferences, and judgments.
 
     Example: mrse sample data/sample --items 2400
     """

@@ -14,16 +14,18 @@ from mrse_model.errors import InputError
 
 def serve_local(
     data: Annotated[
-        Path, typer.Option(help="Folder of the documents and the deployed package; kept between runs.")
+        Path, typer.Option(help="Folder for documents and the deployed package; kept between runs.")
     ] = Path("local_vespa_data"),
-    port: Annotated[int, typer.Option(help="Port of queries and documents.")] = 8080,
-    deploy_port: Annotated[int, typer.Option(help="Port of deployments.")] = 19071,
-    host: Annotated[str, typer.Option(help="Interface; anything but this machine is open to everybody.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port for queries and documents.")] = 8080,
+    deploy_port: Annotated[int, typer.Option(help="Port for deployments.")] = 19071,
+    host: Annotated[
+        str, typer.Option(help="Interface to listen on; other machines reach any but the default.")
+    ] = "127.0.0.1",
     config: Config = None,
 ) -> None:
     """Run the embedded engine, which speaks Vespa's HTTP API, until Ctrl-C.
 
-    For one machine and small catalogues. The same package runs on Vespa for anything else.
+    It is meant for one machine and small catalogues; the same package runs on Vespa for everything else.
 
     Example: mrse serve-local --data /var/tmp/shop
     """

@@ -12,37 +12,35 @@ import typer
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mrse_cli.config import Config, training_config
+from mrse_cli.config import Config, Preset, training_config
 from mrse_cli.console import console, resumable
 from mrse_model.errors import InputError
 from mrse_model.images import DEFAULT_ENCODER
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="The study, or `list` to see all.")],
-    items: Annotated[Path | None, typer.Option(help="Parquet file of items; default: the generated sample.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the study, or `list` to see them all.")],
+    items: Annotated[Path | None, typer.Option(help="Parquet file of items; Default: the generated sample.")] = None,
     searches: Annotated[Path | None, typer.Option(help="Parquet file of searches.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="Judgments to learn from.")] = None,
-    validation_judgments: Annotated[
-        Path | None, typer.Option(help="Judgments of other queries, to measure on.")
-    ] = None,
+    validation_judgments: Annotated[Path | None, typer.Option(help="Judgments of other queries to measure on.")] = None,
     features: Annotated[Path | None, typer.Option(help="Parquet file of image features (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
-    encoder: Annotated[str, typer.Option(help="Image encoder, where there are no --features.")] = DEFAULT_ENCODER,
-    title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
-    preset: Annotated[
-        str | None, typer.Option(help="Sizes: base or tiny; default: base, and tiny for the sample.")
-    ] = None,
-    settings: Annotated[Path | None, typer.Option(help="TOML file of settings that all variants have.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row, a seed each; a row is their mean.")] = 1,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for all cores.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the study; default: studies/NAME.")] = None,
+    encoder: Annotated[str, typer.Option(help="Image encoder, used without --features.")] = DEFAULT_ENCODER,
+    title: Annotated[str, typer.Option(help="Column of the items file that holds the title.")] = "title",
+    preset: Annotated[Preset | None, typer.Option(help="Model sizes. Default: base, or tiny for the sample.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML file of settings that all variants share.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Trainings per row, each with its own seed; a row is their mean.")
+    ] = 1,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 means all cores.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study. Default: studies/NAME.")] = None,
     stage_cache: Annotated[
         Path | None, typer.Option(help="Folder of studies to take over finished stages from; default: that of --out.")
     ] = None,
     config: Config = None,
 ) -> None:
-    """Run a study: train its variants, measure them, write table, plot and log entry; resumes where it was stopped.
+    """Run a study: train its variants, measure them, and write a table, a plot and a log entry. Run again to resume.
 
     Example: mrse study beta --out studies/beta
     """
@@ -65,7 +63,7 @@ def study(
         }
         for option, path in given.items():
             if path is not None:
-                raise InputError(f"--{option} is for a catalogue of your own", field=f"--{option}", fix="Give --items")
+                raise InputError(f"--{option} needs a catalogue of your own", field=f"--{option}", fix="Give --items")
         data = replace(sample_data(folder.parent / "sample"), encoder=encoder)
     elif validation_judgments is None:
         fix = "Give judgments of queries that are not learnt from, or leave --items out for the generated sample"

@@ -7,32 +7,36 @@ from typing import Annotated
 
 import typer
 
-from mrse_cli.config import Config, training_config
+from mrse_cli.config import Config, Preset, training_config
 from mrse_cli.console import console, resumable
 from mrse_model.images import DEFAULT_ENCODER
 
 
 def train(
     items: Annotated[Path, typer.Argument(help="Parquet file of items.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; call again to resume it.")] = Path("runs/mrse"),
+    out: Annotated[Path, typer.Option(help="Folder of the run; run again to resume.")] = Path("runs/mrse"),
     searches: Annotated[Path | None, typer.Option(help="Parquet file of searches.")] = None,
-    judgments: Annotated[Path | None, typer.Option(help="Parquet file of judgments; low grades are hard.")] = None,
+    judgments: Annotated[
+        Path | None, typer.Option(help="Parquet file of judgments; low grades become hard negatives.")
+    ] = None,
     features: Annotated[Path | None, typer.Option(help="Parquet file of image features (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
-    encoder: Annotated[str, typer.Option(help="Image encoder, where there are no --features.")] = DEFAULT_ENCODER,
-    title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
-    preset: Annotated[str, typer.Option(help="Sizes: base (the paper's) or tiny.")] = "base",
-    settings: Annotated[Path | None, typer.Option(help="TOML file of model, loss and train settings.")] = None,
-    validation_from: Annotated[str | None, typer.Option(help="Searches from this date on are for validation.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 for all cores.")] = 0,
+    encoder: Annotated[str, typer.Option(help="Image encoder, used without --features.")] = DEFAULT_ENCODER,
+    title: Annotated[str, typer.Option(help="Column of the items file that holds the title.")] = "title",
+    preset: Annotated[Preset, typer.Option(help="Sizes: the paper's, or tiny ones to try with.")] = "base",
+    settings: Annotated[Path | None, typer.Option(help="TOML file with [model], [loss] and [train] settings.")] = None,
+    validation_from: Annotated[
+        str | None, typer.Option(help="Hold out the searches from this date on for validation.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 means all cores.")] = 0,
     init_from: Annotated[
         Path | None, typer.Option(help="A run to take over from what its data and settings have in common with these.")
     ] = None,
-    tensorboard: Annotated[bool, typer.Option(help="Also log for TensorBoard.")] = False,
+    tensorboard: Annotated[bool, typer.Option(help="Log for TensorBoard as well.")] = False,
     config: Config = None,
 ) -> None:
-    """Train MRSE: examples, tokenizer, n-grams, images, then the stages; resumes where it was stopped. On several
-    GPUs: accelerate launch --multi_gpu -m mrse_cli.main train …
+    """Train MRSE on a catalogue and, if you have them, searches and judgments. An interrupted run resumes when the same
+    command is run again. On several GPUs: accelerate launch --multi_gpu -m mrse_cli.main train …
 
     Example: mrse train data/sample/items.parquet --searches data/sample/searches.parquet --preset tiny
     """

@@ -35,7 +35,7 @@ class InputError(ValueError):
             place.append(f"field {field}")
         line = (", ".join(place) + ": " if place else "") + problem.rstrip(".") + "."
         if fix:
-            line += " " + fix.rstrip(".") + "."
+            line += " " + (fix if fix.endswith("?") else fix.rstrip(".") + ".")
         super().__init__(" ".join(line.split()))
 
 

@@ -15,8 +15,8 @@ LONGEST_SPAN = 4  # words; people ask in few
 KEPT = 0.5  # share of the title's words that word dropout leaves
 WITH_CATEGORY = 0.5  # share of the queries that name the narrowest category
 DESCRIPTION = (
-    "spans of 1 to 4 words of the item's own title and description, or half of the title's words (2 to 16 characters in "
-    "scripts without spaces), half of them with its category"
+    "spans of 1 to 4 words of the item's own title and description, or half of the title's words (in scripts without "
+    "spaces 2 to 16 characters), half of them with its category"
 )
 
 

@@ -64,9 +64,9 @@ def test_flags_win_over_the_config_file(tool, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
-        ("[show]\nsise = 1\n", "field show.sise: 'sise' is no option of mrse show. Did you mean size"),
-        ("[shwo]\n", "field shwo: 'shwo' is no command. Did you mean show"),
-        ("show = 3\n", "field show: not a table"),
+        ("[show]\nsise = 1\n", "field show.sise: 'sise' is not an option of mrse show. Did you mean size?"),
+        ("[shwo]\n", "field shwo: 'shwo' is not a command. Did you mean show?"),
+        ("show = 3\n", "field show: expected a table"),
         ("[show", "not TOML"),
     ],
 )

@@ -74,11 +74,10 @@ WRITES: dict[str, Callable[[Any, Path], list[object]]] = {
     "train": lambda given, out: [given["catalogue"], "--out", out / "run", "--settings", given["settings"]],
     "study": lambda given, out: ["loss", "--out", out / "study"],
     "export": lambda given, out: [given["run"], "--out", out / "models"],
-    "query": lambda given, out: [
-        "--precompute", out / "q.parquet", "--searches", given["searches"], "--app", given["package"],
-    ],
+    "warm": lambda given, out: [given["searches"], "--out", out / "q.arrow", "--app", given["package"]],
     "feed": lambda given, out: [
-        given["items"], "--app", given["package"], "-e", given["url"], "--no-images", "--state", out / "state.sqlite",
+        "items", given["items"], "--app", given["package"], "-e", given["url"], "--no-images",
+        "--state", out / "state.sqlite",
     ],
     "migrate": lambda given, out: [
         given["new_models"], given["items"], "--app", given["package"], "-e", given["url"], "--config-server",
@@ -95,9 +94,10 @@ READS: dict[str, list[str]] = {
     "export": ["no/run", "--out", "export"],
     "size": ["--app", "no/app"],
     "deploy": ["no/app"],
-    "feed": ["no/items.parquet", "--app", "PACKAGE"],
+    "feed": ["items", "no/items.parquet", "--app", "PACKAGE"],
     "query": ["dress", "--embed", "here", "--app", "no/app"],
-    "web": ["--app", "no/app"],
+    "warm": ["no/searches.parquet", "--app", "PACKAGE"],
+    "serve": ["--app", "no/app"],
     "migrate": ["no/models", "no/items.parquet", "--app", "no/app"],
     "demo": ["--app", "no/app"],
 }
