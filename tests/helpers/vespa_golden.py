@@ -73,8 +73,7 @@ def features() -> dict[str, str | float]:
         "attribute(embedding_bits)": bits(embedding),
         "attribute(embedding_int8)": int8(embedding),
     }
-    mapped = {
-    }
+    mapped = {}
     return {k: literal(v) for k, v in dense.items()} | mapped | number
 
 
