@@ -27,7 +27,7 @@ from mrse_model.data.ids import Ids, number
 from mrse_model.errors import InputError, raise_all
 from mrse_model.serving.exported_model import ExportedModel, ItemVectors
 from vespa_package.checks.items import check_items, columns_not_fed, fed_columns
-from vespa_package.fields import INT8, MODEL_FIELDS, DocumentType
+from vespa_package.fields import INT8, LANGUAGE, MODEL_FIELDS, DocumentType, language_tag
 
 BATCH = 128  # items a batch: the item tower's own, so memory is one batch
 NEXT = "_next"  # of the fields of the second set, during a migration
@@ -84,6 +84,7 @@ class ItemSource:
     ids: Ids
     without_features: int = 0
     next_model: ExportedModel | None = None
+    language: str | None = None
 
     @classmethod
     def open(
@@ -98,13 +99,15 @@ class ItemSource:
         title: str = "title",
         check_images: bool = True,
         next_model: ExportedModel | None = None,
+        language: str | None = None,
     ) -> ItemSource:
         """Checks the whole file (or folder, or files): contract, ids, column types and values against the `.sd`,
         images if they are to be encoded. The file is read once.
 
-        columns: which further columns to feed; None for all that the document type has. Raises InputError with all
-        that is wrong.
+        columns: which further columns to feed; None for all that the document type has. language: of items that do
+        not say theirs in a column `language`; None for the schema's. Raises InputError with all that is wrong.
         """
+        check_language(doctype, language)
         for field in ("item_id", "title", "embedding", "model_version"):
             if field not in doctype.fields:
                 raise InputError("the field is missing", file=doctype.file, field=field, fix="Run: mrse validate")
@@ -115,7 +118,7 @@ class ItemSource:
         chosen, left_out = fed_columns(items, doctype, columns), columns_not_fed(items, doctype, columns)
         without = images.join(items, ids)
         return cls(items, doctype, model, images, item_queries, tuple(chosen), tuple(left_out), ids, without,
-                   next_model)  # fmt: skip
+                   next_model, language)  # fmt: skip
 
     @property
     def written(self) -> int:
@@ -224,6 +227,8 @@ class ItemSource:
             inputs["model_version" + NEXT] = self.next_model.manifest.model_version
         if "category" in self.doctype.fields:
             inputs["category"] = self.doctype.value("category", batch.categories[row] or None, file, at)
+        if LANGUAGE in self.doctype.fields:  # with each title: Vespa guesses it of an update without
+            inputs[LANGUAGE] = columns.pop(LANGUAGE, None) or self.language or self.doctype.language
         return columns, inputs
 
     def _vector_fields(self) -> list[str]:
@@ -238,6 +243,19 @@ class ItemSource:
         present = {name: ~np.isnan(matrix[:, 0]) for name, matrix in columns.items()}
         for row in range(len(vectors.embedding)):
             yield {name + suffix: {"values": cells[name][row]} if present[name][row] else None for name in columns}
+
+
+def check_language(doctype: DocumentType, language: str | None) -> None:
+    """Raises InputError for a language that is none, or that the schema has no field for."""
+    if language is None:
+        return
+    try:
+        language_tag(language)
+    except ValueError as error:
+        raise InputError(str(error), field="--language", fix="Write it like sv or pt-BR") from None
+    if LANGUAGE not in doctype.fields:
+        fix = 'Add: field language type string { indexing: (input language || "en") | set_language }'
+        raise InputError("the schema has no field language", file=doctype.file, field="--language", fix=fix)
 
 
 def _assign(fields: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,10 @@ WithImages = Annotated[bool, typer.Option(help="--no-images: encode the words al
 Searches = Annotated[Path | None, typer.Option(help="Search log: where item queries come from.")]
 Judgments = Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")]
 Title = Annotated[str, typer.Option(help="Column to take as the title.")]
+Language = Annotated[
+    str | None,
+    typer.Option(help="Language of the texts, where no column language says it: sv. Default: the schema's."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Send at most so many documents.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and render all, show three documents, send nothing.")]
 Via = Annotated[str, typer.Option(hidden=True)]
@@ -83,6 +87,7 @@ def feed_items_command(
         str | None, typer.Option(help="Further columns to feed: a,b,c. Default: those in the schema.")
     ] = None,
     title: Title = "title",
+    language: Language = None,
     full: Annotated[bool, typer.Option("--full", help="Feed all, not only what changed since the last time.")] = False,
     delete_missing: Annotated[
         bool, typer.Option("--delete-missing", help="Remove from the index what is not in FILE.")
@@ -145,6 +150,7 @@ def feed_items_command(
             title=title,
             check_images=check_images,
             next_model=ExportedModel.load(next_models, threads=threads) if next_models else None,
+            language=language,
         )
         if source.left_out:
             out.print(f"not in {doctype.file.name}, left out: {', '.join(source.left_out)}")
@@ -177,6 +183,7 @@ def feed_updates_command(
     file: Annotated[list[Path], typer.Argument(help="Parquet: item_id and the fields to assign.")],
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
+    language: Language = None,
     dry_run: DryRun = False,
     give_up_after: GiveUp = 5,
     max_errors: MaxErrors = None,
@@ -196,14 +203,17 @@ def feed_updates_command(
     from feeders.feed import feed_updates
     from feeders.transport import Policy
     from feeders.updates import UpdateSource
-    from vespa_package.fields import DocumentType
+    from vespa_package.fields import LANGUAGE, DocumentType
 
     out = console()
     _say_of_via(via)
     vespa = connect(endpoint, cert, key, ca)
     with counted(out) as (report, progress):
         out.print(f"checking {', '.join(map(str, file))}")
-        source = UpdateSource.open(file, DocumentType.load(app))
+        source = UpdateSource.open(file, DocumentType.load(app), language=language)
+        if source.language and language is None and LANGUAGE not in source.columns:
+            texts = ", ".join(name for name in source.columns if name in source.doctype.texts)
+            out.print(f"{texts}: taken as {source.language}; a column language, or --language, says another")
         report.rows = source.table.rows
         if dry_run:
             for operation in islice(source.operations(report), 3):

@@ -43,6 +43,7 @@ def migrate(
     searches: Annotated[Path | None, typer.Option(help="Search log: where item queries come from.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")] = None,
     title: Annotated[str, typer.Option(help="Column to take as the title.")] = "title",
+    language: Annotated[str | None, typer.Option(help="As in the feed of these items: mrse feed --language.")] = None,
     give_up_after: GiveUp = 5,
     state: State = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for each deployment.")] = 300,
@@ -80,6 +81,7 @@ def migrate(
             item_queries=queries_of,
             columns=(),  # the vectors alone
             title=title,
+            language=language,
         )
 
     def deploy(folder: Path) -> None:

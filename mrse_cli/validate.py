@@ -11,6 +11,7 @@ from mrse_cli.config import Config
 from mrse_model.data.contract import ItemsFile
 from vespa_package.checks import vespa_java as judge
 from vespa_package.checks.all import validate as find_problems
+from vespa_package.checks.all import warnings
 from vespa_package.checks.items import columns_not_fed
 from vespa_package.fields import DocumentType
 
@@ -26,7 +27,7 @@ def validate(
 ) -> None:
     """Check manifest, schemas, services, query profiles and Parquet columns against each other.
 
-    Prints every problem with its file and its fix, and exits with 2 if there is one.
+    Prints every problem with its file and its fix, and exits with 2 if there is one; a warning alone is exit code 0.
 
     Example: mrse validate vespa_app --items data/items.parquet
     """
@@ -38,6 +39,8 @@ def validate(
     if problems:
         typer.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {app}", err=True)
         raise typer.Exit(2)
+    for warning in warnings(app):
+        typer.echo(f"warning: {warning}", err=True)
     unfed = columns_not_fed(ItemsFile(items, title=title), DocumentType.load(app)) if items is not None else []
     if unfed:
         typer.echo(f"{items}: {', '.join(unfed)}: not fed, item.sd has no such field")

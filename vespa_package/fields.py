@@ -50,6 +50,8 @@ TAKES = {
     "float": "numbers",
     "double": "numbers",
 }
+LANGUAGE = "language"  # the field that says in which language an item's texts are
+LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _ARRAY = re.compile(r"array<(\w+)>|(\w+)\[\]")
 _VECTOR = re.compile(r"tensor(?:<(\w+)>)?\(\w+\[(\d+)\]\)")
 
@@ -122,6 +124,13 @@ def to_json(field: str, value: Any) -> Any:
     return _finite(float(value), MAX_FLOAT if field == "float" else math.inf)
 
 
+def language_tag(text: str) -> str:
+    """The text, if it is the tag of a language. Raises ValueError."""
+    if not LANGUAGE_TAG.fullmatch(text):
+        raise ValueError(f"{text!r} is no language tag like en or pt-BR")
+    return text
+
+
 def legal_text(text: str) -> str:
     """The text, if Vespa takes all its characters. Raises ValueError that names the one it refuses."""
     found = ILLEGAL.search(text)
@@ -160,12 +169,15 @@ def _cells(cell: str, size: int, values: list[Any]) -> list[float]:
 @dataclass(frozen=True)
 class DocumentType:
     """What a feeder knows of a schema. name: of the document type. fields: those that can be fed → type as written,
-    without spaces. file: the .sd.
+    without spaces. file: the .sd. texts: the fields whose words are indexed. language: that of an item's texts where
+    the item does not say it.
     """
 
     name: str
     fields: dict[str, str]
     file: Path
+    texts: tuple[str, ...] = ()
+    language: str | None = None
 
     @classmethod
     def load(cls, app: str | Path, name: str = "item") -> DocumentType:
@@ -179,7 +191,11 @@ class DocumentType:
     @classmethod
     def of(cls, schema: Schema) -> DocumentType:
         """The fields of a schema that has been read."""
-        return cls(schema.name, {f.name: f.type for f in schema.fields.values() if f.in_document}, schema.file)
+        fields = {f.name: f.type for f in schema.fields.values() if f.in_document}
+        texts = tuple(f.name for f in schema.fields.values() if f.is_text and f.in_document)
+        own = schema.fields.get(LANGUAGE)
+        literal = re.search(r'\|\|\s*"([^"]*)"\s*\)?\s*\|\s*set_language', own.indexing) if own else None
+        return cls(schema.name, fields, schema.file, texts, literal[1] if literal else None)
 
     def check_column(self, column: str, kind: pa.DataType, file: Path) -> None:
         """Raises InputError when a Parquet column of type `kind` cannot be fed to the field of its name."""
@@ -204,6 +220,8 @@ class DocumentType:
     def json(self, column: str, value: Any) -> Any:
         """The same; raises ValueError."""
         field = self.fields[column]
+        if column == LANGUAGE and value:
+            language_tag(value)
         try:
             return to_json(field, value)
         except ValueError as error:

@@ -29,6 +29,16 @@ class Field:
         return "attribute" in self.indexing
 
     @property
+    def is_text(self) -> bool:
+        """Whether its words are indexed."""
+        of_words = self.type in ("string", "array<string>", "string[]")
+        return of_words and re.search(r"\bindex\b", self.indexing) is not None
+
+    @property
+    def sets_language(self) -> bool:
+        return "set_language" in self.indexing
+
+    @property
     def has_hnsw(self) -> bool:
         return "hnsw" in self.options
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from vespa_package.checks.all import validate
+from vespa_package.checks.all import validate, warnings
 from vespa_package.variants import build_variant, list_variants
 
 REPO = Path(__file__).parents[2]
@@ -280,6 +280,21 @@ def test_a_profile_may_inherit_several(app: Path, parents: str) -> None:
     profile = f"rank-profile both inherits {parents} {{\n  match-features: similarity from_query\n}}\n"
     (app / PROFILES / "both.profile").write_text(profile, "utf-8")
     assert validate(app) == []
+
+
+def test_a_language_that_nothing_says_is_warned_of(app: Path) -> None:
+    from mrse_cli.main import app as cli
+
+    assert warnings(app) == []
+    DEFAULT = "search/query-profiles/default.xml"
+    swap(DEFAULT, '<field name="model.language">en</field>', "")(app)
+    (queries,) = warnings(app)
+    assert "queries do not say their language" in str(queries) and str(queries.file).endswith(DEFAULT)
+    swap(ITEM, "| set_language", "| summary")(app)
+    (documents,) = warnings(app)
+    assert "nothing sets the language of title, description" in str(documents) and "set_language" in str(documents.fix)
+    said = CliRunner().invoke(cli, ["validate", str(app)])
+    assert said.exit_code == 0 and "warning: " in said.output and "no problem found" in said.output
 
 
 def test_command(app: Path) -> None:

@@ -9,8 +9,8 @@ from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
 from vespa_package.bundled import require_package
 from vespa_package.checks.items import check_items
-from vespa_package.checks.schemas import check_item_schema, check_profiles
-from vespa_package.checks.services import check_query_profiles, check_services
+from vespa_package.checks.schemas import check_item_schema, check_language, check_profiles
+from vespa_package.checks.services import check_query_language, check_query_profiles, check_services
 from vespa_package.fields import DocumentType
 from vespa_package.schema import read_schemas
 
@@ -57,6 +57,13 @@ def validate(app: str | Path, items: str | Path | None = None, title: str = "tit
         doctype = DocumentType.of(schemas["item"])
         collect(lambda: check_items(Path(items), doctype, title))
     return list({str(problem): problem for problem in problems}.values())
+
+
+def warnings(app: str | Path) -> list[InputError]:
+    """What is allowed, and probably not meant. For a package without problems."""
+    schemas = read_schemas(Path(app))
+    found = [warning for schema in schemas.values() for warning in check_language(schema)]
+    return [*found, *check_query_language(Path(app), schemas)]
 
 
 def check_models(app: Path, manifest: Manifest) -> Iterable[InputError]:

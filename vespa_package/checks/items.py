@@ -16,7 +16,7 @@ from mrse_model.data.ids import Ids
 from mrse_model.data.images import decode_image
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
-from vespa_package.fields import MODEL_FIELDS, DocumentType, field_for, legal_text
+from vespa_package.fields import LANGUAGE, MODEL_FIELDS, DocumentType, field_for, legal_text
 
 BATCH = 4096
 IMAGES = 64  # rows whose images are read at a time
@@ -70,7 +70,9 @@ def first_ones(errors: Iterable[InputError], file: Path) -> Iterator[InputError]
 
 def fed_columns(file: ItemsFile, item: DocumentType, columns: Sequence[str] | None = None) -> list[str]:
     """The further columns of a file that are fed, in the file's order (or in that of `columns`)."""
-    asked = file.extra_columns if columns is None else columns
+    asked = file.extra_columns if columns is None else [*columns]
+    if LANGUAGE in file.extra_columns and LANGUAGE not in asked:  # it belongs to the title, which is always fed
+        asked.append(LANGUAGE)
     return [name for name in asked if name in item.fields and name not in (*READ_BY_NAME, *MODEL_FIELDS)]
 
 
@@ -91,7 +93,8 @@ def check_columns(file: ItemsFile, item: DocumentType, columns: Sequence[str] | 
             yield InputError(
                 f"{item.file.name} has no such field", file=file.path, field=name, fix="Leave it out of --columns"
             )
-    for name in file.extra_columns if columns is None else [name for name in columns if name in schema.names]:
+    asked = file.extra_columns if columns is None else [*columns, LANGUAGE]
+    for name in dict.fromkeys(name for name in asked if name in schema.names):
         if name in READ_BY_NAME:
             continue
         if name in MODEL_FIELDS:

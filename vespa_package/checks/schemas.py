@@ -69,6 +69,24 @@ def check_item_schema(item: Schema, manifest: Manifest) -> Iterator[InputError]:
                 )  # fmt: skip
 
 
+def check_language(schema: Schema) -> Iterator[InputError]:
+    """Warnings: texts whose language nothing says, so that Vespa guesses it from each document's words."""
+    guessed = []
+    for field in schema.fields.values():
+        if field.sets_language:
+            break
+        if field.is_text and "stemming none" not in field.options:
+            guessed.append(field.name)
+    if guessed:
+        yield InputError(
+            f"nothing sets the language of {', '.join(guessed)}: Vespa guesses it from each document's words, and "
+            "stems some as another language's",
+            file=schema.file,
+            field=guessed[0],
+            fix='Add above it: field language type string { indexing: (input language || "en") | set_language }',
+        )
+
+
 def _check_int8(field: Field, manifest: Manifest) -> Iterator[InputError]:
     """A field of whole numbers beside a vector field: its type, its graph, its metric."""
     wanted = {

@@ -124,6 +124,21 @@ def check_query_profiles(app: Path, schemas: dict[str, Schema], manifest: Manife
         yield from _check_query(file, fields, item, components, manifest)
 
 
+def check_query_language(app: Path, schemas: dict[str, Schema]) -> Iterator[InputError]:
+    """Warnings: documents say their language and queries do not, so that the two may be stemmed differently."""
+    if not any(field.sets_language for schema in schemas.values() for field in schema.fields.values()):
+        return
+    file = app / "search" / "query-profiles" / "default.xml"
+    names = {field.get("name") for field in read_xml(file).iter("field")} if file.is_file() else set()
+    if not names & {"model.language", "language", "model.locale", "locale"}:
+        yield InputError(
+            "queries do not say their language, and Vespa guesses it from a few words",
+            file=file,
+            field="model.language",
+            fix='Add to the query profile default: <field name="model.language">en</field>',
+        )
+
+
 def _check_query(
     file: Path, fields: dict[str, str], item: Schema, components: set[str | None], manifest: Manifest
 ) -> Iterator[InputError]:
