@@ -98,7 +98,7 @@ class TermMatcher:
             case yql.Phrase():
                 return self._phrase(index, words(*node.words), searched, term)
             case yql.Near():
-                return self._near(node, index, words(*node.words), searched, term)
+                return self._near(node, index, tuple(map(words, node.words)), searched, term)
             case yql.Equiv():
                 return union([self._in_text(child, searched, term) for child in node.children])  # type: ignore[arg-type]
             case yql.In() | yql.WeightedSet():
@@ -127,15 +127,19 @@ class TermMatcher:
         return index.phrase(words, self.table.live)
 
     def _near(
-        self, node: yql.Near, index: TextIndex, words: tuple[str, ...], searched: Field, term: MatchedTerm
+        self, node: yql.Near, index: TextIndex, parts: tuple[tuple[str, ...], ...], searched: Field, term: MatchedTerm
     ) -> Hits:
-        """The rows; each word of it ranks as a term of its own, where the whole matches."""
-        rows = index.near(words, node.distance, node.ordered, self.table.live) if words else Hits.none().rows
-        for part, word in zip(term.words, words, strict=False):
-            hits = index.word(word, self.table.live)
+        """The rows; each part of it, a word or the phrase of one that is split, ranks as a term of its own where the
+        whole matches."""
+        if not all(parts):
+            return Hits.none()
+        rows = index.near(parts, node.distance, node.ordered, self.table.live)
+        for ranked, part in zip(term.words, parts, strict=False):
+            hits = index.phrase(part, self.table.live)
             keep = np.isin(hits.rows, rows)
-            part.phrases[searched.name] = [(word,)]
-            part.hits[searched.name] = Hits(hits.rows[keep], hits.counts[keep], hits.first[keep], len(hits.rows))
+            ranked.phrases[searched.name] = [part]
+            frequency = hits.document_frequency
+            ranked.hits[searched.name] = Hits(hits.rows[keep], hits.counts[keep], hits.first[keep], frequency)
         return Hits.once(rows)
 
     def _in_attribute(self, node: yql.Term, searched: Field, term: MatchedTerm) -> np.ndarray:

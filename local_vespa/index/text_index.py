@@ -182,13 +182,13 @@ class TextIndex:
         first, last = np.searchsorted(known, rows), np.searchsorted(known, rows, "right")
         return [positions[i:j].tolist() for i, j in zip(first.tolist(), last.tolist(), strict=True)]
 
-    def near(self, words: tuple[str, ...], distance: int, ordered: bool, live: np.ndarray) -> np.ndarray:
-        """The rows that hold all tokens, the first and last at most `distance` + words - 2 positions apart
-        (near.cpp)."""
-        rows = self.word(words[0], live).rows
-        for word in words[1:]:
-            rows = np.intersect1d(rows, self.word(word, live).rows, assume_unique=True)
-        each = [self.positions((word,), rows) for word in words]
+    def near(self, parts: tuple[tuple[str, ...], ...], distance: int, ordered: bool, live: np.ndarray) -> np.ndarray:
+        """The rows that hold all parts, each a token or a phrase, within a window of `distance` positions, counted
+        from where a phrase starts (nearsearch.cpp)."""
+        rows = self.phrase(parts[0], live).rows
+        for part in parts[1:]:
+            rows = np.intersect1d(rows, self.phrase(part, live).rows, assume_unique=True)
+        each = [self.positions(part, rows) for part in parts]
         return rows[np.array([_within(lists, distance, ordered) for lists in zip(*each, strict=True)], bool)]
 
     def bm25(self, terms: list[Hits], rows: np.ndarray, live: np.ndarray, total: int) -> np.ndarray:

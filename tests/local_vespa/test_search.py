@@ -60,6 +60,8 @@ def code(url, **parameters):
         ('title contains phrase("red", "shoe")', "c"),
         ('title contains phrase("red", "dress")', ""),
         ('title contains near("red", "dress")', "a"),
+        ('title contains near("red-summer", "dress")', "a"),
+        ('title contains near("red-dress", "summer")', ""),
         ('title contains onear("dress", "red")', ""),
         ('title contains equiv("hat", "shoe")', "cd"),
         ('TRUE AND colour CONTAINS "red"', "ac"),

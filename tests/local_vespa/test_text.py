@@ -132,7 +132,13 @@ def test_a_phrase_does_not_cross_elements():
 )
 def test_near(distance, ordered, rows):
     index = index_of("red x hat", "hat x red", "red x x x hat")
-    assert index.near(("red", "hat"), distance, ordered, LIVE).tolist() == rows
+    assert index.near((("red",), ("hat",)), distance, ordered, LIVE).tolist() == rows
+
+
+def test_near_counts_from_the_start_of_a_phrase():
+    index = index_of("red hat box", "red hat x box", "hat red box")
+    assert index.near((("red", "hat"), ("box",)), 2, True, LIVE).tolist() == [0]
+    assert index.near((("red", "hat"), ("box",)), 3, True, LIVE).tolist() == [0, 1]
 
 
 def test_words_that_count_as_one_add_up():
