@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .. import yql
@@ -45,7 +46,8 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
         _check_grouping(request, known, application.cluster)
     language = _language(parameters)
     defaults = yql.UserTextDefaults(grammar, parameters.text("model.defaultIndex") or "default", language)
-    where = yql.expand_user_input(query.where, lambda name: _queried(name, known), defaults)
+    where = yql.expand_user_input(query.where, partial(_queried, known=known), defaults)
+    where = yql.loosened(where, partial(_queried, known=known), language)
     if _is_empty(where):
         raise QueryError(ILLEGAL_QUERY, "No query")
     _check_size(where, parameters, application.cluster)

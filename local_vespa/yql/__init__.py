@@ -10,7 +10,7 @@ from .ast import *  # noqa: F403  every node is public
 from .errors import YqlError
 from .languages import ENGLISH, UNKNOWN
 from .parse import Given, parse_yql
-from .simple import Grammar, QueriedField, UserTextDefaults, expand_user_input, parse_user_text
+from .simple import Grammar, QueriedField, UserTextDefaults, expand_user_input, loosened, parse_user_text
 from .tokens import Whole
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Whole",
     "YqlError",
     "expand_user_input",
+    "loosened",
     "parse_user_text",
     "parse_yql",
 ]  # and the nodes

@@ -77,7 +77,10 @@ class Word(Term):
 
 @dataclass(frozen=True)
 class Phrase(Term):
+    """Words one after another; not `explicit` where a grammar and not a quote or phrase() made it."""
+
     words: tuple[str, ...]
+    explicit: bool = True
 
 
 @dataclass(frozen=True)

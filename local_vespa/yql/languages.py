@@ -16,6 +16,12 @@ _CODES = frozenset(
     yo za zh zu
     """.split()  # noqa: SIM905
 )
+WITHOUT_SPACES = frozenset({"zh", "ja", "ko", "th"})  # isCjk
+# Characters by which Vespa takes a text for one of those (SimpleDetector.java).
+_THEIR_SCRIPTS = re.compile(
+    "[\u0e00-\u0e7f\u1100-\u11ff\u2e80-\u2fdf\u3000-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f"
+    "\uffa0-\uffdf\U00020000-\U0002fa1f]"
+)
 _ALIASES = {"in": "id", "iw": "he", "ji": "yi", "no": "nb"}
 
 
@@ -33,3 +39,8 @@ def language_of(tag: str | None) -> str:
         raise ValueError(f"Illegal language tag '{tag}', it must be a language tag corresponding to RFC5646")
     code = _ALIASES.get(first, first)
     return code if code in _CODES else UNKNOWN
+
+
+def is_without_spaces(language: str | None, text: str) -> bool:
+    """Whether a language, or that of a text where none is known, is written without spaces."""
+    return bool(_THEIR_SCRIPTS.search(text)) if language is None else language in WITHOUT_SPACES

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from ..errors import unsupported
 from . import ast
 from .errors import YqlError
-from .languages import UNKNOWN, language_of
+from .languages import UNKNOWN, is_without_spaces, language_of
 from .tokens import Token, Tokens, Whole, split_words, tokenize
 
 _COMPOSITES = ("and", "or", "phrase", "weakAnd", "near", "oNear")
@@ -47,6 +47,8 @@ class Grammar:
     def named(cls, name: str) -> Grammar:
         """The grammar of a name in lower or upper case."""
         found = {known.lower(): grammar for known, grammar in _GRAMMARS.items()}.get(name.lower())
+        if name.lower() in ("advanced", "programmatic", "select", "yql"):
+            raise YqlError(unsupported(f"the query type '{name}'"))
         if found is None:
             raise YqlError(f"Invalid query type '{name}', expected one of {', '.join(_GRAMMARS)}")
         return found
@@ -117,7 +119,8 @@ def parse_user_text(
     if language is not None:
         annotations["language"] = language
     if grammar.syntax in ("raw", "segment"):
-        return _unparsed(text, grammar.syntax, default_index, queried, annotations)
+        own = {k: v for k, v in annotations.items() if not k.startswith("grammar") and k != "defaultIndex"}
+        return _unparsed(text, grammar.syntax, default_index, queried, own)
     if grammar.tokenization == "linguistics":
         annotations["linguistics"] = True
     item = _parser(grammar)(text, grammar.composite, default_index, queried, language != UNKNOWN).parse()
@@ -151,6 +154,27 @@ def expand_user_input(tree: ast.Node, queried: Fields, defaults: UserTextDefault
     return replace(tree, **changes) if changes else tree  # type: ignore[arg-type]
 
 
+def loosened(tree: ast.Node, queried: Fields, language: str | None) -> ast.Node:
+    """The tree with each phrase that nobody asked for as all of its words, in languages that are written without spaces
+    (CJKSearcher.java). `language` is that of the request, None if it names none."""
+    children: dict[str, ast.Node | tuple[ast.Node, ...]] = {}
+    match tree:
+        case ast.And() | ast.Or() | ast.WeakAnd():
+            children["children"] = tuple(loosened(child, queried, language) for child in tree.children)
+        case ast.Not() | ast.NonEmpty():
+            children["child"] = loosened(tree.child, queried, language)
+        case ast.Rank():
+            children["first"] = loosened(tree.first, queried, language)
+            children["others"] = tuple(loosened(other, queried, language) for other in tree.others)
+        case ast.Word(match="word") | ast.Phrase(explicit=False):
+            texts = (tree.text,) if isinstance(tree, ast.Word) else tree.words
+            known, parts = queried(tree.field), [part for text in texts for part in segments(text)]
+            own = _known(tree.annotations.get("language")) or language
+            if len(parts) > 1 and known is not None and known.text and is_without_spaces(own, " ".join(texts)):
+                return ast.And(tuple(ast.Word(tree.field, part, annotations=tree.annotations) for part in parts))
+    return replace(tree, **children) if children else tree  # type: ignore[arg-type]
+
+
 def _known(tag: str | None) -> str | None:
     """The language of a tag, None for one that Vespa does not know: that of the request counts. Raises YqlError."""
     try:
@@ -170,7 +194,7 @@ def _unparsed(text: str, syntax: str, index: str, queried: Fields, annotations: 
         return ast.Word(index, parts[0], annotations=annotations)
     if len(parts) > 1:
         if syntax == "segment":
-            return ast.Phrase(index, tuple(parts), annotations=annotations)
+            return ast.Phrase(index, tuple(parts), False, annotations=annotations)
         if (known is None or known.text) and annotations.get("language") != UNKNOWN:
             return ast.And(tuple(ast.Word(index, part, annotations=annotations) for part in parts))
     return ast.Word(index, text, annotations=annotations)
@@ -194,6 +218,7 @@ class _Item:
     whole: bool = False
     index: str | None = None
     weight: int | None = None
+    explicit: bool = True
 
     @property
     def composite(self) -> bool:
@@ -253,7 +278,7 @@ class _Tree:
         if len(parts) == 1:
             return ast.Word(index, parts[0], annotations=noted)
         if item.kind in ("phrase", "phraseSegment"):
-            return ast.Phrase(index, parts, annotations=noted)
+            return ast.Phrase(index, parts, item.explicit, annotations=noted)
         return ast.Near(index, parts, self.distance, item.kind == "oNear", annotations=noted)
 
     def term(self, item: _Item, index: str, weight: int | None) -> ast.Term:
@@ -337,7 +362,9 @@ class _TokenizeParser(_Parser):
                 found.append(self.segment(token))
             elif token.kind == "number":
                 found.append(_Item("number", token.text))
-        return self.combined(found)
+        item = self.combined(found)
+        item.explicit = False
+        return item
 
 
 class _LinguisticsParser(_Parser):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from local_vespa.yql import QueriedField, Whole, YqlError, expand_user_input, parse_user_text, parse_yql
+from local_vespa.yql import QueriedField, Whole, YqlError, expand_user_input, loosened, parse_user_text, parse_yql
 from local_vespa.yql.ast import (
     Always,
     And,
@@ -198,7 +198,7 @@ def queried(name):
         ("red dress", "weakAnd", WeakAnd(words("red", "dress"))),
         ("red dress", "all", And(words("red", "dress"))),
         ("red dress", "any", Or(words("red", "dress"))),
-        ("red dress", "phrase", Phrase("default", ("red", "dress"))),
+        ("red dress", "phrase", Phrase("default", ("red", "dress"), False)),
         ("red, dress!", "tokenize", WeakAnd(words("red", "dress"))),
         ("red", "weakAnd", WeakAnd(words("red"))),
         ('"red dress" blue', "all", And((Phrase("default", ("red", "dress")), *words("blue")))),
@@ -217,7 +217,7 @@ def queried(name):
         ("don't!", "all", And(tuple(Word("default", w, annotations={"weight": 150}) for w in ("don", "t")))),
         ("t-shirt!", "all", And(words("t", "shirt"))),
         ("don't", "raw", And(words("don", "t"))),
-        ("don't", "segment", Phrase("default", ("don", "t"))),
+        ("don't", "segment", Phrase("default", ("don", "t"), False)),
         ("red*", "all", Word("default", "red", "prefix")),
         ("*red*", "all", Word("default", "red")),
         ("colour:*red*", "all", Word("colour", "red", "substring")),
@@ -253,7 +253,7 @@ def test_words_of_the_linguistics_grammar_are_processed_whatever_the_field_is():
         ('grammar.composite: "or"', Or(words("a", "b"))),
         ('grammar: "all", grammar.composite: "or"', Or(words("a", "b"))),
         ('grammar: "any", grammar.syntax: "none"', Or(words("a", "b"))),
-        ('grammar.composite: "phrase"', Phrase("default", ("a", "b"))),
+        ('grammar.composite: "phrase"', Phrase("default", ("a", "b"), False)),
         ('grammar.composite: "and", grammar.syntax: "web"', And(words("a", "b"))),
     ],
 )
@@ -267,11 +267,30 @@ def test_the_parts_of_a_grammar(annotation, tree):
         ('grammar.composite: "xor"', "'xor' in a query type"),
         ('grammar.tokenization: "linguistics"', "can only be combined with syntax none"),
         ('grammar.profile: "p"', "grammar.profile"),
+        ('grammar: "advanced"', "does not support the query type 'advanced'"),
     ],
 )
 def test_parts_of_a_grammar_that_are_refused(annotation, problem):
     with pytest.raises(YqlError, match=problem):
         expand_user_input(where(f"{{{annotation}}}userInput('a b')"), queried)
+
+
+@pytest.mark.parametrize(
+    ("condition", "language", "tree"),
+    [
+        ('title contains "tee 日本語"', None, And((Word("title", "tee"), Word("title", "日本語")))),
+        ('title contains "tee x"', "ja", And((Word("title", "tee"), Word("title", "x")))),
+        ('title contains "tee x"', None, Word("title", "tee x")),
+        ('title contains "tee 日本語"', "en", Word("title", "tee 日本語")),
+        ('colour contains "tee 日本語"', "ja", Word("colour", "tee 日本語")),
+        ('title contains phrase("tee", "日本語")', "ja", Phrase("title", ("tee", "日本語"))),
+        ("{grammar: \"phrase\"}userInput('tee 한국어')", None, And(words("tee", "한국어"))),
+        ("{grammar: \"segment\"}userInput('กางเกง tee')", None, And(words("กางเกง", "tee"))),
+        ("userInput('\"tee x\"')", "zh", WeakAnd((Phrase("default", ("tee", "x")),))),
+    ],
+)
+def test_phrases_that_nobody_asked_for_are_loose_where_a_language_has_no_spaces(condition, language, tree):
+    assert loosened(expand_user_input(where(condition), queried), queried, language) == tree
 
 
 def test_words_of_an_unknown_language_are_not_split():
