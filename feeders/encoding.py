@@ -29,6 +29,16 @@ def bfloat16_hex(vectors: np.ndarray) -> list[str]:
     >>> bfloat16_hex(np.array([[1.0, -2.0, 0.1]], np.float32))
     ['3f80c0003dcd']
     """
+    return [row.hex() for row in bfloat16_bytes(vectors)]
+
+
+def bfloat16_bytes(vectors: np.ndarray) -> list[bytes]:
+    """float32 [n, d] to n strings of 2d bytes: the same cells as bytes."""
     bits = np.ascontiguousarray(vectors, "<f4").view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return [row.tobytes().hex() for row in rounded.astype(">u2")]
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(">u2")
+    return [row.tobytes() for row in rounded]
+
+
+def from_bfloat16(cells: bytes) -> np.ndarray:
+    """Big-endian bfloat16 cells to float32 [d]."""
+    return (np.frombuffer(cells, ">u2").astype(np.uint32) << 16).view(np.float32)

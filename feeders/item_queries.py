@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mrse_model.data.contract import SearchesFile, judged_positives
+import orjson
+
+from mrse_model.atomic_file import atomic_file
+from mrse_model.data.contract import ItemsFile, SearchesFile, judged_positives
 from mrse_model.data.search_log import SearchLog, SpamRule, query_key
 from mrse_model.serving.manifest import Manifest
 
@@ -27,6 +30,23 @@ def item_queries_for(
                 f"without {option}: the model was trained with {count:,} {what}, and finds items better that have them"
             )
     return ItemQueries(manifest, searches, judgments) if searches or judgments else None
+
+
+def write_item_queries(queries: ItemQueries, items: ItemsFile, file: Path) -> Path:
+    """Writes the queries of these items as JSON {item_id: [queries]}, for the processes that encode shards; leaves a
+    file that says the same untouched.
+    """
+    found = {
+        item_id: few
+        for batch in items.batches()
+        for item_id, few in zip(batch.ids, queries.queries(batch.ids), strict=True)
+        if few
+    }
+    text = orjson.dumps(found)
+    if not file.is_file() or file.read_bytes() != text:
+        with atomic_file(file) as part:
+            part.write_bytes(text)
+    return file
 
 
 class ItemQueries:

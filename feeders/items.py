@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ from feeders.item_queries import ItemQueries
 from feeders.journal import Journal, Known
 from feeders.operations import ItemDigest, Operation
 from feeders.report import Report
+from feeders.shards.encode import by_length, inputs_hash, source_hash
+from feeders.shards.read import ShardRow, VectorShards
 from mrse_model.data.contract import ItemBatch, ItemsFile
 from mrse_model.data.ids import Ids, number
 from mrse_model.errors import InputError, raise_all
@@ -29,7 +32,7 @@ from mrse_model.serving.exported_model import ExportedModel, ItemVectors
 from vespa_package.checks.items import check_items, columns_not_fed, fed_columns
 from vespa_package.fields import INT8, LANGUAGE, MODEL_FIELDS, DocumentType, language_tag
 
-BATCH = 128  # items a batch: the item tower's own, so memory is one batch
+BATCH = 512  # items at a time: enough to sort by length, few enough to hold
 NEXT = "_next"  # of the fields of the second set, during a migration
 
 
@@ -71,7 +74,8 @@ class Encoded:
 class ItemSource:
     """A checked items file and what turns it into documents. columns: further columns to feed; left_out: those not
     fed; ids: of all items; without_features: how many of them a file of image features lacks. next_model: of a
-    migration that is under way, whose vectors go to a second set of fields.
+    migration that is under way, whose vectors go to a second set of fields. vectors: shards to take instead of
+    encoding.
     """
 
     items: ItemsFile
@@ -85,6 +89,7 @@ class ItemSource:
     without_features: int = 0
     next_model: ExportedModel | None = None
     language: str | None = None
+    vectors: VectorShards | None = None
 
     @classmethod
     def open(
@@ -100,6 +105,7 @@ class ItemSource:
         check_images: bool = True,
         next_model: ExportedModel | None = None,
         language: str | None = None,
+        vectors: Path | None = None,
     ) -> ItemSource:
         """Checks the whole file (or folder, or files): contract, ids, column types and values against the `.sd`,
         images if they are to be encoded. The file is read once.
@@ -117,8 +123,27 @@ class ItemSource:
         items = ItemsFile(path, title=title)
         chosen, left_out = fed_columns(items, doctype, columns), columns_not_fed(items, doctype, columns)
         without = images.join(items, ids)
-        return cls(items, doctype, model, images, item_queries, tuple(chosen), tuple(left_out), ids, without,
-                   next_model, language)  # fmt: skip
+        shards = VectorShards(vectors, model.manifest, items.rows) if vectors else None
+        if shards:
+            rows = shards.rows()
+            for batch in items.batches(BATCH):  # an item that changed since must show before the first put
+                for row in range(len(batch)):
+                    source = source_hash(batch.titles[row], batch.categories[row])
+                    shards.check(next(rows), batch, row, source, items.path)
+        return cls(
+            items,
+            doctype,
+            model,
+            images,
+            item_queries,
+            tuple(chosen),
+            tuple(left_out),
+            ids,
+            without,
+            next_model,
+            language,
+            shards,
+        )
 
     @property
     def written(self) -> int:
@@ -175,17 +200,18 @@ class ItemSource:
     ) -> Iterator[Encoded]:
         """Each item of which one of these parts of the digest is not as the journal has it (or all)."""
         vector_fields = self._vector_fields()
+        shard_rows = self.vectors.rows() if self.vectors else iter(())
         if journal is not None:
             journal.read_from(str(self.items.path), self.written)
         for batch in self.images.batches(self.items, BATCH, self.columns):
             fields = [self._fields(batch, row) for row in range(len(batch))]
             queries = self.item_queries.queries(batch.ids) if self.item_queries else [[] for _ in batch.ids]
+            encoded = list(islice(shard_rows, len(batch)))
             digests = [
                 ItemDigest(
-                    number(orjson.dumps(columns)),
-                    number(orjson.dumps([inputs, queries[row], vector_fields]) + self.images.identity(batch, row)),
+                    number(orjson.dumps(columns)), self._inputs(batch, row, queries[row], encoded, vector_fields)
                 )
-                for row, (columns, inputs) in enumerate(fields)
+                for row, (columns, _) in enumerate(fields)
             ]
             known = [None] * len(batch) if journal is None or everything else journal.known(batch.ids)
             rows, now = [], time.time()
@@ -203,20 +229,38 @@ class ItemSource:
                     rows.append(n)
             if not rows:
                 continue
-            given = (
-                [batch.titles[row] for row in rows],
-                [batch.categories[row] for row in rows],
-                self.images.features(batch, rows),
-                [queries[row] for row in rows] if self.item_queries else None,
-            )
-            made = self._tensors(self.model.item_vectors(*given))
+            if self.vectors:
+                made = self._tensors(self.vectors.vectors([encoded[row] for row in rows]))
+            else:
+                made = self._tensors(self._encode(self.model, batch, rows, queries))
             if self.next_model is not None:
-                later = self._tensors(self.next_model.item_vectors(*given), NEXT)
+                later = self._tensors(self._encode(self.next_model, batch, rows, queries), NEXT)
                 made = (first | second for first, second in zip(made, later, strict=True))
             for row, tensors in zip(rows, made, strict=True):
                 bits = sum(_bit(name) for name, cells in tensors.items() if cells is not None)
                 digest = ItemDigest(digests[row].columns, digests[row].inputs, bits)
                 yield Encoded(batch.ids[row], *fields[row], tensors, digest, known[row])
+
+    def _encode(self, model: ExportedModel, batch: ItemBatch, rows: list[int], queries: list[list[str]]) -> ItemVectors:
+        return by_length(
+            model,
+            [batch.titles[row] for row in rows],
+            [batch.categories[row] for row in rows],
+            self.images.features(batch, rows),
+            [queries[row] for row in rows] if self.item_queries else None,
+        )
+
+    def _inputs(
+        self, batch: ItemBatch, row: int, queries: list[str], encoded: list[ShardRow], vector_fields: list[str]
+    ) -> int:
+        """Stands for all that an item's vectors are made of, and for the fields that they go to."""
+        if self.vectors:
+            made_of = encoded[row].inputs
+        else:
+            version, image = self.model.manifest.model_version, self.images.identity(batch, row)
+            made_of = inputs_hash(batch.titles[row], batch.categories[row], version, queries, image)
+        later = self.next_model.manifest.model_version if self.next_model else ""
+        return number(orjson.dumps([made_of, vector_fields, later]))
 
     def _fields(self, batch: ItemBatch, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The document's fields but its tensors: its columns, and what its vectors are made of and by."""

@@ -96,6 +96,9 @@ def feed_items_command(
         int | None, typer.Option(min=0, help="How many may be removed. Default: 100, or a twentieth of the index.")
     ] = None,
     check_images: Annotated[bool, typer.Option(help="Decode every image before the first put.")] = True,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Shards of the items' vectors (mrse encode), instead of encoding here.")
+    ] = None,
     next_models: Annotated[
         Path | None, typer.Option(help="During a migration: the new model's export. Items get the vectors of both.")
     ] = None,
@@ -123,6 +126,7 @@ def feed_items_command(
     """
     from feeders.export import show_documents, write_jsonl
     from feeders.feed import feed_items
+    from feeders.image_features import NoImages
     from feeders.item_queries import item_queries_for
     from feeders.items import ItemSource
     from feeders.transport import Policy
@@ -139,18 +143,22 @@ def feed_items_command(
     with counted(out) as (report, progress):
         out.print(f"checking {', '.join(map(str, file))}")
         model = ExportedModel.load(app / "models", threads=threads)
-        seen = images_from(file, model, features, feature_column, image_encoder, images)
+        if vectors and (features or image_encoder or searches or judgments or next_models):
+            problem = "--vectors has what --features, --image-encoder, --searches, --judgments and --next-models make"
+            raise InputError(problem, fix="Give those to mrse encode")
+        seen = NoImages() if vectors else images_from(file, model, features, feature_column, image_encoder, images)
         source = ItemSource.open(
             file,
             doctype,
             model,
             seen,
-            item_queries=item_queries_for(model.manifest, searches, judgments, warn=out.print),
+            item_queries=None if vectors else item_queries_for(model.manifest, searches, judgments, warn=out.print),
             columns=[name.strip() for name in columns.split(",")] if columns is not None else None,
             title=title,
             check_images=check_images,
             next_model=ExportedModel.load(next_models, threads=threads) if next_models else None,
             language=language,
+            vectors=vectors,
         )
         if source.left_out:
             out.print(f"not in {doctype.file.name}, left out: {', '.join(source.left_out)}")

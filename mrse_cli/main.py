@@ -34,6 +34,7 @@ COMMANDS = (
     "size",
     "serve-local",
     "deploy",
+    "encode",
     "feed",
     "query",
     "warm",
@@ -50,7 +51,7 @@ LOCAL = ("faiss", "lark", "regex", "snowballstemmer")
 WEB = ("fastapi", "jwt", "prometheus_client")
 EXTRA_OF = {
     **dict.fromkeys(TRAIN, "train"), **dict.fromkeys(LOCAL, "local"), **dict.fromkeys(WEB, "web"),
-    "krovetzstemmer": "stemming",
+    "krovetzstemmer": "stemming", "ray": "ray", "confluent_kafka": "kafka",
 }  # fmt: skip
 NEEDS = {
     "demo": (*TRAIN, *LOCAL), "evaluate": TRAIN, "export": TRAIN, "features": TRAIN, "serve": WEB,

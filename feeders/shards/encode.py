@@ -1,0 +1,214 @@
+"""`mrse encode`: one shard of vectors for each row group of an items file, by as many processes as there are cores.
+
+A shard is a pure function of its row group, the features and the model: it appears whole or not at all, and one that is
+there already, of the same row group and model, is not made again. Rows are encoded in the order of their length, so
+that little is padded, and written in the order of the items. Memory is one row group.
+
+| column | type | |
+| --- | --- | --- |
+| `item_id` | string | as in the items file |
+| `embedding`, `image_embedding`, `text_feature` | fixed_size_binary(2 × dims) | bfloat16, big-endian as Vespa's hex |
+| `source` | int64 | hash of title and category, by which a feed sees that the item has changed since |
+| `inputs` | int64 | hash of all that the vectors are made of, by which it sees whether the index has them |
+
+The schema's metadata has `model_version`, `dims` and `group`, a hash of what the shard was made from.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feeders.encoding import bfloat16_bytes
+from mrse_model.atomic_file import atomic_file
+from mrse_model.data.contract import ItemBatch, ItemsFile
+from mrse_model.data.ids import number
+from mrse_model.errors import InputError
+from mrse_model.images.features import FeatureFile
+from mrse_model.serving.exported_model import ExportedModel, ItemVectors
+
+VECTORS = ("embedding", "image_embedding", "text_feature")
+VERSION, DIMS, GROUP = b"mrse.model_version", b"mrse.dims", b"mrse.group"
+Queries = Callable[[Sequence[str]], list[list[str]]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row group of one file: what one shard is made of."""
+
+    file: Path
+    group: int
+    rows: int
+    shard: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process needs to make shards. features: a file that `mrse features` made of the same items, or any
+    other; item_queries: a JSON file {item_id: [queries]}, or None. threads: of ONNX Runtime.
+    """
+
+    models: Path
+    title: str = "title"
+    features: Path | None = None
+    feature_column: str = "feature"
+    item_queries: Path | None = None
+    threads: int = 1
+
+
+def groups_of(items: ItemsFile, out: Path) -> list[Group]:
+    """The row groups of all part files, each with the place of its shard."""
+    found: list[Group] = []
+    for part in items.table.parts:
+        with pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                shard = out / f"shard-{len(found):05}.parquet"
+                found.append(Group(part, group, file.metadata.row_group(group).num_rows, shard))
+    return found
+
+
+def encode_groups(
+    groups: Sequence[Group], job: Job, *, processes: int = 1, progress: Callable[[int], object] = lambda rows: None
+) -> int:
+    """Makes the shards that are not there, and returns how many were. progress: is told how many rows are done.
+
+    Raises InputError, with the shards that were finished left in place: the same call makes the others.
+    """
+    for folder in {group.shard.parent for group in groups}:
+        folder.mkdir(parents=True, exist_ok=True)
+    made = 0
+    if processes == 1:
+        encoder = Encoder(job)
+        for group in groups:
+            made += encoder.shard(group)
+            progress(group.rows)
+        return made
+    with multiprocessing.get_context("spawn").Pool(processes, _start, (job,)) as pool:
+        for group, new in zip(groups, pool.imap(_shard, groups), strict=True):
+            made += new
+            progress(group.rows)
+    return made
+
+
+class Encoder:
+    """Makes shards: the function that processes here and tasks of Ray share."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.model = job, ExportedModel.load(job.models, threads=job.threads)
+        self._features = FeatureFile(job.features, column=job.feature_column) if job.features else None
+        self._queries: dict[str, list[str]] = orjson.loads(job.item_queries.read_bytes()) if job.item_queries else {}
+
+    def shard(self, group: Group) -> bool:
+        """Makes one shard; False where it was there already."""
+        made_from = self._fingerprint(group)
+        if group.shard.is_file() and pq.read_schema(group.shard).metadata.get(GROUP) == made_from:
+            return False
+        batch = self._items(group)
+        queries = [self._queries.get(item_id, []) for item_id in batch.ids]
+        features = None if self._features is None else self._features.matrix(batch.ids)
+        vectors = by_length(self.model, batch.titles, batch.categories, features,
+                            queries if self.job.item_queries else None)  # fmt: skip
+        version = self.model.manifest.model_version
+        columns: dict[str, pa.Array] = {"item_id": pa.array(batch.ids, pa.string())}
+        for name in VECTORS:
+            columns[name] = _binary(getattr(vectors, name))
+        columns["source"] = pa.array([source_hash(t, c) for t, c in zip(batch.titles, batch.categories, strict=True)])
+        columns["inputs"] = pa.array(
+            [
+                inputs_hash(title, category, version, few, b"" if features is None else features[row].tobytes())
+                for row, (title, category, few) in enumerate(zip(batch.titles, batch.categories, queries, strict=True))
+            ]
+        )
+        metadata = {VERSION: version.encode(), DIMS: str(self.model.manifest.dims).encode(), GROUP: made_from}
+        with atomic_file(group.shard) as part:
+            pq.write_table(pa.table(columns).replace_schema_metadata(metadata), part, compression="none")
+        return True
+
+    def _items(self, group: Group) -> ItemBatch:
+        items = ItemsFile(group.file, title=self.job.title)
+        with pq.ParquetFile(group.file) as file:
+            first = sum(file.metadata.row_group(n).num_rows for n in range(group.group))
+        batches = items.batches(group.rows, start=first)
+        batch = next(batches)
+        while len(batch) < group.rows:  # a batch ends where a page does
+            more = next(batches)
+            batch = ItemBatch(first, batch.ids + more.ids, batch.titles + more.titles,
+                              batch.categories + more.categories, batch.images + more.images, {})  # fmt: skip
+        return batch
+
+    def _fingerprint(self, group: Group) -> bytes:
+        inputs = [path for path in (self.job.features, self.job.item_queries) if path]
+        when = [[str(path), path.stat().st_mtime_ns, path.stat().st_size] for path in (group.file, *inputs)]
+        named = [when, group.group, self.job.title, self.job.feature_column, self.model.manifest.model_version]
+        return str(number(orjson.dumps(named))).encode()
+
+
+def by_length(
+    model: ExportedModel,
+    titles: Sequence[str],
+    categories: Sequence[Sequence[str]],
+    features: np.ndarray | None,
+    queries: Sequence[Sequence[str]] | None,
+) -> ItemVectors:
+    """`model.item_vectors`, the rows in batches of about one length: a batch is padded to its longest text."""
+    order = np.argsort([len(t) + sum(map(len, c)) for t, c in zip(titles, categories, strict=True)], kind="stable")
+    made = model.item_vectors(
+        [titles[row] for row in order],
+        [categories[row] for row in order],
+        None if features is None else features[order],
+        None if queries is None else [queries[row] for row in order],
+    )
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return ItemVectors(made.embedding[back], made.image_embedding[back], made.text_feature[back])
+
+
+def source_hash(title: str, category: Sequence[str]) -> int:
+    """Stands for the item's own text."""
+    return number(orjson.dumps([title, list(category)]))
+
+
+def inputs_hash(title: str, category: Sequence[str], version: str, queries: Sequence[str], image: bytes) -> int:
+    """Stands for all that the vectors of an item are made of and by."""
+    return number(orjson.dumps([title, list(category), version, list(queries)]) + image)
+
+
+def _binary(vectors: np.ndarray) -> pa.Array:
+    """float32 [n, d] → fixed_size_binary(2 d) of big-endian bfloat16; a NaN row is null."""
+    rows = bfloat16_bytes(vectors)
+    values = [None if np.isnan(vectors[n, 0]) else row for n, row in enumerate(rows)]
+    return pa.array(values, pa.binary(2 * vectors.shape[1]))
+
+
+_encoder: Encoder | None = None  # of a process of the pool
+
+
+def _start(job: Job) -> None:
+    global _encoder
+    _encoder = Encoder(job)
+
+
+def _shard(group: Group) -> bool:
+    assert _encoder is not None
+    return _encoder.shard(group)
+
+
+def read_metadata(shard: Path) -> dict[str, Any]:
+    """model_version and dims of a shard. Raises InputError for a file that is none."""
+    metadata = pq.read_schema(shard).metadata or {}
+    if VERSION not in metadata:
+        raise InputError("it is no shard of vectors", file=shard, fix="Give the folder that mrse encode wrote")
+    return {"model_version": metadata[VERSION].decode(), "dims": int(metadata[DIMS])}
+
+
+def shards_in(folder: Path) -> Iterator[Path]:
+    """The shards of a folder, in the order of the items."""
+    return iter(sorted(folder.glob("shard-*.parquet")))
