@@ -31,9 +31,9 @@ from mrse_model.errors import InputError, raise_all
 from mrse_model.serving.exported_model import ExportedModel, ItemVectors
 from vespa_package.checks.items import check_items, columns_not_fed, fed_columns
 from vespa_package.fields import INT8, LANGUAGE, MODEL_FIELDS, DocumentType, language_tag
+from vespa_package.second_set import SUFFIX as NEXT
 
 BATCH = 512  # items at a time: enough to sort by length, few enough to hold
-NEXT = "_next"  # of the fields of the second set, during a migration
 
 
 @dataclass(frozen=True)

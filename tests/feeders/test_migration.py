@@ -22,13 +22,14 @@ from feeders.deployed import indexed
 from feeders.feed import feed_items
 from feeders.image_features import NoImages
 from feeders.items import ItemSource
-from feeders.migration import Migration, double_package, versioned_fields
+from feeders.migration import Migration
 from mrse_cli import main
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
 from vespa_package.deploy import deploy_package
 from vespa_package.fields import DocumentType
-from vespa_package.schema import read_schemas
+from vespa_package.schema import read_schema, read_schemas
+from vespa_package.second_set import double_package, versioned_fields
 from vespa_package.variants import build_variant
 
 VARIANTS = Path(__file__).parents[2] / "variants"
@@ -45,7 +46,7 @@ def app(package, tmp_path) -> Path:
 def test_the_second_set_is_complete_and_apart(app, new_models, tmp_path, variant) -> None:
     base = app if variant == "default" else build_variant(app, VARIANTS, variant, tmp_path / "variant")
     out = double_package(base, app / "models", new_models, tmp_path / "two", serve_next=True)
-    made = versioned_fields((base / "schemas" / "item.sd").read_text("utf-8"))
+    made = versioned_fields(read_schema(base / "schemas" / "item.sd"))
     fields = read_schemas(out)["item"].fields
     assert {"embedding", "image_embedding", "text_feature", "model_version"} <= set(made)
     assert set(made) == {name for name, field in fields.items() if "tensor" in field.type} - {

@@ -14,13 +14,13 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from feeders.migration import double_package, plain_package
 from mrse_model.serving.manifest import Manifest
 from tests.helpers.make_models import make_models
 from tests.helpers.vespa_broken import CHANGES, DEFECTS, plant
 from tests.helpers.vespa_golden import features, literal
 from tests.helpers.written_yql import Written, all_written
 from vespa_package.checks import vespa_java as judge
+from vespa_package.second_set import double_package, plain_package
 from vespa_package.variants import build_variant, list_variants
 
 REPO = Path(__file__).parents[2]
