@@ -63,6 +63,7 @@ class TermMatcher:
 
     def __init__(self, table: Table, language: str = yql.ENGLISH) -> None:
         self.table, self.language = table, language
+        self._known: dict[tuple[str, tuple[str, ...]], Hits] = {}  # by field and words: a long text repeats its words
 
     def in_field(self, node: yql.Term, searched: Field, term: MatchedTerm) -> Hits:
         """The rows that a leaf matches in a field; what ranking asks for is noted in its term. Raises QueryError."""
@@ -124,7 +125,10 @@ class TermMatcher:
         if not words:
             return Hits.none()
         term.phrases.setdefault(searched.name, []).append(words)
-        return index.phrase(words, self.table.live)
+        known = self._known.get((searched.name, words))
+        if known is None:
+            known = self._known[searched.name, words] = index.phrase(words, self.table.live)
+        return known
 
     def _near(
         self, node: yql.Near, index: TextIndex, parts: tuple[tuple[str, ...], ...], searched: Field, term: MatchedTerm

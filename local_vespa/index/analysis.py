@@ -56,6 +56,9 @@ def bm25_norm(lengths: np.ndarray, average: float) -> np.ndarray:
     return K1 * (1 - B) + K1 * B * lengths / average
 
 
+_NO_ROWS = np.empty(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Hits:
     """Where a term occurs: ascending rows; for each how often and at which position first. `frequency` is the document
@@ -68,8 +71,8 @@ class Hits:
     frequency: int | None = None
 
     @classmethod
-    def none(cls) -> Hits:
-        return cls.once(np.empty(0, np.int64))
+    def none(cls, frequency: int | None = None) -> Hits:
+        return cls(_NO_ROWS, _NO_ROWS, _NO_ROWS, frequency)
 
     @classmethod
     def once(cls, rows: np.ndarray) -> Hits:

@@ -173,6 +173,8 @@ class TextIndex:
         rows, positions = self._starts(words)
         keep = live[rows]
         rows, positions = rows[keep], positions[keep]
+        if not len(rows):
+            return Hits.none(frequency)
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
         return Hits(rows[starts], np.diff(np.append(starts, len(rows))), positions[starts], frequency)
 
