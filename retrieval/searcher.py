@@ -441,9 +441,8 @@ class SearchPlans:
         now = time.monotonic()
         if now - self._held.get(version, -math.inf) < VERSION_AGE:
             return None
-        field = "model_version" + self._suffix
         body = {
-            "yql": f"select item_id from item where {field} contains @model_version",
+            "yql": f"select item_id from item where model_version{self._suffix} contains @model_version",
             "model_version": version,
             "hits": 0,
             "ranking": "unranked",
@@ -454,7 +453,7 @@ class SearchPlans:
         any_item = {"yql": "select * from item where true", "hits": 1, "ranking": "unranked"}
         answer = yield from self.backend.ask(any_item, search.deadline)
         children = answer["root"].get("children", [])
-        held = children[0]["fields"].get(field) if children else None
+        held = children[0]["fields"].get("model_version" + self._suffix) if children else None
         problem = f"its items are of model {held}" if held else "it holds no items"
         return InputError(
             f"{self.backend.url} has no vectors of model {version}: {problem}",

@@ -17,6 +17,7 @@ from vespa.application import Vespa
 
 from local_vespa.testing import running_engine
 from mrse_cli import main
+from mrse_model.errors import InputError
 from tests.helpers.make_models import make_models
 
 REPO = Path(__file__).parents[2]
@@ -62,7 +63,12 @@ def test_a_variant_with_a_field_added_finds_what_is_fed(app: Path, variant: str 
             deployed = tmp_path / "built"
             choice = ["--variant", variant, "--variants", REPO / "variants", "--out", deployed]
         mrse("deploy", app, "--config-server", url, *choice)
-        assert f"{len(TITLES)} fed" in mrse("feed", items, "--app", deployed, "-e", url)
+        if variant:  # the default package's schema would leave this one's fields empty
+            refused = CliRunner().invoke(main.app, list(map(str, ["feed", "items", items, "--app", app, "-e", url])))
+            assert isinstance(refused.exception, InputError) and "embedding_int8" in str(refused.exception)
+            held = Vespa(url).query(body={"yql": "select * from item where true", "hits": 0}).json
+            assert held["root"]["fields"]["totalCount"] == 0
+        assert f"{len(TITLES)} fed" in mrse("feed", "items", items, "--app", deployed, "-e", url)
         for profile in ("q2i", "hybrid", "query_tower"):
             body = {"queryProfile": profile, "query": "red wool dress", "hits": 50}
             everything = Vespa(url).query(body=body).json["root"]["children"]

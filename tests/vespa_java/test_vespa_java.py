@@ -13,6 +13,7 @@ import pytest
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
+from mrse_model.serving.exported_model import CELLS
 from tests.helpers.vespa_broken import DEFECTS, Defect, plant
 from tests.helpers.vespa_golden import bits, expected, expected_compact, expected_int8, int8
 from tests.helpers.vespa_job import BY_QUEUE, INPUTS, PROFILES, STEPS, Judged, tower_inputs
@@ -190,7 +191,9 @@ def test_onnx_equals_onnxruntime(judged: Judged) -> None:
     for model, names in INPUTS.items():
         session = onnxruntime.InferenceSession(judged.models / f"{model}.onnx")
         outputs = [output.name for output in session.get_outputs()]
-        for value in session.run(outputs, {name: inputs[name] for name in names}):
+        typed = {port.name: inputs[port.name].astype(CELLS[port.type]) for port in session.get_inputs()}
+        assert set(typed) == set(names)
+        for value in session.run(outputs, typed):
             np.testing.assert_allclose(dense(next(answers)), value, atol=1e-4)
 
 
