@@ -35,12 +35,14 @@ from retrieval.service.access import SESSION_PREFIX, Access, Caller, Refused
 from retrieval.service.bots import BotGuard
 from retrieval.service.images import Images
 from retrieval.service.metrics import Metrics
+from retrieval.service.page import page_settings
 from retrieval.service.served import ServedLog, without_results
 from retrieval.service.settings import Settings, Stopping
 from retrieval.service.suggestions import Suggestions
 from retrieval.service.wrapping import Wrapping
 
 STATIC = Path(__file__).with_name("static")
+EXAMPLES = 8  # on the empty page
 STATUS = {"caller": 400, "unavailable": 503, "timeout": 504, "degraded": 503}
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": bodies.ErrorAnswer, "description": text}
@@ -71,7 +73,7 @@ class Service:
             model = ExportedModel.load(Path(settings.app) / "models")
             producer = EmbedProducer(model, precomputed=settings.warm)
             fields = _fields(Path(settings.app))
-        self.producer = producer
+        self.producer, self.fields = producer, fields
         self.searcher = AsyncSearcher(
             vespa, producer=producer, fields=fields, deadline=settings.deadline, language=settings.language
         )
@@ -393,6 +395,16 @@ def _routes(app: FastAPI, service: Service) -> None:
             found = await service.searcher.users(limit)
             rows = {user: events for user, events in sorted(found.items()) if not user.startswith(SESSION_PREFIX)}
             return _answer([{"user": user, "events": _events(events)} for user, events in rows.items()])
+
+    @app.get("/v1/page", tags=["page"])
+    async def page(who: Who) -> Response:
+        """What can be chosen on the page: profiles, facets, sorting, examples."""
+        more = {
+            "demo": settings.demo,
+            "images": settings.items is not None,
+            "examples": service.suggestions.top(EXAMPLES),
+        }
+        return _answer(page_settings(service.fields, **more))
 
     @app.get("/v1/images/{item}", responses={200: {"content": {"image/*": {}}}, 404: ERRORS[404]}, tags=["page"])
     async def image(item: bodies.Id) -> Response:

@@ -27,3 +27,7 @@ class Suggestions:
         start = bisect.bisect_left(self._texts, key)
         end = min(bisect.bisect_left(self._texts, key + "\U0010ffff", start), start + SCANNED)
         return heapq.nsmallest(limit, self._rows[start:end], key=lambda row: (-row[1], row[0]))
+
+    def top(self, limit: int) -> list[str]:
+        """The most frequent queries."""
+        return [query for query, _ in heapq.nsmallest(limit, self._rows, key=lambda row: (-row[1], row[0]))]
