@@ -110,7 +110,7 @@ class Changes:
     """What a redeploy does to the data: types whose documents go, fields whose values go, types to build anew in
     memory."""
 
-    gone: frozenset[str]
+    removed: frozenset[str]
     dropped: dict[str, frozenset[str]]
     rebuilt: frozenset[str]
 
@@ -118,8 +118,8 @@ class Changes:
 def changes(old: Application, new: Application) -> Changes:
     """What deploying `new` after `old` does. Raises DeployError for what Vespa does not do without a validation
     override."""
-    gone = frozenset(set(old.schemas) - set(new.schemas))
-    for name in sorted(gone):
+    removed = frozenset(set(old.schemas) - set(new.schemas))
+    for name in sorted(removed):
         _require(
             new, "schema-removal",
             f"Schema '{name}' is removed in content cluster '{old.cluster}'. "
@@ -149,7 +149,7 @@ def changes(old: Application, new: Application) -> Changes:
             dropped[name] = frozenset(lost)
         if before != after:
             rebuilt.add(name)
-    return Changes(gone, dropped, frozenset(rebuilt))
+    return Changes(removed, dropped, frozenset(rebuilt))
 
 
 def _changed_settings(before: Field, after: Field) -> Iterator[tuple[str, str]]:

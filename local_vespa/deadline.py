@@ -1,4 +1,4 @@
-"""When an answer is due, and whether anyone still waits for it. Whatever may take long asks now and then."""
+"""When an answer is due. Long-running code asks its deadline, and stops once the client has disconnected."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import time
 
 
 class OutOfTime(Exception):
-    """The time of a request is over, or its client has gone."""
+    """The time of a request is over, or its client has disconnected."""
 
 
 class Deadline:
-    """The end of `seconds` from a moment of time.monotonic(); `gone` is set when the client has closed its
+    """The end of `seconds` from a moment of time.monotonic(); `disconnected` is set when the client has closed its
     connection."""
 
-    def __init__(self, seconds: float, started: float | None = None, gone: threading.Event | None = None) -> None:
+    def __init__(
+        self, seconds: float, started: float | None = None, disconnected: threading.Event | None = None
+    ) -> None:
         self.started = time.monotonic() if started is None else started
-        self.end, self._gone = self.started + seconds, gone
+        self.end, self._disconnected = self.started + seconds, disconnected
 
     @property
     def passed(self) -> float:
@@ -25,7 +27,7 @@ class Deadline:
 
     @property
     def over(self) -> bool:
-        return time.monotonic() >= self.end or (self._gone is not None and self._gone.is_set())
+        return time.monotonic() >= self.end or (self._disconnected is not None and self._disconnected.is_set())
 
     def check(self) -> None:
         """Raises OutOfTime when it is over."""
@@ -35,7 +37,7 @@ class Deadline:
     def sooner(self, share: float) -> Deadline:
         """The deadline after this share of the time that is left."""
         now = time.monotonic()
-        return Deadline((self.end - now) * share, now, self._gone)
+        return Deadline((self.end - now) * share, now, self._disconnected)
 
 
 NEVER = Deadline(float("inf"))

@@ -129,7 +129,7 @@ class Engine:
         done = changes(old, new) if old else Changes(frozenset(), {}, frozenset(new.schemas))
 
         def stored() -> None:
-            for name in done.gone:
+            for name in done.removed:
                 self.store.remove_schema(name)
             for name, lost in done.dropped.items():
                 assert old is not None
@@ -325,17 +325,17 @@ class Engine:
     def _collect(self) -> int:
         assert self.application is not None
         retention = self.application.retention
-        gone = [
+        expired = [
             (name, id)
             for name in retention.collects
             for id, _, plain, cells in self.store.documents(name)
             if retention.expired(name, id, decode(self.application.schemas[name], plain, cells))
         ]
-        self._transaction(lambda: [self.store.remove(id) for _, id in gone])
+        self._transaction(lambda: [self.store.remove(id) for _, id in expired])
         with self.lock:
-            for name, id in gone:
+            for name, id in expired:
                 self.tables[name].remove(id)
-        return len(gone)
+        return len(expired)
 
     def _collect_forever(self) -> None:
         last = time.monotonic()
@@ -369,7 +369,7 @@ class Engine:
 
 def _settle(outcome: list[tuple[asyncio.Future[None], Exception | None]]) -> None:
     for future, problem in outcome:
-        if future.done():  # whoever waited has gone
+        if future.done():  # the waiting client has disconnected
             continue
         if problem is None:
             future.set_result(None)

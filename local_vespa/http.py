@@ -26,7 +26,7 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 @dataclass(frozen=True)
 class Request:
     """A request whose body was read and unpacked. `path` is decoded; `authority` is the host and port it was sent to;
-    `received` is the time.monotonic() of its arrival; `gone` is set when its client closes the connection."""
+    `received` is the time.monotonic() of its arrival; `disconnected` is set when its client closes the connection."""
 
     method: str
     path: str
@@ -35,7 +35,7 @@ class Request:
     body: bytes
     authority: str
     received: float = field(default_factory=time.monotonic)
-    gone: threading.Event = field(default_factory=threading.Event)
+    disconnected: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class RsgiApplication:
         request = Request(scope.method, scope.path, query, headers, body, authority)
         watch = asyncio.ensure_future(protocol.client_disconnect()) if scope.path.startswith("/search") else None
         if watch is not None:
-            watch.add_done_callback(lambda done: request.gone.set() if not done.cancelled() else None)
+            watch.add_done_callback(lambda done: request.disconnected.set() if not done.cancelled() else None)
         try:
             return await self._handle(request)
         except RecursionError:
@@ -186,7 +186,7 @@ class Workers:
 
 
 def _settle(future: asyncio.Future[Response], response: Response | None, problem: BaseException | None) -> None:
-    if future.done():  # whoever waited has gone
+    if future.done():  # the waiting client has disconnected
         return
     if response is None:
         future.set_exception(problem or RuntimeError("no response"))

@@ -1,4 +1,4 @@
-"""The terms of a query: what ranking is told of each, and which rows one matches in one field."""
+"""The terms of a query: what ranking knows of each, and which rows one matches in one field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regular expressions and misspelt words. Strangers send them: an expression is searched within a time, since a
+"""Regular expressions and misspelt words. They come from untrusted requests: a search has a time limit, since a
 malicious one would run for years."""
 
 from __future__ import annotations

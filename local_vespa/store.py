@@ -34,7 +34,7 @@ def is_full(error: BaseException) -> bool:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """A block that reads the store at start. Raises RuntimeError, for people, where what is stored is damaged: the
+    """A block that reads the store at start. Raises RuntimeError with advice where what is stored is damaged: the
     store is the one truth, so nothing can be rebuilt, and nothing is thrown away."""
     try:
         yield

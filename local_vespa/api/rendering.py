@@ -143,7 +143,7 @@ class HitRenderer:
 
 
 def _coverage(result: SearchResult, asked: int) -> dict[str, Any]:
-    """How many of the documents were looked at; `asked` is how many types the query searches."""
+    """How many of the documents were examined; `asked` is how many types the query searches."""
     active, covered = (sum(p.table.count for p in result.parts), sum(p.covered for p in result.parts))
     full = covered == active
     coverage: dict[str, Any] = {"coverage": 100 if full else min(99, round(100 * covered / active))}

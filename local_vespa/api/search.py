@@ -32,7 +32,7 @@ class SearchApi:
         """Any search; a refusal is Vespa's JSON with `root.errors`. It sees one application and its tables from
         beginning to end, whatever is deployed meanwhile."""
         started = time.perf_counter()
-        deadline = Deadline(math.inf, request.received, request.gone)
+        deadline = Deadline(math.inf, request.received, request.disconnected)
         self.engine.counts["query"] += 1
         deployed = self.engine.deployed
         try:

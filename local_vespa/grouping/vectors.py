@@ -13,7 +13,7 @@ import numpy as np
 from .ast import Attribute, Bucket, Call, Constant, Expression, GroupingError
 
 _UNSET_INT = -(2**31)
-_NO_BUCKET = (np.nan, np.nan)  # one object: NaN is equal to nothing else, but groups are told apart by equality
+_NO_BUCKET = (np.nan, np.nan)  # one object: NaN is equal to nothing else, but groups are distinguished by equality
 _MATH: dict[str, Callable[..., Any]] = {
     "acos": np.arccos, "acosh": np.arccosh, "asin": np.arcsin, "asinh": np.arcsinh, "atan": np.arctan,
     "atanh": np.arctanh, "cbrt": np.cbrt, "cos": np.cos, "cosh": np.cosh, "exp": np.exp, "floor": np.floor,

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 
 MAX_CODE = 127  # the greatest code
-CANDIDATES_PER_HIT, MIN_CANDIDATES = 4, 128  # rows that are looked at for each one that is wanted, and at least
+CANDIDATES_PER_HIT, MIN_CANDIDATES = 4, 128  # rows to score for each hit wanted, and at least
 CELL_HEADROOM = 1.1  # cells may grow by so much before all codes are made anew
 CHUNK = 1024
 SLACK = 1.001  # over the rounding of the float arithmetic itself

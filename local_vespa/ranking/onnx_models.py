@@ -241,7 +241,7 @@ def load_tokenizer(component: Component, setting: str, files: Mapping[str, bytes
         tokenizer = Tokenizer.from_buffer(files[path])
     except Exception as e:  # the library raises plain Exception
         raise DeployError(
-            f"Invalid application package: component '{component.id}': {path} is no tokenizer: {e}"
+            f"Invalid application package: component '{component.id}': {path} is not a tokenizer: {e}"
         ) from e
     tokenizer.no_padding()
     return tokenizer

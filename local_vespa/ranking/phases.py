@@ -13,7 +13,7 @@ import numpy as np
 
 from .features import Features, RankContext, first_phase
 
-FIRST_ROWS = 1024  # that are ranked before the clock is looked at
+FIRST_ROWS = 1024  # ranked before the first look at the clock
 
 
 @dataclass

@@ -44,7 +44,7 @@ class Part:
     rows: np.ndarray
     relevance: np.ndarray
     total: int
-    covered: int  # documents that were looked at
+    covered: int  # documents that were examined
     hits: list[Hit] = field(default_factory=list)
 
 

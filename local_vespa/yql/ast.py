@@ -190,7 +190,7 @@ class NearestNeighbor(Term):
 
 @dataclass(frozen=True)
 class UserInput(Node):
-    """Text of a person, to be parsed by `simple.parse_user_text`: userInput(…), userQuery() and text(…).
+    """Text that a user typed, to be parsed by `simple.parse_user_text`: userInput(…), userQuery() and text(…).
     `grammar` and `default_index` are None for a userQuery() of a request that does not say."""
 
     text: str

@@ -271,11 +271,13 @@ def test_a_search_does_not_wait_for_the_tables_beyond_its_time(engine: Engine) -
 
 def test_the_search_of_a_client_that_has_gone_ends(engine: Engine) -> None:
     request = Request("POST", "/search/", {}, {}, orjson.dumps({"yql": ALL}), "")
-    request.gone.set()
+    request.disconnected.set()
     assert SearchApi(engine).handle(request).status == 504
     assert engine.application is not None
     with pytest.raises(OutOfTime):
-        Matcher(engine.tables["thing"], {}, "shop", deadline=Deadline(60, gone=request.gone)).run(planned(engine).where)
+        Matcher(engine.tables["thing"], {}, "shop", deadline=Deadline(60, disconnected=request.disconnected)).run(
+            planned(engine).where
+        )
 
 
 def test_a_request_knows_when_its_client_has_gone() -> None:
@@ -283,10 +285,10 @@ def test_a_request_knows_when_its_client_has_gone() -> None:
 
     async def handle(request: Request) -> Response:
         for _ in range(1000):
-            if request.gone.is_set():
+            if request.disconnected.is_set():
                 break
             await asyncio.sleep(0.01)
-        seen.append(request.gone.is_set())
+        seen.append(request.disconnected.is_set())
         return Response(200)
 
     async def main() -> None:
