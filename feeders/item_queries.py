@@ -61,7 +61,8 @@ class ItemQueries:
         if searches:
             self._log.load(SearchesFile(searches), self._rows, SpamRule(), lambda *_: None)
             self._log.count_pairs(until=None)
-        for pairs in judged_positives(judgments) if judgments else ():
+        grade = int(manifest.training.get("positive_grade") or 2)  # as in training
+        for pairs in judged_positives(judgments, grade) if judgments else ():
             keys = ((query_key(query), self._rows[item]) for query, item in pairs)
             self._log.add_judged((key, row) for key, row in keys if key)
         self._log.index_items()

@@ -37,7 +37,7 @@ class UpdateSource:
         """
         check_language(doctype, language)
         table = Table(path)
-        table.require("item_id", "string")
+        table.require("item_id", "string id")
         columns = [name for name in table.schema.names if name != "item_id"]
         if not columns:
             raise InputError("it has no column but item_id", file=table.path, fix="Add the columns to update")

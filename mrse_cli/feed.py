@@ -160,6 +160,8 @@ def feed_items_command(
             language=language,
             vectors=vectors,
         )
+        for notice in source.items.table.notices:
+            out.print(notice)
         if source.left_out:
             out.print(f"not in {doctype.file.name}, left out: {', '.join(source.left_out)}")
         if missing := source.without_features:

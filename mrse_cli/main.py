@@ -25,6 +25,7 @@ COMMANDS = (
     "demo",
     "init",
     "sample",
+    "convert",
     "features",
     "train",
     "evaluate",

@@ -28,6 +28,9 @@ def train(
     validation_from: Annotated[
         str | None, typer.Option(help="Hold out the searches from this date on for validation.")
     ] = None,
+    positive_grade: Annotated[
+        int, typer.Option(min=1, help="Judged at least this is relevant; lower grades are hard negatives.")
+    ] = 2,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 means all cores.")] = 0,
     init_from: Annotated[
         Path | None, typer.Option(help="A run to take over from what its data and settings have in common with these.")
@@ -46,7 +49,8 @@ def train(
 
     inputs = Inputs(
         items=items, searches=searches, judgments=judgments, features=features, feature_column=feature_column,
-        encoder=encoder, title=title, examples=ExampleSettings(validation_from=validation_from),
+        encoder=encoder, title=title,
+        examples=ExampleSettings(validation_from=validation_from, positive_grade=positive_grade),
     )  # fmt: skip
     out_console = console()
     with resumable(out_console):

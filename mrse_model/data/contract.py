@@ -61,7 +61,7 @@ class ItemsFile:
     def __init__(self, path: str | Path | Sequence[str | Path], *, title: str | None = "title") -> None:
         self.table = Table(path)
         self.path, self.rows, self.title = self.table.path, self.table.rows, title
-        self.table.require("item_id", "string")
+        self.table.require("item_id", "string id")
         if title is not None:
             self.table.require(title, "string", other="--title")
         self._category = self.table.require("category", "list<string>", "string", optional=True)
@@ -195,6 +195,7 @@ class Catalogue:
     titles: list[str]
     categories: list[list[str]]
     row: dict[str, int]
+    notices: tuple[str, ...] = ()  # what of the file was taken as something else
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -216,7 +217,7 @@ def read_catalogue(path: str | Path, *, title: str = "title") -> Catalogue:
         ids += batch.ids
         titles += batch.titles
         categories += batch.categories
-    return Catalogue(items.path, ids, titles, categories, row)
+    return Catalogue(items.path, ids, titles, categories, row, tuple(items.table.notices))
 
 
 def descriptions(path: str | Path) -> Iterator[str]:
@@ -257,13 +258,14 @@ class SearchesFile:
     def __init__(self, path: str | Path) -> None:
         self.table = Table(path)
         self.path, self.rows = self.table.path, self.table.rows
-        for column in ("search_id", "user_id", "query"):
-            self.table.require(column, "string")
+        for column in ("search_id", "user_id"):
+            self.table.require(column, "string id")
+        self.table.require("query", "string")
         self.table.require("timestamp", "timestamp or integer seconds")
         self._lists = ["shown", "clicked"]
         for column in self._lists:
-            self.table.require(column, "list<string>")
-        self._lists += [c for c in ("carted", "ordered") if self.table.require(c, "list<string>", optional=True)]
+            self.table.require(column, "list<string> ids")
+        self._lists += [c for c in ("carted", "ordered") if self.table.require(c, "list<string> ids", optional=True)]
 
     def batches(self, size: int = 4 * BATCH, *, start: int = 0) -> Iterator[SearchBatch]:
         """Yields the searches in the file's order, at most `size` at a time, from row `start` on."""
@@ -319,18 +321,22 @@ def positive_grade(highest: int, wanted: int = 2) -> int:
     return min(wanted, max(highest, 1))
 
 
-def judged_positives(path: str | Path) -> Iterator[list[tuple[str, str]]]:
-    """Yields the (query, item id) pairs of a `judgments` file that are positives, a batch at a time; reads it twice."""
+def judged_positives(path: str | Path, wanted: int = 2) -> Iterator[list[tuple[str, str]]]:
+    """Yields the (query, item id) pairs of a `judgments` file that are positives, a batch at a time; reads it twice.
+
+    wanted: as of `positive_grade`.
+    """
     table = Table(path)
-    least = positive_grade(max((grade for rows in _judgment_batches(table) for *_, grade in rows), default=0))
+    highest = max((grade for rows in _judgment_batches(table) for *_, grade in rows), default=0)
+    least = positive_grade(highest, wanted)
     for rows in _judgment_batches(table):
         yield [(text, item_id) for _, text, item_id, grade in rows if grade >= least]
 
 
 def _judgment_batches(table: Table) -> Iterator[list[tuple[int, str, str, int]]]:
     """Checked batches of (row, query, item id, grade)."""
-    for column in ("query", "item_id"):
-        table.require(column, "string")
+    table.require("query", "string")
+    table.require("item_id", "string id")
     table.require("grade", "integer")
     for first, batch in table.batches(["query", "item_id", "grade"], 16 * BATCH):
         texts, ids, grades = (

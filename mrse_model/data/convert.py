@@ -1,4 +1,4 @@
-"""Other search logs to the `searches` contract: a flat table of events, and the UBI standard.
+"""Other search logs to the `searches` contract: clicks, a flat table of events, and the UBI standard.
 
 UBI is OpenSearch's User Behavior Insights (https://docs.opensearch.org/docs/search-plugins/ubi/schemas): `ubi_queries`
 with query_id, user_query, client_id, timestamp, query_response_hit_ids; `ubi_events` with action_name, query_id,
@@ -7,12 +7,13 @@ timestamp and event_attributes.object.object_id. A temporary SQLite file groups 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,7 +25,7 @@ import pyarrow as pa
 from mrse_model.data.contract import required_texts
 from mrse_model.data.search_log import CACHE_KIB, query_key
 from mrse_model.data.shards import ShardWriter
-from mrse_model.data.table import Table
+from mrse_model.data.table import RenamedTable, Table
 
 SESSION_GAP = 30 * 60  # seconds without an event after which the same query of the same user is a new search
 LISTS = ("shown", "clicked", "carted", "ordered")
@@ -38,6 +39,9 @@ SEARCHES_SCHEMA = pa.schema(
     {"search_id": pa.string(), "user_id": pa.string(), "timestamp": pa.timestamp("s", "UTC"), "query": pa.string()}
     | dict.fromkeys(LISTS, pa.list_(pa.string()))
 )
+EVENT_COLUMNS = "search, user, key, time, query, list, item, row"
+MAX_COUNT = 100  # searches that one row of clicks with a count stands for
+EPOCH = 1_700_000_000
 TIMES = ("timestamp or integer seconds", "string")
 
 
@@ -50,7 +54,53 @@ class Converted:
     dropped: dict[str, int]
 
 
-def convert_events(events: str | Path, searches: str | Path) -> Converted:
+def convert_clicks(clicks: str | Path, searches: str | Path, *, columns: Mapping[str, str] | None = None) -> Converted:
+    """Writes a `searches` file from a table of clicks: `query` and `item_id`; optional `user_id`, `timestamp`, `count`.
+
+    Clicks of one user for one query without a pause of 30 minutes are one search; without `user_id`, each is one.
+    Without `timestamp` all clicks of a query get one time, drawn from the query: a hold-out by time is then one by
+    query. A row with a `count` stands for that many searches, at most MAX_COUNT. columns: the names where they differ.
+    """
+    table = RenamedTable(clicks, columns or {})
+    table.require("query", "string")
+    table.require("item_id", "string id")
+    has = {
+        "user_id": table.require("user_id", "string id", optional=True),
+        "timestamp": table.require("timestamp", *TIMES, optional=True),
+        "count": table.require("count", "integer", optional=True),
+    }
+    dropped: Counter[str] = Counter()
+    with _event_store(searches) as store:
+        for first, batch in table.batches(["query", "item_id", *(name for name, kind in has.items() if kind)], 8192):
+            queries = [" ".join(text.split()) for text in table.texts(batch, "query", first, null="")]
+            items = table.texts(batch, "item_id", first, null="")
+            users = table.texts(batch, "user_id", first, null="") if has["user_id"] else [""] * len(items)
+            times = table.seconds(batch, "timestamp", first).tolist() if has["timestamp"] else map(_drawn_time, queries)
+            counts = table.values(batch, "count", first) if has["count"] else [1] * len(items)
+            rows = []
+            for row, (query, item, user, time, count) in enumerate(
+                zip(queries, items, users, times, counts, strict=True), first
+            ):
+                if count is None or count < 0:
+                    raise table.error(f"{count} is not a count", row=row, field="count", fix="Give 0, 1, 2, …")
+                reason = "" if query and item else "click without a query" if item else "click without an item"
+                if reason:
+                    dropped[reason] += 1
+                    continue
+                dropped[f"click beyond {MAX_COUNT} of one row"] += max(count - MAX_COUNT, 0)
+                for number in range(min(count, MAX_COUNT)):
+                    one = f"c{row}-{number}" if not user or number else ""
+                    rows.append((one, user, query_key(query), time, query, "clicked", item, row))
+            store.executemany(f"INSERT INTO event ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        return _write(table, store, searches, _searches_of_events(_events_in_order(store)), dropped)
+
+
+def _drawn_time(query: str) -> int:
+    """Seconds since 1970 within a year, the same for a query every time."""
+    return EPOCH + int.from_bytes(hashlib.sha256(query_key(query).encode()).digest()[:8], "big") % (365 * 86_400)
+
+
+def convert_events(events: str | Path, searches: str | Path, *, columns: Mapping[str, str] | None = None) -> Converted:
     """Writes a `searches` file from a flat table of events.
 
     Columns: `user_id`, `timestamp` (a timestamp, seconds since 1970, or ISO 8601 text), `event` (see ACTIONS), `query`,
@@ -58,20 +108,18 @@ def convert_events(events: str | Path, searches: str | Path) -> Converted:
     query and no gap above 30 minutes are one search. An event that is none of ACTIONS or has no query is left out and
     counted.
     """
-    table = Table(events)
-    for column in ("user_id", "event", "query", "item_id"):
+    table = RenamedTable(events, columns or {})
+    for column in ("event", "query"):
         table.require(column, "string")
+    for column in ("user_id", "item_id"):
+        table.require(column, "string id")
     table.require("timestamp", *TIMES)
-    has_search = table.require("search_id", "string", optional=True) is not None
+    has_search = table.require("search_id", "string id", optional=True) is not None
     has_position = table.require("position", "integer", optional=True) is not None
     columns = ["user_id", "timestamp", "event", "query", "item_id"]
     columns += ["search_id"] * has_search + ["position"] * has_position
     dropped: Counter[str] = Counter()
-    with _store(searches) as store:
-        store.execute(
-            """CREATE TABLE event (row INTEGER PRIMARY KEY, search TEXT, user TEXT, key TEXT, time INTEGER, query TEXT,
-                                   list TEXT, item TEXT, position INTEGER)"""
-        )
+    with _event_store(searches) as store:
         for first, batch in table.batches(columns, 8192):
             texts = {name: table.texts(batch, name, first, null="") for name in ("user_id", "event", "query")}
             items = table.texts(batch, "item_id", first, null="")
@@ -88,13 +136,26 @@ def convert_events(events: str | Path, searches: str | Path) -> Converted:
                     dropped[reason] += 1
                     continue
                 position = first + i if positions[i] is None else positions[i]
-                rows.append((first + i, ids[i], user, query_key(query), times[i], query, name, items[i], position))
-            store.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        found = store.execute(
-            "SELECT search, user, key, time, query, list, item, position, row FROM event "
-            "ORDER BY search, CASE search WHEN '' THEN user END, CASE search WHEN '' THEN key END, time, row"
+                rows.append((ids[i], user, query_key(query), times[i], query, name, items[i], first + i, position))
+            store.executemany(f"INSERT INTO event ({EVENT_COLUMNS}, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        return _write(table, store, searches, _searches_of_events(_events_in_order(store)), dropped)
+
+
+@contextmanager
+def _event_store(beside: str | Path) -> Iterator[sqlite3.Connection]:
+    with _store(beside) as store:
+        store.execute(
+            """CREATE TABLE event (search TEXT, user TEXT, key TEXT, time INTEGER, query TEXT, list TEXT, item TEXT,
+                                   row INTEGER, position INTEGER)"""
         )
-        return _write(table, store, searches, _searches_of_events(found), dropped)
+        yield store
+
+
+def _events_in_order(store: sqlite3.Connection) -> Iterable[tuple[Any, ...]]:
+    return store.execute(
+        "SELECT search, user, key, time, query, list, item, position, row FROM event "
+        "ORDER BY search, CASE search WHEN '' THEN user END, CASE search WHEN '' THEN key END, time, row"
+    )
 
 
 def convert_ubi(queries: str | Path, events: str | Path, searches: str | Path) -> Converted:
@@ -107,7 +168,7 @@ def convert_ubi(queries: str | Path, events: str | Path, searches: str | Path) -
     for column in ("query_id", "user_query", "client_id"):
         asked.require(column, "string")
     asked.require("timestamp", *TIMES)
-    has_hits = asked.require("query_response_hit_ids", "list<string>", optional=True) is not None
+    has_hits = asked.require("query_response_hit_ids", "list<string> ids", optional=True) is not None
     for column in ("query_id", "action_name"):
         acted.require(column, "string")
     acted.require("timestamp", *TIMES)

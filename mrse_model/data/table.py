@@ -7,7 +7,7 @@ Rows count from 0 over the whole table; an error about a part of a folder names 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,18 @@ def is_time(kind: pa.DataType) -> bool:
     return pt.is_timestamp(kind) or pt.is_integer(kind)
 
 
+def is_integer_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds lists of integers."""
+    lists = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind) or pt.is_list_view(kind)
+    return lists and pt.is_integer(kind.value_type)
+
+
+# "string id" and "list<string> ids": of items and users; integers are taken as text
 TYPE_TESTS = {
     "string": is_text,
+    "string id": lambda kind: is_text(kind) or pt.is_integer(kind),
+    "list<string> ids": lambda kind: is_text_list(kind) or is_integer_list(kind),
+    "number": pt.is_floating,
     "list<string>": is_text_list,
     "binary": is_bytes,
     "timestamp or integer seconds": is_time,
@@ -74,6 +84,7 @@ class Table:
         self.path = paths[0]
         self.parts: list[Path] = [part for one in paths for part in self._parts_of(one)]
         self.written = 0
+        self.notices: list[str] = []  # what is taken as something else
         self._starts: list[int] = []  # the first row of each part
         self.rows = 0
         schemas: list[pa.Schema] = []
@@ -156,6 +167,8 @@ class Table:
             return None
         for name in types:
             if TYPE_TESTS[name](kind):
+                if name in ("string id", "list<string> ids") and (pt.is_integer(kind) or is_integer_list(kind)):
+                    self.notices.append(f"{self.path}: {column} holds integers, which are taken as text")
                 return name
         raise self.error(f"the column is {kind}, not {expected}", field=column, fix=f"Write it as {expected}")
 
@@ -221,11 +234,18 @@ class Table:
                     "it is null", row=first_row + values.index(None), field=column, fix="Every row needs one"
                 )
             values = [null if value is None else value for value in values]
+        if pt.is_integer(batch.column(column).type):  # an id
+            return [value if isinstance(value, str) else str(value) for value in values]
         return values
 
     def text_lists(self, batch: pa.RecordBatch, column: str, first_row: int) -> list[list[str]]:
-        """A column of lists of strings; a null list is an empty one and null members are left out."""
-        return [[v for v in value if v is not None] if value else [] for value in self.values(batch, column, first_row)]
+        """A column of lists of strings, or of ids that are integers; a null list is an empty one and null members are
+        left out.
+        """
+        lists = self.values(batch, column, first_row)
+        if is_integer_list(batch.column(column).type):
+            return [[str(v) for v in value if v is not None] if value else [] for value in lists]
+        return [[v for v in value if v is not None] if value else [] for value in lists]
 
     def seconds(self, batch: pa.RecordBatch, column: str, first_row: int) -> np.ndarray:
         """A column of points in time as int64 seconds since 1970, rounded down; no time zone means UTC.
@@ -264,6 +284,27 @@ class Table:
             fix = "Write it like 2026-03-01T12:00:00Z"
             raise self.error(f"{text!r} is not a time", row=row, field=column, fix=fix) from error
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // 1)
+
+
+class RenamedTable(Table):
+    """A table whose columns have other names. columns: our name → the file's."""
+
+    def __init__(self, path: str | Path | Sequence[str | Path], columns: Mapping[str, str]) -> None:
+        super().__init__(path)
+        for ours, theirs in columns.items():
+            if theirs not in self.schema.names:
+                fix = "It has: " + ", ".join(self.schema.names)
+                raise self.error("the column is missing", field=theirs, fix=fix)
+            if ours in self.schema.names and ours != theirs:
+                self.schema = self.schema.remove(self.schema.get_field_index(ours))
+        self._theirs = dict(columns)
+        ours_of = {theirs: ours for ours, theirs in columns.items()}
+        self.schema = pa.schema([field.with_name(ours_of.get(field.name, field.name)) for field in self.schema])
+
+    def batches(self, columns: Sequence[str], size: int, start: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
+        theirs = [self._theirs.get(name, name) for name in columns]
+        for row, batch in super().batches(theirs, size, start):
+            yield row, batch.select(theirs).rename_columns(list(columns))
 
 
 def _python_values(array: pa.Array) -> list[Any]:

@@ -152,6 +152,8 @@ class _Training:
             fix = f"Give at least {MIN_ITEMS}; some thousands make sense. mrse sample writes a catalogue to try with"
             raise InputError(problem, file=inputs.items, fix=fix)
         searches = SearchesFile(inputs.searches) if inputs.searches else None
+        for notice in [*catalogue.notices, *(searches.table.notices if searches else ())]:
+            self.console.print(f"  {notice}")
         inputs.examples.validation_start()
         if not inputs.judgments or (self.cache / "examples").exists():
             return catalogue, searches, None
@@ -258,6 +260,7 @@ class _Training:
                 "examples": summary.examples,
                 "split": summary.split,
                 "pseudo_queries": summary.pseudo_queries,
+                "positive_grade": self.inputs.examples.positive_grade,
                 "seconds": round(seconds, 1),
                 "cpu_seconds": self.spent.seconds,
                 "examples_per_second": {k: round(v) for k, v in speed.items() if v},

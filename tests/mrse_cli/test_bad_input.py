@@ -55,7 +55,7 @@ CASES = {
     ),
     "infinite price": (with_value("price", 6, float("inf")), "row 6, field price: it is infinite"),
     "price is text": (lambda c: c.update(price=["1"] * 12), "field price: the column is string"),
-    "id is a number": (lambda c: c.update(item_id=list(range(12))), "field item_id: the column is int64"),
+    "id is a fraction": (lambda c: c.update(item_id=[n / 2 for n in range(12)]), "field item_id: the column is double"),
 }
 
 

@@ -32,6 +32,13 @@ def searches(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def judgments(tmp_path: Path) -> Path:
+    texts = {name: [f"{name}{n}" for n in range(2000)] for name in ("query", "item_id")}
+    pq.write_table(pa.table(texts | {"grade": ["E", "I"] * 1000}), tmp_path / "labels.parquet")
+    return tmp_path / "labels.parquet"
+
+
+@pytest.fixture
 def unwritable(tmp_path: Path) -> Iterator[Path]:
     """A folder that nobody may write to; root may write wherever the kernel has no say."""
     if os.geteuid() == 0:
@@ -68,6 +75,9 @@ def ends_in_one_line(monkeypatch, capsys) -> Callable[..., str]:
 
 # command → what it is given, where `out` is a place to write to
 WRITES: dict[str, Callable[[Any, Path], list[object]]] = {
+    "convert": lambda given, out: [
+        "judgments", given["judgments"], "--scale", "esci", "--out", out / "judgments.parquet",
+    ],
     "init": lambda given, out: [out / "shop"],
     "sample": lambda given, out: [out / "sample", "--items", 48],
     "features": lambda given, out: [given["items"], "-o", out / "f.parquet", "--size", 32],
@@ -87,6 +97,7 @@ WRITES: dict[str, Callable[[Any, Path], list[object]]] = {
 }  # fmt: skip
 # command → what it is given where nothing is there
 READS: dict[str, list[str]] = {
+    "convert": ["ubi", "no/queries.parquet", "no/events.parquet"],
     "features": ["no/items.parquet"],
     "train": ["no/items.parquet"],
     "evaluate": ["no/run", "no/items.parquet"],
@@ -109,11 +120,11 @@ def test_no_command_is_forgotten() -> None:
 
 
 @pytest.fixture
-def given(request, tmp_path, items, searches, package, vespa, new_models, trained) -> dict[str, Any]:
+def given(tmp_path, items, searches, judgments, package, vespa, new_models, trained) -> dict[str, Any]:
     return {
         "items": items, "searches": searches, "catalogue": trained.inputs.items, "new_models": new_models,
         "package": shutil.copytree(package, tmp_path / "app"), "url": vespa.url, "run": trained.run,
-        "settings": settings(tmp_path / "settings.toml"),
+        "judgments": judgments, "settings": settings(tmp_path / "settings.toml"),
     }  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def test_extra_columns_are_all_others(tmp_path: Path) -> None:
         ({"item_id": ["a", "a"]}, "row 1, field item_id: 'a' is also the id of row 0"),
         ({"item_id": ["a", ""]}, "row 1, field item_id: it is empty"),
         ({"item_id": [None, "a"]}, "row 0, field item_id: it is null"),
-        ({"item_id": [1, 2]}, "field item_id: the column is int64, not string"),
+        ({"item_id": [1.5, 2.5]}, "field item_id: the column is double, not string"),
         ({"title": ["A", " \n"]}, "row 1, field title: it is empty"),
         ({"category": [1, 2]}, "field category: the column is int64, not list<string> or string"),
         ({"image": ["a", "b"]}, "field image: the column is string, not binary"),
