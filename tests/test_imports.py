@@ -45,8 +45,13 @@ LAYERS = {
         {"grouping"},
         {"store", "http", "patterns", "deadline", "errors"},
     ),
+    "vespa_package": (
+        {"checks", "second_set", "variants", "deploy"},
+        {"overlay", "fields", "attributes"},
+        {"schema", "sizing", "bundled"},
+    ),
 }
-MAX_MODULES = {"local_vespa": 12}
+MAX_MODULES = {"local_vespa": 12, "vespa_package": 14}
 
 
 @cache

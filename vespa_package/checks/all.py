@@ -9,12 +9,11 @@ from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
 from vespa_package.bundled import require_package
 from vespa_package.checks.items import check_items
+from vespa_package.checks.models import check_models
 from vespa_package.checks.schemas import check_item_schema, check_language, check_profiles
 from vespa_package.checks.services import check_query_language, check_query_profiles, check_services
 from vespa_package.fields import DocumentType
 from vespa_package.schema import read_schemas
-
-IR, OPSET = 13, 26  # the most that ONNX Runtime 1.23, which Vespa 8.700 has, reads
 
 
 def validate(app: str | Path, items: str | Path | None = None, title: str = "title") -> list[InputError]:
@@ -64,19 +63,3 @@ def warnings(app: str | Path) -> list[InputError]:
     schemas = read_schemas(Path(app))
     found = [warning for schema in schemas.values() for warning in check_language(schema)]
     return [*found, *check_query_language(Path(app), schemas)]
-
-
-def check_models(app: Path, manifest: Manifest) -> Iterable[InputError]:
-    """What Vespa's ONNX Runtime and its lower-casing model evaluation can take."""
-    for name, model in manifest.models.items():
-        file = app / "models" / model.file
-        if model.ir_version > IR or model.opset > OPSET:
-            yield InputError(
-                f"IR {model.ir_version}, opset {model.opset}: Vespa's ONNX Runtime reads IR ≤ {IR}, opset ≤ {OPSET}",
-                file=file, field=name, fix="Run: mrse export, which writes what Vespa reads",
-            )  # fmt: skip
-        if model.file != model.file.lower():
-            yield InputError(
-                "an upper-case letter: /model-evaluation/v1 lowers its paths and would not find it",
-                file=file, field=name, fix=f"Rename it {model.file.lower()}",
-            )  # fmt: skip
