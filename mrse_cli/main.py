@@ -37,6 +37,7 @@ COMMANDS = (
     "deploy",
     "encode",
     "feed",
+    "watch",
     "query",
     "warm",
     "serve",

@@ -1,0 +1,246 @@
+"""`mrse watch`: takes batches of changes and brings them into the index, at least once and in the order of their keys.
+
+A batch is checked, encoded, sent, and committed at its source when every change in it has Vespa's answer; the next one
+is taken then, so a source is never read faster than Vespa writes. All writes are idempotent. What Vespa or the checks
+refuse is written down and does not hold up the rest.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from vespa.application import Vespa
+
+from feeders.events import EventWriter, ShopperUnavailable, UserEvent
+from feeders.feed import DeadLetters, refused_file
+from feeders.image_features import EncodedImages, NoImages
+from feeders.items import ItemSource
+from feeders.journal import Journal, index_name
+from feeders.live.changes import Batch, Change, Kind, records_of
+from feeders.live.images import image_of
+from feeders.live.sources import Source
+from feeders.operations import DeliveryResult, Operation
+from feeders.report import Report
+from feeders.transport import Policy, Transport
+from feeders.updates import UpdateSource
+from mrse_model.errors import InputError
+from mrse_model.serving.exported_model import ExportedModel, ImageEncoder
+from vespa_package.fields import DocumentType
+
+MERGE_EVERY = 2000  # acknowledgements, of a journal that is open for days
+WRITERS = 8  # users at a time
+
+
+@dataclass
+class Metrics:
+    """What a watch did so far. lag: seconds from the moment at which a batch's oldest change was there until it was in
+    the index. stopped: why it gave up.
+    """
+
+    changes: int = 0
+    refused: int = 0
+    batches: int = 0
+    retries: int = 0
+    lag: float = 0.0
+    largest_lag: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    stopped: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Changes a second since the start."""
+        return self.changes / max(time.monotonic() - self.started, 1e-9)
+
+    def prometheus(self) -> str:
+        """In the text format of Prometheus."""
+        lines = []
+        for name, kind, value in (
+            ("mrse_watch_changes_total", "counter", self.changes),
+            ("mrse_watch_refused_total", "counter", self.refused),
+            ("mrse_watch_batches_total", "counter", self.batches),
+            ("mrse_watch_retries_total", "counter", self.retries),
+            ("mrse_watch_lag_seconds", "gauge", round(self.lag, 3)),
+            ("mrse_watch_largest_lag_seconds", "gauge", round(self.largest_lag, 3)),
+        ):
+            lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
+        return "\n".join(lines) + "\n"
+
+
+class Watch:
+    """Brings the changes of a source into one index.
+
+    encoder: of the items' images; without it items are encoded from their words alone. folder: to which image paths are
+    relative. state: the index's journal. on_batch: is given the metrics after each batch.
+    """
+
+    def __init__(
+        self,
+        app: Vespa,
+        package: Path,
+        model: ExportedModel,
+        state: Path,
+        *,
+        encoder: ImageEncoder | None = None,
+        folder: Path = Path(),
+        policy: Policy | None = None,
+        on_batch: Callable[[Metrics], object] = lambda metrics: None,
+    ) -> None:
+        self._app, self._model, self._encoder, self._on_batch = app, model, encoder, on_batch
+        self._folder = folder
+        self._policy, self._state, self.metrics = policy or Policy(), state, Metrics()
+        self._item, self._lock = DocumentType.load(package), threading.Lock()
+
+    def run(self, source: Source, stop: threading.Event) -> Metrics:
+        """Takes batches until `stop` is set or the source ends, or until Vespa takes nothing any more (`stopped`)."""
+        self._transport = Transport(self._app, self._on_result, self._policy)
+        with (
+            Journal(self._state, index_name(self._app.end_point, "item"), keep_recent=MERGE_EVERY) as journal,
+            DeadLetters(refused_file(self._state)) as self._refused,
+            EventWriter(self._app, retry_seconds=self._policy.give_up_after) as self._events,
+            ThreadPoolExecutor(WRITERS) as self._pool,
+        ):
+            self._journal = journal
+            try:
+                for batch in source.batches(stop):
+                    before = self.metrics.refused
+                    self._take(batch)
+                    self._transport.drain()
+                    self._journal.commit()
+                    self.metrics.stopped = self.metrics.stopped or self._transport.stopped
+                    if self.metrics.stopped:
+                        break
+                    batch.commit(self.metrics.refused == before)
+                    self._count(batch)
+            finally:
+                self._transport.close()
+        return self.metrics
+
+    def _count(self, batch: Batch) -> None:
+        self.metrics.batches += 1
+        self.metrics.retries = self._transport.retries
+        self.metrics.lag = max(0.0, time.time() - batch.since)
+        self.metrics.largest_lag = max(self.metrics.largest_lag, self.metrics.lag)
+        self._on_batch(self.metrics)
+
+    def _take(self, batch: Batch) -> None:
+        for what, why in batch.unreadable:
+            self._refuse({"change": what}, why)
+        if batch.file is not None:
+            self._take_file(*batch.file)
+        for kind, some in groupby(batch.changes, key=lambda change: change.kind):
+            self._take_run(kind, list(some))
+
+    def _take_file(self, kind: Kind, file: Path) -> None:
+        if kind in ("remove", "event"):
+            self._take_run(kind, [Change(kind, record, str(file)) for record in records_of(file)])
+            return
+        try:
+            self._submit(self._operations(kind, file))
+        except InputError as error:
+            self._refuse({"drop": str(file)}, str(error))
+
+    def _take_run(self, kind: Kind, changes: list[Change]) -> None:
+        """Changes of one kind that follow each other; of one item the last counts."""
+        if kind == "event":
+            self._take_events(changes)
+        elif kind == "remove":
+            self._submit(Operation("remove", "item", change.key) for change in changes)
+        else:
+            last = {change.key: change for change in changes} if kind == "item" else None
+            self._take_rows(kind, list(last.values()) if last is not None else changes)
+
+    def _take_rows(self, kind: Kind, changes: list[Change]) -> None:
+        """Items and updates go the way of a file of them; where one is bad, each goes alone."""
+        if len({change.key for change in changes}) < len(changes):
+            for change in changes:
+                self._take_rows(kind, [change])
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "changes.parquet"
+            try:
+                records = [change.record for change in changes]
+                pq.write_table(_table([self._with_image(r) for r in records] if kind == "item" else records), file)
+                self._submit(self._operations(kind, file))
+            except (InputError, pa.ArrowException) as error:
+                if len(changes) > 1:
+                    for change in changes:
+                        self._take_rows(kind, [change])
+                else:
+                    problem = error.problem if isinstance(error, InputError) else str(error)
+                    self._refuse({"change": {"op": kind, **changes[0].record}}, problem)
+
+    def _with_image(self, record: dict[str, Any]) -> dict[str, Any]:
+        """An item's record with the bytes of its image, or with none."""
+        rest = {name: value for name, value in record.items() if name not in ("image", "image_path")}
+        return rest | ({"image": image_of(record, self._folder)} if self._encoder else {})
+
+    def _operations(self, kind: Kind, file: Path) -> Iterator[Operation]:
+        """What a file of items or updates is in the index; checked as a whole before the first."""
+        if kind == "update":
+            return UpdateSource.open(file, self._item).operations(Report())
+        images = EncodedImages(self._encoder, self._model.manifest, file) if self._encoder else NoImages()
+        source = ItemSource.open(file, self._item, self._model, images)
+        return source.operations(self._journal, Report(), index_holds_others=True)
+
+    def _submit(self, operations: Iterable[Operation]) -> None:
+        for operation in operations:
+            if not self._transport.submit(operation):
+                return
+            self.metrics.changes += 1
+
+    def _take_events(self, changes: list[Change]) -> None:
+        of_user: dict[str, list[UserEvent]] = {}
+        for change in changes:
+            try:
+                of_user.setdefault(change.key, []).append(UserEvent.of(change.record))
+            except InputError as error:
+                self._refuse({"change": {"op": "event", **change.record}}, str(error))
+        for _ in self._pool.map(self._write_events, of_user, of_user.values()):
+            pass
+
+    def _write_events(self, user: str, events: list[UserEvent]) -> None:
+        try:
+            self._events.record_all(user, events)
+            with self._lock:
+                self.metrics.changes += len(events)
+        except ShopperUnavailable as error:
+            self.metrics.stopped = error.problem
+        except InputError as error:
+            self._refuse({"user": user}, error.problem)
+
+    def _on_result(self, result: DeliveryResult) -> None:
+        if result.ok:
+            self._journal.acknowledge(result)
+        else:
+            with self._lock:
+                self.metrics.refused += 1
+                self._refused.add(result)
+
+    def _refuse(self, what: dict[str, Any], why: str) -> None:
+        """Writes down what never became an operation."""
+        with self._lock:
+            self.metrics.refused += 1
+            with unreadable_file(self._state).open("ab") as file:
+                file.write(orjson.dumps(what | {"message": why}, default=str, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def unreadable_file(state: Path) -> Path:
+    """Where changes are left that could not be read or that the checks refused, with the reason."""
+    return state.with_suffix(".unreadable.jsonl")
+
+
+def _table(records: list[dict[str, Any]]) -> pa.Table:
+    """Records as a table of all their columns; what one lacks is null."""
+    names = dict.fromkeys(name for record in records for name in record)
+    return pa.table({name: [record.get(name) for record in records] for name in names})

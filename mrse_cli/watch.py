@@ -1,0 +1,137 @@
+"""`mrse watch`: a resident process that brings changes into the index as they happen."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mrse_cli.config import Config
+from mrse_cli.console import console
+from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, QueryEndpoint, connect
+from mrse_cli.feed import Encoder, GiveUp, State, state_file
+from mrse_model.errors import InputError
+
+if TYPE_CHECKING:
+    from feeders.live.watch import Metrics
+
+LINE_EVERY = 10.0  # seconds
+
+
+def watch(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of drops (Parquet, JSON lines); - for JSON lines on stdin.")
+    ] = None,
+    app: Package = Path("vespa_app"),
+    endpoint: Endpoint = LOCAL,
+    query_endpoint: QueryEndpoint = None,
+    kafka: Annotated[str | None, typer.Option(help="Brokers of Kafka, host:port, instead of a folder.")] = None,
+    topic: Annotated[str, typer.Option(help="Topic of the changes.")] = "mrse",
+    group: Annotated[str, typer.Option(help="Consumer group, whose offsets are kept.")] = "mrse-watch",
+    image_encoder: Encoder = None,
+    metrics_port: Annotated[int, typer.Option(min=0, help="Serve /metrics for Prometheus here; 0: not.")] = 0,
+    give_up_after: GiveUp = 5,
+    state: State = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for the item tower.")] = 1,
+    cert: Certificate = None,
+    key: Key = None,
+    ca: Authority = None,
+    config: Config = None,
+) -> None:
+    """Watch for changes (items, updates, removals, user events) and bring each into the index within seconds.
+
+    SIGTERM and Ctrl-C end it after the batch that is under way. What was not committed comes again at the next start.
+
+    Example: mrse watch drops/
+    """
+    from feeders.deployed import check_deployed, check_fields
+    from feeders.live.sources import Folder, Lines, Source, Topic
+    from feeders.live.watch import Watch, unreadable_file
+    from feeders.transport import Policy
+    from mrse_model.serving.exported_model import ExportedModel, ImageEncoder
+    from vespa_package.fields import DocumentType
+
+    if (folder is None) == (kafka is None):
+        raise InputError("it needs a folder, - for stdin, or --kafka", fix="Give one of them")
+    out = console()
+    vespa, model = connect(endpoint, cert, key, ca), ExportedModel.load(app / "models", threads=threads)
+    check_deployed(connect(query_endpoint or endpoint, cert, key, ca), model)
+    check_fields(vespa, DocumentType.load(app), model.manifest)
+    encoder = ImageEncoder.load(image_encoder) if image_encoder else None
+    source: Source
+    if kafka is not None:
+        source = Topic(kafka, topic, group)
+    elif str(folder) == "-":
+        source = Lines(sys.stdin.buffer)
+    else:
+        source = Folder(folder or Path())
+    stop, last = threading.Event(), [time.monotonic()]
+
+    def on_batch(metrics: Metrics) -> None:
+        if time.monotonic() - last[0] > LINE_EVERY:
+            last[0] = time.monotonic()
+            out.print(_line(metrics))
+
+    journal = state_file(state, app)
+    watching = Watch(
+        vespa,
+        app,
+        model,
+        journal,
+        encoder=encoder,
+        folder=folder if folder and folder.is_dir() else Path(),
+        policy=Policy(give_up_after=60 * give_up_after),
+        on_batch=on_batch,
+    )
+    if metrics_port:
+        _serve_metrics(watching.metrics, metrics_port)
+    ended: list[int] = []
+
+    def end(number: int, *_: object) -> None:
+        ended.append(number)
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    out.print(f"watching {kafka or folder} for {vespa.end_point}")
+    try:
+        metrics = watching.run(source, stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    out.print(_line(metrics))
+    if metrics.refused:
+        out.print(f"refused: see {journal.with_suffix('.refused.jsonl')} and {unreadable_file(journal)}")
+    if metrics.stopped:
+        out.print(f"gave up: {metrics.stopped}. Run the same command again to resume")
+        raise typer.Exit(1)
+    if signal.SIGINT in ended:
+        raise typer.Exit(130)
+
+
+def _line(metrics: Metrics) -> str:
+    return (
+        f"{metrics.changes} changes ({metrics.rate:.1f}/s), {metrics.refused} refused, {metrics.retries} retried, "
+        f"lag {metrics.lag:.2f} s, at most {metrics.largest_lag:.2f} s"
+    )
+
+
+def _serve_metrics(metrics: Metrics, port: int) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = metrics.prometheus().encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,0 +1,249 @@
+"""Changes as they happen, against the embedded engine: from a folder, lines, Kafka; in order, and none lost."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from vespa.application import Vespa
+
+from feeders.events import EventWriter
+from feeders.live.changes import Batch, read_change
+from feeders.live.images import fetch
+from feeders.live.sources import DONE, FAILED, Folder, Lines, Topic
+from feeders.live.watch import Watch, unreadable_file
+from local_vespa.testing import deploy, running_engine
+from mrse_model.errors import InputError
+from mrse_model.serving.exported_model import ExportedModel
+from tests.helpers.feeding import image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def url(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_engine(tmp_path_factory.mktemp("engine")) as url:
+        deploy(url, package)
+        yield url
+
+
+@pytest.fixture
+def watch(url: str, package: Path, tmp_path: Path) -> Callable[..., Watch]:
+    def made(**options: Any) -> Watch:
+        model = ExportedModel.load(package / "models")
+        return Watch(Vespa(url), package, model, tmp_path / "index.sqlite", **options)
+
+    return made
+
+
+def line(op: str, **fields: Any) -> str:
+    return json.dumps({"op": op, **fields}) + "\n"
+
+
+def stream(*lines: str) -> Lines:
+    return Lines(io.BytesIO("".join(lines).encode()))
+
+
+def document(url: str, item_id: str) -> dict[str, Any] | None:
+    return httpx.get(f"{url}/document/v1/item/item/docid/{item_id}").json().get("fields")
+
+
+def test_lines_of_all_kinds_in_their_order(url, watch, tmp_path) -> None:
+    metrics = watch().run(
+        stream(
+            line("item", item_id="l1", title="red dress", category=["women"], price=9.5),
+            line("item", item_id="l2", title="blue boot"),
+            line("update", item_id="l1", price=8.5),
+            line("update", item_id="l1", price=7.5),
+            line("remove", item_id="l2"),
+            line("item", item_id="l3", title="green hat"),
+            line("event", user="w1", item="l1", event="click", timestamp=100, event_id="e1"),
+            line("event", user="w1", item="l3", event="order", timestamp=200),
+            line("item", item_id="l1", title="red dress, new"),
+        ),
+        threading.Event(),
+    )
+    assert (metrics.changes, metrics.refused, metrics.stopped) == (9, 0, "")
+    first = document(url, "l1")
+    assert first["price"] == 7.5 and first["title"] == "red dress, new" and first["embedding"]
+    assert document(url, "l2") is None and document(url, "l3")["title"] == "green hat"
+    with EventWriter(Vespa(url)) as events:
+        assert events.read("w1").cells == {"click": {"l1": 100}, "order": {"l3": 200}}
+
+
+def test_what_is_bad_is_written_down_and_the_rest_goes_on(url, watch, tmp_path) -> None:
+    metrics = watch().run(
+        stream(
+            "no json\n",
+            line("paint", item_id="b0"),
+            line("item", item_id="b1", title="red dress"),
+            line("item", item_id="b2", title=" "),
+            line("item", item_id="b3", title="bad \x0c title"),
+            line("update", item_id="b1", price="much"),
+            line("event", user="w2", item="b1", event="look"),
+            line("item", item_id="b4", title="blue boot"),
+        ),
+        threading.Event(),
+    )
+    assert metrics.refused == 6 and document(url, "b1")["title"] and document(url, "b4") and not document(url, "b2")
+    written = [json.loads(text) for text in unreadable_file(tmp_path / "index.sqlite").read_text().splitlines()]
+    assert len(written) == 6 and all(entry["message"] for entry in written)
+
+
+def test_an_image_is_part_of_a_live_item(url, watch, package, tmp_path) -> None:
+    with pytest.raises(InputError, match="is an address inside a network"):
+        fetch("http://127.0.0.1:1/x.png")
+    with pytest.raises(InputError, match="not a URL of the web"):
+        fetch("file:///etc/passwd")
+
+    class Encoder:
+        """Stands for image_encoder.onnx: the mean of the bytes."""
+
+        name, dims, size = "stand-in", 0, 96
+        path = Path("encoder")
+
+        def features(self, images):
+            import numpy as np
+
+            return np.stack([np.full(self.dims, np.nan if i is None else len(i), np.float32) for i in images])
+
+    manifest = ExportedModel.load(package / "models").manifest
+    Encoder.dims = manifest.image_encoder.dims
+    (tmp_path / "red.png").write_bytes(image("red"))
+    metrics = watch(encoder=Encoder(), folder=tmp_path).run(
+        stream(
+            line("item", item_id="p1", title="red dress", image=base64.b64encode(image("red")).decode()),
+            line("item", item_id="p2", title="red dress", image_path="red.png"),
+            line("item", item_id="p3", title="red dress"),
+            line("item", item_id="p4", title="red dress", image_path="none.png"),
+        ),
+        threading.Event(),
+    )
+    assert metrics.refused == 1 and document(url, "p4") is None
+    assert [bool(document(url, i).get("image_embedding")) for i in ("p1", "p2", "p3")] == [True, True, False]
+
+
+def drop(folder: Path, name: str, columns: dict[str, list] | None = None, text: str = "") -> None:
+    """A file that appears whole."""
+    if columns is not None:
+        pq.write_table(pa.table(columns), folder / f".{name}")
+    else:
+        (folder / f".{name}").write_text(text)
+    (folder / f".{name}").rename(folder / name)
+
+
+def wait_for(true: Callable[[], object], seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_a_folder_of_drops(url, watch, tmp_path) -> None:
+    folder, stop = tmp_path / "drops", threading.Event()
+    folder.mkdir()
+    drop(folder, "before.parquet", {"item_id": ["f1", "f2"], "title": ["red dress", "blue boot"], "price": [1.0, 2.0]})
+    thread = threading.Thread(target=lambda: watch().run(Folder(folder), stop))
+    thread.start()
+    try:
+        wait_for(lambda: document(url, "f2"))
+        drop(folder, "prices.parquet", {"item_id": ["f1"], "price": [5.0]})
+        wait_for(lambda: document(url, "f1")["price"] == 5.0)
+        drop(folder, "clicks.parquet", {"user": ["w3"], "item": ["f1"], "event": ["click"], "timestamp": [100]})
+        drop(folder, "gone.parquet", {"item_id": ["f2"]})
+        drop(folder, "more.jsonl", text=line("item", item_id="f3", title="green hat"))
+        drop(folder, "strange.parquet", {"x": [1]})
+        wait_for(
+            lambda: document(url, "f3") and not document(url, "f2") and (folder / FAILED / "strange.parquet").exists()
+        )
+    finally:
+        stop.set()
+        thread.join(30)
+    done = {"before.parquet", "prices.parquet", "clicks.parquet", "gone.parquet", "more.jsonl"}
+    assert {file.name for file in (folder / DONE).iterdir()} == done
+    with EventWriter(Vespa(url)) as events:
+        assert events.read("w3").cells == {"click": {"f1": 100}}
+
+
+def test_a_batch_is_committed_after_its_answers_alone(url, watch) -> None:
+    committed: list[str] = []
+
+    class Source:
+        def batches(self, stop):
+            for name in ("c1", "c2"):
+                change = read_change(line("item", item_id=name, title="red dress").encode())
+                commit = lambda well, name=name: committed.append(f"{name} {well} {bool(document(url, name))}")  # noqa: E731
+                yield Batch([change], commit=commit, since=time.time())
+
+    metrics = watch().run(Source(), threading.Event())
+    assert committed == ["c1 True True", "c2 True True"] and 0 <= metrics.lag < 60
+    assert "mrse_watch_changes_total 2\n" in metrics.prometheus()
+
+
+@pytest.mark.slow
+def test_a_topic_is_read_on_from_what_was_committed(url, watch) -> None:
+    kafka = pytest.importorskip("confluent_kafka")
+    cluster = kafka.Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1})
+    brokers = _mock_brokers(cluster)
+    for n in range(20):
+        cluster.produce("changes", line("item", item_id=f"k{n}", title=f"red dress {n}").encode(), key=f"k{n}")
+    cluster.produce("changes", line("event", user="w4", item="k1", event="click", timestamp=100).encode(), key="w4")
+    cluster.flush(30)
+    settings = {"topic_metadata_refresh_interval_ms": "200"}
+
+    def run(enough: Callable[[], object]) -> None:
+        stop, watching = threading.Event(), watch()
+        thread = threading.Thread(target=lambda: watching.run(Topic(brokers, "changes", **settings), stop))
+        thread.start()
+        try:
+            wait_for(enough, 60)
+            wait_for(lambda: watching.metrics.batches)
+        finally:
+            stop.set()
+            thread.join(30)
+        seen.append(watching.metrics.changes)
+
+    seen: list[int] = []
+    with EventWriter(Vespa(url)) as events:
+        run(lambda: document(url, "k19") and events.read("w4").cells == {"click": {"k1": 100}})
+    cluster.produce("changes", line("update", item_id="k1", price=4.5).encode(), key="k1")
+    cluster.flush(30)
+    run(lambda: document(url, "k1").get("price") == 4.5)
+    assert seen == [21, 1]
+
+
+def _mock_brokers(client: Any) -> str:
+    """The address of a client's mock cluster."""
+    brokers = client.list_topics(timeout=30).brokers.values()
+    return ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+
+
+def test_the_command_ends_in_order(url, package, tmp_path) -> None:
+    folder = tmp_path / "drops"
+    folder.mkdir()
+    arguments = ["watch", folder, "--app", package, "-e", url, "--state", tmp_path / "state.sqlite"]
+    command = [sys.executable, "-m", "mrse_cli.main", *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    try:
+        drop(folder, "one.jsonl", text=line("item", item_id="s1", title="red dress"))
+        wait_for(lambda: document(url, "s1"), 60)
+        wait_for(lambda: (folder / DONE / "one.jsonl").exists())
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "1 changes" in out and "0 refused" in out
