@@ -44,6 +44,7 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
         _check_term(term, known)
     for request in query.grouping:
         _check_grouping(request, known, application.cluster)
+    _check_text(query.where, parameters, application.cluster)
     language = _language(parameters)
     defaults = yql.UserTextDefaults(grammar, parameters.text("model.defaultIndex") or "default", language)
     where = yql.expand_user_input(query.where, partial(_queried, known=known), defaults)
@@ -102,15 +103,25 @@ def _doubts(term: yql.Term, known: list[Schema], cluster: str) -> list[QueryErro
     return [QueryError(ILLEGAL_QUERY, problem, cluster) for problem in problems]
 
 
+def _check_text(where: yql.Node, parameters: Parameters, cluster: str) -> None:
+    """Raises QueryError for typed text whose tree `_check_size` would refuse: to parse it may take long. An item has at
+    most three words, those of `field:word` and of a range."""
+    most = parameters.integer("maxQueryItems", MAX_QUERY_ITEMS)
+    for node in yql.nodes(where):
+        if isinstance(node, yql.UserInput) and (words := len(split_words(node.text))) > 3 * most:
+            raise _too_many(most, words + 1, cluster)
+
+
 def _check_size(where: yql.Node, parameters: Parameters, cluster: str) -> None:
     """Raises QueryError for a tree of more items than the application allows (QueryCanonicalizer.java)."""
     most, items = parameters.integer("maxQueryItems", MAX_QUERY_ITEMS), _items(where)
     if items > most:
-        raise QueryError(
-            ILLEGAL_QUERY,
-            f"Query tree exceeds allowed item count. Configured limit: {most} - Item count: {items}",
-            cluster,
-        )
+        raise _too_many(most, items, cluster)
+
+
+def _too_many(most: int, items: int, cluster: str) -> QueryError:
+    problem = f"Query tree exceeds allowed item count. Configured limit: {most} - Item count: {items}"
+    return QueryError(ILLEGAL_QUERY, problem, cluster)
 
 
 def _items(node: yql.Node) -> int:
