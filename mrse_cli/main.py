@@ -39,6 +39,8 @@ COMMANDS = (
     "feed",
     "watch",
     "query",
+    "similar",
+    "why",
     "warm",
     "serve",
     "migrate",

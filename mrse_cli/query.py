@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-import orjson
 import typer
-from rich.table import Table
 
 from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
+from mrse_cli.hits import print_hits, print_json
 from mrse_model.errors import InputError
 
 
@@ -44,6 +42,9 @@ def query(
     ranks: Annotated[
         bool, typer.Option("--ranks", help="Each hit's rank in each recall queue (three_queues).")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="What each hit's score loses without text, history, images, each expert.")
+    ] = False,
     embed: Annotated[
         Literal["vespa", "here"],
         typer.Option(help="Where the query vector is made: in Vespa, or here with the exported model of --app."),
@@ -69,15 +70,17 @@ def query(
     from retrieval import Event, Facet, Filter, RankProfile, Searcher, Sort
     from retrieval.embed_producer import EmbedProducer
     from retrieval.profiles import TABLE
+    from retrieval.why import explained
 
     local = embed == "here" or user is not None or bool(clicked)
     producer = EmbedProducer(ExportedModel.load(app / "models"), precomputed=warm) if local else None
     moment = time.time() if now is None else now
+    clicks = [Event(item, "click", moment) for item in clicked or []]
     with Searcher(connect(endpoint, cert, key, ca), producer=producer, deadline=timeout) as searcher:
         result = searcher.search(
             text,
             user=user,
-            clicks=[Event(item, "click", moment) for item in clicked or []],
+            clicks=clicks,
             filters=[Filter.parse(f) for f in filter or []],
             sort=[Sort.parse(s) for s in sort or []],
             facets=[Facet(f) for f in facet or []],
@@ -89,28 +92,13 @@ def query(
             ranks=ranks,
             now=moment,
         )
+        shares = explained(searcher, text, result, user=user, clicks=clicks, now=moment) if explain else None
     out = console()
     if json:
-        out.print(orjson.dumps(dataclasses.asdict(result), option=orjson.OPT_INDENT_2).decode())
+        print_json(out, result, shares)
         return
-    columns = ("item", "title", "category", "score", *(("queues",) if any(h.queues for h in result.hits) else ()))
-    table = Table(*columns, box=None)
-    for hit in result.hits:
-        queues = ", ".join(f"{name} {rank}" if rank else name for name, rank in hit.queues.items())
-        row = [hit.item_id, hit.title, " › ".join(hit.category), f"{hit.score:.4f}", queues]
-        table.add_row(*row[: len(columns)])
-    out.print(table, soft_wrap=False)
-    for name, buckets in result.facets.items():
-        out.print(f"{name}: " + ", ".join(f"{b.value} {b.count}" for b in buckets))
-    history = f", {result.clicks} clicked items" if local and (user or clicked) else ""
-    matches = f"{len(result.hits)} of {result.total} matches"
-    out.print(f"{matches}, {result.profile}, {result.seconds * 1000:.1f} ms{history}")
-    for fallback in result.fallbacks:
-        out.print(f"without {fallback.step}: {fallback.reason}", style="yellow")
-    if not result.coverage.full:
-        out.print(
-            f"{result.coverage.share:.0%} of the documents were searched: {result.coverage.reason}", style="yellow"
-        )
+    note = f", {result.clicks} clicked items" if local and (user or clicked) else ""
+    print_hits(out, result, shares, note)
 
 
 def _input(text: str) -> tuple[str, float]:

@@ -88,6 +88,45 @@ def test_the_command_prints_a_table(shop) -> None:
     assert out.count("dress") >= 2 and "2 of " in out and " ms" in out
 
 
+def test_similar_items_are_the_nearest_without_the_item(shop) -> None:
+    app, url, _ = shop
+    found = json.loads(mrse("similar", "i3", "--app", app, "-e", url, "--hits", 5, "--json"))
+    vectors = ExportedModel.load(app / "models").item_vectors(TITLES, [[t.split()[2]] for t in TITLES]).embedding
+    order = [f"i{n}" for n in np.argsort(-(vectors @ vectors[3])) if n != 3]
+    assert len(found["hits"]) == 5 and {hit["item_id"] for hit in found["hits"]} <= set(order[:8])
+    assert "i3" not in mrse("similar", "i3", "--app", app, "-e", url).split()
+
+
+def test_an_explanation_beside_each_hit(shop) -> None:
+    app, url, _ = shop
+    command = ["query", "red wool dress", "--app", app, "-e", url, "--hits", 2, "--explain"]
+    found = json.loads(mrse(*command, "--json"))
+    for hit in found["hits"]:
+        assert hit["shares"]["similarity"] == pytest.approx(hit["features"]["similarity"], abs=0.01)
+        assert "input_query_text" in hit["shares"]
+    assert "what each score loses" in mrse(*command)
+
+
+def test_why_an_item_is_not_found(shop) -> None:
+    app, url, _ = shop
+    item = f"i{TITLES.index('blue wool shirt')}"
+
+    def why(*arguments: object) -> list[str]:
+        out = mrse("why", "red wool dress", *arguments, "--app", app, "-e", url, "--target-hits", 72, "--hits", 1)
+        return [line for line in out.splitlines() if line.strip()]
+
+    assert why("i999")[0].startswith("NO   index: it holds no item 'i999'")
+    lines = why(item, "--filter", "colour=red", "--filter", "price>=0")
+    assert [line[:3] for line in lines] == ["yes", "yes", "NO ", "yes", "NO ", "NO ", "NO "], lines
+    assert "colour of the item is 'blue'" in lines[2]
+    ranks = [hit[0] for hit in brute_force(ExportedModel.load(app / "models"), "red wool dress")]
+    lines = why(item)
+    expected = ranks.index(item) + 1
+    (vectors,) = [line for line in lines if "vectors: rank" in line]
+    assert abs(int(vectors.split("rank ")[1].split()[0]) - expected) <= 3, "bfloat16 may swap near ties"
+    assert lines[-1].startswith("NO ") and "below the 1 hits of a page" in lines[-1]
+
+
 # query profile → the match-feature that shows the cosine of query and item, or the closeness made of it
 SHOWS = {
     "q2i": "similarity", "hybrid": "semantic", "three_queues": "similarity",

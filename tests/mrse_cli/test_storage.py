@@ -109,6 +109,8 @@ READS: dict[str, list[str]] = {
     "query": ["dress", "--embed", "here", "--app", "no/app"],
     "warm": ["no/searches.parquet", "--app", "PACKAGE"],
     "serve": ["--app", "no/app"],
+    "similar": ["i1", "--app", "no/app"],
+    "why": ["dress", "i1", "--app", "no/app"],
     "migrate": ["no/models", "no/items.parquet", "--app", "no/app"],
     "demo": ["--app", "no/app"],
 }
