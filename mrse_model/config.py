@@ -46,7 +46,7 @@ class ModelConfig:
     experts: tuple[str, ...] = EXPERTS  # an absent one is zeros (ablation)
     use_images: bool = True
     use_category: bool = True
-    ngrams: str = "fasttext"  # or "off": the piece table is random, as in the ablation's last row
+    ngrams: str = "fasttext"  # "teacher": the table starts as a teacher's; "off": random, the ablation's last row
 
     def __post_init__(self) -> None:
         _finite(self)
@@ -64,7 +64,7 @@ class ModelConfig:
         require(0 <= self.dropout <= 0.9, self, "dropout", "from 0 to 0.9")
         known = set(self.experts) <= set(EXPERTS) and set(self.experts) - {"history"}
         require(bool(known), self, "experts", f"some of {', '.join(EXPERTS)}, and not history alone")
-        require(self.ngrams in ("fasttext", "off"), self, "ngrams", "fasttext or off")
+        require(self.ngrams in ("fasttext", "off", "teacher"), self, "ngrams", "fasttext, teacher or off")
 
     @property
     def image_width(self) -> int:
@@ -82,13 +82,16 @@ class LossConfig:
     alpha: float = 1.0
     beta: float = 10.0  # the paper has 30; here it is best between 0 and 15 (dev/LOG.md)
     hard_in_softmax: bool = True  # the hard negatives of a batch are negatives of MNSCE, too; the paper has them apart
+    distil: float = 1.0  # weight of a teacher's similarities for pseudo-queries; 0: its table alone is taken
+    distil_real: float = 0.5  # the same for real queries, at most: it falls with the share of pseudo-queries
+    pseudo_contrast: float = 0.3  # weight of MNSCE for pseudo-queries, where a teacher says more than they do
     log_q: bool = False  # correct the in-batch softmax for the popularity of its items (Yi et al. 2019)
 
     def __post_init__(self) -> None:
         _finite(self)
         for name in ("temperature", "adaptor_temperature"):
             require(getattr(self, name) > 0, self, name, "above 0")
-        for name in ("margin", "alpha", "beta"):
+        for name in ("margin", "alpha", "beta", "distil", "distil_real", "pseudo_contrast"):
             require(getattr(self, name) >= 0, self, name, "0 or more")
         require(self.alpha + self.beta > 0, self, "alpha", "above 0 where beta is 0: nothing is learnt else")
 

@@ -222,7 +222,9 @@ class VBertHead(nn.Module):
 class NGrams(nn.Module):
     """The FastText table of the vocabulary and its projection to `dims`, shared by the towers (paper §FtAtt).
 
-    `start` fills the table with FastText's vectors; FtAtt's stage tunes those of the pieces that it meets.
+    `start` fills the table with FastText's vectors; FtAtt's stage tunes those of the pieces that it meets. With a
+    teacher they are the teacher's, and FtAtt's stage trains beside each row those of its character n-grams, which all
+    tokens share (`add_hashed`), and adds them to the rows when it is done (`fold_hashed`): the model has one table.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -230,11 +232,51 @@ class NGrams(nn.Module):
         self.table = nn.Embedding(config.vocab_size, config.ngram_dims)
         nn.init.zeros_(self.table.weight)
         self.project = nn.Linear(config.ngram_dims, config.dims)
+        self.hashed: nn.Embedding | None = None
 
     @torch.no_grad()
     def start(self, table: np.ndarray) -> None:
         """Takes FastText's vectors, float32 [vocabulary, ngram_dims]."""
         self.table.weight.copy_(torch.from_numpy(table))
+
+    @torch.no_grad()
+    def start_from_teacher(self, table: np.ndarray) -> None:
+        """Takes a teacher's vectors of the tokens, float32 [vocabulary, dims], and starts with no other projection."""
+        self.start(table)
+        nn.init.eye_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def add_hashed(self, start: np.ndarray, buckets: np.ndarray, count: int, sparse: bool = True) -> None:
+        """Gives every token i the sum of the vectors of its n-grams, buckets[start[i] : start[i + 1]], at first zeros.
+        sparse: gradients are those of the rows met alone, which torch.optim.SparseAdam takes.
+        """
+        self.hashed = nn.Embedding(count, self.table.embedding_dim, sparse=sparse).to(self.table.weight.device)
+        nn.init.zeros_(self.hashed.weight)
+        self.table.sparse = sparse
+        self._ngrams_of = torch.from_numpy(start).long(), torch.from_numpy(buckets).long()
+
+    @torch.no_grad()
+    def fold_hashed(self) -> None:
+        """Adds its n-grams' vectors to each token's row; they are then gone."""
+        if self.hashed is not None:
+            every = torch.arange(self.table.num_embeddings, device=self.table.weight.device)
+            self.table.weight.copy_(torch.cat([self._rows(some) for some in every.split(8192)]))
+            self.hashed, self.table.sparse = None, False
+
+    def _rows(self, ids: Tensor) -> Tensor:
+        """The rows of distinct tokens [n] → [n, ngram_dims]."""
+        found = self.table(ids)
+        if self.hashed is None:
+            return found
+        start, buckets = self._ngrams_of
+        tokens = ids.cpu()
+        low, sizes = start[tokens], start[tokens + 1] - start[tokens]
+        first = sizes.cumsum(0) - sizes
+        place = torch.arange(int(sizes.sum())) + (low - first).repeat_interleave(sizes)
+        weight = self.hashed.weight
+        return found + F.embedding_bag(
+            buckets[place].to(weight.device), weight, first.to(weight.device), mode="sum", sparse=self.hashed.sparse
+        )
 
     @staticmethod
     def weight(ids: Tensor, mask: Tensor) -> Tensor:
@@ -246,7 +288,7 @@ class NGrams(nn.Module):
         if torch.compiler.is_compiling():
             return self.project(self.table(ids))
         distinct, place = torch.unique(ids, return_inverse=True)  # a batch repeats its words: project each once
-        return F.embedding(place, self.project(self.table(distinct)))
+        return F.embedding(place, self.project(self._rows(distinct)))
 
     def mean(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The text's mean n-gram vector [..., d], zeros for one without pieces: the query tower's FtAtt, and what an

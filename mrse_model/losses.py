@@ -58,6 +58,32 @@ def mnsce(
     return F.cross_entropy(scores, torch.arange(len(query), device=query.device), reduction="none")
 
 
+def distillation(
+    query: Tensor,
+    columns: Tensor,
+    taught: Tensor,
+    not_negative: Tensor | None = None,
+    temperature: float = 0.05,
+    teacher_temperature: float = 0.05,
+) -> Tensor:
+    """KL(teacher ‖ student) of each query's distribution over the columns, [b] (Hinton et al. 2015).
+
+    query [b, d], columns [m, d]: the student's. taught [b, m]: the teacher's cosines of the same pairs. not_negative:
+    bool [b, m], pairs that are left out of both; the first b columns' diagonal never is.
+
+    >>> q = torch.eye(3)
+    >>> distillation(q, q, q @ q.T)  # as the teacher has it
+    tensor([0., 0., 0.])
+    """
+    scores, target = cosine_logits(query, columns) / temperature, taught / teacher_temperature
+    if not_negative is not None:
+        diagonal = torch.eye(len(query), columns.shape[0], dtype=torch.bool, device=query.device)
+        left_out = not_negative & ~diagonal
+        scores, target = (some.masked_fill(left_out, MASKED_LOGIT) for some in (scores, target))
+    log_target = target.log_softmax(-1)
+    return (log_target.exp() * (log_target - scores.log_softmax(-1))).sum(-1)
+
+
 def hnst(query: Tensor, item: Tensor, hard: Tensor, has_hard: Tensor, margin: float = 0.15) -> Tensor:
     """Hard-negative triplet: max(0, margin + s(hard, q) - s(item, q)), [b]; 0 where has_hard [b] is 0.
 

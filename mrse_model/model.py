@@ -58,6 +58,17 @@ class MRSE(nn.Module):
             start[name] = ours
         self.item.load_state_dict(start, strict=False)
 
+    @torch.no_grad()
+    def start_tables(self, table: np.ndarray, from_teacher: bool) -> None:
+        """Takes the first vectors of the tokens, float32 [vocabulary, ngram_dims]. A teacher's are used as they are:
+        what the item tower's attention adds to their mean starts at 0.
+        """
+        if from_teacher:
+            self.ngrams.start_from_teacher(table)
+            nn.init.zeros_(self.item.attention.mix)
+        else:
+            self.ngrams.start(table)
+
     def query_embedding(
         self, ids: Tensor, mask: Tensor, history_text: Tensor, history_image: Tensor, history_weight: Tensor
     ) -> Tensor:

@@ -35,7 +35,7 @@ def names(run: Path) -> list[str]:
     """The baselines that `baselines` makes of this run: FastText and DSSM-α where it has FastText's vectors, MiniLM
     where it is installed.
     """
-    left_out = {FASTTEXT, DSSM_ALPHA} if read_config(run / CONFIG).model.ngrams == "off" else set()
+    left_out = {FASTTEXT, DSSM_ALPHA} if read_config(run / CONFIG).model.ngrams != "fasttext" else set()
     left_out |= {MINILM} if minilm_folder() is None else set()
     return [name for name in (FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA, TWO_TOWER) if name not in left_out]
 
@@ -67,7 +67,7 @@ def baselines(
         encode = fasttext_mean(tokenizer, table)
         out.append(VectorRanker(FASTTEXT, encode, encode(texts)))
     else:
-        say(f'no {FASTTEXT}, no {DSSM_ALPHA}: the run has ngrams = "off"')
+        say(f"no {FASTTEXT}, no {DSSM_ALPHA}: the run has no vectors of FastText")
     if MINILM in made:
         minilm, stored = MiniLM(), cache / f"minilm-{fingerprint_of(texts)}.npy"
         if not stored.exists():

@@ -53,6 +53,7 @@ class ExampleSummary:
     hard_share: float  # of all examples, those with a judged hard negative
     positive_grade: int | None
     pseudo_queries: str | None  # what they are made of, where there are any
+    pseudo_share: float = 0.0  # of a batch in training
     unspaced_titles: int = 0  # in a script without spaces between words
 
     @property
@@ -67,7 +68,9 @@ class ExampleSummary:
             f"{self.rows:,} training examples: {counts or 'none'}; {self.hard_share:.0%} with a judged hard negative"
         ]
         if self.pseudo_queries:
-            lines.append(f"no searches: the queries are {self.pseudo_queries}; they do not show how users ask")
+            mixed = 0 < self.pseudo_share < 1
+            made = f"{self.pseudo_share:.0%} of each batch are" if mixed else "no searches: the queries are"
+            lines.append(f"{made} {self.pseudo_queries}; they do not show how users ask")
         if self.unspaced_titles:
             lines.append(
                 f"warning: {self.unspaced_titles:,} titles are in a script without spaces between words: queries made "
@@ -138,15 +141,24 @@ class Pairs:
     negatives: list[np.ndarray]
 
 
+def has_real_queries(examples: Path) -> bool:
+    """Whether a run's training examples are of any query but pseudo-queries."""
+    shards = (pq.read_table(shard, columns=["kind"])["kind"] for shard in sorted(examples.glob("train-*.parquet")))
+    return any(pc.any(pc.not_equal(kinds, PSEUDO)).as_py() for kinds in shards)
+
+
 def training_pairs(examples: Path) -> Pairs:
-    """The pairs of a run's training examples (RUN/cache/examples): clicked and judged; each pair once, each query as it
-    is spelt first.
+    """The pairs of a run's training examples (RUN/cache/examples), clicked and judged, or those of pseudo-queries where
+    there are no others: each pair once, each query as it is spelt first.
     """
+    real = has_real_queries(examples)
     spelling: dict[str, str] = {}
     positives: dict[str, set[int]] = {}
     negatives: dict[str, set[int]] = {}
     for shard in sorted(examples.glob("train-*.parquet")):
-        for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "item", "hard"]):
+        for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "item", "hard", "kind"]):
+            if real:
+                batch = batch.filter(pc.not_equal(batch["kind"], PSEUDO))
             columns = (batch.column(name).to_pylist() for name in ("query", "item", "hard"))
             for query, item, hard in zip(*columns, strict=True):
                 key = query_key(query)

@@ -32,7 +32,7 @@ from mrse_model.data.example_files import (
     ExampleSummary,
 )
 from mrse_model.data.history import Event, Histories
-from mrse_model.data.pseudo_queries import DESCRIPTION, pseudo_queries
+from mrse_model.data.pseudo_queries import DESCRIPTION, MAX_MIXED, pseudo_queries, share_of_pseudo
 from mrse_model.data.scripts import is_unspaced
 from mrse_model.data.search_log import MOST_KNOWN, Progress, Search, SearchLog, SpamRule, query_key
 from mrse_model.data.shards import ShardWriter
@@ -51,7 +51,8 @@ class ExampleSettings:
         validation_fraction: this last share of the searches, by time, is for validation; 0 for none.
         positive_grade: judged at least this is a positive, judged below is hard; where no judgment is that high, the
         highest one takes its place.
-        pseudo_queries: of each item; None for 4 where there are neither searches nor judgments, else 0.
+        pseudo_queries: of each item; None for 4 where no query leads to an item, for 2 where few do, else 0
+        (pseudo_queries.share_of_pseudo). min_pseudo_share: of a batch, however many queries lead to items.
         shard_rows: rows of a shard, and what is held in memory of them.
     """
 
@@ -61,6 +62,7 @@ class ExampleSettings:
     validation_fraction: float = 0.1
     positive_grade: int = 2
     pseudo_queries: int | None = None
+    min_pseudo_share: float = 0.0
     spam: SpamRule = field(default_factory=SpamRule)
     shard_rows: int = 1 << 16
     seed: int = 7
@@ -172,7 +174,8 @@ class _Writer:
             with ShardWriter(self.folder, "train", EXAMPLE_SCHEMA, self.settings.shard_rows) as train:
                 for row in self._judged_examples(log):
                     train.add(row)
-                for row in self._pseudo_examples(searches is not None):
+                share = self._pseudo_share(log, searches is not None)
+                for row in self._pseudo_examples(share):
                     train.add(row)
                 self._write_searches(log, split, train)
         (self.folder / "searches.sqlite").unlink()
@@ -189,6 +192,7 @@ class _Writer:
             hard_share=self.with_hard / max(sum(self.counts), 1),
             positive_grade=self.positive_grade,
             pseudo_queries=DESCRIPTION if self.counts[PSEUDO] else None,
+            pseudo_share=share if self.counts[PSEUDO] else 0.0,
             unspaced_titles=sum(map(is_unspaced, self.catalogue.titles)),
         )
 
@@ -237,17 +241,32 @@ class _Writer:
             for item in judged.positive:
                 yield self._example(self.spelling[key], item, JUDGED, *masks)
 
-    def _pseudo_examples(self, has_searches: bool) -> Iterator[dict[str, object]]:
-        count = self.settings.pseudo_queries
+    def _pseudo_share(self, log: SearchLog, has_searches: bool) -> float:
+        """The share of a batch in training that is to be pseudo-queries; 0 where there are searches or judgments, and
+        not one of them leads to an item: that is an error in the input, which they would hide.
+        """
+        pairs = log.pairs()
+        if not pairs and (has_searches or self.positive_grade is not None):
+            return 0.0
+        return max(share_of_pseudo(pairs, len(self.catalogue.ids)), self.settings.min_pseudo_share)
+
+    def _pseudo_examples(self, share: float) -> Iterator[dict[str, object]]:
+        """share: of a batch that will be pseudo-queries."""
+        count, items = self.settings.pseudo_queries, len(self.catalogue.ids)
         if count is None:
-            count = 0 if has_searches or self.judged else 4
+            count = 4 if share == 1 else 2 if share else 0
         if count == 0:
             return
+        chosen = np.ones(items, bool)
+        if share < 1 and count * items > MAX_MIXED:
+            chosen = self.rng.random(items) < MAX_MIXED / (count * items)
         same_title: dict[str, list[int]] = {}  # two items of one title cannot be told apart by a piece of it
         for row, title in enumerate(self.catalogue.titles):
             same_title.setdefault(query_key(title), []).append(row)
         described = descriptions(self.catalogue.path)
         for row, (title, description) in enumerate(zip(self.catalogue.titles, described, strict=True)):
+            if not chosen[row]:
+                continue
             duplicates = same_title[query_key(title)]
             for query in pseudo_queries(title, self.catalogue.categories[row], count, self.rng, description):
                 yield self._example(query, row, PSEUDO, [], duplicates)

@@ -197,6 +197,10 @@ class SearchLog:
         self._db.executemany("INSERT INTO pair VALUES (?, ?, 0) ON CONFLICT (query, item) DO NOTHING", pairs)
         self._db.execute("COMMIT")
 
+    def pairs(self) -> int:
+        """How many distinct pairs of a query and its item `count_pairs` and `add_judged` have found."""
+        return self._number("SELECT count(*) FROM pair")
+
     def _known_positives(self, key: str) -> tuple[int, ...]:
         """The items clicked for a query (a `query_key`) or judged its positives, most clicked first. Cached for the
         queries used last.

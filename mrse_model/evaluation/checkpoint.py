@@ -7,7 +7,7 @@ history.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
@@ -16,20 +16,18 @@ import numpy as np
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import (
     ExampleSummary,
-    dev_queries,
     item_queries,
     queries_in_training,
-    training_pairs,
 )
 from mrse_model.data.pseudo_queries import pseudo_queries
 from mrse_model.data.scripts import is_unspaced
 from mrse_model.data.search_log import query_key
 from mrse_model.evaluation.bm25 import BM25
-from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.personal import PersonalResult, PersonalSearches, compare_personal, personal_searches
 from mrse_model.evaluation.queries import QuerySet
-from mrse_model.evaluation.rankers import LinearFusion, Ranker, Ranking, ReciprocalRankFusion, VectorRanker
+from mrse_model.evaluation.rankers import LinearFusion, Ranker, ReciprocalRankFusion, VectorRanker
 from mrse_model.evaluation.report import Report, evaluate
+from mrse_model.evaluation.tuning import MIDDLE, Mix, held_out, tune
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ItemVectors, QueryHistory
 from mrse_model.serving.texts import item_text
@@ -39,22 +37,24 @@ VECTORS, NEW_ITEMS = "MRSE", "MRSE, items without their queries"
 FUSED, MIX = "hybrid (MRSE + BM25, RRF)", "hybrid (MRSE + BM25, linear)"
 RANKERS = (BM25.name, VECTORS, FUSED, MIX)  # of every measurement; NEW_ITEMS where queries led to items
 CUTS = (100, 500)  # K of Recall@K and Rele@K
-TUNED_ON, FEWEST_DEV = 400, 50  # queries
 
 
 @dataclass(frozen=True)
 class Measured:
     """report: MRSE, BM25 and their hybrids on a query set. personal: None where no search has a history.
 
-    weight: the linear hybrid's share of the words (query(alpha)); tuned_on: on what it was chosen. not_personal: why
-    personal is None.
+    mix: which hybrid is recommended, chosen on queries that are not measured. not_personal: why personal is None.
     """
 
     report: Report
     personal: PersonalResult | None
-    weight: float
-    tuned_on: str
+    mix: Mix
     not_personal: str | None = None
+
+    @property
+    def recommended(self) -> str:
+        """The name of the hybrid in the report that is recommended."""
+        return FUSED if self.mix.weight is None else MIX
 
     def metrics(self) -> dict[str, float]:
         """The figures that go into the checkpoint's meta and the manifest."""
@@ -111,41 +111,12 @@ def trained_on(examples: Path, queries: QuerySet) -> dict[str, int]:
     return {by: count for by, count in known.items() if count}
 
 
-def tune_mix(
-    mix: LinearFusion, examples: Path, catalogue: Catalogue, measured: Sequence[str]
-) -> tuple[LinearFusion, str]:
-    """The linear hybrid with the share of the words that is best for queries other than those `measured`; and which
-    they are.
-
-    Queries with judged near misses, all else left out of their rankings, because relevance logs are samples: those that
-    the training held out, or where they are few, any that it saw. Where no query has near misses, pieces of titles, and
-    the words in doubt; that were not trained on, if there are any. Where all are measured, the mix stays as it is.
+def choose_mix(vectors: VectorRanker, words: Ranker, examples: Path, measured: Sequence[str] = ()) -> Mix:
+    """Which hybrid of the two to recommend, by queries that the run (RUN/cache/examples) held out of training and that
+    are not measured.
     """
-    pairs, but = training_pairs(examples), set(map(query_key, measured))
-    keys = list(map(query_key, pairs.queries))
-    rows = [i for i, near in enumerate(pairs.negatives) if len(near) and keys[i] not in but]
-    if rows:
-        held = set(map(query_key, dev_queries(examples)))
-        new = [i for i in rows if keys[i] in held]
-        kind, rows = ("dev queries", new) if len(new) >= FEWEST_DEV else ("training queries", rows)
-        rows = np.random.default_rng(0).permutation(rows)[:TUNED_ON].tolist()
-        judged = [(pairs.positives[i], pairs.negatives[i]) for i in rows]
-        queries = QuerySet(
-            kind, [pairs.queries[i] for i in rows], [np.concatenate(both) for both in judged],
-            [np.repeat(np.array([1, 0], np.int16), [len(good), len(near)]) for good, near in judged],
-            1, np.ones(len(rows)),
-        )  # fmt: skip
-    else:
-        queries = pseudo_query_set(catalogue, TUNED_ON, seed=102, but=but | set(keys))
-        if not len(queries):
-            queries = pseudo_query_set(catalogue, TUNED_ON, seed=102, but=but)
-        if not len(queries):
-            return mix, "no query, because all are measured"
-
-    def score(ranking: Ranking) -> np.ndarray:
-        return per_query(queries, condensed(queries, ranking) if rows else ranking, (10,))["nDCG@10"]
-
-    return mix.tuned(queries.texts, score, trust_words=not rows), f"{len(queries)} {queries.name}"
+    fused, summed = ReciprocalRankFusion(FUSED, (vectors, words)), LinearFusion(MIX, vectors, words, MIDDLE)
+    return tune(summed, fused, held_out(examples, measured))
 
 
 def measure(
@@ -177,19 +148,19 @@ def measure(
     if any(led):  # training queries are tuned on as they were new: their own items must not name them
         without = model.item_vectors(catalogue.titles, catalogue.categories, features)
         new = VectorRanker(NEW_ITEMS, lambda texts: model.query_vectors(texts), without.embedding)
-    tuned, tuned_on = tune_mix(LinearFusion(MIX, new, bm25, weight=0.5), examples, catalogue, queries.texts)
-    mix = replace(tuned, vectors=vectors)
+    mix = choose_mix(new, bm25, examples, queries.texts)
     fused = ReciprocalRankFusion(FUSED, (vectors, bm25))
-    rankers = [bm25, *others, *([new] if new is not vectors else []), vectors, fused, mix]
+    summed = LinearFusion(MIX, vectors, bm25, MIDDLE if mix.weight is None else mix.weight)
+    rankers = [bm25, *others, *([new] if new is not vectors else []), vectors, fused, summed]
     report = evaluate(rankers, queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder)
     summary = ExampleSummary.load(examples)
     if not summary.validation_searches:
-        return Measured(report, None, mix.weight, tuned_on, "the run has no searches after its split")
+        return Measured(report, None, mix, "the run has no searches after its split")
     if summary.empty_validation_share == 1:
         reason = "in no search after the split has the user clicked before"
-        return Measured(report, None, mix.weight, tuned_on, reason)
+        return Measured(report, None, mix, reason)
     personal = measure_personal(model, items, personal_searches(examples / "validation.parquet"))
-    return Measured(report, personal, mix.weight, tuned_on)
+    return Measured(report, personal, mix)
 
 
 def measure_personal(model: MRSE, items: ItemVectors, searches: PersonalSearches) -> PersonalResult:

@@ -168,28 +168,6 @@ class LinearFusion:
             words.append(score)
         return Candidates(rows, cosine, words)
 
-    def tuned(
-        self,
-        queries: Sequence[str],
-        score: Callable[[Ranking], NDArray[np.float64]],
-        weights: Sequence[float] = (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1),
-        trust_words: bool = False,
-    ) -> LinearFusion:
-        """The same with the smallest weight whose ranking has the best mean `score` (of each query, [n]) on these
-        queries, or lies behind it by no more than the standard error of the difference: words must help to count. The
-        queries should not be those that are evaluated.
-
-        trust_words: instead the largest such weight: for queries that are no user's, where a small lead of the
-        vectors says little.
-        """
-        found = self.candidates(queries)
-        scores = np.array([score(found.mix(weight, self.depth)) for weight in weights])
-        means = scores.mean(1)
-        best = int(np.argmax(means))
-        behind, root = scores[best] - scores, len(scores[best]) ** 0.5
-        level = np.flatnonzero(behind.mean(1) <= behind.std(1) / root)
-        return replace(self, weight=weights[int(level[-1] if trust_words else level[0])])
-
 
 def _nothing(queries: int, k: int) -> Ranking:
     return Ranking(np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf, np.float32))

@@ -43,13 +43,13 @@ def token_matrix(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> tupl
     return ids, (ids != PAD).astype(np.int64)
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def train_tokenizer(texts: Sequence[str], vocab_size: int, min_count: int = 2) -> Tokenizer:
     """A SentencePiece-style unigram tokenizer (paper §Methodology: 30k pieces), lower-cased, as Vespa's tokenizer
     reads it.
 
-    Half the vocabulary is the trainer's pieces, the rest the most frequent whole words: the trainer takes its first
-    pieces from the list of distinct words, so a word that occurs in one form only ("nike") would never become a piece
-    of its own.
+    Half the vocabulary is the trainer's pieces, the rest the most frequent whole words, those that occur `min_count`
+    times or more: the trainer takes its first pieces from the list of distinct words, so a word that occurs in one form
+    only ("nike") would never become a piece of its own.
 
     Raises InputError when the texts hold no word at all.
     """
@@ -93,7 +93,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     known = {piece for piece, _ in pieces}
     total = words.total()
     for word, count in sorted(words.items(), key=lambda entry: (-entry[1], entry[0])):
-        if len(pieces) >= vocab_size or count < 2:
+        if len(pieces) >= vocab_size or count < min_count:
             break
         if word not in known:
             pieces.append((word, math.log(count / total)))

@@ -31,7 +31,7 @@ from mrse_model.training.stages import STAGES
 
 CLAIM = "run.json"  # in a run's folder
 OTHER_FOLDER = "Give another --out, or delete this folder"
-FORMAT = 6  # of what a run keeps, and of the figures it leads to: raise it when a change of the code alters either
+FORMAT = 7  # of what a run keeps, and of the figures it leads to: raise it when a change of the code alters either
 
 FILES: dict[str, tuple[str, ...]] = {
     "features": ("cache/features.npy", "cache/features.parquet"),
@@ -63,6 +63,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.judgments": ("examples",),
     "inputs.title": ("examples",),
     "inputs.examples": ("examples",),
+    "inputs.teacher": ("examples",),
     "inputs.encoder": ("features",),
     "inputs.image_size": ("features",),
     "inputs.feature_column": ("features",),
@@ -87,6 +88,9 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "settings.model.dropout": STAGES,
     "settings.loss.temperature": ("ft_att", "light_bert"),
     "settings.loss.log_q": ("ft_att", "light_bert"),
+    "settings.loss.distil": ("ft_att", "light_bert"),
+    "settings.loss.distil_real": ("ft_att", "light_bert"),
+    "settings.loss.pseudo_contrast": ("ft_att", "light_bert"),
     "settings.loss.adaptor_temperature": ("adaptor",),
     "settings.loss.alpha": ("vbert",),
     "settings.loss.beta": ("vbert",),
@@ -109,7 +113,8 @@ class Inputs:
     """What a run learns from. Only items is needed.
 
     title: the column of items to read as the title. features: a Parquet file of image features; without it the images
-    are encoded with `encoder`. examples: how history, validation and pseudo-queries are made.
+    are encoded with `encoder`. teacher: a public sentence encoder to start from (mrse_model.teacher.encoders).
+    examples: how history, validation and pseudo-queries are made.
     """
 
     items: Path
@@ -120,6 +125,7 @@ class Inputs:
     encoder: str = DEFAULT_ENCODER
     image_size: int | None = None
     title: str = "title"
+    teacher: str | None = None
     examples: ExampleSettings = field(default_factory=ExampleSettings)
 
 

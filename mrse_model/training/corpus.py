@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor
 
 from mrse_model.atomic_file import atomic_file
+from mrse_model.data.example_files import PSEUDO
 from mrse_model.errors import InputError
 from mrse_model.serving.texts import CLS, SEP
-from mrse_model.training.dataset import Examples, Queries
+from mrse_model.training.dataset import Examples, MixedExamples, Queries
 from mrse_model.training.ragged import Ragged
+from mrse_model.training.taught import Taught
 
-DEV_SHARE, MAX_DEV, DEV_POOL = 0.03, 300, 4000
+DEV_SHARE, MAX_DEV_SHARE, MIN_DEV, MAX_DEV, DEV_POOL = 0.03, 0.1, 200, 300, 4000
+MISSPELT = 0.2  # of the queries in training, where misspellings are learnt
 
 
 @dataclass
@@ -27,7 +31,8 @@ class Corpus:
     item_tokens: int32 [N, t], padded with 0. features: float32 [N, F], a row of NaN for an item without an image; None
     for a model without images. item_queries: each item's queries, as rows of `queries`. dev: queries held out to choose
     weights by, and the pool of items in which they are searched. counts: how often each item is a positive, [N] (for
-    the logQ correction).
+    the logQ correction). taught: what a teacher says of queries and items. ngrams_of: the hashed n-grams of each token
+    with which a table that a teacher started is trained.
     """
 
     item_tokens: np.ndarray
@@ -37,6 +42,8 @@ class Corpus:
     examples: Examples
     dev: Dev
     counts: np.ndarray
+    taught: Taught | None = None
+    ngrams_of: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.item_tokens)
@@ -53,10 +60,24 @@ class Corpus:
 
     @cached_property
     def query_tokens(self) -> np.ndarray:
-        """int64 [Q + 1, t]: the queries, and after them the blank one, of which only the user's history is known."""
+        """int64 [Q + 1, t]: the queries, and after them the blank one, of which only the user's history is known. Then,
+        where misspellings are learnt, the Q queries as they are misspelt.
+        """
         blank = np.zeros((1, self.queries.tokens.shape[1]), np.int64)
         blank[0, :2] = CLS, SEP
-        return np.concatenate([self.queries.tokens, blank])
+        wrong = [] if self.queries.misspelt is None else [self.queries.misspelt]
+        return np.concatenate([self.queries.tokens, blank, *wrong])
+
+    @property
+    def blank_query(self) -> int:
+        """The row of the blank query in `query_tokens`."""
+        return len(self.queries.tokens)
+
+    def as_typed(self, queries: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Which rows of `query_tokens` are read for these queries in training: some as they are misspelt."""
+        if self.queries.misspelt is None:
+            return queries
+        return np.where(rng.random(len(queries)) < MISSPELT, queries + self.blank_query + 1, queries)
 
     # Duplicates: which of two items that cannot be told apart was clicked is no reason to push the other away.
 
@@ -98,8 +119,14 @@ class Dev:
         return np.array(values)
 
 
-def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: Path) -> tuple[Examples, Dev]:
-    """Holds 3 % of the queries (300 at most) out of training. The rest of the examples go to `out`, unless it is there.
+def split_dev(
+    examples: Examples, queries: Queries, items: int, seed: int, out: Path, pseudo_share: float = 0.0
+) -> tuple[Examples, Dev]:
+    """Holds some of the queries out of training: 3 %, or up to 10 % where that is under MIN_DEV; MAX_DEV at most. The
+    rest of the examples go to `out`, unless it is there.
+
+    pseudo_share: above 0 and below 1, examples of pseudo-queries go to a file of their own, to be mixed into every
+    batch, and the queries held out are real ones.
 
     The pool holds what is known of these queries, good and bad, and up to 4,000 items at random. Raises InputError
     where there is one query alone.
@@ -108,18 +135,32 @@ def split_dev(examples: Examples, queries: Queries, items: int, seed: int, out: 
         fix = "Give searches or judgments of several queries"
         raise InputError("all examples are of one query, and one is held out of training", field="query", fix=fix)
     rng = np.random.default_rng([seed, 99])
-    count = min(MAX_DEV, max(1, round(DEV_SHARE * len(queries.texts))))
-    held = np.sort(rng.permutation(len(queries.texts))[:count])
+    candidates = np.arange(len(queries.texts))
+    mixed = 0 < pseudo_share < 1 and queries.real is not None and int(queries.real.sum()) > 1
+    if mixed and queries.real is not None:
+        candidates = np.flatnonzero(queries.real)
+    share = max(DEV_SHARE * len(candidates), min(MIN_DEV, MAX_DEV_SHARE * len(candidates)))
+    count = min(MAX_DEV, max(1, round(share)))
+    held = np.sort(candidates[rng.permutation(len(candidates))[:count]])
+    made = out.with_name(f"{out.stem}-pseudo{out.suffix}")
     if not out.exists():
-        with atomic_file(out) as part, open(part, "wb") as file:
-            for start in range(0, examples.count, 65536):
-                rows = examples.read(start, 65536)
-                rows[~np.isin(rows["query"], held)].tofile(file)
+        # The second file first: that `out` is there says that both are.
+        _write_where(examples, made, lambda rows: (rows["kind"] == PSEUDO) & mixed & ~np.isin(rows["query"], held))
+        _write_where(
+            examples, out, lambda rows: ((rows["kind"] != PSEUDO) | (not mixed)) & ~np.isin(rows["query"], held)
+        )
     judged = [queries.known[row] for row in held] + [queries.hard[row] for row in held]
     pool = np.unique(np.concatenate([*judged, rng.permutation(items)[:DEV_POOL]]).astype(np.int64))
-    return Examples(out, examples.type["history_items"].shape[0]), Dev(
-        held, queries.tokens[held], [queries.known[row] for row in held], pool
-    )
+    dev = Dev(held, queries.tokens[held], [queries.known[row] for row in held], pool)
+    history = examples.history
+    return MixedExamples(out, history, made, pseudo_share) if mixed else Examples(out, history), dev
+
+
+def _write_where(examples: Examples, out: Path, keep: Callable[[np.ndarray], np.ndarray]) -> None:
+    with atomic_file(out) as part, open(part, "wb") as file:
+        for start in range(0, examples.count, 65536):
+            rows = examples.read(start, 65536)
+            rows[keep(rows)].tofile(file)
 
 
 def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10, without: Tensor | None = None) -> np.ndarray:

@@ -22,6 +22,7 @@ from mrse_model.atomic_file import atomic_file
 from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import KINDS, PSEUDO
+from mrse_model.data.misspellings import misspelt_all
 from mrse_model.data.search_log import MOST_SKIPPED, query_key
 from mrse_model.serving.texts import item_text, token_matrix
 from mrse_model.training.ragged import Ragged, places_within
@@ -44,20 +45,24 @@ def example_type(history: int) -> np.dtype:
 class Queries:
     """The distinct queries, and what is known of each: its positives and its judged low grades.
 
-    texts: as each is spelt first; case and white space make no other query (query_key).
+    texts: as each is spelt first; case and white space make no other query (query_key). misspelt: its tokens with one
+    edit (data.misspellings), where training is to learn from that. real: bool [Q], False for one that is a
+    pseudo-query alone.
     """
 
     texts: list[str]
     tokens: np.ndarray  # int64 [Q, 16], padded with 0
     known: Ragged
     hard: Ragged
+    misspelt: np.ndarray | None = None  # as tokens
+    real: np.ndarray | None = None
 
 
 class Examples:
     """Training examples in one file of records."""
 
     def __init__(self, path: Path, history: int) -> None:
-        self.path, self.type = path, example_type(history)
+        self.path, self.history, self.type = path, history, example_type(history)
         self.count = path.stat().st_size // self.type.itemsize
 
     def read(self, start: int, count: int) -> np.ndarray:
@@ -93,6 +98,43 @@ class Examples:
         return np.concatenate(found)
 
 
+class MixedExamples(Examples):
+    """Examples of real queries (`path`) and, in every batch, a share of pseudo-queries from a second file."""
+
+    def __init__(self, path: Path, history: int, pseudo: Path, share: float) -> None:
+        super().__init__(path, history)
+        self.pseudo, self.share = Examples(pseudo, history), share
+
+    def steps(self, batch: int) -> int:
+        """Batches in which each of the two files is seen once or more."""
+        made = self._made(batch)
+        return max(1, self.count // (batch - made), self.pseudo.count // made)
+
+    def batches(self, batch: int, seed: int, epoch: int, skip: int = 0) -> Iterator[np.ndarray]:
+        """The epoch's batches from number `skip` on: real examples first, then pseudo-queries."""
+        made, steps = self._made(batch), self.steps(batch)
+        real = _endless(Examples(self.path, self.history), batch - made, seed, epoch * steps + skip)
+        pseudo = _endless(self.pseudo, made, seed + 1, epoch * steps + skip)
+        for _ in range(skip, steps):
+            yield np.concatenate([next(real), next(pseudo)])
+
+    def _made(self, batch: int) -> int:
+        return min(batch - 1, max(1, round(self.share * batch)))
+
+
+def _endless(examples: Examples, size: int, seed: int, number: int) -> Iterator[np.ndarray]:
+    """Batches of `size`, one epoch's after the other's, from this number of all on; a short file is repeated."""
+    if examples.count < size:
+        rows = examples.read(0, examples.count)
+        while True:
+            yield np.random.default_rng([seed, number]).choice(rows, size)
+            number += 1
+    epoch, skip = divmod(number, examples.count // size)
+    while True:
+        yield from examples.batches(size, seed, epoch, skip)
+        epoch, skip = epoch + 1, 0
+
+
 def tokenise_items(catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:
     """int32 [N, longest ≤ 64], padded with 0."""
     texts = [
@@ -122,10 +164,25 @@ def _places(lists: pa.ListArray, length: int) -> tuple[tuple[np.ndarray, np.ndar
     return (np.repeat(np.arange(len(sizes)), sizes)[kept], place[kept]), kept
 
 
+def query_tokens(texts: Sequence[str], tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:
+    """int64 [Q, 16], padded with 0."""
+    tokens = np.zeros((len(texts), size.query_tokens), np.int64)
+    for start in range(0, len(texts), 8192):
+        some, _ = token_matrix(tokenizer, texts[start : start + 8192], size.query_tokens)
+        tokens[start : start + len(some), : some.shape[1]] = some
+    return tokens
+
+
 def build_examples(
-    shards: Sequence[Path], out: Path, tokenizer: Tokenizer, size: ModelConfig, train: TrainConfig
+    shards: Sequence[Path],
+    out: Path,
+    tokenizer: Tokenizer,
+    size: ModelConfig,
+    train: TrainConfig,
+    misspellings: bool = False,
 ) -> tuple[Examples, Queries]:
-    """Parquet shards (docs/contracts.md, "Training examples") to the record file, and the table of queries.
+    """Parquet shards (docs/contracts.md, "Training examples") to the record file, and the table of queries; with
+    misspellings each of them with an edit, too.
 
     A record file that is there is kept: a resumed run's, or the main process's where several train together.
     Memory grows with the distinct queries and their judged items, not with the events.
@@ -161,10 +218,8 @@ def build_examples(
                 records["skipped"] = -1
                 records["skipped"][at] = rows["skipped"].flatten().to_numpy()[kept]
                 file.write(records.tobytes())
-    tokens = np.zeros((len(texts), size.query_tokens), np.int64)
-    for start in range(0, len(texts), 8192):
-        some, _ = token_matrix(tokenizer, texts[start : start + 8192], size.query_tokens)
-        tokens[start : start + len(some), : some.shape[1]] = some
+    tokens = query_tokens(texts, tokenizer, size)
+    wrong = query_tokens(misspelt_all(texts, train.seed), tokenizer, size) if misspellings else None
     positive = Ragged.of([sorted(k) for k in known])
     low = Ragged.of([sorted(h - k) for h, k in zip(hard, known, strict=True)])
-    return Examples(out, length), Queries(texts, tokens, positive, low)
+    return Examples(out, length), Queries(texts, tokens, positive, low, wrong, np.array(complete))

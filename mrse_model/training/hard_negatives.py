@@ -23,10 +23,13 @@ NEAREST, KEPT, MARGIN, MAX_QUERIES = 64, 16, 0.95, 50_000
 
 @torch.no_grad()
 def mine_hard_negatives(vectors: FrozenVectors, console: Console, block: int = 256) -> Queries:
-    """Fills `hard` of the queries that have none (50,000 at most). Call it after FtAtt is trained."""
+    """Fills `hard` of the real queries, or of the pseudo-queries where those are all, that have none (50,000 at most).
+    Call it after FtAtt is trained.
+    """
     corpus, model = vectors.corpus, vectors.model
     queries, same = corpus.queries, corpus.same_text
-    lacking = [row for row in range(len(queries.texts)) if not len(queries.hard[row])]
+    real = queries.real if queries.real is not None and queries.real.any() else np.ones(len(queries.texts), bool)
+    lacking = [row for row in np.flatnonzero(real).tolist() if not len(queries.hard[row])]
     empty = lacking[:MAX_QUERIES]
     if not empty:
         return queries

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from mrse_model.layers import Dense
 from mrse_model.training.run_folder import Run
 
 EMBEDDING_RATE = 10.0
+SPARSE_RATE = 20.0  # the same for a table that starts as a teacher's, of root mean square 1
 Losses = dict[str, Tensor]  # "loss" and whatever else is worth a line in the log
 
 
@@ -101,6 +102,26 @@ def exceeds_one_standard_error(gain: np.ndarray) -> bool:
     return float(gain.mean()) > float(gain.std()) / math.sqrt(len(gain))
 
 
+Keep = Callable[[np.ndarray, np.ndarray, int], bool]  # scores of now and of what is kept, and its step → keep now?
+
+
+def keep_clearly_higher(now: np.ndarray, kept: np.ndarray, step: int) -> bool:
+    """What scores higher by more than its error, or than the start does at all."""
+    return now.mean() > kept.mean() and (step == 0 or exceeds_one_standard_error(now - kept))
+
+
+def keep_proven(now: np.ndarray, kept: np.ndarray, step: int) -> bool:
+    """What scores higher by more than its error: the start is as good as any."""
+    return now.mean() > kept.mean() and exceeds_one_standard_error(now - kept)
+
+
+def keep_later(now: np.ndarray, kept: np.ndarray, step: int) -> bool:
+    """What does not score lower by more than its error: where a teacher says that training helps, and the dev queries
+    may be too few to tell when it is done.
+    """
+    return now.mean() > kept.mean() or not exceeds_one_standard_error(kept - now)
+
+
 class Trainable(Protocol):
     """What `fit` asks of a stage (mrse_model.training.stages.base.Stage)."""
 
@@ -121,10 +142,12 @@ class Trainable(Protocol):
         """{"loss": scalar, …} of a batch; called in training mode under the step's seed."""
 
     def score(self) -> float | np.ndarray:
-        """The dev score, higher is better, or each dev query's [Q]: then a later one replaces the kept one only if
-        `exceeds_one_standard_error` says so, unless that is the start. Called in evaluation mode before step 0 and
-        every `evaluate_every` steps.
+        """The dev score, higher is better, or each dev query's [Q]. Called in evaluation mode before step 0 and every
+        `evaluate_every` steps.
         """
+
+    def keep(self, now: np.ndarray, kept: np.ndarray, step: int) -> bool:
+        """Whether this score replaces the one that is kept, of an earlier step; a single score has no error."""
 
     def watch(self) -> None:
         """Called by the main process after each later score, to warn of what looks wrong."""
@@ -142,7 +165,8 @@ def fit(run: Run, stage: Trainable) -> StageResult:
         total = min(total, settings.max_steps)
     path = run.folder / "state" / f"{name}.pt"
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(_groups(modules), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimizers = _optimizers(modules, settings.lr)
+    clipped = [p for group in optimizers[0].param_groups for p in group["params"]]
     low_precision, on_cpu = uses_bf16(train.bf16, processes.device), processes.device.type == "cpu"
     for module in modules.modules():
         if isinstance(module, Dense):
@@ -159,7 +183,8 @@ def fit(run: Run, stage: Trainable) -> StageResult:
             run.console.print(f"  {name}: already trained, {state['best']:.4f}")
             return StageResult(state["best"], state["step"], state["examples_per_second"], state["cpu_seconds"])
         modules.load_state_dict(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, stored in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
         average.values = state["average"]
         step, best, best_step = state["step"], np.array(state["scores"]), state["best_step"]
         best_weights, stale = state["best_weights"], state["stale"]
@@ -176,7 +201,7 @@ def fit(run: Run, stage: Trainable) -> StageResult:
         nonlocal best, best_step, best_weights, stale
         with average.in_place():
             now = evaluate_dev()
-            better = now.mean() > best.mean() and (best_step == 0 or exceeds_one_standard_error(now - best))
+            better = best_weights is None or stage.keep(now, best, best_step)
             if better:
                 best_weights = {k: v.clone() for k, v in modules.state_dict().items()}
             run.log(name, step, score=now.mean(), **values)
@@ -201,7 +226,8 @@ def fit(run: Run, stage: Trainable) -> StageResult:
         if done:
             state |= {"examples_per_second": rate()}
         else:
-            state |= {"weights": modules.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
+            state |= {"weights": modules.state_dict(), "average": average.values}
+            state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
         with atomic_file(path) as part:
             torch.save(state, part)
 
@@ -215,16 +241,19 @@ def fit(run: Run, stage: Trainable) -> StageResult:
         seed = [train.seed, *name.encode(), step]
         rng = np.random.default_rng(seed)
         torch.manual_seed(int(rng.integers(2**62)) + processes.rank)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, total, settings.lr) * group["scale"]
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, total, settings.lr) * group["scale"]
         modules.train()
         with torch.autocast(processes.device.type, torch.bfloat16, enabled=low_precision and not on_cpu):
             values = stage.loss(batch, rng)
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
         processes.sum_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        torch.nn.utils.clip_grad_norm_(clipped, 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
         average.add(step)
         step, seen = step + 1, seen + len(batch)
         for key, value in values.items():
@@ -249,13 +278,25 @@ def fit(run: Run, stage: Trainable) -> StageResult:
     return StageResult(float(best.mean()), step, rate(), cpu_seconds())
 
 
-def _groups(modules: nn.Module) -> list[dict[str, Any]]:
-    """Parameters for the optimiser: embedding tables learn EMBEDDING_RATE times as fast and do not decay.
+def _optimizers(modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """AdamW, and SparseAdam for tables of sparse gradients, where there are any: of a large table a step meets few
+    rows, and those alone are touched.
+    """
+    sparse = {id(m.weight): m.weight for m in modules.modules() if isinstance(m, nn.Embedding) and m.sparse}
+    dense = torch.optim.AdamW(_groups(modules, sparse), lr=lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    if not sparse:
+        return [dense]
+    group = {"params": list(sparse.values()), "scale": SPARSE_RATE}
+    return [dense, torch.optim.SparseAdam([group], lr=lr)]
+
+
+def _groups(modules: nn.Module, but: Collection[int] = frozenset()) -> list[dict[str, Any]]:
+    """Parameters for the optimiser: embedding tables learn EMBEDDING_RATE times as fast and do not decay. but: by id.
 
     A word occurs in few batches, and Adam moves it by about the learning rate each time.
     """
     tables = {id(m.weight) for m in modules.modules() if isinstance(m, nn.Embedding)}
-    known = [p for p in modules.parameters() if p.requires_grad]
+    known = [p for p in modules.parameters() if p.requires_grad and id(p) not in but]
     return [
         {"params": [p for p in known if id(p) not in tables], "scale": 1.0},
         {"params": [p for p in known if id(p) in tables], "scale": EMBEDDING_RATE, "weight_decay": 0.0},

@@ -8,9 +8,10 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,16 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from mrse_model.atomic_file import atomic_file
-from mrse_model.config import Config, ModelConfig
+from mrse_model.config import Config
 from mrse_model.data.contract import Catalogue, ItemsFile, Judgments, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries, save_dev_queries
-from mrse_model.data.examples import write_examples
+from mrse_model.data.examples import ExampleSettings, write_examples
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
+from mrse_model.evaluation.bm25 import BM25
+from mrse_model.evaluation.checkpoint import catalogue_texts, choose_mix
+from mrse_model.evaluation.rankers import VectorRanker
+from mrse_model.evaluation.tuning import Mix
 from mrse_model.fingerprint import fingerprint_of
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
@@ -33,7 +38,7 @@ from mrse_model.images.features import FeatureFile
 from mrse_model.model import META, MRSE
 from mrse_model.progress import steps_shown
 from mrse_model.serving.manifest import EncoderInfo
-from mrse_model.serving.texts import item_text, train_tokenizer
+from mrse_model.serving.texts import train_tokenizer
 from mrse_model.training.claim import Inputs, claim_of, data_fingerprint, stake, take_over
 from mrse_model.training.corpus import Corpus, Dev, split_dev
 from mrse_model.training.dataset import Examples, Queries, build_examples, tokenise_items
@@ -46,6 +51,8 @@ from mrse_model.training.preference import fit_preference
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.run_folder import CpuSeconds, Run, locked
 from mrse_model.training.stages import IN_ORDER, STAGES, FtAttStage, FusionStage, Stage
+from mrse_model.training.taught import MIN_SHARE, Taught, TeacherVectors
+from mrse_model.training.teacher_table import hashed_ngrams, whole_words
 
 MIN_ITEMS = 32  # a page of results; with fewer, nearly every item of a batch is right for nearly every query
 
@@ -89,7 +96,8 @@ class _Prepared:
     corpus: Corpus
     config: Config
     tokenizer: Tokenizer
-    ngrams: np.ndarray  # the FastText table, float32 [vocabulary, ngram_dims]
+    ngrams: np.ndarray  # the first table, FastText's or a teacher's, float32 [vocabulary, ngram_dims]
+    teacher: str | None  # its fingerprint
     encoder: EncoderInfo | None
     summary: ExampleSummary
 
@@ -125,7 +133,7 @@ class _Training:
 
         torch.manual_seed(made.config.train.seed)
         model = MRSE(made.config, made.tokenizer)
-        model.ngrams.start(made.ngrams)
+        model.start_tables(made.ngrams, from_teacher=made.teacher is not None)
         fusion, speed = self._train_stages(model, made.corpus)
         self.processes.wait()
         if self.until or fusion is None or not self.processes.main:
@@ -138,8 +146,20 @@ class _Training:
         for name in ("vbert", "dssm"):  # a part of them may have been another call's
             check_triplet(self.run, name)
         check_fusion(self.run, fusion)
-        self._save(model, made, catalogue, speed)
+        mix = self._choose_mix(model, fusion, catalogue)
+        self._save(model, made, catalogue, speed, mix)
         return model.eval()
+
+    def _choose_mix(self, model: MRSE, fusion: FusionVectors, catalogue: Catalogue) -> Mix:
+        """Which hybrid to recommend, by the queries that were held out."""
+        self.console.print("mix", style="bold")
+        with self.console.status("words and vectors on the queries that were held out"):
+            items = fusion.base.text_features.numpy()  # as of new items: an item's own queries must not name it
+            vectors = VectorRanker("MRSE", model.cpu().eval().query_vectors, items)
+            mix = choose_mix(vectors, BM25(catalogue_texts(catalogue)), self.cache / "examples")
+        self.console.print(f"  {mix.line()}")
+        self._count("mix")
+        return mix
 
     def _read_inputs(self) -> tuple[Catalogue, SearchesFile | None, Judgments | None]:
         """Reads and checks everything before anything is made of it; searches are checked as they are read. The
@@ -173,7 +193,7 @@ class _Training:
                 shutil.rmtree(left)
             with steps_shown(console) as progress:
                 write_examples(
-                    folder, catalogue, searches=searches, judgments=judgments, settings=self.inputs.examples,
+                    folder, catalogue, searches=searches, judgments=judgments, settings=self._example_settings(),
                     progress=progress,
                 )  # fmt: skip
         summary = ExampleSummary.load(folder)
@@ -184,34 +204,56 @@ class _Training:
         self._count("data")
 
         shards = sorted(folder.glob("train-*.parquet"))
-        texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
-        texts += _distinct_queries(shards)
+        item_texts = catalogue_texts(catalogue)
+        texts, rarest = item_texts + _distinct_queries(shards), 2
+        if self.inputs.teacher is not None:  # the catalogue's own words and part numbers are tokens, however rare
+            config, rarest = _with_teacher(config), 1
         with console.status(f"tokenizer of {len(texts):,} texts"):
-            tokenizer = _cached_tokenizer(cache / "tokenizer.json", texts, config.model.vocab_size)
-        with console.status(f"n-grams of {len(texts):,} texts"):
-            table = _cached_table(cache / "ngrams.npy", tokenizer, texts, config)
+            tokenizer = _cached_tokenizer(cache / "tokenizer.json", texts, config.model.vocab_size, rarest)
         image_dims = features.shape[1] if features is not None else 0
         size = replace(config.model, vocab_size=tokenizer.get_vocab_size(), image_dims=image_dims)
-        examples, queries = build_examples(shards, cache / "examples.bin", tokenizer, size, config.train)
+        misspellings = summary.pseudo_share > 0
+        examples, queries = build_examples(shards, cache / "examples.bin", tokenizer, size, config.train, misspellings)
         if not any(len(queries.hard[row]) for row in range(len(queries.hard))):
             console.print("  no judged low grades: hard negatives are mined once FtAtt is trained")
-        examples, dev = split_dev(examples, queries, count, config.train.seed, cache / "train.bin")
+        seed = config.train.seed
+        examples, dev = split_dev(examples, queries, count, seed, cache / "train.bin", summary.pseudo_share)
         if self.processes.main:
             save_dev_queries(folder, [queries.texts[row] for row in dev.rows])
+        item_tokens = _cached_array(cache / "item_tokens.npy", lambda: tokenise_items(catalogue, tokenizer, size))
+        teacher = taught = ngrams_of = None
+        if self.inputs.teacher is not None:
+            teacher = TeacherVectors(self.inputs.teacher, cache, console)
+            taught = Taught(teacher.of(queries.texts, "queries"), teacher.of(item_texts, "items"), summary.pseudo_share)
+            first = partial(teacher.table, tokenizer, item_tokens, taught, size.dims, seed)
+            table = _cached_array(cache / "ngrams.npy", first)
+            ngrams_of = hashed_ngrams(tokenizer, whole_words(tokenizer, texts))
+        else:
+            with console.status(f"n-grams of {len(texts):,} texts"):
+                table = _cached_array(cache / "ngrams.npy", lambda: _first_table(tokenizer, texts, config))
         corpus = Corpus(
-            item_tokens=_cached_tokens(cache / "item_tokens.npy", catalogue, tokenizer, size),
+            item_tokens=item_tokens,
             features=features,
             item_queries=item_query_rows(item_queries(folder, count), queries, dev),
             queries=queries,
             examples=examples,
             dev=dev,
             counts=_positive_counts(examples, count),
+            taught=taught,
+            ngrams_of=ngrams_of,
         )
         console.print(
             f"  {count:,} items, {len(queries.texts):,} distinct queries, {examples.count:,} examples, "
             f"{tokenizer.get_vocab_size():,} tokens in the vocabulary, images: {encoder.name if encoder else 'none'}"
         )
-        return _Prepared(corpus, replace(config, model=size), tokenizer, table, encoder, summary)
+        known = teacher.teacher.fingerprint if teacher is not None else None
+        return _Prepared(corpus, replace(config, model=size), tokenizer, table, known, encoder, summary)
+
+    def _example_settings(self) -> ExampleSettings:
+        settings = self.inputs.examples
+        if self.inputs.teacher is None:
+            return settings
+        return replace(settings, min_pseudo_share=max(settings.min_pseudo_share, MIN_SHARE))
 
     def _train_stages(self, model: MRSE, corpus: Corpus) -> tuple[FusionVectors | None, dict[str, float]]:
         """Trains the stages up to `until`, or all. Returns what the fusion reads, if it was trained, and each stage's
@@ -248,7 +290,7 @@ class _Training:
         if self.processes.main:
             self.spent.on(part, at_least)
 
-    def _save(self, model: MRSE, made: _Prepared, catalogue: Catalogue, speed: Mapping[str, float]) -> None:
+    def _save(self, model: MRSE, made: _Prepared, catalogue: Catalogue, speed: Mapping[str, float], mix: Mix) -> None:
         """Writes the checkpoint and the report."""
         folder, summary, seconds = self.run.folder, made.summary, time.perf_counter() - self.began
         model.meta = {
@@ -261,12 +303,15 @@ class _Training:
                 "split": summary.split,
                 "pseudo_queries": summary.pseudo_queries,
                 "positive_grade": self.inputs.examples.positive_grade,
+                "pseudo_share": summary.pseudo_share,
+                "teacher": made.teacher,
                 "seconds": round(seconds, 1),
                 "cpu_seconds": self.spent.seconds,
                 "examples_per_second": {k: round(v) for k, v in speed.items() if v},
                 "versions": {"python": platform.python_version(), "torch": torch.__version__},
                 "warnings": list(self.run.signatures.values()),
             },
+            "mix": mix.noted(),
             "metrics": {},
         }
         _report(folder, model, summary)
@@ -322,32 +367,32 @@ def _distinct_queries(shards: Sequence[Path]) -> list[str]:
     return list(seen)
 
 
-def _cached_tokenizer(path: Path, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def _with_teacher(config: Config) -> Config:
+    """The settings of a model that a teacher starts: its table has the experts' width, and twice the tokens."""
+    size = config.model
+    return replace(config, model=replace(size, ngrams="teacher", ngram_dims=size.dims, vocab_size=2 * size.vocab_size))
+
+
+def _cached_tokenizer(path: Path, texts: Sequence[str], vocab_size: int, rarest: int) -> Tokenizer:
     if not path.exists():
         with atomic_file(path) as part:
-            train_tokenizer(texts, vocab_size).save(str(part))
+            train_tokenizer(texts, vocab_size, rarest).save(str(part))
     return Tokenizer.from_file(str(path))
 
 
-def _cached_table(path: Path, tokenizer: Tokenizer, texts: Sequence[str], config: Config) -> np.ndarray:
-    size = config.model
+def _cached_array(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     if not path.exists():
-        if size.ngrams == "off":
-            table = random_vectors(tokenizer.get_vocab_size(), size.ngram_dims, config.train.seed)
-        else:
-            table = piece_vectors(
-                tokenizer, texts, size.ngram_dims, size.ngram_min, size.ngram_max, seed=config.train.seed
-            )
         with atomic_file(path) as part, open(part, "wb") as file:
-            np.save(file, table)
+            np.save(file, make())
     return np.load(path)
 
 
-def _cached_tokens(path: Path, catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:
-    if not path.exists():
-        with atomic_file(path) as part, open(part, "wb") as file:
-            np.save(file, tokenise_items(catalogue, tokenizer, size))
-    return np.load(path)
+def _first_table(tokenizer: Tokenizer, texts: Sequence[str], config: Config) -> np.ndarray:
+    """FastText's vectors of the tokens, or random ones: float32 [vocabulary, ngram_dims]."""
+    size, seed = config.model, config.train.seed
+    if size.ngrams == "off":
+        return random_vectors(tokenizer.get_vocab_size(), size.ngram_dims, seed)
+    return piece_vectors(tokenizer, texts, size.ngram_dims, size.ngram_min, size.ngram_max, seed=seed)
 
 
 def item_query_rows(queries_of: list[list[str]], queries: Queries, dev: Dev) -> Ragged:

@@ -78,11 +78,45 @@ def test_dev_queries_are_out_of_training(examples: Examples, tmp_path: Path) -> 
     )  # fmt: skip
     left, dev = split_dev(examples, queries, examples.count, seed=1, out=tmp_path / "train.bin")
     held = {int(relevant[0]) for relevant in dev.relevant}
-    assert len(held) == 15 and held == set(dev.rows.tolist())
+    assert len(held) == 50 and held == set(dev.rows.tolist())
     kept = left.read(0, left.count)
     assert held.isdisjoint(kept["query"].tolist())
     assert left.count == examples.count - sum(int(n) % 500 in held for n in range(examples.count))
     assert np.isin(np.concatenate(dev.relevant), dev.pool).all()
+
+
+@pytest.mark.parametrize(("queries", "held"), [(2, 1), (183, 18), (2000, 200), (5000, 200), (9000, 270), (40000, 300)])
+def test_a_tenth_is_held_out_where_a_few_per_cent_are_too_few(tmp_path: Path, queries: int, held: int) -> None:
+    np.zeros(1, example_type(20)).tofile(tmp_path / "one.bin")
+    nothing = Ragged.of([[]] * queries)
+    known = Queries([""] * queries, np.zeros((queries, 16), np.int64), nothing, nothing)
+    _, dev = split_dev(Examples(tmp_path / "one.bin", 20), known, 1, seed=1, out=tmp_path / "train.bin")
+    assert len(dev.rows) == held
+
+
+def test_pseudo_queries_are_mixed_into_every_batch(tmp_path: Path) -> None:
+    records = np.zeros(1000, example_type(20))
+    records["query"], records["target_item"] = np.arange(1000), np.arange(1000)
+    records["kind"] = np.where(np.arange(1000) < 100, JUDGED, PSEUDO)
+    records.tofile(tmp_path / "examples.bin")
+    nothing = Ragged.of([[]] * 1000)
+    queries = Queries([""] * 1000, np.zeros((1000, 16), np.int64), nothing, nothing, real=np.arange(1000) < 100)
+    examples = Examples(tmp_path / "examples.bin", 20)
+    mixed, dev = split_dev(examples, queries, 1000, 1, tmp_path / "train.bin", pseudo_share=0.75)
+    assert len(dev.rows) == 10 and (dev.rows < 100).all()
+    assert mixed.count == 90 and mixed.steps(64) == 900 // 48
+    batches = list(mixed.batches(64, seed=3, epoch=0))
+    assert len(batches) == mixed.steps(64)
+    for batch in batches:
+        assert len(batch) == 64 and (batch["kind"] == PSEUDO).sum() == 48
+        assert not np.isin(batch["query"], dev.rows).any()
+    made = np.concatenate([batch["query"][batch["kind"] == PSEUDO] for batch in batches])
+    assert len(set(made.tolist())) == len(made)  # each once an epoch
+    later = list(mixed.batches(64, seed=3, epoch=0, skip=5))
+    assert all(np.array_equal(a, b) for a, b in zip(batches[5:], later, strict=True))
+    assert not np.array_equal(next(mixed.batches(64, seed=3, epoch=1)), batches[0])
+    few = next(mixed.batches(512, seed=3, epoch=0))  # more than there are of either: some come twice
+    assert (few["kind"] == JUDGED).sum() == 128
 
 
 def test_one_query_alone_cannot_be_split(examples: Examples, tmp_path: Path) -> None:
@@ -116,6 +150,20 @@ def test_a_query_is_one_however_it_is_spelt(tmp_path: Path) -> None:
     # What a search knows of its query is not lost where a piece of a title reads the same.
     assert [queries.known[row].tolist() for row in (0, 1)] == [[1, 4], [3, 5, 6]]
     assert [queries.hard[row].tolist() for row in (0, 1)] == [[2], [7]]
+    assert queries.real.tolist() == [True, True] and queries.misspelt is None
+    wrong = build_examples([shard], tmp_path / "examples.bin", tokenizer, size, TrainConfig(), True)[1].misspelt
+    assert wrong is not None and np.array_equal(wrong, queries.tokens)  # too short to be misspelt
+
+
+def test_misspelt_queries_have_tokens_of_their_own(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["steel refrigerator", "mug"] * 3, 60)
+    texts = ["refrigerator", "mug", "steel refrigerator"]
+    rows = [{"query": text, "item": n, "kind": JUDGED, "known": [n]} for n, text in enumerate(texts)]
+    shard = shard_of(tmp_path / "train.parquet", *rows)
+    size = ModelConfig(vocab_size=tokenizer.get_vocab_size())
+    _, queries = build_examples([shard], tmp_path / "examples.bin", tokenizer, size, TrainConfig(), True)
+    assert queries.misspelt is not None and queries.misspelt.shape == queries.tokens.shape
+    assert (queries.misspelt != queries.tokens).any(1).tolist() == [True, False, True]
 
 
 def test_dev_queries_do_not_tell_items_that_they_are_relevant() -> None:

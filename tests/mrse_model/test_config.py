@@ -42,7 +42,7 @@ def test_base_has_the_paper_s_sizes() -> None:
             r"field model\.experts: it is \[\"vbertt\"\]\. Give some of vbert",
         ),
         ("[model]\nexperts = ['history']", "not history alone"),
-        ("[model]\nngrams = 'fastext'", r'field model\.ngrams: it is "fastext"\. Give fasttext or off'),
+        ("[model]\nngrams = 'fastext'", r'field model\.ngrams: it is "fastext"\. Give fasttext, teacher or off'),
         ("[model]\nbert_heads = 3", r"field model\.bert_heads: it is 3\. Give a divisor of bert_dims, 128"),
         ("[model]\ndropout = 1.5", r"field model\.dropout: it is 1\.5\. Give from 0 to 0\.9"),
         ("[model]\nquery_tokens = 2", r"field model\.query_tokens: it is 2"),

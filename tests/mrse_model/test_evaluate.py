@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from mrse_model.config import preset
 from mrse_model.data.contract import Catalogue, SearchesFile, read_catalogue
-from mrse_model.data.example_files import EXAMPLE_SCHEMA, item_queries, queries_in_training, save_dev_queries
+from mrse_model.data.example_files import EXAMPLE_SCHEMA, dev_queries, item_queries, queries_in_training
 from mrse_model.data.example_files import KINDS as KINDS_OF_EXAMPLES
 from mrse_model.data.examples import write_examples
 from mrse_model.data.search_log import query_key
@@ -23,18 +23,17 @@ from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.checkpoint import (
     MIX,
     NEW_ITEMS,
-    TUNED_ON,
     Measured,
     catalogue_texts,
     measure,
     measure_personal,
     pseudo_query_set,
-    tune_mix,
 )
 from mrse_model.evaluation.measures import per_query
 from mrse_model.evaluation.personal import PersonalSearches
 from mrse_model.evaluation.queries import QuerySet, clicked_queries
 from mrse_model.evaluation.rankers import LinearFusion, VectorRanker
+from mrse_model.evaluation.tuning import MIDDLE
 from mrse_model.serving.exported_model import ItemVectors
 
 DAY = 86400.0
@@ -42,39 +41,40 @@ DAY = 86400.0
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run, measured on the clicks after its split; tuned_on: the texts that the mix was tuned on."""
+    """A trained run, measured on the clicks after its split; held: the queries that the mix was chosen on."""
 
     catalogue: Catalogue
     features: np.ndarray
     examples: Path
     queries: QuerySet
     measured: Measured
-    tuned_on: list[str]
+    held: list[str]
 
 
 @pytest.fixture(scope="module")
 def run(trained) -> Run:
-    cache, tuned_on = trained.run / "cache", list[str]()
+    cache, held = trained.run / "cache", list[str]()
     catalogue, features = read_catalogue(trained.sample.items), np.load(cache / "features.npy")
     queries = clicked_queries("clicks", cache / "examples" / "validation.parquet")
-    tuned = LinearFusion.tuned
+    chosen = LinearFusion.candidates
 
-    def spied(mix, texts, *arguments, **options):
-        tuned_on.extend(texts)
-        return tuned(mix, texts, *arguments, **options)
+    def spied(mix, texts):
+        if mix.vectors.name == NEW_ITEMS:
+            held.extend(texts)
+        return chosen(mix, texts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LinearFusion, "tuned", spied)
+        patch.setattr(LinearFusion, "candidates", spied)
+        patch.setattr("mrse_model.evaluation.tuning.FEWEST", 2)
         found = measure(trained.model, catalogue, features, cache / "examples", queries, cuts=(20, 100, 10**6))
-    return Run(catalogue, features, cache / "examples", queries, found, tuned_on)
+    return Run(catalogue, features, cache / "examples", queries, found, held)
 
 
-def test_the_mix_is_tuned_on_queries_that_are_not_measured(run) -> None:
-    trained_on = {q for path in run.examples.glob("train-*") for q in pq.read_table(path)["query"].to_pylist()}
-    assert set(run.queries.texts) & trained_on, "else this shows nothing"
-    assert run.tuned_on and set(run.tuned_on) <= trained_on
-    assert not set(run.tuned_on) & set(run.queries.texts)
-    assert run.measured.tuned_on == f"{len(run.tuned_on)} training queries"
+def test_the_mix_is_chosen_on_queries_that_are_neither_trained_on_nor_measured(run) -> None:
+    dev = set(map(query_key, dev_queries(run.examples)))
+    assert run.held and set(map(query_key, run.held)) <= dev
+    assert not set(map(query_key, run.held)) & set(map(query_key, run.queries.texts))
+    assert run.measured.mix.queries == len(run.held)
 
 
 def test_new_items_are_ranked_without_the_queries_that_led_to_them(trained, run) -> None:
@@ -86,7 +86,12 @@ def test_new_items_are_ranked_without_the_queries_that_led_to_them(trained, run)
         VectorRanker("v", trained.model.query_vectors, trained.model.item_vectors(*texts, run.features, led).embedding)
         for texts, led in (((catalogue.titles, catalogue.categories), some) for some in (led, None))
     )
-    mix = LinearFusion("m", known, BM25(catalogue_texts(catalogue)), run.measured.weight)
+    mix = LinearFusion(
+        "m",
+        known,
+        BM25(catalogue_texts(catalogue)),
+        MIDDLE if run.measured.mix.weight is None else run.measured.mix.weight,
+    )
     for name, ranker in (("MRSE", known), (NEW_ITEMS, new), (MIX, mix)):
         values = per_query(run.queries, ranker.search(run.queries.texts, 100), (20, 100))
         assert report[name].value("nDCG@10") == pytest.approx(values["nDCG@10"].mean(), abs=1e-6)
@@ -127,73 +132,6 @@ def shop(tmp_path) -> Catalogue:
     titles = [f"{colour} {kind}" for colour in COLOURS for kind in KINDS]
     pq.write_table(pa.table({"item_id": titles, "title": titles}), tmp_path / "items.parquet")
     return read_catalogue(tmp_path / "items.parquet")
-
-
-def judged(folder: Path, shop: Catalogue, near: bool = True) -> Path:
-    """Training examples: every title but the last is a query, its own item right and the next one nearly."""
-    lists = {name: [] for name in ("history_items", "history_kind", "history_age", "known", "skipped")}
-    who = {"kind": 3, "timestamp": 0, "user_id": "", "search_id": ""}
-    rows = [
-        {"query": shop.titles[i].title(), "item": i, "hard": [i + 1] if near else []} | who | lists
-        for i in range(len(shop) - 1)
-    ]
-    folder.mkdir()
-    pq.write_table(pa.Table.from_pylist(rows, EXAMPLE_SCHEMA), folder / "train-00000.parquet")
-    return folder
-
-
-def mix_of(shop: Catalogue, right: bool) -> LinearFusion:
-    """Words, and vectors that find the item of a title, or else the one that is judged a near miss."""
-    own = np.eye(len(shop), dtype=np.float32)
-    rows = {title: i for i, title in enumerate(shop.titles)}
-
-    def encode(texts):
-        vectors = own[[rows[text.lower()] for text in texts]]
-        return vectors if right else np.roll(vectors, 1, axis=1)
-
-    return LinearFusion(MIX, VectorRanker("v", encode, own), BM25(shop.titles), weight=0.5)
-
-
-@pytest.mark.parametrize(("right", "weights"), [(True, {0}), (False, {0.6, 0.7, 0.8, 0.9, 1})])
-def test_the_words_get_a_share_where_the_vectors_mistake_near_misses(shop, tmp_path, right, weights) -> None:
-    measured = [shop.titles[0].upper(), "hat"]  # the first is a training query, spelt otherwise
-    tuned, what = tune_mix(mix_of(shop, right), judged(tmp_path / "examples", shop), shop, measured)
-    assert tuned.weight in weights
-    assert what == f"{len(shop) - 2} training queries"
-
-
-def test_without_near_misses_the_mix_is_tuned_on_pieces_of_titles_that_are_not_measured(shop, tmp_path) -> None:
-    examples = judged(tmp_path / "examples", shop, near=False)
-    all_pieces = pseudo_query_set(shop, TUNED_ON, seed=102).texts
-    asked: list[str] = []
-
-    def encode(texts):
-        asked.extend(texts)
-        return np.ones((len(texts), 1), np.float32)
-
-    alike = VectorRanker("v", encode, np.ones((len(shop), 1), np.float32))
-    mix = LinearFusion(MIX, alike, BM25(shop.titles), weight=0.5)
-    tuned, what = tune_mix(mix, examples, shop, all_pieces[:2])
-    trained_on = {query_key(title) for title in shop.titles[:-1]}
-    new = [piece for piece in all_pieces[2:] if query_key(piece) not in trained_on]
-    assert 0 < len(new) < len(all_pieces[2:])
-    assert asked == new and what == f"{len(asked)} pseudo-queries"
-    assert tuned.weight > 0.5  # vectors that are all alike say nothing
-    assert tune_mix(mix, examples, shop, all_pieces) == (mix, "no query, because all are measured")
-    asked.clear()
-    tune_mix(mix, examples, shop, [piece for piece in all_pieces if query_key(piece) not in trained_on])
-    assert asked and {query_key(text) for text in asked} <= trained_on  # better than none
-
-
-@pytest.mark.parametrize(("fewest", "held_out"), [(3, True), (4, False)])
-def test_the_mix_is_tuned_on_what_the_training_held_out_where_that_is_enough(
-    shop, tmp_path, monkeypatch, fewest, held_out
-) -> None:
-    monkeypatch.setattr("mrse_model.evaluation.checkpoint.FEWEST_DEV", fewest)
-    examples = judged(tmp_path / "examples", shop)
-    save_dev_queries(examples, [title.upper() for title in shop.titles[:4]])
-    _, what = tune_mix(mix_of(shop, True), examples, shop, [shop.titles[0]])
-    assert what == ("3 dev queries" if held_out else f"{len(shop) - 2} training queries")
 
 
 def test_relevant_to_a_pseudo_query_are_the_items_with_all_its_words(shop) -> None:

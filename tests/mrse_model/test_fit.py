@@ -31,7 +31,7 @@ from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
 from mrse_model.sample.catalogue import Sample, write_sample
 from mrse_model.training.claim import Inputs
-from mrse_model.training.loop import Losses, fit, uses_bf16
+from mrse_model.training.loop import Keep, Losses, fit, keep_clearly_higher, keep_later, keep_proven, uses_bf16
 from mrse_model.training.pipeline import train
 from mrse_model.training.run_folder import Run
 from tests.helpers.small_runs import curve, settings
@@ -129,6 +129,7 @@ class OneStage:
     batches: Callable[[int, int], Iterable[Any]]
     loss: Callable[[Any, np.random.Generator], Losses]
     score: Callable[[], float | np.ndarray]
+    keep: Keep = keep_clearly_higher
 
     def watch(self) -> None:
         pass
@@ -218,6 +219,23 @@ def step_kept(folder: Path, scores: list[np.ndarray], stop_at: int = 0) -> int:
     numbers = OneStage("numbers", stage, module, steps, lambda _, skip: [[n] for n in range(skip, steps)], loss, score)
     fit(Run(folder, train, Console(quiet=True)), numbers)
     return round(module.weight.item())
+
+
+@pytest.mark.parametrize(
+    ("keep", "now", "kept", "replaced"),
+    [
+        (keep_proven, [0.6, 0.3], [0.4, 0.4], False),  # 0.05 with an error of 0.11: the start stays
+        (keep_proven, [0.5, 0.6], [0.4, 0.4], True),
+        (keep_proven, [0.3, 0.3], [0.4, 0.4], False),
+        (keep_later, [0.6, 0.1], [0.4, 0.4], True),  # 0.05 worse with an error of 0.18: the later one
+        (keep_later, [0.3, 0.3], [0.4, 0.4], False),
+        (keep_later, [0.5, 0.4], [0.4, 0.4], True),
+    ],
+)
+def test_what_replaces_the_weights_that_are_kept(
+    keep: Keep, now: list[float], kept: list[float], replaced: bool
+) -> None:
+    assert keep(np.array(now), np.array(kept), 0) == replaced
 
 
 @pytest.mark.parametrize("stop_at", [0, 3, 4])

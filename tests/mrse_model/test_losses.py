@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mrse_model.losses import hnst, log_q, mnsce  # noqa: E402
+from mrse_model.losses import distillation, hnst, log_q, mnsce  # noqa: E402
 from mrse_model.training.ragged import Ragged  # noqa: E402
 from mrse_model.training.stages.contrastive import false_negative_mask  # noqa: E402
 
@@ -81,3 +81,21 @@ def test_known_positives_are_no_negatives_wherever_they_stand() -> None:
     duplicates = np.array([0, 1, 2, 1, 4, 5, 6, 4])  # 3 as 1, 7 as 4
     found = false_negative_mask(np.array([0, 2]), np.array([5, 3, 7, 1, 4]), known, duplicates)
     assert found.tolist() == [[True, True, False, True, False], [False, False, True, False, True]]
+
+
+def test_distillation_is_none_where_the_student_says_what_the_teacher_does() -> None:
+    torch.manual_seed(0)
+    query, columns = (torch.nn.functional.normalize(torch.randn(n, 6), dim=1) for n in (3, 5))
+    same = distillation(query, columns, query @ columns.T, temperature=0.1, teacher_temperature=0.1)
+    assert torch.allclose(same, torch.zeros(3), atol=1e-5)
+    other = query @ columns.roll(1, 0).T
+    expected = torch.nn.functional.kl_div(
+        (query @ columns.T / 0.06).log_softmax(1), (other / 0.05).softmax(1), reduction="none"
+    ).sum(1)
+    assert torch.allclose(distillation(query, columns, other, temperature=0.06), expected, atol=1e-5)
+    left_out = torch.zeros(3, 5, dtype=torch.bool)
+    left_out[:, 1:] = True
+    left_out[0, 0] = True  # the diagonal stays
+    alone = distillation(query, columns, other, left_out)
+    assert alone[0] == pytest.approx(0, abs=1e-5) and (alone >= -1e-6).all()
+    assert torch.allclose(alone[2], distillation(query[2:], columns[[2, 0]], other[2:, [2, 0]])[0], atol=1e-5)

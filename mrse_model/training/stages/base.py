@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mrse_model.config import StageConfig
 from mrse_model.training.frozen_vectors import FrozenVectors
-from mrse_model.training.loop import Losses, StageResult, fit
+from mrse_model.training.loop import Losses, StageResult, fit, keep_clearly_higher
 from mrse_model.training.run_folder import Run
 
 Encode = Callable[[Any], Tensor]  # places in a batch (an int array or a slice) → the vectors of what stands there
@@ -49,6 +49,10 @@ class Stage:
     def score(self) -> float | np.ndarray:
         """The dev score, or each dev query's [Q], in evaluation mode."""
         raise NotImplementedError
+
+    def keep(self, now: np.ndarray, kept: np.ndarray, step: int) -> bool:
+        """Whether a dev score replaces the one that is kept, of an earlier step."""
+        return keep_clearly_higher(now, kept, step)
 
     def watch(self) -> None:
         """Called after each later score: warns of what looks wrong (mrse_model.training.diagnostics)."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from mrse_model.cpu_threads import run_parallel
-from mrse_model.losses import hnst, log_q, mnsce
+from mrse_model.data.example_files import PSEUDO
+from mrse_model.losses import distillation, hnst, log_q, mnsce
 from mrse_model.training.loop import Losses
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.stages.base import Encode, Stage
@@ -74,8 +75,18 @@ class ContrastiveStage(Stage):
                 total_count = float(corpus.counts.sum())
                 correction = log_q(counts, total_count, len(corpus), size, len(extra)).to(query.device)
             masked = self.vectors.put(mask)
-            cross = mnsce(query, target_vectors, negatives, masked, settings.temperature, correction).mean()
-            total, terms["mnsce"] = total + (settings.alpha if self.hybrid else 1) * cross, cross
+            cross = mnsce(query, target_vectors, negatives, masked, settings.temperature, correction)  # [b]
+            terms["mnsce"] = cross.mean()
+            if corpus.taught is not None:
+                # The teacher's cosines of the same pairs; by how much the two terms count for each example.
+                contrast, distil = (
+                    x.to(query.device) for x in corpus.taught.weights(batch["kind"] == PSEUDO, settings)
+                )
+                taught = corpus.taught.cosines(batch["query"], columns[: mask.shape[1]]).to(query.device)
+                apart = distillation(query, items[: mask.shape[1]], taught, masked, settings.temperature)
+                cross, terms["distil"] = contrast * cross, apart.mean()
+                total = total + (distil * apart).mean()
+            total = total + (settings.alpha if self.hybrid else 1) * cross.mean()
 
         # ---- HNST: each query's target against its own hard negative, the mean over the queries that have one.
         if hard is not None:

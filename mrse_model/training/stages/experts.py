@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from mrse_model.cpu_threads import uniform
 from mrse_model.training.corpus import pool_ndcg
 from mrse_model.training.diagnostics import check_triplet
-from mrse_model.training.loop import StageResult
+from mrse_model.training.loop import StageResult, keep_clearly_higher, keep_later
 from mrse_model.training.stages.base import Encode
 from mrse_model.training.stages.contrastive import ContrastiveStage, by_history, by_length
+from mrse_model.training.teacher_table import BUCKETS
 
 
 class ExpertStage(ContrastiveStage):
@@ -35,7 +36,8 @@ class ExpertStage(ContrastiveStage):
         raise NotImplementedError
 
     def queries(self, batch: np.ndarray, rng: np.random.Generator) -> Encode:
-        return lambda at: F.normalize(self.encode_queries(*self.vectors.query_tokens(batch["query"][at])), dim=-1)
+        typed = self.corpus.as_typed(batch["query"], rng)
+        return lambda at: F.normalize(self.encode_queries(*self.vectors.query_tokens(typed[at])), dim=-1)
 
     def items(self, rows: np.ndarray, batch: np.ndarray, rng: np.random.Generator) -> Encode:
         return partial(self._encode_rows, rows)
@@ -49,17 +51,23 @@ class ExpertStage(ContrastiveStage):
 
         return F.normalize(by_length(self.corpus.item_lengths[rows], encode, self.length_groups), dim=-1)
 
-    def score(self) -> float:
-        """nDCG@10 over the dev pool; the dev queries' users are unknown."""
+    def score(self) -> float | np.ndarray:
+        """nDCG@10 over the dev pool; the dev queries' users are unknown. With a teacher each query's."""
         dev, shared = self.corpus.dev, self.run.processes.shared
         blocks = [dev.pool[i : i + 1024] for i in range(0, len(dev.pool), 1024)]
         pool = torch.cat([shared(len(rows), partial(self._encode_rows, rows)) for rows in blocks])
         queries = F.normalize(self.encode_queries(*self.vectors.tokens(dev.tokens)), dim=-1)
-        return float(pool_ndcg(dev, queries, pool).mean())
+        found = pool_ndcg(dev, queries, pool)
+        return float(found.mean()) if self.corpus.taught is None else found
+
+    def keep(self, now: np.ndarray, kept: np.ndarray, step: int) -> bool:
+        return (keep_clearly_higher if self.corpus.taught is None else keep_later)(now, kept, step)
 
 
 class FtAttStage(ExpertStage):
-    """FtAtt and the shared n-gram projection: MNSCE. What histories read in stage 1 is then computed from it."""
+    """FtAtt and the shared n-gram projection: MNSCE. What histories read in stage 1 is then computed from it. A table
+    that a teacher has started learns with the n-grams of its tokens, which are folded into it.
+    """
 
     name, hybrid, length_groups = "ft_att", False, 4
 
@@ -74,7 +82,11 @@ class FtAttStage(ExpertStage):
         return self.model.item.ft_att(self.model.ngrams, ids, mask)
 
     def train(self) -> StageResult | None:
+        grams, alone = self.corpus.ngrams_of, self.run.processes.world == 1
+        if grams is not None:
+            self.model.ngrams.add_hashed(grams.start, grams.values, BUCKETS, sparse=alone)
         result = super().train()
+        self.model.ngrams.fold_hashed()
         self.vectors.embed_ngrams()
         return result
 
@@ -112,7 +124,8 @@ class VBertStage(ExpertStage):
         return nn.ModuleDict(parts)
 
     def queries(self, batch: np.ndarray, rng: np.random.Generator) -> Encode:
-        weight = self.vectors.event_weights(batch, rng)
+        weight, batch = self.vectors.event_weights(batch, rng), batch.copy()
+        batch["query"] = self.corpus.as_typed(batch["query"], rng)
 
         def encode(some: np.ndarray, weight: np.ndarray) -> Tensor:
             tokens, history = self.vectors.query_tokens(some["query"]), self.vectors.histories(some, weight)

@@ -16,7 +16,8 @@ from mrse_model.towers import FT
 from mrse_model.training.corpus import pool_ndcg
 from mrse_model.training.diagnostics import check_fusion, check_triplet
 from mrse_model.training.frozen_vectors import FrozenVectors, FusionVectors
-from mrse_model.training.loop import StageResult
+from mrse_model.training.fusion_start import start_fusion
+from mrse_model.training.loop import StageResult, keep_clearly_higher, keep_proven
 from mrse_model.training.run_folder import Run
 from mrse_model.training.stages.base import Encode
 from mrse_model.training.stages.contrastive import ContrastiveStage, by_history, by_length
@@ -52,8 +53,9 @@ class FusionStage(ContrastiveStage):
     def queries(self, batch: np.ndarray, rng: np.random.Generator) -> Encode:
         model, query, vectors = self.model, self.model.query, self.vectors
         asked, weight = batch.copy(), vectors.event_weights(batch, rng)
+        asked["query"] = self.corpus.as_typed(batch["query"], rng)
         blank = rng.random(len(batch)) < BLANK_QUERY_RATE
-        asked["query"][blank & (weight.sum(1) > 0)] = len(self.fusion.query_texts) - 1
+        asked["query"][blank & (weight.sum(1) > 0)] = self.corpus.blank_query
 
         def encode(some: np.ndarray, weight: np.ndarray) -> Tensor:
             ngrams = query.ft_att(model.ngrams, *vectors.query_tokens(some["query"]))  # [b, d], with their gradient
@@ -92,11 +94,19 @@ class FusionStage(ContrastiveStage):
             return known
         return (known + pool_ndcg(dev, asked, vectors.text_features[dev.pool].to(vectors.device))) / 2
 
+    def keep(self, now: np.ndarray, kept: np.ndarray, step: int) -> bool:
+        """With a teacher the start is FtAtt, which is worth something: it stays unless something is better."""
+        return (keep_clearly_higher if self.corpus.taught is None else keep_proven)(now, kept, step)
+
     def watch(self) -> None:
         check_triplet(self.run, self.name)
         check_fusion(self.run, self.fusion)
 
     def train(self) -> StageResult | None:
+        if self.corpus.taught is not None:
+            weights = start_fusion(self.fusion)
+            beside = ", ".join(f"{expert} {weight:g}" for expert, weight in weights.items()) or "nothing"
+            self.run.console.print(f"  starts at ft_att, and beside its weight of 1: {beside}")
         result = super().train()
         self.fusion.refresh()  # of the weights that were kept
         return result

@@ -63,7 +63,7 @@ events = st.lists(
 @given(rows=events, split=st.integers(0, 10))
 def test_no_example_knows_its_future(tmp_path: Path, rows: list[dict[str, Any]], split: int) -> None:
     start = split * HOUR
-    config = ExampleSettings(history_length=3, validation_from=start, shard_rows=4)
+    config = ExampleSettings(pseudo_queries=0, history_length=3, validation_from=start, shard_rows=4)
     out = tmp_path / "examples"
     try:
         summary = write_examples(out, catalogue(tmp_path), searches=searches(tmp_path, rows), settings=config)
@@ -114,7 +114,7 @@ def test_the_order_of_the_file_does_not_matter(tmp_path: Path) -> None:
 
 def test_one_item_of_one_search_is_one_example_of_the_strongest_kind(tmp_path: Path) -> None:
     row = {"clicked": ["i1", "i2", "i3"], "carted": ["i2", "i3"], "ordered": ["i3", "i4"]}
-    config = ExampleSettings(validation_fraction=0)
+    config = ExampleSettings(pseudo_queries=0, validation_fraction=0)
     summary = write_examples(tmp_path / "x", catalogue(tmp_path), searches=searches(tmp_path, [row]), settings=config)
     assert [(r["item"], r["kind"]) for r in read(tmp_path / "x")] == [(1, 0), (2, 1), (3, 2), (4, 2)]
     assert summary.examples == {"click": 1, "cart": 1, "order": 2, "judged": 0, "pseudo-query": 0}
@@ -124,7 +124,7 @@ def test_one_item_of_one_search_is_one_example_of_the_strongest_kind(tmp_path: P
 def test_what_was_shown_and_skipped_goes_with_each_click_of_its_search(tmp_path: Path) -> None:
     row = {"shown": ["i5", "gone", "i1", "i2", "i5", "i3"], "clicked": ["i2"], "ordered": ["i3"]}
     judged = read_judgments(judgments(tmp_path, [("q", "i7", 2)]), catalogue(tmp_path))
-    config = ExampleSettings(validation_fraction=0)
+    config = ExampleSettings(pseudo_queries=0, validation_fraction=0)
     out = tmp_path / "x"
     write_examples(out, catalogue(tmp_path), searches=searches(tmp_path, [row]), judgments=judged, settings=config)
     assert [(r["item"], r["skipped"]) for r in read(out)] == [(7, []), (2, [5, 1]), (3, [5, 1])]
@@ -140,7 +140,7 @@ def test_judged_pairs_are_positives_hard_negatives_and_masks(tmp_path: Path) -> 
     items = catalogue(tmp_path)
     path = judgments(tmp_path, [("Mug", "i0", 2), ("Mug", "i1", 2), ("Mug", "i2", 1), ("Mug", "i3", 0)])
     log = searches(tmp_path, [{"query": "mug", "clicked": ["i2", "i5"]}])
-    config = ExampleSettings(validation_fraction=0)
+    config = ExampleSettings(pseudo_queries=0, validation_fraction=0)
     out = tmp_path / "x"
     summary = write_examples(out, items, searches=log, judgments=read_judgments(path, items), settings=config)
     rows = {(r["query"], r["item"], r["kind"]): (r["hard"], set(r["known"])) for r in read(out)}
@@ -158,7 +158,7 @@ def test_an_item_is_led_to_by_clicks_and_then_by_the_queries_that_it_is_judged_f
     items = catalogue(tmp_path)
     path = judgments(tmp_path, [("Big mug", "i0", 2), ("mug", "i1", 2), ("mug", "i2", 1)])
     log = searches(tmp_path, [{"query": "mug", "clicked": ["i0", "i2"]}, {"query": "big mug", "clicked": ["i3"]}])
-    config = ExampleSettings(validation_fraction=0)
+    config = ExampleSettings(pseudo_queries=0, validation_fraction=0)
     write_examples(tmp_path / "x", items, searches=log, judgments=read_judgments(path, items), settings=config)
     assert item_queries(tmp_path / "x", ITEMS)[:4] == [["mug", "big mug"], ["mug"], ["mug"], ["big mug"]]
 
@@ -166,7 +166,7 @@ def test_an_item_is_led_to_by_clicks_and_then_by_the_queries_that_it_is_judged_f
 def test_binary_judgments_have_positives_too(tmp_path: Path) -> None:
     items = catalogue(tmp_path)
     judged = read_judgments(judgments(tmp_path, [("mug", "i0", 1), ("mug", "i3", 0)]), items)
-    summary = write_examples(tmp_path / "x", items, judgments=judged)
+    summary = write_examples(tmp_path / "x", items, judgments=judged, settings=ExampleSettings(pseudo_queries=0))
     assert [(r["item"], r["hard"]) for r in read(tmp_path / "x")] == [(0, [3])]
     assert summary.positive_grade == 1
 
@@ -198,6 +198,18 @@ def test_a_catalogue_alone_gives_pseudo_queries(tmp_path: Path) -> None:
     assert read(tmp_path / "y") == rows
     write_examples(tmp_path / "y", items, settings=ExampleSettings(seed=8))
     assert read(tmp_path / "y") != rows
+
+
+@pytest.mark.parametrize(("clicked", "least"), [(2, 0.0), (ITEMS, 0.0), (2 * ITEMS, 0.0), (2 * ITEMS, 0.1)])
+def test_few_real_queries_have_pseudo_queries_beside_them(tmp_path: Path, clicked: int, least: float) -> None:
+    rows = [{"query": f"q{n}", "clicked": [f"i{n % ITEMS}"], "timestamp": n} for n in range(clicked)]
+    settings = ExampleSettings(validation_fraction=0, min_pseudo_share=least)
+    summary = write_examples(tmp_path / "x", catalogue(tmp_path), searches=searches(tmp_path, rows), settings=settings)
+    assert summary.examples["click"] == clicked
+    assert summary.pseudo_share == pytest.approx(max(least, 0.8 * (1 - clicked / ITEMS / 1.5)))
+    assert (summary.examples["pseudo-query"] > ITEMS) == (summary.pseudo_share > 0)
+    said = any(f"{summary.pseudo_share:.0%} of each batch" in line for line in summary.lines())
+    assert said == (summary.pseudo_share > 0)
 
 
 def test_pseudo_queries_are_pieces_of_descriptions_too(tmp_path: Path) -> None:

@@ -71,28 +71,3 @@ def test_what_only_the_words_found_has_its_cosine():
     words = Fixed("words", [[1, 2]], [[5.0, 5.0]])
     mix = LinearFusion("f", _vectors([0.9, 0.1, 0.2]), words, weight=0.8, depth=2)
     assert mix.search(["q"], 3).rows.tolist() == [[2, 1, 0]]
-
-
-def test_tuning_takes_the_smallest_of_the_best_weights():
-    words = Fixed("words", [[1]], [[1.0]])
-    mix = LinearFusion("f", _vectors([1.0, 0.0]), words, weight=0.5)
-    weights = (0, 0.4, 0.6, 0.9)
-    assert mix.tuned(["q"], lambda ranking: (ranking.rows[:, 0] == 1).astype(float), weights).weight == 0.6
-    assert mix.tuned(["q"], lambda ranking: np.ones(1)).weight == 0
-
-
-def test_words_must_help_by_more_than_the_error_of_the_difference():
-    mix = LinearFusion("f", _vectors([1.0, 0.0]), Fixed("words", [[1]] * 2, [[1.0]] * 2), weight=0.5)
-    scores = iter([[0.5, 0.5], [0.7, 0.4], [0.3, 0.1]])  # the second leads by 0.05, with an error of 0.11
-    assert mix.tuned(["q", "r"], lambda _: np.array(next(scores)), (0, 0.5, 1)).weight == 0
-    scores = iter([[0.5, 0.5], [0.6, 0.55], [0.3, 0.1]])  # by 0.075, with an error of 0.02
-    assert mix.tuned(["q", "r"], lambda _: np.array(next(scores)), (0, 0.5, 1)).weight == 0.5
-
-
-def test_words_that_are_trusted_have_the_largest_weight_that_is_level_with_the_best():
-    mix = LinearFusion("f", _vectors([1.0, 0.0]), Fixed("words", [[1]] * 2, [[1.0]] * 2), weight=0.5)
-    scores = iter([[0.9, 0.7], [0.8, 0.6], [0.3, 0.1]])  # 0.1 behind on both queries
-    found = mix.tuned(["q", "r"], lambda ranking: np.array(next(scores)), (0, 0.5, 1), trust_words=True)
-    assert found.weight == 0
-    scores = iter([[0.9, 0.7], [0.7, 0.8], [0.3, 0.1]])  # 0.05 behind, with an error of 0.11
-    assert mix.tuned(["q", "r"], lambda _: np.array(next(scores)), (0, 0.5, 1), trust_words=True).weight == 0.5

@@ -1,0 +1,113 @@
+"""How words and vectors are mixed: by reciprocal rank fusion, which needs no tuning, unless queries that were not
+learnt from say clearly that a weighted sum ranks better.
+
+A query that was trained on cannot say it: its own vector finds what it was taught to find. Nor can a piece of a title:
+the words find that by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrse_model.data.example_files import dev_queries, has_real_queries, training_pairs
+from mrse_model.data.search_log import query_key
+from mrse_model.evaluation.measures import condensed, per_query
+from mrse_model.evaluation.queries import QuerySet
+from mrse_model.evaluation.rankers import LinearFusion, Ranking, ReciprocalRankFusion
+
+WEIGHTS = (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)  # of the words
+MIDDLE = 0.4  # the weight where a weighted sum is asked for and nothing says which
+FEWEST, TUNED_ON = 20, 400  # queries
+DOUBT = 0.1  # a standard deviation that is always added to the differences': a few queries may agree by chance
+DEPTH = 100
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is recommended for a model. weight: of the words in the weighted sum; None: reciprocal rank fusion. queries:
+    how many it was chosen on.
+    """
+
+    weight: float | None = None
+    queries: int = 0
+
+    def line(self) -> str:
+        """For reports."""
+        on = f"chosen on {self.queries} queries that were held out of training"
+        if not self.queries:
+            return f"hybrid: reciprocal rank fusion, because fewer than {FEWEST} queries were held out of training"
+        if self.weight is None:
+            return f"hybrid: reciprocal rank fusion; no weighted sum is clearly better ({on})"
+        return f"hybrid: a weighted sum, query(alpha), the share of the words, {self.weight:g} ({on})"
+
+    def noted(self) -> dict[str, Any]:
+        """As JSON, for a checkpoint's meta and the manifest."""
+        return asdict(self)
+
+
+def held_out(examples: Path, measured: Sequence[str] = ()) -> QuerySet | None:
+    """Real queries that a run (RUN/cache/examples) held out of training, those `measured` left out, TUNED_ON at most:
+    with what is known of them, and their judged near misses at grade 0. None where they are fewer than FEWEST.
+    """
+    if not has_real_queries(examples):
+        return None
+    pairs, held = training_pairs(examples), set(map(query_key, dev_queries(examples)))
+    held -= set(map(query_key, measured))
+    rows = [row for row, text in enumerate(pairs.queries) if query_key(text) in held]
+    if len(rows) < FEWEST:
+        return None
+    rows = np.random.default_rng(0).permutation(rows)[:TUNED_ON].tolist()
+    both = [(pairs.positives[row], pairs.negatives[row]) for row in rows]
+    return QuerySet(
+        "held out",
+        [pairs.queries[row] for row in rows],
+        [np.concatenate(known).astype(np.int32) for known in both],
+        [np.repeat(np.array([1, 0], np.int16), [len(good), len(near)]) for good, near in both],
+        1,
+        np.ones(len(rows)),
+    )
+
+
+def quality(queries: QuerySet, ranking: Ranking) -> NDArray[np.float64]:
+    """The mean of nDCG@10 and Recall@100 of each query [n]. Of queries with judged near misses nDCG is taken over
+    judged items alone (condensed): their judgments are samples.
+    """
+    plain = per_query(queries, ranking, (DEPTH,))
+    has_near = np.array([bool((grades == 0).any()) for grades in queries.grades])
+    alone = per_query(queries, condensed(queries, ranking), (DEPTH,))["nDCG@10"] if has_near.any() else plain["nDCG@10"]
+    return (np.where(has_near, alone, plain["nDCG@10"]) + plain[f"Recall@{DEPTH}"]) / 2
+
+
+def choose(fused: NDArray[np.float64], sums: NDArray[np.float64], weights: Sequence[float] = WEIGHTS) -> float | None:
+    """The weight to mix by, or None for reciprocal rank fusion.
+
+    fused [n]: the quality of the fusion for each query. sums [w, n]: of the weighted sum with each weight. A weight is
+    better than the fusion where its mean gain is above the standard error of the gains, DOUBT added; of weights that
+    are level with the best of them, within the same error, the one nearest the middle.
+    """
+
+    def error(gain: NDArray[np.float64]) -> float:
+        return float(np.sqrt((gain.var() + DOUBT**2) / len(gain)))
+
+    best = int(np.argmax(sums.mean(1)))
+    gain = sums[best] - fused
+    if gain.mean() <= error(gain):
+        return None
+    behind = [sums[best] - row for row in sums]
+    level = [weight for weight, gap in zip(weights, behind, strict=True) if gap.mean() <= error(gap)]
+    return float(min(level, key=lambda weight: (abs(weight - MIDDLE), weight)))
+
+
+def tune(mix: LinearFusion, fusion: ReciprocalRankFusion, queries: QuerySet | None) -> Mix:
+    """What to recommend, by queries that were not learnt from; the fusion where there are none."""
+    if queries is None:
+        return Mix()
+    found = mix.candidates(queries.texts)
+    sums = np.array([quality(queries, found.mix(weight, mix.depth)) for weight in WEIGHTS])
+    return Mix(choose(quality(queries, fusion.search(queries.texts, mix.depth)), sums), len(queries))

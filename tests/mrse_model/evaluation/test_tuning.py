@@ -1,0 +1,100 @@
+"""Which hybrid is recommended: the fusion, unless queries that were not learnt from say clearly otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mrse_model.data.example_files import EXAMPLE_SCHEMA, JUDGED, PSEUDO, save_dev_queries
+from mrse_model.evaluation import tuning
+from mrse_model.evaluation.bm25 import BM25
+from mrse_model.evaluation.queries import QuerySet
+from mrse_model.evaluation.rankers import LinearFusion, Ranking, ReciprocalRankFusion, VectorRanker
+from mrse_model.evaluation.tuning import MIDDLE, WEIGHTS, Mix, choose, held_out, quality, tune
+
+COLOURS, KINDS = ("red", "blue", "green", "black", "white", "pink"), ("dress", "shoe", "coat", "hat")
+TITLES = [f"{colour} {kind}" for colour in COLOURS for kind in KINDS]
+
+
+def run_of(folder: Path, kind: int = JUDGED) -> Path:
+    """Examples: every title is a query, its own item right and the next one nearly."""
+    (examples := folder / "examples").mkdir(parents=True)
+    nothing = {name: [] for name in ("history_items", "history_kind", "history_age", "known", "skipped")}
+    rows = [
+        {"query": title.title(), "item": i, "hard": [(i + 1) % len(TITLES)], "kind": kind, "timestamp": 0}
+        | {"user_id": "", "search_id": ""} | nothing
+        for i, title in enumerate(TITLES)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, EXAMPLE_SCHEMA), examples / "train-00000.parquet")
+    return examples
+
+
+def vectors_of(right: bool) -> VectorRanker:
+    """Vectors that find the item of a title, or else the one that is judged a near miss."""
+    own, rows = np.eye(len(TITLES), dtype=np.float32), {title: i for i, title in enumerate(TITLES)}
+
+    def encode(texts):
+        found = own[[rows[text.lower()] for text in texts]]
+        return found if right else np.roll(found, 1, axis=1)
+
+    return VectorRanker("v", encode, own)
+
+
+def test_only_queries_that_were_held_out_and_are_not_measured_count(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tuning, "FEWEST", 3)
+    examples = run_of(tmp_path)
+    assert held_out(examples) is None
+    save_dev_queries(examples, [title.upper() for title in TITLES[:5]])
+    found = held_out(examples, [TITLES[0].title(), "hat"])
+    assert found is not None and {text.lower() for text in found.texts} == set(TITLES[1:5])
+    at = [text.lower() for text in found.texts].index(TITLES[2])
+    assert found.items[at].tolist() == [2, 3] and found.grades[at].tolist() == [1, 0]
+    assert held_out(examples, TITLES[:3]) is None  # two are left
+    made = run_of(tmp_path / "made", PSEUDO)
+    save_dev_queries(made, TITLES)
+    assert held_out(made) is None  # pieces of titles say nothing of the words' worth
+
+
+@pytest.mark.parametrize(("right", "weight"), [(True, None), (False, 1.0)])
+def test_a_part_that_is_clearly_better_alone_is_recommended_alone(tmp_path: Path, right: bool, weight) -> None:
+    examples = run_of(tmp_path)
+    save_dev_queries(examples, TITLES)
+    vectors, words = vectors_of(right), BM25(TITLES)
+    mix = tune(
+        LinearFusion("m", vectors, words, MIDDLE), ReciprocalRankFusion("r", (vectors, words)), held_out(examples)
+    )
+    assert mix.queries == len(TITLES)
+    if right:
+        assert mix.weight is None  # both find it first: nothing to choose
+    else:
+        assert mix.weight is not None and mix.weight > 0.5
+
+
+def test_a_weighted_sum_must_be_better_by_more_than_its_error() -> None:
+    rng = np.random.default_rng(0)
+    fused = rng.random(400)
+    sums = np.stack([fused + 0.05 * (weight == 0.3) for weight in WEIGHTS])
+    assert choose(fused, sums) == 0.3
+    assert choose(fused[:2], sums[:, :2]) is None  # two queries prove nothing, however alike they are
+    assert choose(fused, np.stack([fused] * len(WEIGHTS))) is None
+    level = np.stack([fused + 0.05 - 0.0001 * place for place in range(len(WEIGHTS))])
+    assert choose(fused, level) == MIDDLE  # the lead of weight 0 is no lead
+
+
+def test_without_queries_it_is_the_fusion() -> None:
+    vectors, words = vectors_of(True), BM25(TITLES)
+    mix = tune(LinearFusion("m", vectors, words, MIDDLE), ReciprocalRankFusion("r", (vectors, words)), None)
+    assert mix == Mix(None, 0) and "reciprocal rank fusion" in mix.line()
+    assert "0.3" in Mix(0.3, 50).line() and "50 queries" in Mix(None, 50).line()
+    assert Mix(**Mix(0.3, 50).noted()) == Mix(0.3, 50)
+
+
+def test_judged_samples_are_measured_by_what_was_judged() -> None:
+    ranking = Ranking(np.array([[9, 8, 1, 0]] * 2), np.array([[4.0, 3, 2, 1]] * 2, np.float32))
+    items = [np.array([0, 1], np.int32), np.array([0], np.int32)]
+    queries = QuerySet("q", ["a", "b"], items, [np.array([0, 1], np.int16), np.array([1], np.int16)], 1, np.ones(2))
+    assert quality(queries, ranking).tolist() == pytest.approx([1.0, (1 / np.log2(5) + 1) / 2])

@@ -1,0 +1,98 @@
+"""A training with a teacher, end to end: from texts to a checkpoint, with little log and with none."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from teacher.test_encoders import random_teacher
+
+from mrse_model.config import Config, ModelConfig, StageConfig, TrainConfig
+from mrse_model.errors import InputError
+from mrse_model.model import MRSE
+from mrse_model.teacher.encoders import Teacher
+from mrse_model.training.pipeline import Inputs, train
+
+TITLES = [" ".join(words) for words in product(("red", "steel", "lawn"), ("mug", "dress", "mower"), "abcde")]
+
+
+def small() -> Config:
+    stage = StageConfig(epochs=1, batch=32, extra_negatives=8, min_steps=6, max_steps=6)
+    size = ModelConfig(dims=16, vocab_size=150, bert_layers=1, bert_heads=2, bert_dims=16, dssm_hidden=16)
+    train = TrainConfig(evaluate_every=3, vbert=stage, light_bert=stage, ft_att=stage, dssm=stage, threads=1)
+    return Config(model=size, train=train)
+
+
+def inputs_of(folder: Path, judged: int) -> Inputs:
+    ids = [f"i{n}" for n in range(len(TITLES))]
+    pq.write_table(pa.table({"item_id": ids, "title": TITLES}), folder / "items.parquet")
+    path = None
+    if judged:
+        path = folder / "judgments.parquet"
+        rows = {"query": [title[:-2] for title in TITLES[:judged]], "item_id": ids[:judged], "grade": [2] * judged}
+        pq.write_table(pa.table(rows), path)
+    if not (folder / "teacher").exists():
+        random_teacher(folder / "teacher")
+    return Inputs(items=folder / "items.parquet", judgments=path, teacher=str(folder / "teacher"))
+
+
+@pytest.mark.parametrize("judged", [0, 30])
+def test_it_learns_from_a_teacher_and_needs_it_no_more(tmp_path: Path, judged: int, monkeypatch) -> None:
+    inputs, out = inputs_of(tmp_path, judged), io.StringIO()
+    train(inputs, tmp_path / "run", small(), Console(file=out, width=200))
+    model = MRSE.from_pretrained(tmp_path / "run")
+    size = model.config.model
+    assert size.ngrams == "teacher" and size.ngram_dims == 16 and model.ngrams.hashed is None
+    assert "starts at ft_att" in out.getvalue() and model.meta["mix"] == {"weight": None, "queries": 0}
+    assert model.meta["training"]["teacher"] == Teacher("", tmp_path / "teacher").fingerprint
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(line["distil"] >= 0 for line in lines if line["stage"] == "ft_att" and "loss" in line)
+    vectors = model.query_vectors(["red mug", "lawn mower", "lawm mower"])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    items = model.item_vectors(TITLES, [[]] * len(TITLES)).embedding
+    assert TITLES[int(np.argmax(items @ vectors[0]))].startswith("red mug")
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the teacher is asked again")
+
+    monkeypatch.setattr(Teacher, "__init__", refuse)
+    again = train(inputs, tmp_path / "run", small(), Console(quiet=True))
+    assert np.allclose(again.query_vectors(["red mug"]), vectors[:1], atol=1e-5)
+
+
+def test_a_killed_run_goes_on_to_the_same_model(tmp_path: Path, monkeypatch) -> None:
+    inputs = inputs_of(tmp_path, 30)
+    whole = train(inputs, tmp_path / "whole", small(), Console(quiet=True))
+    kill = 40  # forward passes of the query tower's table, in the middle of FtAtt's stage
+    from mrse_model.experts import NGrams
+
+    count, real = 0, NGrams.mean
+
+    def killed(self, ids, mask):
+        nonlocal count
+        count += 1
+        if count == kill:
+            raise KeyboardInterrupt
+        return real(self, ids, mask)
+
+    monkeypatch.setattr(NGrams, "mean", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "run", small(), Console(quiet=True))
+    monkeypatch.setattr(NGrams, "mean", real)
+    found = train(inputs, tmp_path / "run", small(), Console(quiet=True))
+    assert np.allclose(found.query_vectors(TITLES), whole.query_vectors(TITLES), atol=1e-5)
+
+
+def test_another_teacher_is_another_run(tmp_path: Path) -> None:
+    inputs = inputs_of(tmp_path, 0)
+    train(inputs, tmp_path / "run", small(), Console(quiet=True))
+    with pytest.raises(InputError, match="other data or settings"):
+        train(replace(inputs, teacher=None), tmp_path / "run", small(), Console(quiet=True))
