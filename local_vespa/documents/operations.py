@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ def read_put(
     """A put of a request's JSON; what the URL says of condition and create goes before the body's. Raises DocumentError
     400."""
     fields = parse_fields(schema, id, _fields(body))
+    _pack(schema, fields, fields.keys())
     return Operation("put", id, schema, fields, *_options(body, condition, create))
 
 
@@ -171,7 +172,19 @@ def apply_update(updates: list[tuple[str, str, Any]], schema: Schema, fields: Ma
             new[name] = weights | value if operation == "add" else {k: w for k, w in weights.items() if k not in value}
         elif old is not None:
             new[name] = _arithmetic(kind.scalar, operation, old, value)
+    _pack(schema, new, {name for name, _, _ in updates})
     return {name: value for name, value in new.items() if value is not None}
+
+
+def _pack(schema: Schema, fields: Fields, written: Collection[str]) -> None:
+    """Sets the fields that hold the bits of a vector that was written (binarize | pack_bits): 1 where a cell is above
+    0. A vector that is cleared leaves its bits behind, as in Vespa, whose indexing does not run then.
+    """
+    for field in schema.fields.values():
+        vector = fields.get(field.packs) if field.packs in written else None
+        if vector is not None and field.type.tensor is not None:
+            bits = np.packbits(vector.cells.reshape(-1) > 0).view(np.int8)
+            fields[field.name] = Tensor.dense(field.type.tensor, bits)
 
 
 def _arithmetic(kind: str, operation: str, old: float, value: float) -> float | int:

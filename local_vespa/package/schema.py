@@ -19,6 +19,7 @@ SCALARS = ("string", "bool", "float", "double", *INTEGERS)
 METRICS = ("euclidean", "angular", "dotproduct", "prenormalized-angular", "hamming")
 _ALTERNATIVE = re.compile(r"""input\s+(\w+)|["']([\w-]+)["']""")  # of a language
 HNSW_LINKS = 16  # Vespa's default
+_PACKED = re.compile(r"\s*input\s+(\w+)\s*\|\s*binarize\s*\|\s*pack_bits\s*\|")
 _COLLECTION = re.compile(r"(array|weightedset)\s*<\s*(\w+)\s*>")
 
 
@@ -111,6 +112,7 @@ class Field:
     paged: bool = False
     sets_language: LanguageRule | None = None
     language: LanguageRule | None = None  # of its words, set by a field before it
+    packs: str | None = None  # the tensor field whose signs it holds as bits; then it is no field of the document
 
     @property
     def links(self) -> int | None:
@@ -231,7 +233,11 @@ def read_schema(statements: list[Statement], others: dict[str, Schema]) -> Schem
             case "stemming":
                 pass
             case "field":
-                raise statement.error(unsupported(f"a field outside the document ({statement.words[1]})"))
+                found = read_field(statement, stemming)
+                if found.packs is None:
+                    raise statement.error(unsupported(f"a field outside the document ({found.name}) but packed bits"))
+                _check_packed(found, fields.get(found.packs), statement)
+                fields[found.name] = found
             case "raw-as-base64-in-summary":
                 pass
             case other:
@@ -331,6 +337,8 @@ def _indexing(statement: Statement, name: str) -> dict[str, object]:
     """What an indexing statement of a field sets."""
     made: dict[str, object] = {}
     text = statement.value or (statement.body or "").strip().rstrip(";")
+    if packed := _PACKED.match(text):
+        made["packs"], text = packed[1], text[packed.end() :]
     computed: LanguageRule | None = None  # the value that flows through the statement, where it is not the field's own
     for number, part in enumerate(re.split(r"(?<!\|)\|(?!\|)", text)):
         part = part.strip()
@@ -346,6 +354,16 @@ def _indexing(statement: Statement, name: str) -> dict[str, object]:
         else:
             raise statement.error(unsupported(f"'{part}' in an indexing statement (field {name})"))
     return made
+
+
+def _check_packed(found: Field, source: Field | None, statement: Statement) -> None:
+    """The bits of a vector: an int8 for each eight of its cells."""
+    cells = source.type.tensor if source else None
+    own = found.type.tensor
+    if cells is None or own is None or cells.mapped or len(cells.shape) != 1 or own.cell != "int8":
+        raise statement.error(unsupported(f"packing '{found.packs}' into {found.type} (field {found.name})"))
+    if own.mapped or own.shape != (cells.shape[0] // 8,) or cells.shape[0] % 8:
+        raise statement.error(f"Field '{found.name}': {found.type} does not hold the bits of {cells}")
 
 
 def _check_field(found: Field, statement: Statement) -> None:
