@@ -43,6 +43,7 @@ COMMANDS = (
     "why",
     "warm",
     "serve",
+    "served",
     "migrate",
 )
 # Which extra brings a module, and what a command cannot start without (tests/test_wheel.py holds both against

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from retrieval.behaviour import Event
 from retrieval.filters import Facet, Filter, Sort
 from retrieval.query_text import key_of
 from retrieval.searcher import SearchRequest
+from vespa_package.fields import legal_text
 
 Text = Annotated[str, Field(max_length=4096)]
-Id = Annotated[str, Field(min_length=1, max_length=512)]
+Id = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(legal_text)]  # what Vespa takes of an id
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 

@@ -7,9 +7,9 @@ import os
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 from retrieval.results import SearchResult
+from retrieval.service.settings import MULTIPROCESS
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # of several workers, which prometheus_client adds up
 
 
 class Metrics:

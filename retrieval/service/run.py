@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mrse_model.errors import InputError
-from retrieval.service.metrics import MULTIPROCESS
-from retrieval.service.settings import Settings
+from retrieval.service.settings import MULTIPROCESS, Settings
 
 TARGET = "retrieval.service.run:application"
 DRAIN = 10  # seconds that requests under way may take once the service ends
@@ -57,14 +56,15 @@ def serve(settings: Settings, started: Callable[[str], None]) -> None:
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces
 
-    from retrieval.service.app import Service
-
     require_free(settings.address, settings.port)
-    asyncio.run(Service(settings).close())  # what a worker would fail at is said here, once
-    settings.to_environment()
     shared = tempfile.mkdtemp(prefix="mrse-metrics-") if settings.workers > 1 else None
     if shared:
-        os.environ[MULTIPROCESS] = shared
+        os.environ[MULTIPROCESS] = shared  # before prometheus_client is imported
+
+    from retrieval.service.app import Service
+
+    asyncio.run(Service(settings).close())  # what a worker would fail at is said here, once
+    settings.to_environment()
     tls: dict[str, Any] = {}
     if settings.tls_cert:
         tls = {"ssl_cert": Path(settings.tls_cert), "ssl_key": Path(settings.tls_key or settings.tls_cert)}

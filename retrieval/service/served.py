@@ -43,16 +43,17 @@ class ServedLog:
     def __init__(self, folder: str | Path) -> None:
         """Raises InputError for a folder that cannot be written."""
         self.folder = Path(folder)
-        self._file: BinaryIO | None = None
+        self._file: BinaryIO | None = None  # opened with the first line
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._open()
+            if not os.access(self.folder, os.W_OK):
+                raise PermissionError(13, "Permission denied")
         except OSError as error:
             raise InputError(f"cannot be written: {error.strerror}", file=folder, field="--log") from None
 
-    def _open(self) -> None:
+    def _open(self) -> BinaryIO:
         name = f"served-{int(time.time())}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
-        self._file = open(self.folder / name, "ab", buffering=0)  # noqa: SIM115 (kept open)
+        return open(self.folder / name, "ab", buffering=0)  # (kept open)
 
     def search(self, search_id: str, user: str, at: float, query: str, shown: Sequence[str], **more: Any) -> None:
         """A page of a search that was served. more: anything else worth keeping, as the profile."""
@@ -64,10 +65,9 @@ class ServedLog:
         self._write({"event": kind, "search_id": search_id, "item": item, "timestamp": int(at)} | more)
 
     def _write(self, line: dict[str, Any]) -> None:
-        assert self._file is not None
-        if self._file.tell() > ROTATE:
-            self._file.close()
-            self._open()
+        if self._file is None or self._file.tell() > ROTATE:
+            self.close()
+            self._file = self._open()
         self._file.write(orjson.dumps(line) + b"\n")
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from mrse_model.errors import InputError
 
 ENVIRONMENT = "MRSE_SERVE_SETTINGS"  # how the settings reach granian's workers
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # where workers leave their metrics; prometheus_client reads it when imported
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 

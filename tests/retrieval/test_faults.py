@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from faulty_backend import FaultyBackend
 from vespa.application import Vespa
 
 from mrse_model.errors import InputError
 from retrieval import AsyncSearcher, Degraded, Searcher, kind_of
 from retrieval.backend import Backend, Deadline, Retries
+from tests.helpers.faulty_backend import FaultyBackend
 
 DEADLINE = 0.6
 GRACE = 2.0  # seconds that a busy machine may add; five seconds is how long the slow backend takes

@@ -1,0 +1,104 @@
+"""The loop closes: what the service served and what was clicked trains the next model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from mrse_model.data.contract import SearchesFile
+from mrse_model.data.search_log import CLICK
+from mrse_model.errors import InputError
+from retrieval.service.served import ServedLog, to_parquet, without_results
+
+SESSION = "0123456789abcdef"
+
+
+def ask(client: Any, text: str, clicked: str | None = None, **more: Any) -> dict:
+    found = client.post("/v1/search", json={"query": text, "session": SESSION, **more}).json()
+    if clicked:
+        event = {"item": clicked, "session": SESSION, "search_id": found["search_id"], "query": text}
+        assert client.post("/v1/events", json=event).status_code in (200, 503)
+    return found
+
+
+def test_served_searches_are_a_search_log(client_of, vespa, tmp_path) -> None:
+    folder = tmp_path / "served"
+    client = client_of(log=str(folder), demo=True, deadline=0.2)
+    first = ask(client, "red dress", clicked="i1")
+    ask(client, "red dress", search_id=first["search_id"], offset=10)
+    vespa.answer = lambda body: {"root": {"fields": {"totalCount": 0 if "userInput" in body["yql"] else 7}}}
+    ask(client, "Nothing  Here", profile="bm25")
+    out = tmp_path / "searches.parquet"
+    assert to_parquet(folder, out) == 2
+    [batch] = SearchesFile(out).batches()
+    assert batch.queries == ["red dress", "Nothing Here"] and batch.user_ids == [f"session:{SESSION}"] * 2
+    assert batch.shown == [["i1"], []] and batch.clicked == [["i1"], []]
+    assert batch.search_ids[0] == first["search_id"] and batch.timestamps.tolist() == [1000, 1000]
+    assert client.get("/v1/reports/no-results").json() == [{"query": "nothing here", "searches": 1}]
+
+
+def test_a_line_that_was_cut_off_and_foreign_events_are_left_out(tmp_path) -> None:
+    log = ServedLog(tmp_path)
+    assert list(tmp_path.iterdir()) == [], "nothing is written before something is served"
+    log.search("s1", "u1", 5.0, "dress", ["a", "b"])
+    log.event("s1", "b", "order", 6.0)
+    log.event("s1", "b", "order", 6.0)
+    log.event("unknown", "a", "click", 6.0)
+    log.close()
+    [file] = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes() + b'{"search_id": "s2", "us')
+    assert to_parquet(tmp_path, tmp_path / "out.parquet") == 1
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [
+        {
+            "search_id": "s1", "user_id": "u1", "timestamp": 5, "query": "dress",
+            "shown": ["a", "b"], "clicked": [], "carted": [], "ordered": ["b"],
+        }
+    ]  # fmt: skip
+    assert without_results(tmp_path) == []
+    with pytest.raises(InputError, match="no search was served"):
+        to_parquet(tmp_path / "none", tmp_path / "out.parquet")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be written"):
+        ServedLog(tmp_path / "file")
+
+
+@pytest.mark.slow
+def test_served_searches_train_a_model(client_of, vespa, tmp_path: Path) -> None:
+    """Searches and clicks through the service, then `train` on its log."""
+    pytest.importorskip("torch")
+    from rich.console import Console
+
+    from mrse_model.sample.catalogue import write_sample
+    from mrse_model.training.pipeline import Inputs, train
+    from tests.conftest import few_steps
+
+    sample = write_sample(tmp_path / "sample", items=240, users=40, searches=300)
+    folder = tmp_path / "served"
+    client = client_of(log=str(folder), demo=True, deadline=30)
+    rows = pq.read_table(sample.searches).to_pylist()
+    asked: dict[str, Any] = {}
+
+    def reply(body: dict) -> dict:
+        hits = [{"id": i, "relevance": 1.0, "fields": {"item_id": i, "title": i}} for i in asked["shown"]]
+        return {"root": {"fields": {"totalCount": len(hits)}, "children": hits if body["hits"] else []}}
+
+    vespa.answer = reply
+    log = client.app.state.service.log
+    for row in rows:
+        asked = row
+        found = client.post("/v1/search", json={"query": row["query"], "hits": 40, "profile": "bm25"}).json()
+        for item in row["clicked"]:
+            log.event(found["search_id"], item, "click", 1000.0)
+    out = tmp_path / "served.parquet"
+    assert to_parquet(folder, out) == len([row for row in rows if row["query"].strip()])
+    run = tmp_path / "run"
+    train(Inputs(sample.items, out, sample.judgments, image_size=64), run, few_steps(2), Console(quiet=True))
+    shards = [pq.read_table(file) for file in (run / "cache" / "examples").glob("*.parquet")]
+    kinds = [kind for shard in shards if "kind" in shard.column_names for kind in shard["kind"].to_pylist()]
+    assert kinds.count(CLICK) > 50, "the clicks that were served are what was learnt"
