@@ -90,7 +90,7 @@ def test_a_session_is_guarded_by_its_length_and_is_no_user() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"address": "0.0.0.0"}, "nobody would need a key"),
+        ({"address": "0.0.0.0"}, "no key would be needed"),
         ({"origins": ("*",)}, "name the sites"),
         ({"token_secret": "short"}, "32 characters"),
         ({"port": 70000}, "0 to 65535"),

@@ -89,12 +89,13 @@ def test_served_searches_train_a_model(client_of, vespa, tmp_path: Path) -> None
         return {"root": {"fields": {"totalCount": len(hits)}, "children": hits if body["hits"] else []}}
 
     vespa.answer = reply
-    log = client.app.state.service.log
-    for row in rows:
-        asked = row
+    service = client.app.state.service
+    log = service.log
+    for turn, row in enumerate(rows):
+        asked, service.now = row, lambda at=1000.0 * turn: at
         found = client.post("/v1/search", json={"query": row["query"], "hits": 40, "profile": "bm25"}).json()
         for item in row["clicked"]:
-            log.event(found["search_id"], item, "click", 1000.0)
+            log.event(found["search_id"], item, "click", service.now())
     out = tmp_path / "served.parquet"
     assert to_parquet(folder, out) == len([row for row in rows if row["query"].strip()])
     run = tmp_path / "run"
