@@ -113,11 +113,12 @@ def test_limits_are_in_query_profiles(tmp_path: Path) -> None:
     ("query", "items"),
     [
         ({"yql": "select * from thing where userInput(@q)", "q": "w " * 10_000}, 10_001),
+        ({"yql": "select * from thing where userInput(@q)", "q": "w " * 40_000}, 40_001),
         ({"yql": "select * from thing where " + " or ".join(["title contains 'a'"] * 10_001)}, 10_002),
         ({"yql": f"select * from thing where title contains '{'a ' * 10_001}'"}, 10_002),
         ({"yql": "select * from thing where title contains phrase('a " + "a " * 10_000 + "')"}, 10_002),
     ],
-    ids=["userInput", "or", "text", "phrase"],
+    ids=["userInput", "long text", "or", "text", "phrase"],
 )  # fmt: skip
 def test_ten_thousand_items_are_enough(shop: str, query: dict[str, str], items: int) -> None:
     status, code, message = refusal(search(shop, **query))
