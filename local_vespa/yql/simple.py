@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 
 from ..errors import unsupported
@@ -18,6 +19,7 @@ from .errors import YqlError
 from .languages import UNKNOWN, is_without_spaces, language_of
 from .tokens import Token, Tokens, Whole, split_words, tokenize
 
+MAX_NESTING = 100
 _COMPOSITES = ("and", "or", "phrase", "weakAnd", "near", "oNear")
 _SYNTAXES = ("none", "simple", "web")
 
@@ -326,6 +328,8 @@ class _Parser:
     def __init__(self, text: str, composite: str, default: str, queried: Fields, segmenting: bool) -> None:
         self.text, self.composite, self.default, self.queried = text, composite, default, queried
         self.segmenting = segmenting
+        self.depth = 0
+        self.ends: dict[int, int] = {}
 
         def whole(name: str) -> Whole | None:
             known = queried(name)
@@ -395,9 +399,32 @@ class _SimpleParser(_Parser):
             elif (item := self.positive() or self.item() or self.group()) is not None:
                 wanted.append(item)
             else:
-                self.tokens.next()
+                self.pass_over()
             if not self.tokens.more():
                 return self.result(self.combined(wanted) if wanted else None, excluded)
+
+    def pass_over(self) -> None:
+        """Passes over a token at which no item starts. Vespa tries again at each token of a run of quotes or signs, and
+        finds nothing each time but at the last; so only that is tried here, or a text of quotes would take minutes."""
+        kind = self.tokens.next().kind
+        if kind in ("quote", "+", "-"):
+            at = self.tokens.position
+            while self.tokens.all[at].kind in (kind, " "):
+                if self.tokens.all[at].kind == kind:
+                    self.tokens.position = at
+                at += 1
+
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """Counts how deep groups lie in each other. Raises YqlError where they lie too deep (Vespa runs out of
+        stack)."""
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            raise YqlError(f"The text is nested too deeply: more than {MAX_NESTING} levels")
+        try:
+            yield
+        finally:
+            self.depth -= 1
 
     @staticmethod
     def result(top: _Item | None, excluded: list[_Item]) -> _Item | None:
@@ -439,7 +466,8 @@ class _SimpleParser(_Parser):
         self.tokens.skip_all("+")
         item = None
         if self.tokens.skip("("):
-            item = self.any_items(False)
+            with self.nested():
+                item = self.any_items(False)
             self.tokens.skip(")")
         if item is None:
             self.tokens.position = start
@@ -475,7 +503,7 @@ class _SimpleParser(_Parser):
                 else:
                     found.children.append(item)
             if top and item is None:
-                self.tokens.next()
+                self.pass_over()
             if not (self.tokens.more() and (top or item is not None)):
                 break
         if signed is not None and len(signed.children) == 1:  # nothing is excluded
@@ -527,11 +555,17 @@ class _SimpleParser(_Parser):
         return item, name is not None
 
     def skip_same_element(self) -> None:
-        """Passes over `{a b}`, which names no part of a struct: there are none here."""
-        while self.tokens.more() and not self.tokens.at("}"):
-            if self.tokens.at("word") and self.item() is not None and not self.tokens.more():
-                return
-            self.tokens.next()
+        """Passes over `{a b}`, which names no part of a struct: there are none here. Where one such search ends is
+        remembered, as a text may start many."""
+        tokens, passed = self.tokens, []
+        while tokens.more() and not tokens.at("}") and tokens.position not in self.ends:
+            passed.append(tokens.position)
+            if tokens.at("word"):
+                self.phrase()
+            if tokens.more():
+                tokens.next()
+        tokens.position = self.ends.get(tokens.position, tokens.position)
+        self.ends.update(dict.fromkeys(passed, tokens.position))
 
     def words_ahead(self) -> bool:
         """Whether noise alone stands before the next word; passes over it."""
@@ -776,7 +810,7 @@ class _WebParser(_SimpleParser):
                 else:
                     runs[-1].append(item)
             else:
-                self.tokens.next()
+                self.pass_over()
             if not self.tokens.more():
                 break
         sides = [run[0] if len(run) == 1 else self.combined(run) for run in runs if run]

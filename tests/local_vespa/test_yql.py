@@ -293,6 +293,19 @@ def test_phrases_that_nobody_asked_for_are_loose_where_a_language_has_no_spaces(
     assert loosened(expand_user_input(where(condition), queried), queried, language) == tree
 
 
+@pytest.mark.parametrize("text", ["(" * 5000, "-(" * 5000])
+@pytest.mark.parametrize("grammar", ["weakAnd", "any"])
+def test_a_text_that_is_nested_too_deeply_is_refused(text, grammar):
+    with pytest.raises(YqlError, match="nested too deeply"):
+        parse_user_text(text, grammar, queried=queried)
+
+
+@pytest.mark.parametrize("text", ['"' * 20_000, "-" * 20_000, "+" * 20_000, "*" * 20_000, '" ' * 10_000])
+@pytest.mark.parametrize("grammar", ["weakAnd", "any", "web"])
+def test_a_long_run_of_signs_is_read_in_one_go(text, grammar):
+    assert parse_user_text(text, grammar, queried=queried) is None
+
+
 def test_words_of_an_unknown_language_are_not_split():
     assert parse_user_text("don't", "all", queried=queried, language="und").text == "don't"
 
