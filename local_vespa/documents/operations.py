@@ -181,7 +181,7 @@ def _pack(schema: Schema, fields: Fields, written: Collection[str]) -> None:
     0. A vector that is cleared leaves its bits behind, as in Vespa, whose indexing does not run then.
     """
     for field in schema.fields.values():
-        vector = fields.get(field.packs) if field.packs in written else None
+        vector = fields.get(field.packs) if field.packs is not None and field.packs in written else None
         if vector is not None and field.type.tensor is not None:
             bits = np.packbits(vector.cells.reshape(-1) > 0).view(np.int8)
             fields[field.name] = Tensor.dense(field.type.tensor, bits)
