@@ -32,7 +32,8 @@ from mrse_model.data.contract import read_catalogue, read_judgments
 from mrse_model.export import export
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ExportedModel, QueryHistory, open_session
-from mrse_model.serving.texts import item_text, train_tokenizer
+from mrse_model.serving.texts import item_texts
+from mrse_model.training.tokenizer import train_tokenizer
 
 CLICKS = 20
 FASTER, P99_MS = 10.0, 10.0
@@ -80,7 +81,7 @@ def minilm_in_onnx(folder: Path) -> Callable[[str], np.ndarray]:
 def untrained(data: Data, folder: Path) -> Path:
     """A `base` model over this catalogue's vocabulary, exported without training."""
     catalogue = read_catalogue(data.items)
-    texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
+    texts = item_texts(("title", "category"), catalogue.titles, catalogue.categories)
     base = preset("base")
     tokenizer = train_tokenizer(texts, base.model.vocab_size)
     size = dataclasses.replace(base.model, vocab_size=tokenizer.get_vocab_size(), image_dims=1280)

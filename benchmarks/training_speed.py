@@ -34,17 +34,18 @@ from quality_data import Data, sample_data
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from mrse_model.config import Config, StageConfig, preset
+from mrse_model.config import Config, ModelConfig, StageConfig, preset
 from mrse_model.data.contract import Catalogue, read_catalogue, read_judgments
 from mrse_model.data.examples import write_examples
 from mrse_model.errors import InputError
 from mrse_model.model import MRSE
-from mrse_model.serving.texts import item_text, token_matrix, train_tokenizer
+from mrse_model.serving.texts import item_texts, token_matrix
 from mrse_model.training.corpus import Corpus, split_dev
 from mrse_model.training.dataset import Examples, Queries, build_examples, tokenise_items
 from mrse_model.training.frozen_vectors import FrozenVectors
 from mrse_model.training.run_folder import Run
 from mrse_model.training.stages import LightBertStage
+from mrse_model.training.tokenizer import train_tokenizer
 
 TARGET = 2.0
 BATCH, STEPS, ROUNDS = 256, 60, 3
@@ -60,8 +61,8 @@ def prepare(data: Path, folder: Path, batch: int, steps: int) -> tuple[Config, T
     catalogue = read_catalogue(files.items)
     judgments = read_judgments(files.learn, catalogue)
     write_examples(folder / "examples", catalogue, judgments=judgments)
-    texts = [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
     base = preset("base")
+    texts = item_texts(base.model.text_columns, catalogue.titles, catalogue.categories)
     tokenizer = train_tokenizer(texts + judgments.queries, base.model.vocab_size)
     model = dataclasses.replace(base.model, vocab_size=tokenizer.get_vocab_size())
     stage = StageConfig(epochs=1e6, batch=batch, extra_negatives=0, max_steps=steps)
@@ -135,7 +136,8 @@ def theirs(
 def text_pairs(examples: Examples, queries: Queries, catalogue: Catalogue, count: int) -> list[tuple[str, str]]:
     """The same examples as texts."""
     rows = examples.read(0, count)
-    return [(queries.texts[q], catalogue.text(i)) for q, i in zip(rows["query"], rows["item"], strict=True)]
+    texts = item_texts(ModelConfig().text_columns, catalogue.titles, catalogue.categories)
+    return [(queries.texts[q], texts[i]) for q, i in zip(rows["query"], rows["target_item"], strict=True)]
 
 
 def installed() -> bool:

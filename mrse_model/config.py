@@ -67,6 +67,11 @@ class ModelConfig:
         require(self.ngrams in ("fasttext", "off", "teacher"), self, "ngrams", "fasttext, teacher or off")
 
     @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns of an item that its text is made of, in their order (mrse_model.serving.texts.item_texts)."""
+        return ("title", "category") if self.use_category else ("title",)
+
+    @property
     def image_width(self) -> int:
         """How many numbers of an image the model learns from."""
         return min(self.image_components, self.image_dims)

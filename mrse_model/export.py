@@ -28,7 +28,7 @@ from mrse_model.atomic_file import atomic_file
 from mrse_model.config import EXPERTS
 from mrse_model.errors import InputError
 from mrse_model.model import MRSE, TOKENIZER
-from mrse_model.serving.exported_model import INT8_SCALE
+from mrse_model.serving.exported_model import INT8_SCALE, ExportedModel, QueryHistory
 from mrse_model.serving.manifest import EncoderInfo, Manifest, OnnxFile, Port, TokenizerFile, sha256
 from mrse_model.serving.texts import CLS, PAD, SEP, UNK
 
@@ -120,8 +120,9 @@ class ItemTowerGraph(nn.Module):
 def export(model: MRSE, folder: str | Path) -> Manifest:
     """Writes the four graphs (.onnx), tokenizer.json and manifest.json into `folder`.
 
-    Each graph is run in ONNX Runtime on a golden input and held against torch to 1e-5 before anything is replaced,
-    and the folder's files are replaced only when all are written. Raises RuntimeError when a graph differs.
+    Each graph is run in ONNX Runtime on a golden input and held against torch to 1e-5, and then the whole export from
+    texts, as it is served, before anything is replaced; the folder's files are replaced only when all are written.
+    Raises RuntimeError when either differs.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +141,7 @@ def export(model: MRSE, folder: str | Path) -> Manifest:
             distance_metric="prenormalized-angular",
             query_tokens=size.query_tokens,
             item_tokens=size.item_tokens,
+            item_text=size.text_columns,
             history_length=size.history_length,
             item_history_queries=size.item_history_queries,
             event_weights=dict(model.config.train.event_weights),
@@ -152,10 +154,49 @@ def export(model: MRSE, folder: str | Path) -> Manifest:
             training=meta.get("training", {}),
         )
         manifest.save(work)
+        compare_from_texts(model, ExportedModel.load(work))
         for path in sorted(work.iterdir()):
             with atomic_file(folder / path.name) as part:
                 shutil.move(path, part)
     return manifest
+
+
+def compare_from_texts(model: MRSE, exported: ExportedModel) -> None:
+    """Holds the export against torch to 1e-5 from texts on: tokens, text format, images and histories that are missing.
+
+    The graphs' own check starts at token ids and would not see what is done to a text before. Raises RuntimeError.
+    """
+    size, rng = model.config.model, np.random.default_rng(7)
+    words = [token.strip("▁") for token in model.tokenizer.get_vocab() if token.strip("▁").isalnum()]
+
+    def texts(*lengths: int) -> list[str]:
+        return [" ".join(rng.choice(words, length)) for length in lengths]
+
+    def rows(n: int, width: int) -> np.ndarray:
+        return rng.normal(size=(n, width)).astype(np.float32)
+
+    def unit(n: int) -> np.ndarray:
+        vectors = rows(n, size.dims)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    queries = [*texts(1, 3, 40), "", "[CLS] [SEP] ?!"]
+    history = QueryHistory(unit(3), np.where([[1], [1], [0]], unit(3), np.nan), rng.random(3).astype(np.float32))
+    histories = [None, history, history, history, None]
+    titles = [*texts(1, 5, 90), "[CLS] ?!"]
+    categories = [texts(1, 1), texts(2), [], texts(1)]  # the second has two words, the third is of no category
+    features = rows(4, size.image_dims) if size.image_dims else None
+    if features is not None:
+        features[1] = np.nan
+    item_queries = [texts(2, 30), [], texts(*[1] * (size.item_history_queries + 1)), texts(1)]
+    compared = {"query vectors": (model.query_vectors(queries, histories), exported.query_vectors(queries, histories))}
+    compared["query vectors of unknown users"] = model.query_vectors(queries), exported.query_vectors(queries)
+    arguments = titles, categories, features, item_queries
+    ours, theirs = model.item_vectors(*arguments), exported.item_vectors(*arguments)
+    for name in ("embedding", "image_embedding", "text_feature"):
+        compared[f"items' {name}"] = getattr(ours, name), getattr(theirs, name)
+    for name, (one, other) in compared.items():
+        if not np.allclose(one, other, rtol=0, atol=TOLERANCE, equal_nan=True):
+            raise RuntimeError(f"{name} from texts differ from torch by {np.nanmax(np.abs(one - other)):.2g}")
 
 
 def version_of(model: MRSE) -> str:

@@ -26,7 +26,7 @@ from mrse_model.config import Config, read_config, write_config
 from mrse_model.errors import InputError
 from mrse_model.experts import Adaptor, NGrams
 from mrse_model.serving.exported_model import ItemVectors, QueryHistory, history_arrays, item_query_tokens
-from mrse_model.serving.texts import item_text, token_matrix
+from mrse_model.serving.texts import item_texts, token_matrix
 from mrse_model.towers import ItemTower, QueryTower
 
 WEIGHTS, CONFIG, TOKENIZER, META = "model.safetensors", "config.toml", "tokenizer.json", "meta.json"
@@ -153,10 +153,7 @@ class MRSE(nn.Module):
         out = ItemVectors(*(np.empty((n, size.dims), np.float32) for _ in range(3)))
         for start in range(0, n, batch):
             rows = slice(start, min(start + batch, n))
-            some = [
-                item_text(t, c if size.use_category else ())
-                for t, c in zip(titles[rows], categories[rows], strict=True)
-            ]
+            some = item_texts(size.text_columns, titles[rows], categories[rows])
             ids, mask = map(torch.from_numpy, token_matrix(self.tokenizer, some, size.item_tokens))
             width = max(size.image_dims, 1)
             raw = np.full((len(some), width), np.nan, np.float32)

@@ -21,10 +21,10 @@ from mrse_model.baselines.two_tower import TrainedTwoTower
 from mrse_model.config import read_config
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import training_pairs
-from mrse_model.evaluation.checkpoint import catalogue_texts
 from mrse_model.evaluation.rankers import Ranker, VectorRanker
 from mrse_model.fingerprint import fingerprint_of
 from mrse_model.model import CONFIG
+from mrse_model.serving.texts import item_texts
 
 FASTTEXT, MINILM, TRANSFORMER, DSSM_ALPHA = "FastText mean", "MiniLM-L6, untrained", "single Transformer", "DSSM-α"
 TWO_TOWER = "plain two-tower"
@@ -57,7 +57,7 @@ def baselines(
             two-tower's.
     """
     cache = run / "cache"
-    texts = catalogue_texts(catalogue)
+    texts = item_texts(read_config(run / CONFIG).model.text_columns, catalogue.titles, catalogue.categories)
     pairs = training_pairs(cache / "examples")
     tokenizer = Tokenizer.from_file(str(cache / "tokenizer.json"))
     table = np.load(cache / "ngrams.npy")

@@ -4,7 +4,7 @@ contract      ItemsFile(path, *, title="title"): .rows .image_column .extra_colu
                   .check(*, images=False) -> int
                   .batches(size=1024, *, images=False, columns=(), start=0) -> ItemBatch
               ItemBatch: first_row ids titles categories images extra
-              read_catalogue(path, *, title="title") -> Catalogue: ids titles categories row{id: row} .text(row)
+              read_catalogue(path, *, title="title") -> Catalogue: ids titles categories row{id: row}
               SearchesFile(path): .rows .batches(size=4096, *, start=0) -> SearchBatch
               SearchBatch: first_row search_ids user_ids timestamps queries shown clicked carted ordered
               read_judgments(path, catalogue, *, unknown="error" | "skip") -> Judgments:

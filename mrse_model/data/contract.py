@@ -200,10 +200,6 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def text(self, row: int) -> str:
-        """The item text that the item tower reads: title, a space, the category path (docs/contracts.md)."""
-        return " ".join([self.titles[row], *self.categories[row]])
-
 
 def read_catalogue(path: str | Path, *, title: str = "title") -> Catalogue:
     """Reads and checks all items of a file, without their images."""

@@ -34,7 +34,7 @@ def _singular(word: str) -> str:
 
 
 class BM25:
-    """A Ranker. k1 1.2 and b 0.75 are Vespa's defaults; texts are the `item_text` of all items, in row order."""
+    """A Ranker. k1 1.2 and b 0.75 are Vespa's defaults; texts are those of all items, in row order."""
 
     name = "BM25"
 

@@ -30,7 +30,7 @@ from mrse_model.evaluation.report import Report, evaluate
 from mrse_model.evaluation.tuning import MIDDLE, Mix, held_out, tune
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ItemVectors, QueryHistory
-from mrse_model.serving.texts import item_text
+from mrse_model.serving.texts import item_texts
 from mrse_model.training.dataset import history_weight
 
 VECTORS, NEW_ITEMS = "MRSE", "MRSE, items without their queries"
@@ -66,8 +66,8 @@ class Measured:
 
 
 def catalogue_texts(catalogue: Catalogue) -> list[str]:
-    """What BM25 sees of each item: the same text that the item tower reads."""
-    return [item_text(t, c) for t, c in zip(catalogue.titles, catalogue.categories, strict=True)]
+    """What BM25 sees of each item: title and category, whichever of them the item tower reads."""
+    return item_texts(("title", "category"), catalogue.titles, catalogue.categories)
 
 
 def pseudo_query_set(

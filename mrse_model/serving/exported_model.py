@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
-from mrse_model.serving.texts import item_text, token_matrix
+from mrse_model.serving.texts import item_texts, token_matrix
 
 Floats = np.ndarray
 CELLS = {"tensor(int64)": np.int64, "tensor(float)": np.float32}  # of a graph's inputs
@@ -127,7 +127,7 @@ class ExportedModel:
         out = ItemVectors(*(np.empty((n, dims), np.float32) for _ in range(3)))
         for start in range(0, n, batch):
             rows = slice(start, min(start + batch, n))
-            texts = [item_text(t, c) for t, c in zip(titles[rows], categories[rows], strict=True)]
+            texts = item_texts(self.manifest.item_text, titles[rows], categories[rows])
             ids, mask = token_matrix(self._tokenizer, texts, self.manifest.item_tokens)
             feature = (
                 np.full((len(texts), width), np.nan, np.float32) if image_features is None else image_features[rows]

@@ -11,7 +11,8 @@ from typing import Any
 from mrse_model.errors import InputError
 
 FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+TEXT_COLUMNS = {"title", "category"}
 MODELS = ("query_text", "query_tower", "query_experts", "item_tower")
 
 
@@ -70,6 +71,7 @@ class Manifest:
     distance_metric: str
     query_tokens: int
     item_tokens: int
+    item_text: tuple[str, ...]  # the columns that an item's text is made of, in their order (texts.item_texts)
     history_length: int
     item_history_queries: int
     event_weights: dict[str, float]
@@ -99,7 +101,8 @@ class Manifest:
             raise InputError(f"not JSON: {error}", file=path, fix=export) from None
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             found = raw.get("format") if isinstance(raw, dict) else None
-            raise InputError(f"format {found!r} instead of {FORMAT}", file=path, field="format", fix=export)
+            problem = f"another version wrote this model (format {found!r} instead of {FORMAT})"
+            raise InputError(problem, file=path, field="format", fix=export)
         known = {f.name for f in fields(cls)}
         optional = {"image_encoder", "metrics", "training"}
         for key in sorted(raw.keys() - known):
@@ -108,13 +111,17 @@ class Manifest:
             raise InputError("key is missing", file=path, field=key, fix=export)
         try:
             manifest = cls(
-                **{k: v for k, v in raw.items() if k not in ("tokenizer", "models", "image_encoder")},
+                **{k: v for k, v in raw.items() if k not in ("tokenizer", "models", "image_encoder", "item_text")},
+                item_text=tuple(raw["item_text"]),
                 tokenizer=TokenizerFile(**raw["tokenizer"]),
                 models={name: _onnx_file(model) for name, model in raw["models"].items()},
                 image_encoder=EncoderInfo(**raw["image_encoder"]) if raw.get("image_encoder") else None,
             )
         except (TypeError, KeyError, AttributeError) as error:
             raise InputError(f"malformed: {error}", file=path, fix=export) from None
+        if not manifest.item_text or not set(manifest.item_text) <= TEXT_COLUMNS:
+            problem = f"{list(manifest.item_text)} is not made of title and category"
+            raise InputError(problem, file=path, field="item_text", fix=export)
         for name in MODELS:
             if name not in manifest.models:
                 raise InputError("model is missing", file=path, field=f"models.{name}", fix=export)

@@ -24,7 +24,7 @@ from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import KINDS, PSEUDO
 from mrse_model.data.misspellings import misspelt_all
 from mrse_model.data.search_log import MOST_SKIPPED, query_key
-from mrse_model.serving.texts import item_text, token_matrix
+from mrse_model.serving.texts import item_texts, token_matrix
 from mrse_model.training.ragged import Ragged, places_within
 
 BLOCK = 4096  # examples read together
@@ -137,10 +137,7 @@ def _endless(examples: Examples, size: int, seed: int, number: int) -> Iterator[
 
 def tokenise_items(catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:
     """int32 [N, longest ≤ 64], padded with 0."""
-    texts = [
-        item_text(title, category if size.use_category else ())
-        for title, category in zip(catalogue.titles, catalogue.categories, strict=True)
-    ]
+    texts = item_texts(size.text_columns, catalogue.titles, catalogue.categories)
     parts = [token_matrix(tokenizer, texts[i : i + 8192], size.item_tokens)[0] for i in range(0, len(texts), 8192)]
     out = np.zeros((len(texts), max(p.shape[1] for p in parts)), np.int32)
     row = 0

@@ -38,7 +38,7 @@ from mrse_model.images.features import FeatureFile
 from mrse_model.model import META, MRSE
 from mrse_model.progress import steps_shown
 from mrse_model.serving.manifest import EncoderInfo
-from mrse_model.serving.texts import train_tokenizer
+from mrse_model.serving.texts import item_texts
 from mrse_model.training.claim import Inputs, claim_of, data_fingerprint, stake, take_over
 from mrse_model.training.corpus import Corpus, Dev, split_dev
 from mrse_model.training.dataset import Examples, Queries, build_examples, tokenise_items
@@ -53,6 +53,7 @@ from mrse_model.training.run_folder import CpuSeconds, Run, locked
 from mrse_model.training.stages import IN_ORDER, STAGES, FtAttStage, FusionStage, Stage
 from mrse_model.training.taught import MIN_SHARE, Taught, TeacherVectors
 from mrse_model.training.teacher_table import hashed_ngrams, whole_words
+from mrse_model.training.tokenizer import train_tokenizer
 
 MIN_ITEMS = 32  # a page of results; with fewer, nearly every item of a batch is right for nearly every query
 
@@ -204,8 +205,8 @@ class _Training:
         self._count("data")
 
         shards = sorted(folder.glob("train-*.parquet"))
-        item_texts = catalogue_texts(catalogue)
-        texts, rarest = item_texts + _distinct_queries(shards), 2
+        texts_of_items = item_texts(config.model.text_columns, catalogue.titles, catalogue.categories)
+        texts, rarest = texts_of_items + _distinct_queries(shards), 2
         if self.inputs.teacher is not None:  # the catalogue's own words and part numbers are tokens, however rare
             config, rarest = _with_teacher(config), 1
         with console.status(f"tokenizer of {len(texts):,} texts"):
@@ -224,7 +225,7 @@ class _Training:
         teacher = taught = ngrams_of = None
         if self.inputs.teacher is not None:
             teacher = TeacherVectors(self.inputs.teacher, cache, console)
-            taught = Taught(teacher.of(queries.texts, "queries"), teacher.of(item_texts, "items"), summary.pseudo_share)
+            taught = Taught(teacher.of(queries.texts, "queries"), teacher.of(texts_of_items, "items"), summary.pseudo_share)
             first = partial(teacher.table, tokenizer, item_tokens, taught, size.dims, seed)
             table = _cached_array(cache / "ngrams.npy", first)
             ngrams_of = hashed_ngrams(tokenizer, whole_words(tokenizer, texts))

@@ -115,13 +115,14 @@ def make_models(folder: Path, version: str = "mrse-0123456789ab", seed: int = 7)
             "outputs": [describe(port) for port in ports],
         }
     manifest = {
-        "format": 1,
+        "format": 2,
         "model_version": version,
         "created": "2026-11-23T18:00:00Z",
         "dims": DIMS,
         "distance_metric": "prenormalized-angular",
         "query_tokens": TOKENS,
         "item_tokens": 64,
+        "item_text": ["title", "category"],
         "history_length": HISTORY,
         "item_history_queries": 8,
         "event_weights": {"click": 1.0, "cart": 2.0, "order": 3.0},

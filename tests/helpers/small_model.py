@@ -9,7 +9,7 @@ import torch
 
 from mrse_model.config import Config, ModelConfig
 from mrse_model.model import MRSE
-from mrse_model.serving.texts import train_tokenizer
+from mrse_model.training.tokenizer import train_tokenizer
 
 TITLES = ["Red cotton dress", "Blue denim jacket", "Red leather shoes", "Green cotton shirt"] * 3
 

@@ -12,13 +12,14 @@ from rich.console import Console
 
 from mrse_model.config import Config, ModelConfig
 from mrse_model.model import MRSE
-from mrse_model.serving.texts import token_matrix, train_tokenizer
+from mrse_model.serving.texts import token_matrix
 from mrse_model.training.corpus import Corpus, Dev
 from mrse_model.training.dataset import Examples, Queries, example_type, tokenise_items
 from mrse_model.training.frozen_vectors import FrozenVectors
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.run_folder import Run
 from mrse_model.training.stages import FusionStage
+from mrse_model.training.tokenizer import train_tokenizer
 
 TITLES = ["red summer dress", "steel mug 12oz", "blue denim jacket", "wool socks", "red wool hat"]
 CATEGORIES = [["Clothes", "Dresses"], [], ["Clothes"], ["Clothes"], ["Clothes", "Hats"]]

@@ -123,7 +123,7 @@ def torch_golden(work: Path) -> tuple[list[dict[str, Any]], dict[str, np.ndarray
     from mrse_model.config import Config, ModelConfig
     from mrse_model.export import export, graphs
     from mrse_model.model import MRSE
-    from mrse_model.serving.texts import train_tokenizer
+    from mrse_model.training.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(["Red cotton dress", "Blue denim jacket", "Green leather shoes"] * 3, 200)
     sizes = ModelConfig(vocab_size=tokenizer.get_vocab_size(), bert_dims=32, bert_heads=2, ngram_dims=16, image_dims=12)

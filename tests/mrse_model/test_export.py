@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ import onnx
 import onnxruntime
 import torch
 
-from mrse_model.config import EXPERTS
+from mrse_model.config import EXPERTS, ModelConfig
 from mrse_model.errors import InputError
-from mrse_model.export import export, golden_inputs, version_of
+from mrse_model.export import compare_from_texts, export, golden_inputs, version_of
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ExportedModel, QueryHistory
 from mrse_model.serving.manifest import Manifest
@@ -104,12 +106,66 @@ def test_the_version_follows_the_weights(without_images: MRSE) -> None:
 
 
 @pytest.mark.parametrize(
+    "switches",
+    [
+        {"use_category": False, "experts": ("vbert", "history"), "item_history_queries": 2, "image_components": 3},
+        {"use_images": False, "image_dims": 0, "ngrams": "off", "experts": ("light_bert", "ft_att"), "item_tokens": 17},
+    ],
+    ids=str,
+)
+def test_for_every_switch_the_export_is_torch_from_texts(tmp_path: Path, switches: dict[str, Any]) -> None:
+    """`export` itself compares, over texts of its own; here over others, which it must not have been made for."""
+    model = small(**switches)
+    export(model, tmp_path / "models")
+    exported = ExportedModel.load(tmp_path / "models")
+    assert exported.manifest.item_text == model.config.model.text_columns
+    features = None
+    if model.config.model.image_dims:
+        features = np.random.default_rng(3).normal(size=(3, 12)).astype(np.float32)
+    arguments = (TITLES[:3], [["Clothes", "Dresses"], ["Jackets"], []], features, [["red dress"], [], ["shoes"]])
+    ours, theirs = exported.item_vectors(*arguments), model.item_vectors(*arguments)
+    assert ours.embedding == pytest.approx(theirs.embedding, abs=1e-5)
+    assert ours.text_feature == pytest.approx(theirs.text_feature, abs=1e-5)
+    assert exported.query_vectors(["red dress"]) == pytest.approx(model.query_vectors(["red dress"]), abs=1e-5)
+    without = exported.item_vectors(arguments[0], [[]] * 3, *arguments[2:]).embedding
+    assert np.array_equal(without, ours.embedding) is not model.config.model.use_category
+
+
+def test_every_switch_is_one_of_those(folder: Path) -> None:
+    """A setting of yes or no, or of names, that is added to ModelConfig belongs into the test above."""
+    switches = {f.name for f in fields(ModelConfig) if f.type in ("bool", "str", "tuple[str, ...]")}
+    assert switches == {"use_category", "use_images", "ngrams", "experts"}
+
+
+@pytest.mark.parametrize("columns", [("title",), ("category", "title")])
+def test_an_export_that_makes_other_texts_is_refused(without_images: MRSE, folder: Path, columns: tuple) -> None:
+    exported = ExportedModel.load(folder)
+    compare_from_texts(without_images, exported)
+    exported.manifest = replace(exported.manifest, item_text=columns)
+    with pytest.raises(RuntimeError, match="items' embedding from texts differ from torch"):
+        compare_from_texts(without_images, exported)
+
+
+def test_a_text_format_of_unknown_columns_is_refused(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "models")
+    path = tmp_path / "models" / "manifest.json"
+    path.write_text(path.read_text("utf-8").replace('"category"', '"brand"'), "utf-8")
+    with pytest.raises(InputError, match=r"field item_text: \['title', 'brand'\] is not made of title and category"):
+        ExportedModel.load(tmp_path / "models")
+
+
+@pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda f: (f / "query_text.onnx").unlink(), r"query_text\.onnx: .* names this file, and it is missing"),
         (lambda f: (f / "tokenizer.json").write_text("{}"), r"tokenizer\.json: not the file that .* was written with"),
         (lambda f: (f / "manifest.json").write_text("{"), r"manifest\.json: not JSON"),
-        (lambda f: (f / "manifest.json").write_text('{"format": 2}'), r"field format: format 2 instead of 1"),
+        (
+            lambda f: (f / "manifest.json").write_text('{"format": 1}'),
+            r"another version .*1 instead of 2.*mrse export",
+        ),
         (lambda f: (f / "manifest.json").unlink(), r"no exported model here"),
     ],
 )

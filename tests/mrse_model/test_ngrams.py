@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from mrse_model.config import ModelConfig
-from mrse_model.serving.texts import SPECIAL, train_tokenizer
+from mrse_model.serving.texts import SPECIAL
 from mrse_model.training.ngrams import piece_vectors
+from mrse_model.training.tokenizer import train_tokenizer
 
 TEXTS = ["striped shirt", "stripes on a shirt", "steel mug", "a mug of steel", "red shirt", "red mug"] * 20
 

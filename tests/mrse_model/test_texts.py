@@ -8,7 +8,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from mrse_model.errors import InputError
-from mrse_model.serving.texts import CLS, SEP, token_lists, token_matrix, train_tokenizer
+from mrse_model.serving.texts import CLS, SEP, token_lists, token_matrix
+from mrse_model.training.tokenizer import train_tokenizer
 
 TEXTS = ["Nike running shoes", "Nike red T-shirt", "Mother Earth kurta 12.5 cm", "running shorts"] * 4
 

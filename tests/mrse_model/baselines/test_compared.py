@@ -20,7 +20,7 @@ from mrse_model.data.contract import read_catalogue
 from mrse_model.data.example_files import EXAMPLE_SCHEMA, training_pairs
 from mrse_model.errors import InputError
 from mrse_model.model import CONFIG
-from mrse_model.serving.texts import train_tokenizer
+from mrse_model.training.tokenizer import train_tokenizer
 
 TITLES = ["Red dress", "Blue dress", "Red shoe", "Blue shoe"]
 

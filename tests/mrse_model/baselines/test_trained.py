@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from mrse_model.baselines.experts import TextTwoTower, fasttext_mean  # noqa: E402
 from mrse_model.baselines.two_tower import BUCKETS, Bags, TrainedTwoTower, trigrams  # noqa: E402
 from mrse_model.evaluation.rankers import VectorRanker  # noqa: E402
-from mrse_model.serving.texts import train_tokenizer  # noqa: E402
+from mrse_model.training.tokenizer import train_tokenizer  # noqa: E402
 
 COLOURS, KINDS = ["red", "blue", "green"], ["frock", "boot", "scarf", "anorak"]
 SYNONYM = dict(zip(KINDS, ["dress", "shoe", "shawl", "jacket"], strict=True))
