@@ -52,18 +52,16 @@ class ModelConfig:
         _finite(self)
         for name in ("dims", "vocab_size", "bert_layers", "bert_heads", "bert_dims", "ngram_dims", "ngram_min",
                      "image_components", "history_length", "item_history_queries", "dssm_hidden"):  # fmt: skip
-            require(getattr(self, name) >= 1, self, name, "1 or more")
+            require(getattr(self, name) >= 1, self, name, "at least 1")
         for name in ("query_tokens", "item_tokens"):
-            require(getattr(self, name) >= 3, self, name, "3 or more: two of them are CLS and SEP")
-        require(
-            self.query_tokens <= self.item_tokens, self, "query_tokens", f"item_tokens, {self.item_tokens}, or less"
-        )
-        require(self.image_dims >= 0, self, "image_dims", "0 or more")
+            require(getattr(self, name) >= 3, self, name, "at least 3 (two are CLS and SEP)")
+        require(self.query_tokens <= self.item_tokens, self, "query_tokens", f"at most item_tokens, {self.item_tokens}")
+        require(self.image_dims >= 0, self, "image_dims", "at least 0")
         require(self.bert_dims % self.bert_heads == 0, self, "bert_heads", f"a divisor of bert_dims, {self.bert_dims}")
-        require(self.ngram_max >= self.ngram_min, self, "ngram_max", f"ngram_min, {self.ngram_min}, or more")
+        require(self.ngram_max >= self.ngram_min, self, "ngram_max", f"at least ngram_min, {self.ngram_min}")
         require(0 <= self.dropout <= 0.9, self, "dropout", "from 0 to 0.9")
         known = set(self.experts) <= set(EXPERTS) and set(self.experts) - {"history"}
-        require(bool(known), self, "experts", f"some of {', '.join(EXPERTS)}, and not history alone")
+        require(bool(known), self, "experts", f"some of {', '.join(EXPERTS)}, but not history alone")
         require(self.ngrams in ("fasttext", "off", "teacher"), self, "ngrams", "fasttext, teacher or off")
 
     @property
@@ -97,8 +95,8 @@ class LossConfig:
         for name in ("temperature", "adaptor_temperature"):
             require(getattr(self, name) > 0, self, name, "above 0")
         for name in ("margin", "alpha", "beta", "distil", "distil_real", "pseudo_contrast"):
-            require(getattr(self, name) >= 0, self, name, "0 or more")
-        require(self.alpha + self.beta > 0, self, "alpha", "above 0 where beta is 0: nothing is learnt else")
+            require(getattr(self, name) >= 0, self, name, "at least 0")
+        require(self.alpha + self.beta > 0, self, "alpha", "above 0 where beta is 0 (else nothing is learnt)")
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,9 @@ class StageConfig:
     def __post_init__(self) -> None:
         _finite(self)
         for name in ("epochs", "lr", "extra_negatives", "min_steps", "max_steps"):
-            require(getattr(self, name) >= 0, self, name, "0 or more")
-        require(self.batch >= 2, self, "batch", "2 or more: an example's negatives are the others'")
-        require(0 <= self.average < 1, self, "average", "from 0 on and below 1")
+            require(getattr(self, name) >= 0, self, name, "at least 0")
+        require(self.batch >= 2, self, "batch", "at least 2 (an example's negatives are the others')")
+        require(0 <= self.average < 1, self, "average", "at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -149,13 +147,13 @@ class TrainConfig:
         for name in ("modality_dropout", "history_dropout"):
             require(0 <= getattr(self, name) <= 1, self, name, "from 0 to 1")
         for name in ("evaluate_every", "patience"):
-            require(getattr(self, name) >= 1, self, name, "1 or more")
+            require(getattr(self, name) >= 1, self, name, "at least 1")
         for name in ("seed", "threads"):
-            require(getattr(self, name) >= 0, self, name, "0 or more")
+            require(getattr(self, name) >= 0, self, name, "at least 0")
         require(self.half_life_days > 0, self, "half_life_days", "above 0")
         weights = self.event_weights
         require(set(weights) <= set(EVENTS), self, "event_weights", f"weights of {', '.join(EVENTS)}")
-        require(all(w >= 0 for w in weights.values()), self, "event_weights", "weights of 0 or more")
+        require(all(w >= 0 for w in weights.values()), self, "event_weights", "weights of at least 0")
         require(self.bf16 in BF16, self, "bf16", ", ".join(BF16[:-1]) + f" or {BF16[-1]}")
 
 
@@ -167,7 +165,7 @@ def _finite(settings: Any) -> None:
 
 def require(condition: bool, settings: Any, name: str, right: str) -> None:
     if not condition:
-        raise InputError(f"it is {toml_literal(getattr(settings, name))}", field=name, fix=f"Give {right}")
+        raise InputError(f"must be {right}, got {toml_literal(getattr(settings, name))}", field=name)
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ class VBertHead(nn.Module):
 class NGrams(nn.Module):
     """The FastText table of the vocabulary and its projection to `dims`, shared by the towers (paper §FtAtt).
 
-    `start` fills the table with FastText's vectors; FtAtt's stage tunes those of the pieces that it meets. With a
+    `start` fills the table with FastText's vectors; FtAtt's stage tunes those of the tokens that it meets. With a
     teacher they are the teacher's, and FtAtt's stage trains beside each row those of its character n-grams, which all
     tokens share (`add_hashed`), and adds them to the rows when it is done (`fold_hashed`): the model has one table.
     """
@@ -280,18 +280,18 @@ class NGrams(nn.Module):
 
     @staticmethod
     def weight(ids: Tensor, mask: Tensor) -> Tensor:
-        """1 for a piece of the text, 0 for padding, CLS and SEP: they have no n-grams."""
+        """1 for a token of the text, 0 for padding, CLS and SEP: they have no n-grams."""
         return mask.float() * (ids != 2).float() * (ids != 3).float()
 
     def tokens(self, ids: Tensor) -> Tensor:
-        """ids [...] → the pieces' projected vectors [..., d]."""
+        """ids [...] → the tokens' projected vectors [..., d]."""
         if torch.compiler.is_compiling():
             return self.project(self.table(ids))
         distinct, place = torch.unique(ids, return_inverse=True)  # a batch repeats its words: project each once
         return F.embedding(place, self.project(self._rows(distinct)))
 
     def mean(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The text's mean n-gram vector [..., d], zeros for one without pieces: the query tower's FtAtt, and what an
+        """The text's mean n-gram vector [..., d], zeros for one without tokens: the query tower's FtAtt, and what an
         item's history holds of a query that led to it.
         """
         return masked_mean(self.tokens(ids), self.weight(ids, mask))

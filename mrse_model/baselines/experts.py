@@ -26,8 +26,8 @@ Kind = Literal["transformer", "dssm_alpha"]
 
 
 def fasttext_mean(tokenizer: Tokenizer, table: NDArray[np.float32]) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """An encoder of texts: the mean of their pieces' FastText vectors (n-grams 2–4), unit norm. Nothing is trained
-    on judgments or clicks. table: float32 [vocabulary, dims], as `mrse_model.training.ngrams.piece_vectors` makes it.
+    """An encoder of texts: the mean of their tokens' FastText vectors (n-grams 2–4), unit norm. Nothing is trained
+    on judgments or clicks. table: float32 [vocabulary, dims], as `mrse_model.training.ngrams.token_vectors` makes it.
     """
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -109,7 +109,7 @@ _STUDIES = (
         columns=("Recall@500", "nDCG@10", "Recall@100", "hard pool", "easy pool", "steps", "steps to 99 %"),
         plot="curves",
         until="vbert",
-        note="VBert's own vectors, no user. Steps to 99 %: the first look at which the dev score has 99 % of its "
+        note="VBert's own vectors, no user. Steps to 99 %: the first evaluation at which the dev score has 99 % of its "
         "best.",
     ),
     Study(

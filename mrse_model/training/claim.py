@@ -1,8 +1,8 @@
 """What a run's folder belongs to: one set of data and settings. And what a run takes over from another of equal ones.
 
 A run is made of parts: what is cached, and the stages. `READ_BY` says which of them read a setting or an input file,
-`BUILDS_ON` which read another part; so what two runs have in common follows from their claims, without a look at the
-parts. `train(init_from=run)` links the parts that are equal instead of making them again: the variants of a study.
+`BUILDS_ON` which read another part; so what two runs have in common follows from their claims alone.
+`train(init_from=run)` links the parts that are equal instead of making them again: the variants of a study.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ class Average:
 
 
 def exceeds_one_standard_error(gain: np.ndarray) -> bool:
-    """Whether the mean of a look's gains over the look that is kept, one a dev query, is above its standard error. If
-    not they are level, and the earlier one stays: the one-standard-error rule (Hastie et al. 2009, 7.10). A single gain
+    """Whether the mean of the gains over the evaluation that is kept, one a dev query, is above its standard error. If
+    not they tie, and the earlier one stays: the one-standard-error rule (Hastie et al. 2009, 7.10). A single gain
     has no error.
     """
     return float(gain.mean()) > float(gain.std()) / math.sqrt(len(gain))

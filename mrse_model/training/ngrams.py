@@ -1,6 +1,6 @@
-"""FastText vectors of character n-grams, one a piece of the vocabulary (paper §FtAtt: n-grams 2-4, 256-d).
+"""FastText vectors of character n-grams, one a token of the vocabulary (paper §FtAtt: n-grams 2-4, 256-d).
 
-They are computed per piece and frozen into the graph, so that serving needs token ids alone (docs/design-notes.md).
+They are computed per token and frozen into the graph, so that serving needs token ids alone (docs/design-notes.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mrse_model.serving.texts import SPECIAL
 MARK = "▁"  # Metaspace's mark of a word's start
 
 
-def piece_vectors(
+def token_vectors(
     tokenizer: Tokenizer,
     texts: Sequence[str],
     dims: int,
@@ -26,7 +26,7 @@ def piece_vectors(
     seed: int = 1,
     workers: int = 1,
 ) -> np.ndarray:
-    """Learns FastText (skip-gram) on the texts, cut into pieces, and returns its vector of each piece.
+    """Learns FastText (skip-gram) on the texts, cut into tokens, and returns its vector of each token.
 
     Returns float32 [vocabulary, dims]; special tokens and the bare word mark are zero, the rest has root mean square
     1 over each column, so that the layer after it sees one scale. More than one worker is faster and not reproducible
@@ -53,15 +53,15 @@ def piece_vectors(
     model.build_vocab(sentences)
     model.train(sentences, total_examples=len(sentences), epochs=epochs)
     table = np.zeros((vocabulary, dims), np.float32)
-    for piece, index in tokenizer.get_vocab().items():
-        word = piece.removeprefix(MARK)
-        if word and piece not in SPECIAL:
+    for token, index in tokenizer.get_vocab().items():
+        word = token.removeprefix(MARK)
+        if word and token not in SPECIAL:
             table[index] = model.wv[word]
     return scaled(table)
 
 
 def random_vectors(vocabulary: int, dims: int, seed: int = 1) -> np.ndarray:
-    """The table of the ablation's row without n-grams: one random vector a piece, zero for special tokens."""
+    """The table of the ablation's row without n-grams: one random vector a token, zero for special tokens."""
     table = np.random.default_rng(seed).normal(size=(vocabulary, dims)).astype(np.float32)
     table[: len(SPECIAL)] = 0
     return scaled(table)

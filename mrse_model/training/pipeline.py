@@ -46,7 +46,7 @@ from mrse_model.training.diagnostics import check_fusion, check_histories, check
 from mrse_model.training.distributed import Processes
 from mrse_model.training.frozen_vectors import FrozenVectors, FusionVectors
 from mrse_model.training.hard_negatives import mine_hard_negatives
-from mrse_model.training.ngrams import piece_vectors, random_vectors
+from mrse_model.training.ngrams import token_vectors, random_vectors
 from mrse_model.training.preference import fit_preference
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.run_folder import CpuSeconds, Run, locked
@@ -393,7 +393,7 @@ def _first_table(tokenizer: Tokenizer, texts: Sequence[str], config: Config) -> 
     size, seed = config.model, config.train.seed
     if size.ngrams == "off":
         return random_vectors(tokenizer.get_vocab_size(), size.ngram_dims, seed)
-    return piece_vectors(tokenizer, texts, size.ngram_dims, size.ngram_min, size.ngram_max, seed=seed)
+    return token_vectors(tokenizer, texts, size.ngram_dims, size.ngram_min, size.ngram_max, seed=seed)
 
 
 def item_query_rows(queries_of: list[list[str]], queries: Queries, dev: Dev) -> Ragged:

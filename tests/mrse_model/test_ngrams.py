@@ -8,7 +8,7 @@ import pytest
 
 from mrse_model.config import ModelConfig
 from mrse_model.serving.texts import SPECIAL
-from mrse_model.training.ngrams import piece_vectors
+from mrse_model.training.ngrams import token_vectors
 from mrse_model.training.tokenizer import train_tokenizer
 
 TEXTS = ["striped shirt", "stripes on a shirt", "steel mug", "a mug of steel", "red shirt", "red mug"] * 20
@@ -16,7 +16,7 @@ TEXTS = ["striped shirt", "stripes on a shirt", "steel mug", "a mug of steel", "
 
 def test_pieces_of_the_same_ngrams_are_near() -> None:
     tokenizer, size = train_tokenizer(TEXTS, 300), ModelConfig()
-    table = piece_vectors(tokenizer, TEXTS, 24, size.ngram_min, size.ngram_max)
+    table = token_vectors(tokenizer, TEXTS, 24, size.ngram_min, size.ngram_max)
     place = tokenizer.get_vocab()
     assert table.shape == (tokenizer.get_vocab_size(), 24) and table.dtype == np.float32
     assert not table[[place[piece] for piece in SPECIAL]].any()
@@ -27,7 +27,7 @@ def test_pieces_of_the_same_ngrams_are_near() -> None:
         return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
 
     assert cosine("striped", "stripes") > cosine("striped", "mug") + 0.1
-    assert np.array_equal(table, piece_vectors(tokenizer, TEXTS, 24, size.ngram_min, size.ngram_max))
+    assert np.array_equal(table, token_vectors(tokenizer, TEXTS, 24, size.ngram_min, size.ngram_max))
 
 
 def test_the_ngrams_are_those_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,5 +40,5 @@ def test_the_ngrams_are_those_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(gensim.models, "FastText", told)
     size = ModelConfig()
-    piece_vectors(train_tokenizer(TEXTS, 300), TEXTS, size.ngram_dims, size.ngram_min, size.ngram_max)
+    token_vectors(train_tokenizer(TEXTS, 300), TEXTS, size.ngram_dims, size.ngram_min, size.ngram_max)
     assert (asked["min_n"], asked["max_n"], asked["vector_size"]) == (2, 4, 256)
