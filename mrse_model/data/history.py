@@ -9,6 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
+from mrse_model.config import TrainConfig
+from mrse_model.data.example_files import KINDS
+
 
 class Event(NamedTuple):
     """A click (kind 0), cart (1) or order (2) of a row in items, at a time in seconds."""
@@ -64,3 +69,9 @@ class Histories:
         # Twice the length is kept, so that a full history remains when the targets are taken out.
         user.seen = list(distinct.values())[: 2 * self.length]
         user.pending = []
+
+
+def history_weight(kind: np.ndarray, age_seconds: np.ndarray, train: TrainConfig) -> np.ndarray:
+    """Event weight × 0.5^(age / half-life), as mrse_model.serving.exported_model.event_weight does when serving."""
+    base = np.array([train.event_weights.get(name, 1.0) for name in KINDS], np.float32)[kind]
+    return base * 0.5 ** (np.maximum(age_seconds, 0) / (86400 * train.half_life_days))

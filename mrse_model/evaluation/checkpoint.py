@@ -19,6 +19,7 @@ from mrse_model.data.example_files import (
     item_queries,
     queries_in_training,
 )
+from mrse_model.data.history import history_weight
 from mrse_model.data.pseudo_queries import pseudo_queries
 from mrse_model.data.scripts import is_unspaced
 from mrse_model.data.search_log import query_key
@@ -31,7 +32,6 @@ from mrse_model.evaluation.tuning import MIDDLE, Mix, held_out, tune
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ItemVectors, QueryHistory
 from mrse_model.serving.texts import item_texts
-from mrse_model.training.dataset import history_weight
 
 VECTORS, NEW_ITEMS = "MRSE", "MRSE, items without their queries"
 FUSED, MIX = "hybrid (MRSE + BM25, RRF)", "hybrid (MRSE + BM25, linear)"

@@ -18,7 +18,7 @@ from mrse_model.errors import InputError
 from mrse_model.serving.texts import CLS, SEP
 from mrse_model.training.dataset import Examples, MixedExamples, Queries
 from mrse_model.training.ragged import Ragged
-from mrse_model.training.taught import Taught
+from mrse_model.training.teacher.taught import Taught
 
 DEV_SHARE, MAX_DEV_SHARE, MIN_DEV, MAX_DEV, DEV_POOL = 0.03, 0.1, 200, 300, 4000
 MISSPELT = 0.2  # of the queries in training, where misspellings are learnt

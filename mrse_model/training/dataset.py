@@ -21,7 +21,8 @@ from tokenizers import Tokenizer
 from mrse_model.atomic_file import atomic_file
 from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.contract import Catalogue
-from mrse_model.data.example_files import KINDS, PSEUDO
+from mrse_model.data.example_files import PSEUDO
+from mrse_model.data.history import history_weight
 from mrse_model.data.misspellings import misspelt_all
 from mrse_model.data.search_log import MOST_SKIPPED, query_key
 from mrse_model.serving.texts import item_texts, token_matrix
@@ -145,12 +146,6 @@ def tokenise_items(catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig
         out[row : row + len(part), : part.shape[1]] = part
         row += len(part)
     return out
-
-
-def history_weight(kind: np.ndarray, age_seconds: np.ndarray, train: TrainConfig) -> np.ndarray:
-    """Event weight × 0.5^(age / half-life), as mrse_model.serving.exported_model.event_weight does when serving."""
-    base = np.array([train.event_weights.get(name, 1.0) for name in KINDS], np.float32)[kind]
-    return base * 0.5 ** (np.maximum(age_seconds, 0) / (86400 * train.half_life_days))
 
 
 def _places(lists: pa.ListArray, length: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:

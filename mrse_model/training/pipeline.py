@@ -46,13 +46,13 @@ from mrse_model.training.diagnostics import check_fusion, check_histories, check
 from mrse_model.training.distributed import Processes
 from mrse_model.training.frozen_vectors import FrozenVectors, FusionVectors
 from mrse_model.training.hard_negatives import mine_hard_negatives
-from mrse_model.training.ngrams import token_vectors, random_vectors
+from mrse_model.training.ngrams import random_vectors, token_vectors
 from mrse_model.training.preference import fit_preference
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.run_folder import CpuSeconds, Run, locked
 from mrse_model.training.stages import IN_ORDER, STAGES, FtAttStage, FusionStage, Stage
-from mrse_model.training.taught import MIN_SHARE, Taught, TeacherVectors
-from mrse_model.training.teacher_table import hashed_ngrams, whole_words
+from mrse_model.training.teacher.table import hashed_ngrams, whole_words
+from mrse_model.training.teacher.taught import MIN_SHARE, Taught, TeacherVectors
 from mrse_model.training.tokenizer import train_tokenizer
 
 MIN_ITEMS = 32  # a page of results; with fewer, nearly every item of a batch is right for nearly every query
@@ -225,7 +225,9 @@ class _Training:
         teacher = taught = ngrams_of = None
         if self.inputs.teacher is not None:
             teacher = TeacherVectors(self.inputs.teacher, cache, console)
-            taught = Taught(teacher.of(queries.texts, "queries"), teacher.of(texts_of_items, "items"), summary.pseudo_share)
+            taught = Taught(
+                teacher.of(queries.texts, "queries"), teacher.of(texts_of_items, "items"), summary.pseudo_share
+            )
             first = partial(teacher.table, tokenizer, item_tokens, taught, size.dims, seed)
             table = _cached_array(cache / "ngrams.npy", first)
             ngrams_of = hashed_ngrams(tokenizer, whole_words(tokenizer, texts))

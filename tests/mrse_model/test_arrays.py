@@ -16,10 +16,11 @@ import torch
 
 from mrse_model.config import ModelConfig, TrainConfig
 from mrse_model.data.example_files import EXAMPLE_SCHEMA, JUDGED, PSEUDO
+from mrse_model.data.history import history_weight
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import event_weight
 from mrse_model.training.corpus import Dev, split_dev
-from mrse_model.training.dataset import BLOCK, Examples, Queries, build_examples, example_type, history_weight
+from mrse_model.training.dataset import BLOCK, Examples, Queries, build_examples, example_type
 from mrse_model.training.pipeline import item_query_rows
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.stages.contrastive import by_length

@@ -10,7 +10,7 @@ from mrse_model.config import ModelConfig
 from mrse_model.experts import NGrams
 from mrse_model.serving.texts import SPECIAL, train_tokenizer
 from mrse_model.training.loop import _optimizers
-from mrse_model.training.teacher_table import (
+from mrse_model.training.teacher.table import (
     hashed_ngrams,
     principal_axes,
     rotation,

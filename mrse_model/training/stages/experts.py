@@ -19,7 +19,7 @@ from mrse_model.training.diagnostics import check_triplet
 from mrse_model.training.loop import StageResult, keep_clearly_higher, keep_later
 from mrse_model.training.stages.base import Encode
 from mrse_model.training.stages.contrastive import ContrastiveStage, by_history, by_length
-from mrse_model.training.teacher_table import BUCKETS
+from mrse_model.training.teacher.table import BUCKETS
 
 
 class ExpertStage(ContrastiveStage):

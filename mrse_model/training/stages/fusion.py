@@ -16,11 +16,11 @@ from mrse_model.towers import FT
 from mrse_model.training.corpus import pool_ndcg
 from mrse_model.training.diagnostics import check_fusion, check_triplet
 from mrse_model.training.frozen_vectors import FrozenVectors, FusionVectors
-from mrse_model.training.fusion_start import start_fusion
 from mrse_model.training.loop import StageResult, keep_clearly_higher, keep_proven
 from mrse_model.training.run_folder import Run
 from mrse_model.training.stages.base import Encode
 from mrse_model.training.stages.contrastive import ContrastiveStage, by_history, by_length
+from mrse_model.training.stages.fusion_start import start_fusion
 
 BLANK_QUERY_RATE = 0.02  # of the queries in training are blank: the user's history alone must do
 

@@ -16,7 +16,7 @@ from mrse_model.config import EXPERTS
 from mrse_model.training.corpus import pool_ndcg
 from mrse_model.training.frozen_vectors import FusionVectors
 from mrse_model.training.loop import exceeds_one_standard_error
-from mrse_model.training.teacher_table import rotation
+from mrse_model.training.teacher.table import rotation
 
 WEIGHTS = (0.0, 0.3, 0.6, 1.0)  # of an expert beside FtAtt's 1
 SAMPLE = 8192  # items by which spaces are compared
