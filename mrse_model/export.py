@@ -1,4 +1,4 @@
-"""A checkpoint to the six files that Vespa, the feeder and the searcher read (docs/contracts.md, "The exported
+"""A checkpoint to the seven files that Vespa, the feeder and the searcher read (docs/contracts.md, "The exported
 model").
 
 Vespa refuses IR above 13, opset above 26 and bool tensors: we write IR 10 and opset 18, masks as int64. What a rank
@@ -30,6 +30,7 @@ from mrse_model.errors import InputError
 from mrse_model.model import MRSE, TOKENIZER
 from mrse_model.serving.exported_model import INT8_SCALE, ExportedModel, QueryHistory
 from mrse_model.serving.manifest import EncoderInfo, Manifest, OnnxFile, Port, TokenizerFile, sha256
+from mrse_model.serving.mix import write_mix
 from mrse_model.serving.texts import CLS, PAD, SEP, UNK
 
 OPSET, IR = 18, 10
@@ -153,6 +154,7 @@ def export(model: MRSE, folder: str | Path) -> Manifest:
             metrics={k: float(v) for k, v in meta.get("metrics", {}).items()},
             training=meta.get("training", {}),
         )
+        write_mix(work, meta.get("mix", {}).get("weight"))
         manifest.save(work)
         compare_from_texts(model, ExportedModel.load(work))
         for path in sorted(work.iterdir()):

@@ -18,7 +18,8 @@ from vespa_package.overlay import line_end
 from vespa_package.schema import Schema, read_schema, read_statements
 
 SUFFIX = "_next"
-IN_VESPA = ("query_text.onnx", "query_tower.onnx", "query_experts.onnx", "tokenizer.json")  # what the package runs
+# What the package runs, and the constant of its hybrid.
+IN_VESPA = ("query_text.onnx", "query_tower.onnx", "query_experts.onnx", "tokenizer.json", "mix_alpha.json")
 EXPORTED = (*IN_VESPA, "item_tower.onnx", "manifest.json")
 
 

@@ -17,6 +17,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from mrse_model.serving.mix import write_mix
+
 DIMS, TOKENS, HISTORY, FEATURES = 128, 16, 20, 24
 TEXT = """
 red blue green black white dress shirt skirt shoe shoes boots bag leather cotton wool summer winter running yoga
@@ -138,6 +140,7 @@ def make_models(folder: Path, version: str = "mrse-0123456789ab", seed: int = 7)
         "metrics": {},
         "training": {},
     }
+    write_mix(folder, 0.3)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
 
 

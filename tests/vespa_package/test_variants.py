@@ -55,7 +55,7 @@ def test_a_field_and_a_setting_added_to_the_package_are_in_every_variant(app: Pa
     )
     schema.write_text(text, "utf-8")
     linear = app / "schemas" / "item" / "hybrid_linear.profile"
-    linear.write_text(linear.read_text("utf-8").replace("double: 0.3", "double: 0.4"), "utf-8")
+    linear.write_text(linear.read_text("utf-8").replace("double: -1", "double: 0.4"), "utf-8")
     services = app / "services.xml"
     services.write_text(services.read_text("utf-8").replace("<search/>", '<search/>\n<handler id="mine"/>'), "utf-8")
     for name in list_variants(REPO / "variants"):
