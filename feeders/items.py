@@ -199,7 +199,7 @@ class ItemSource:
         vectors_alone: bool = False,
     ) -> Iterator[Encoded]:
         """Each item of which one of these parts of the digest is not as the journal has it (or all)."""
-        vector_fields = self._vector_fields()
+        vector_fields = self.vector_fields
         shard_rows = self.vectors.rows() if self.vectors else iter(())
         if journal is not None:
             journal.read_from(str(self.items.path), self.written)
@@ -209,9 +209,10 @@ class ItemSource:
             encoded = list(islice(shard_rows, len(batch)))
             digests = [
                 ItemDigest(
-                    number(orjson.dumps(columns)), self._inputs(batch, row, queries[row], encoded, vector_fields)
+                    number(orjson.dumps(columns)),
+                    self._inputs(batch, row, queries[row], encoded, [*vector_fields, inputs.get(LANGUAGE)]),
                 )
-                for row, (columns, _) in enumerate(fields)
+                for row, (columns, inputs) in enumerate(fields)
             ]
             known = [None] * len(batch) if journal is None or everything else journal.known(batch.ids)
             rows, now = [], time.time()
@@ -251,16 +252,16 @@ class ItemSource:
         )
 
     def _inputs(
-        self, batch: ItemBatch, row: int, queries: list[str], encoded: list[ShardRow], vector_fields: list[str]
+        self, batch: ItemBatch, row: int, queries: list[str], encoded: list[ShardRow], goes_to: list[Any]
     ) -> int:
-        """Stands for all that an item's vectors are made of, and for the fields that they go to."""
+        """Stands for all that an item's vectors are made of, the fields that they go to, and its language."""
         if self.vectors:
             made_of = encoded[row].inputs
         else:
             version, image = self.model.manifest.model_version, self.images.identity(batch, row)
             made_of = inputs_hash(batch.titles[row], batch.categories[row], version, queries, image)
         later = self.next_model.manifest.model_version if self.next_model else ""
-        return number(orjson.dumps([made_of, vector_fields, later]))
+        return number(orjson.dumps([made_of, goes_to, later]))
 
     def _fields(self, batch: ItemBatch, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The document's fields but its tensors: its columns, and what its vectors are made of and by."""
@@ -275,12 +276,13 @@ class ItemSource:
             inputs[LANGUAGE] = columns.pop(LANGUAGE, None) or self.language or self.doctype.language
         return columns, inputs
 
-    def _vector_fields(self) -> list[str]:
+    @property
+    def vector_fields(self) -> list[str]:
         """The vector fields that the document type has."""
         return [name for name in MODEL_FIELDS[:-1] if name in self.doctype.fields]
 
     def _tensors(self, vectors: ItemVectors, suffix: str = "") -> Iterator[dict[str, Any]]:
-        columns = {name: getattr(vectors, name.removesuffix(INT8)) for name in self._vector_fields()}
+        columns = {name: getattr(vectors, name.removesuffix(INT8)) for name in self.vector_fields}
         cells = {
             name: int8_hex(matrix) if name.endswith(INT8) else bfloat16_hex(matrix) for name, matrix in columns.items()
         }

@@ -38,6 +38,7 @@ COMMANDS = (
     "encode",
     "feed",
     "watch",
+    "verify",
     "query",
     "similar",
     "why",

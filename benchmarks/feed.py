@@ -1,0 +1,395 @@
+"""The feeders: documents a second beside `vespa feed` and pyvespa, encoding, memory, failures, kills, a live edit.
+
+All ways run in turns against one server in one run. Documents have three 128-d vectors; `vespa feed` reads ready JSONL
+with hex vectors, pyvespa's feed_iterable gets lists of floats. The null server answers 200 and nothing else.
+* speed: against the null server and the embedded engine; rendering our JSON is in our figures, and measured apart.
+* encoding: items a CPU-second of `mrse encode`'s function, and against `session.run` on the same padded batches.
+* memory: peak resident bytes of a client that encodes and sends 10k, 100k, 400k items to the null server.
+* faults: a proxy fails a fifth of the writes, half of them after the engine has written.
+* kills: kill -9 in the middle of a feed of 5,000, again and again; how many documents were sent twice.
+* live: one edit in a file of 100,000 by the command, one through `mrse watch`, and one user event.
+With --bars it ends in lines `bar NAME VALUE TARGET ok|short` and exits with 1 if one is short. --app is a package with
+an exported model; what needs one is not measured without. Needs two free cores: other work lowers all rates alike.
+
+    python benchmarks/feed.py --bars --app vespa_app
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import vespacli
+from bars import Bar, verdict
+from vespa.application import Vespa
+
+from feeders.encoding import bfloat16_hex
+from feeders.image_features import NoImages
+from feeders.items import ItemSource
+from feeders.operations import Operation
+from feeders.transport import Transport
+from local_vespa.testing import deploy, free_port, running_engine
+from mrse_model.serving.exported_model import ExportedModel
+from mrse_model.serving.texts import item_text, token_matrix
+from vespa_package.fields import DocumentType
+
+HERE = Path(__file__).parent
+PARTS = ("speed", "encoding", "memory", "faults", "kills", "live")
+VECTORS = ("embedding", "image_embedding", "text_feature")
+TEXT = "red blue green dress shoe boot hat summer winter leather cotton long short women men sport classic wide"
+WORDS = TEXT.split(" ")
+IN_FLIGHT_AND_UNCOMMITTED = 48
+NOTHING = "give --app a package with an exported model"
+
+
+@contextmanager
+def server(*arguments: str) -> Iterator[str]:
+    """The URL of one of feed_servers.py."""
+    kind, *more = arguments
+    port = free_port()
+    command = [sys.executable, "feed_servers.py", kind, str(port), *more]
+    process = subprocess.Popen(command, cwd=HERE)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            try:
+                httpx.get(f"{url}/counted", timeout=5, trust_env=False)
+                break
+            except httpx.HTTPError:
+                time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def engine(package: Path) -> Iterator[str]:
+    """The URL of an embedded engine that runs the package."""
+    with tempfile.TemporaryDirectory() as data, running_engine(data) as url:
+        deploy(url, package)
+        yield url
+
+
+def mrse(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mrse_cli.main", *map(str, arguments)]
+    return subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, **options)
+
+
+def documents(n: int) -> Iterator[dict[str, Any]]:
+    """Fields of documents with hex vectors."""
+    vectors = bfloat16_hex(np.random.default_rng(0).normal(size=(256, 128)).astype(np.float32))
+    for k in range(n):
+        fields = {name: {"values": vectors[(k + shift) % 256]} for shift, name in enumerate(VECTORS)}
+        text = {"item_id": f"p{k}", "title": f"red dress {k}", "category": ["women", "dress"], "price": 9.5}
+        yield text | fields | {"model_version": "mrse-0123456789ab"}
+
+
+def spent(who: int) -> float:
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
+
+
+def ours(url: str, n: int, jsonl: Path) -> tuple[float, float]:
+    """(documents a second, CPU milliseconds a document) of our transport, rendering included."""
+    answered = [0]
+
+    def on_result(result: Any) -> None:
+        answered[0] += result.ok
+
+    begin, cpu = time.perf_counter(), time.process_time()
+    Transport(Vespa(url), on_result).send(Operation("put", "item", f"p{k}", f) for k, f in enumerate(documents(n)))
+    assert answered[0] == n, answered
+    return n / (time.perf_counter() - begin), (time.process_time() - cpu) / n * 1000
+
+
+def go_client(url: str, n: int, jsonl: Path) -> tuple[float, float]:
+    """The same of `vespa feed`."""
+    begin, cpu = time.perf_counter(), spent(resource.RUSAGE_CHILDREN)
+    command = [vespacli.get_binary_path(), "feed", str(jsonl), "--target", url]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert json.loads(out)["feeder.ok.count"] == n, out
+    return n / (time.perf_counter() - begin), (spent(resource.RUSAGE_CHILDREN) - cpu) / n * 1000
+
+
+def pyvespa(url: str, n: int, jsonl: Path) -> tuple[float, float]:
+    """The same of pyvespa's feed_iterable with lists of floats; a tenth of the documents."""
+    n, cells = max(100, n // 10), np.random.default_rng(0).normal(size=128).tolist()
+    data = [
+        {"id": f"p{k}", "fields": {"item_id": f"p{k}", "title": f"red dress {k}", **{v: cells for v in VECTORS}}}
+        for k in range(n)
+    ]
+    begin, cpu = time.perf_counter(), time.process_time()
+    Vespa(url).feed_iterable(data, schema="item", namespace="item")
+    return n / (time.perf_counter() - begin), (time.process_time() - cpu) / n * 1000
+
+
+def speed(args: argparse.Namespace) -> list[Bar]:
+    n, bars = args.documents, []
+    with tempfile.TemporaryDirectory() as folder:
+        jsonl = Path(folder) / "feed.jsonl"
+        with jsonl.open("wb") as out:
+            for k, fields in enumerate(documents(n)):
+                out.write(Operation("put", "item", f"p{k}", fields).json_line())
+        cpu = time.process_time()
+        for k, fields in enumerate(documents(n)):
+            orjson.dumps({"fields": fields}), Operation("put", "item", f"p{k}").path
+        rendering = (time.process_time() - cpu) / n * 1000
+        print(
+            f"## Speed: {n:,} documents, {args.rounds} rounds in turns; rendering alone {rendering:.3f} CPU ms each\n"
+        )
+        print("| server | way | documents/s (median) | CPU ms a document |\n| --- | --- | --- | --- |")
+        ways: dict[str, Callable[[str, int, Path], tuple[float, float]]] = {
+            "ours": ours, "vespa feed": go_client, "pyvespa feed_iterable": pyvespa,
+        }  # fmt: skip
+        servers: list[tuple[str, Any]] = [("null", server("null"))]
+        if args.app:
+            servers.append(("engine", engine(args.app)))
+        for name, running in servers:
+            with running as url:
+                found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+                for _ in range(args.rounds):
+                    for way, run in ways.items():
+                        found[way].append(run(url, n, jsonl))
+            middle = {way: [statistics.median(x) for x in zip(*runs, strict=True)] for way, runs in found.items()}
+            for way, (rate, ms) in middle.items():
+                print(f"| {name} | {way} | {rate:.0f} | {ms:.3f} |", flush=True)
+            bars.append(Bar(f"feed/{name}/of-vespa-feed", middle["ours"][0] / middle["vespa feed"][0], 1.0))
+            if name == "null":
+                bars.append(
+                    Bar("feed/null/of-feed_iterable", middle["ours"][0] / middle["pyvespa feed_iterable"][0], 5.0)
+                )
+                bars.append(Bar("feed/null/cpu-of-vespa-feed", middle["ours"][1] / middle["vespa feed"][1], 1.0, "<="))
+    return bars if args.app else [*bars, Bar("feed/engine/of-vespa-feed", None, 1.0, why=NOTHING)]
+
+
+def catalogue(file: Path, n: int, words: int = 8, **more: list[Any]) -> Path:
+    """An items file; the titles have about this many words."""
+    chance = random.Random(0)
+    titles = [" ".join(chance.choices(WORDS, k=words)) + f" {k}" for k in range(n)]
+    pq.write_table(pa.table({"item_id": [f"i{k}" for k in range(n)], "title": titles, **more}), file)
+    return file
+
+
+def encoding(args: argparse.Namespace) -> list[Bar]:
+    if not args.app:
+        return [Bar(f"encode/{t}-tokens", None, goal, why=NOTHING) for t, goal in ((12, 1000.0), (30, 600.0))]
+    from feeders.shards.encode import by_length
+
+    model, bars, chance = ExportedModel.load(args.app / "models"), [], random.Random(0)
+    width = model.manifest.image_encoder.dims if model.manifest.image_encoder else 0
+    n = 2048
+    categories = [["women", "dress"]] * n
+    features = np.random.default_rng(0).normal(size=(n, width)).astype(np.float32) if width else None
+    print("\n## Encoding: items a CPU-second, one thread\n")
+    print("| tokens | items/CPU-s | of session.run |\n| --- | --- | --- |")
+    for tokens, goal in ((12, 1000.0), (30, 600.0)):
+        titles = [" ".join(chance.choices(WORDS, k=tokens - 4)) for _ in range(n)]
+        inputs = _inputs_of(model, lambda titles=titles: by_length(model, titles, categories, features, None))
+        ratios, rates = [], []
+        for _ in range(args.rounds):
+            cpu = time.process_time()
+            by_length(model, titles, categories, features, None)
+            whole = time.process_time() - cpu
+            cpu = time.process_time()
+            for given in inputs:
+                model._run("item_tower", given)
+            ratios.append((time.process_time() - cpu) / whole)
+            rates.append(n / whole)
+        ids, _ = token_matrix(model._tokenizer, [item_text(titles[0], categories[0])], model.manifest.item_tokens)
+        print(f"| {ids.shape[1]} | {statistics.median(rates):.0f} | {statistics.median(ratios):.2f} |", flush=True)
+        bars.append(Bar(f"encode/{tokens}-tokens", statistics.median(rates), goal))
+        bars.append(Bar(f"encode/{tokens}-tokens/of-session.run", statistics.median(ratios), 0.9))
+    return bars
+
+
+def _inputs_of(model: ExportedModel, encode: Callable[[], object]) -> list[dict[str, np.ndarray]]:
+    """What the item tower is run on while something is encoded."""
+    found: list[dict[str, np.ndarray]] = []
+    run = model._run
+
+    def noted(name: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found.append(given)
+        return run(name, given)
+
+    model._run = noted  # type: ignore[method-assign]
+    try:
+        encode()
+    finally:
+        model._run = run  # type: ignore[method-assign]
+    return found
+
+
+def memory(args: argparse.Namespace) -> list[Bar]:
+    if not args.app:
+        return [Bar("memory/of-smallest", None, 1.1, "<=", why=NOTHING)]
+    peaks = []
+    print("\n## Memory: peak of a client that checks, encodes and sends\n\n| items | MB |\n| --- | --- |")
+    with tempfile.TemporaryDirectory() as folder, server("null") as url:
+        for n in args.sizes:
+            file = catalogue(Path(folder) / f"{n}.parquet", n)
+            code = f"import feed; feed.send_file({str(file)!r}, {str(args.app)!r}, {url!r})"
+            path = os.pathsep.join([str(HERE), str(HERE.parent)])
+            out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                                 env=os.environ | {"PYTHONPATH": path})  # fmt: skip
+            peaks.append(int(out.stdout) / 1024)
+            print(f"| {n:,} | {peaks[-1]:.0f} |", flush=True)
+    return [Bar("memory/of-smallest", max(peaks) / peaks[0], 1.1, "<=")]
+
+
+def send_file(file: str, app: str, url: str) -> None:
+    """Checks, encodes and sends an items file with a journal; prints the peak of resident memory, kB."""
+    from feeders.feed import send_all
+    from feeders.journal import Journal
+    from feeders.report import Report
+
+    model = ExportedModel.load(Path(app) / "models")
+    source = ItemSource.open(Path(file), DocumentType.load(app), model, NoImages())
+    state = Path(file).with_suffix(".sqlite")
+    report = Report(rows=source.items.rows)
+    with Journal(state, "null item") as journal:
+        operations = source.operations(journal, report)
+        send_all(Vespa(url), operations, state.with_suffix(".refused.jsonl"), journal=journal, report=report)
+    assert report.ok == report.rows, report
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def faults(args: argparse.Namespace) -> list[Bar]:
+    if not args.app:
+        return [Bar("faults/right", None, 1.0, why=NOTHING)]
+    n = args.fault_items
+    with tempfile.TemporaryDirectory() as folder, engine(args.app) as url, server("proxy", url, "0.2") as faulty:
+        file = catalogue(Path(folder) / "items.parquet", n)
+        out = mrse("feed", "items", file, "--app", args.app, "-e", faulty, "--state", Path(folder) / "s.sqlite")
+        held = httpx.post(f"{url}/search/", json={"yql": "select item_id from item where true", "hits": 0}).json()
+    found = held["root"]["fields"]["totalCount"]
+    print(f"\n## Faults: a fifth of the writes fail, {n:,} items\n\n{out.stdout}{out.stderr}")
+    print(f"exit code {out.returncode}; the index holds {found:,}")
+    true = out.returncode == 0 and f"\n{n} fed" in f"\n{out.stdout.split('parquet', 1)[1].lstrip()}"
+    return [Bar("faults/right", found / n, 1.0), Bar("faults/true-counts", float(true), 1.0)]
+
+
+def kills(args: argparse.Namespace) -> list[Bar]:
+    if not args.app:
+        return [Bar("kills/lost", None, 0.0, "<=", why=NOTHING)]
+    chance, n = random.Random(0), 5000
+    with tempfile.TemporaryDirectory() as folder, engine(args.app) as url, server("proxy", url, "0") as counting:
+        file = catalogue(Path(folder) / "items.parquet", n)
+        arguments = ["feed", "items", file, "--app", args.app, "-e", counting, "--state", Path(folder) / "s.sqlite"]
+        command = [sys.executable, "-m", "mrse_cli.main", *map(str, arguments)]
+        done, twice, worst = 0, 0, 0
+        while done < args.kills:
+            process = subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            at = sum(httpx.get(f"{counting}/counted").json().values()) + chance.randrange(1, max(2, n // args.kills))
+            while process.poll() is None:
+                counted = httpx.get(f"{counting}/counted").json()
+                if sum(counted.values()) >= at:
+                    break
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            counted = httpx.get(f"{counting}/counted").json()
+            again = sum(counted.values()) - len(counted)
+            worst, twice, done = max(worst, again - twice), again, done + 1
+        last = mrse(*arguments)
+        counted = httpx.get(f"{counting}/counted").json()
+        worst = max(worst, sum(counted.values()) - len(counted) - twice)
+    twice = sum(counted.values()) - n
+    print(f"\n## Kills: {done} of a feed of {n:,}\n\n{len(counted):,} of {n:,} arrived, {twice} were sent twice in "
+          f"all, at most {worst} after one kill; {last.stdout.strip().splitlines()[-1]}")  # fmt: skip
+    return [Bar("kills/lost", n - len(counted), 0.0, "<="),
+            Bar("kills/sent-twice-a-kill", worst, IN_FLIGHT_AND_UNCOMMITTED, "<=")]  # fmt: skip
+
+
+def live(args: argparse.Namespace) -> list[Bar]:
+    names = (("live/edit-by-command-s", 6.0), ("live/edit-by-watch-s", 2.0), ("live/event-s", 1.0))
+    if not args.app:
+        return [Bar(name, None, goal, "<=", why=NOTHING) for name, goal in names]
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder, engine(args.app) as url:
+        file, state = Path(folder) / "items.parquet", Path(folder) / "s.sqlite"
+        catalogue(file, args.live_items)
+        feed = ("feed", "items", file, "--app", args.app, "-e", url, "--state", state)
+        mrse(*feed, check=True)
+        table = pq.read_table(file).to_pydict()
+        table["title"][7] = "purple umbrella"
+        pq.write_table(pa.table(table), file)
+        seconds.append(_until_found(url, "purple umbrella", lambda: mrse(*feed, check=True)))
+        drops = Path(folder) / "drops"
+        arguments = ["watch", drops, "--app", args.app, "-e", url, "--state", state]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mrse_cli.main", *map(str, arguments)], cwd=HERE.parent, stdout=subprocess.PIPE
+        )
+        process.stdout.readline()  # type: ignore[union-attr]
+        time.sleep(1)
+        line = orjson.dumps({"op": "item", "item_id": "i9", "title": "yellow bathtub"})
+        seconds.append(_until_found(url, "yellow bathtub", lambda: _drop(drops, "a.jsonl", line)))
+        event = orjson.dumps({"op": "event", "user": "u1", "item": "i9", "event": "click"})
+        begin = time.perf_counter()
+        _drop(drops, "b.jsonl", event)
+        while httpx.get(f"{url}/document/v1/item/shopper/docid/u1").status_code != 200:
+            time.sleep(0.01)
+        seconds.append(time.perf_counter() - begin)
+        process.terminate()
+        process.wait()
+    print(f"\n## Live: one edit in {args.live_items:,} items\n\nby the command {seconds[0]:.2f} s, by a running watch "
+          f"{seconds[1]:.2f} s, an event {seconds[2]:.2f} s")  # fmt: skip
+    return [Bar(name, value, goal, "<=") for (name, goal), value in zip(names, seconds, strict=True)]
+
+
+def _drop(folder: Path, name: str, content: bytes) -> None:
+    (folder / f".{name}").write_bytes(content)
+    (folder / f".{name}").rename(folder / name)
+
+
+def _until_found(url: str, words: str, change: Callable[[], object]) -> float:
+    """Seconds from the change until a search finds the words."""
+    begin = time.perf_counter()
+    change()
+    while True:
+        body = {"yql": "select item_id from item where userInput(@w)", "w": words, "hits": 1, "ranking": "unranked"}
+        found = httpx.post(f"{url}/search/", json=body | {"model.type": "all"}).json()
+        if found["root"]["fields"]["totalCount"]:
+            return time.perf_counter() - begin
+        time.sleep(0.01)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bars", action="store_true")
+    parser.add_argument("--app", type=Path, help="application package with an exported model")
+    parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--documents", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 400_000])
+    parser.add_argument("--fault-items", type=int, default=5000)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--live-items", type=int, default=100_000)
+    args = parser.parse_args()
+    if args.app:
+        args.app = args.app.resolve()
+    bars = [bar for part in args.only or PARTS for bar in globals()[part](args)]
+    print()
+    return verdict(bars) if args.bars else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

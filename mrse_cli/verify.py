@@ -1,0 +1,82 @@
+"""`mrse verify`: the index against the items file, document by document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mrse_cli.config import Config
+from mrse_cli.console import console
+from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
+from mrse_cli.feed import (
+    Encoder,
+    FeatureColumn,
+    Features,
+    Judgments,
+    Searches,
+    State,
+    Title,
+    WithImages,
+    images_from,
+    state_file,
+)
+
+
+def verify(
+    file: Annotated[list[Path], typer.Argument(help="Parquet: the items file, several, or a folder of part files.")],
+    app: Package = Path("vespa_app"),
+    endpoint: Endpoint = LOCAL,
+    features: Features = None,
+    feature_column: FeatureColumn = "feature",
+    image_encoder: Encoder = None,
+    images: WithImages = True,
+    searches: Searches = None,
+    judgments: Judgments = None,
+    title: Title = "title",
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Bring what is missing or wrong, remove what is orphaned.")
+    ] = False,
+    state: State = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for the item tower.")] = 2,
+    cert: Certificate = None,
+    key: Key = None,
+    ca: Authority = None,
+    config: Config = None,
+) -> None:
+    """Compare the index with FILE: missing, orphaned and stale items, wrong vectors, other models. Exact counts.
+
+    Give the same files as to mrse feed items. Exit code 1: something is wrong (and was not mended).
+
+    Example: mrse verify items.parquet --features features.parquet --fix
+    """
+    from feeders.item_queries import item_queries_for
+    from feeders.items import ItemSource
+    from feeders.verify import verify as compare
+    from mrse_model.serving.exported_model import ExportedModel
+    from vespa_package.fields import DocumentType
+
+    out = console()
+    model = ExportedModel.load(app / "models", threads=threads)
+    source = ItemSource.open(
+        file,
+        DocumentType.load(app),
+        model,
+        images_from(file, model, features, feature_column, image_encoder, images),
+        item_queries=item_queries_for(model.manifest, searches, judgments, warn=out.print),
+        title=title,
+        check_images=False,
+    )
+    found = compare(connect(endpoint, cert, key, ca), source, state_file(state, app), fix=fix)
+    out.print(f"{found.counts['right']:,} right, {found.wrong:,} wrong")
+    for verdict, ids in found.ids.items():
+        more = ", …" if found.counts[verdict] > len(ids) else ""
+        out.print(f"{found.counts[verdict]:,} {verdict}: {', '.join(ids)}{more}")
+    if found.fields:
+        fields = ", ".join(f"{name} ({count:,})" for name, count in found.fields.most_common())
+        out.print(f"fields that differ: {fields}")
+    if found.fixed is not None:
+        out.print(f"mended: {found.fixed.ok} written, {found.fixed.removed} removed, {found.fixed.failed} refused")
+    if found.wrong and (found.fixed is None or not found.fixed.complete):
+        raise typer.Exit(1)
