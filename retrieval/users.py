@@ -18,6 +18,7 @@ from retrieval.item_vectors import ItemVector, ItemVectorCache
 SPELLINGS = 20  # users at most whose ids differ in case alone, which a word of an attribute does not tell apart
 KINDS = {"clicks": "click", "carts": "cart", "orders": "order"}
 ASKED = "asked"  # tensor of query and item: which query an event was made for
+READ = ", ".join(["user_id", *KINDS, ASKED])  # attributes alone: nothing is read from disk
 VECTORS = ("embedding", "image_embedding", "text_feature")
 
 
@@ -26,7 +27,7 @@ def user_events(backend: Backend, user: str, deadline: Deadline) -> Plan[list[Ev
     for queries need not serve documents (variants/cluster).
     """
     body = {
-        "yql": "select * from shopper where user_id contains @user",
+        "yql": f"select {READ} from shopper where user_id contains @user",
         "user": user,
         "ranking": "unranked",
         "presentation.format.tensors": "short",
@@ -41,7 +42,7 @@ def user_events(backend: Backend, user: str, deadline: Deadline) -> Plan[list[Ev
 def some_users(backend: Backend, limit: int, deadline: Deadline) -> Plan[dict[str, list[Event]]]:
     """Some users and their events, in no order: for a demo."""
     body = {
-        "yql": "select * from shopper where true",
+        "yql": f"select {READ} from shopper where true",
         "ranking": "unranked",
         "presentation.format.tensors": "short",
         "hits": limit,

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import orjson
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +23,7 @@ from vespa.application import Vespa
 
 from feeders.events import EventWriter, ShopperUnavailable
 from mrse_model.errors import InputError
-from mrse_model.serving.exported_model import ExportedModel
+from mrse_model.serving.exported_model import ExportedModel, QueryHistory
 from retrieval.backend import Deadline
 from retrieval.behaviour import Event
 from retrieval.embed_producer import EmbedProducer
@@ -87,6 +88,13 @@ class Service:
         ahead = producer.ahead if producer is not None else None
         self.suggestions = Suggestions(ahead.queries() if ahead is not None else ())
 
+    def warm_up(self) -> None:
+        """Opens the model's graphs: the first search need not wait for them."""
+        if self.producer is not None:
+            self.producer.model.query_vectors(["warm"])
+            none = np.zeros((1, self.producer.model.manifest.dims), np.float32)
+            self.producer.model.query_vectors(["warm"], [QueryHistory(none, none, np.ones(1, np.float32))])
+
     async def close(self) -> None:
         self.stopping.yes = True
         await self.searcher.close()
@@ -106,6 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(service.warm_up)
         yield
         await service.close()
 
@@ -128,9 +137,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         expose_headers=["x-request-id", "retry-after"],
         max_age=600,
     )
-    app.add_middleware(
-        Wrapping, metrics=service.metrics, max_in_flight=settings.max_in_flight, stopping=service.stopping
-    )
+    app.add_middleware(Wrapping, metrics=service.metrics, max_in_flight=settings.max_in_flight)
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app

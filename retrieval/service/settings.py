@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,6 @@ class Settings:
     max_in_flight: int = 256
     log: str | None = None  # folder of the served searches
     warm: str | None = None  # file of `mrse warm`
-    rules: str | None = None  # synonyms, pinned and buried items
     items: str | None = None  # items file whose images are shown
     now: float | None = None  # a log of the past is searched as of then
     language: str | None = None
@@ -142,4 +141,3 @@ class Stopping:
     """Set while the service ends: `/ready` says so, and a balancer sends no more."""
 
     yes: bool = False
-    reasons: list[str] = field(default_factory=list)

@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 
 from retrieval.service.metrics import Metrics
-from retrieval.service.settings import Stopping
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,8 +37,8 @@ SECURITY = (
 class Wrapping:
     """max_in_flight: requests under way at once, those that wait for Vespa included; one more is answered 429."""
 
-    def __init__(self, app: App, metrics: Metrics, max_in_flight: int, stopping: Stopping) -> None:
-        self._app, self._metrics, self._stopping = app, metrics, stopping
+    def __init__(self, app: App, metrics: Metrics, max_in_flight: int) -> None:
+        self._app, self._metrics = app, metrics
         self._max, self._now = max_in_flight, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
