@@ -15,7 +15,7 @@ from retrieval.backend import Backend, Deadline, Plan
 from retrieval.behaviour import ClickedItems, Event, ranked_events, tensor_values
 from retrieval.item_vectors import ItemVector, ItemVectorCache
 
-SPELLINGS = 20  # users at most whose ids differ in case alone, which a word of an attribute does not tell apart
+SPELLINGS = 20  # ids at most that differ in case alone, which a word of an attribute does not tell apart
 KINDS = {"clicks": "click", "carts": "cart", "orders": "order"}
 ASKED = "asked"  # tensor of query and item: which query an event was made for
 READ = ", ".join(["user_id", *KINDS, ASKED])  # attributes alone: nothing is read from disk
@@ -147,7 +147,7 @@ def _read_vectors(
         "ranking": "unranked",
         "presentation.summary": "vectors",
         "presentation.format.tensors": "hex-value",
-        "hits": len(item_ids),
+        "hits": min(SPELLINGS * len(item_ids), 400),  # ids that differ in case alone match too; 400 is Vespa's limit
         **names,
     }
     answer = yield from backend.ask(body, deadline)
@@ -155,4 +155,5 @@ def _read_vectors(
     return {
         item_id: ItemVector(*(tensor_values(row.get(name + suffix), manifest.dims) for name in VECTORS))
         for item_id, row in rows.items()
+        if item_id in item_ids
     }
