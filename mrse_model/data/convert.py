@@ -116,11 +116,11 @@ def convert_events(events: str | Path, searches: str | Path, *, columns: Mapping
     table.require("timestamp", *TIMES)
     has_search = table.require("search_id", "string id", optional=True) is not None
     has_position = table.require("position", "integer", optional=True) is not None
-    columns = ["user_id", "timestamp", "event", "query", "item_id"]
-    columns += ["search_id"] * has_search + ["position"] * has_position
+    names = ["user_id", "timestamp", "event", "query", "item_id"]
+    names += ["search_id"] * has_search + ["position"] * has_position
     dropped: Counter[str] = Counter()
     with _event_store(searches) as store:
-        for first, batch in table.batches(columns, 8192):
+        for first, batch in table.batches(names, 8192):
             texts = {name: table.texts(batch, name, first, null="") for name in ("user_id", "event", "query")}
             items = table.texts(batch, "item_id", first, null="")
             times = table.seconds(batch, "timestamp", first).tolist()

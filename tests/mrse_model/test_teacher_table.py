@@ -8,7 +8,7 @@ import torch
 
 from mrse_model.config import ModelConfig
 from mrse_model.experts import NGrams
-from mrse_model.serving.texts import SPECIAL, train_tokenizer
+from mrse_model.serving.texts import SPECIAL
 from mrse_model.training.loop import _optimizers
 from mrse_model.training.teacher.table import (
     hashed_ngrams,
@@ -18,6 +18,7 @@ from mrse_model.training.teacher.table import (
     token_texts,
     whole_words,
 )
+from mrse_model.training.tokenizer import train_tokenizer
 
 TEXTS = ["striped shirt", "stripes on a shirt", "steel mug", "a mug of steel", "red shirt SC-141"] * 3
 

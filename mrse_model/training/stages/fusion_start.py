@@ -10,6 +10,7 @@ from itertools import product
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mrse_model.config import EXPERTS
@@ -45,7 +46,7 @@ def start_fusion(fusion: FusionVectors) -> dict[str, float]:
         query, item = asked[:, ANCHOR].clone(), pool[:, ANCHOR].clone()
         for (of_queries, of_items), weight in zip(turned.values(), weights, strict=True):
             query, item = query + weight * of_queries, item + weight * of_items
-        return pool_ndcg(dev, *(torch.nn.functional.normalize(x, dim=-1) for x in (query, item)))
+        return pool_ndcg(dev, F.normalize(query, dim=-1), F.normalize(item, dim=-1))
 
     grid = sorted(product(WEIGHTS, repeat=len(turned)), key=sum)
     kept, best = grid[0], score(grid[0])
