@@ -77,7 +77,7 @@ def _rewrite(file: Path, change: Callable[[str], str]) -> None:
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(str(error), file=file, fix="Migrate by hand: docs/serving.md has the steps") from None
+        raise InputError(str(error), file=file, fix="Migrate by hand: docs/feeding.md has the steps") from None
 
 
 def _double_components(text: str) -> str:
