@@ -28,6 +28,7 @@ from vespa_package.fields import INT8, MODEL_FIELDS, DocumentType
 
 VECTORS = tuple(name for name in MODEL_FIELDS if name != "model_version")
 PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
+ANSWER_SECONDS = 20  # a server that hangs is told apart from one that works within this time
 SAME = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below
 
 
@@ -45,7 +46,7 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
         )
     if status == 404:
         raise InputError(f"{app.end_point} serves no model query_text", field="model_version", fix=fix)
-    if status != 200 or not isinstance(body, dict | list):
+    if status != 200 or not (isinstance(body, list) or (isinstance(body, dict) and "values" in body)):
         raise InputError(f"{app.end_point} cannot evaluate its model: status {status}, {str(body)[:200]}", fix=fix)
     theirs = np.array(body["values"] if isinstance(body, dict) else body, np.float32).ravel()
     ours = model.query_vectors([PROBE])[0]
@@ -98,7 +99,7 @@ def _dry_run(session: VespaSync, fields: dict[str, Any]) -> tuple[int, str]:
     client = cast(httpr.Client, session.http_client)
     url = f"{session.app.end_point}{document_path('item', 'mrse-dry-run')}?dryRun=true"
     try:
-        response = client.post(url, content=orjson.dumps({"fields": fields}), headers=HEADERS)
+        response = client.post(url, content=orjson.dumps({"fields": fields}), headers=HEADERS, timeout=ANSWER_SECONDS)
     except Exception as error:  # httpr's exceptions share no base class
         raise _nobody(session.app, error) from None
     return response.status_code, message_of(response.content)
@@ -133,7 +134,7 @@ def get(session: VespaSync, path: str, parameters: dict[str, str]) -> tuple[int,
     """
     assert session.http_client is not None  # it is open
     try:
-        response = session.http_client.get(session.app.end_point + path, params=parameters)
+        response = session.http_client.get(session.app.end_point + path, params=parameters, timeout=ANSWER_SECONDS)
     except Exception as error:  # httpr's exceptions share no base class
         raise _nobody(session.app, error) from None
     try:

@@ -88,18 +88,18 @@ def demo(
     judgments, held_out = catalogue / "judgments.parquet", catalogue / "judgments_val.parquet"
     learn_from = f"--searches {searches} --judgments {judgments}"
 
-    steps.begin("a catalogue with images, searches and judgments", "15 s", f"mrse sample {catalogue}")
+    steps.begin("a catalogue with images, searches and judgments", "10 s", f"mrse sample {catalogue}")
     sample(catalogue)
 
     settings = folder / "quick.toml"
     settings.write_text(QUICK, "utf-8")
     steps.begin(
-        "train a small model on it, in fewer steps than it needs: the first answers matter", "2 minutes",
+        "train a small model on it, in fewer steps than it needs: the first answers matter", "90 s",
         f"mrse train {items} {learn_from} --preset tiny --settings {settings} --out {run}",
     )  # fmt: skip
     train(items, out=run, searches=searches, judgments=judgments, preset="tiny", settings=settings)
 
-    steps.begin("export it to ONNX, into the application package", "10 s", f"mrse export {run} --app {app}")
+    steps.begin("export it to ONNX, into the application package", "1 minute", f"mrse export {run} --app {app}")
     export(run, app=app)
 
     port = port or free_port()
@@ -132,7 +132,7 @@ def demo(
             query(text, app=app, endpoint=url, hits=5, **options)
         out.print(f"\nFirst answers after {steps.seconds():.0f} s.", style="bold")
 
-        steps.begin("measure it on searches that training has not seen", "20 s", f"mrse evaluate {run} {items}")
+        steps.begin("measure it on searches that training has not seen", "1 minute", f"mrse evaluate {run} {items}")
         evaluate(run, items)
         out.print(f"$ mrse evaluate {run} {items} --judgments {held_out}", style="dim")
         evaluate(run, items, judgments=held_out)

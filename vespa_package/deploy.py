@@ -18,6 +18,7 @@ from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
 from vespa_package.bundled import require_package
 
+ANSWER_SECONDS = 20  # for the first, small question to a config server
 TENANT = "/application/v2/tenant/default"
 CONVERGE = f"{TENANT}/application/default/environment/prod/region/default/instance/default/serviceconverge"
 EXAMPLE = "http://localhost:19071"
@@ -64,6 +65,7 @@ def deploy_package(
     verify: ssl.SSLContext | bool = tls if tls is not None else True
     with httpx.Client(base_url=url, verify=verify, timeout=timeout, mounts=direct) as server:
         begin = time.perf_counter()
+        _require_answer(server)
         answer = _send(server, body, wait)
         for line in answer.get("log", []):
             say(f"{line.get('level', '').lower()}: {line.get('message', '')}")
@@ -115,6 +117,17 @@ def tls_context(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSL
         except ssl.SSLError as error:
             raise InputError(f"no certificate with its key: {error}", file=cert, field="--cert") from None
     return context
+
+
+def _require_answer(server: httpx.Client) -> None:
+    """A server that hangs is seen here, and not after the time that a deployment may take."""
+    try:
+        server.get("/state/v1/health", timeout=ANSWER_SECONDS)
+    except httpx.ReadTimeout:
+        problem = f"{server.base_url} takes connections and does not answer ({ANSWER_SECONDS} s)"
+        raise InputError(problem, fix="See whether it is Vespa's config server, and its log") from None
+    except httpx.HTTPError:
+        return  # deploying says what is wrong
 
 
 def _send(server: httpx.Client, body: bytes, wait: float) -> dict[str, Any]:
