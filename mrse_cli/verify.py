@@ -47,7 +47,7 @@ def verify(
 ) -> None:
     """Compare the index with FILE: missing, orphaned and stale items, wrong vectors, other models. Exact counts.
 
-    Give the same files as to mrse feed items. Exit code 1: something is wrong (and was not mended).
+    Give the same files as to mrse feed items. Exit code 1: something is wrong (and was not fixed).
 
     Example: mrse verify items.parquet --features features.parquet --fix
     """
@@ -77,6 +77,6 @@ def verify(
         fields = ", ".join(f"{name} ({count:,})" for name, count in found.fields.most_common())
         out.print(f"fields that differ: {fields}")
     if found.fixed is not None:
-        out.print(f"mended: {found.fixed.ok} written, {found.fixed.removed} removed, {found.fixed.failed} refused")
+        out.print(f"fixed: {found.fixed.ok} written, {found.fixed.removed} removed, {found.fixed.failed} refused")
     if found.wrong and (found.fixed is None or not found.fixed.complete):
         raise typer.Exit(1)

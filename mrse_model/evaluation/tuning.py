@@ -44,7 +44,7 @@ class Mix:
             return f"hybrid: reciprocal rank fusion, because fewer than {FEWEST} queries were held out of training"
         if self.weight is None:
             return f"hybrid: reciprocal rank fusion; no weighted sum is clearly better ({on})"
-        return f"hybrid: a weighted sum, query(alpha), the share of the words, {self.weight:g} ({on})"
+        return f"hybrid: a weighted sum, query(alpha), the lexical weight, {self.weight:g} ({on})"
 
     def noted(self) -> dict[str, Any]:
         """As JSON, for a checkpoint's meta and the manifest."""

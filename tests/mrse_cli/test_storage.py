@@ -111,6 +111,7 @@ READS: dict[str, list[str]] = {
     "serve": ["--app", "no/app"],
     "similar": ["i1", "--app", "no/app"],
     "why": ["dress", "i1", "--app", "no/app"],
+    "verify": ["no/items.parquet", "--app", "PACKAGE"],
     "migrate": ["no/models", "no/items.parquet", "--app", "no/app"],
     "demo": ["--app", "no/app"],
 }
