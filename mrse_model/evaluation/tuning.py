@@ -24,7 +24,7 @@ from mrse_model.evaluation.rankers import LinearFusion, Ranking, ReciprocalRankF
 WEIGHTS = (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)  # of the words
 MIDDLE = 0.4  # the weight where a weighted sum is asked for and nothing says which
 FEWEST, TUNED_ON = 20, 400  # queries
-DOUBT = 0.1  # a standard deviation that is always added to the differences': a few queries may agree by chance
+DOUBT = 0.05  # a standard deviation that is always added to the differences': a few queries may agree by chance
 DEPTH = 100
 
 

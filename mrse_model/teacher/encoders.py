@@ -39,14 +39,14 @@ def _package_folder(name: str) -> Path | None:
 class Teacher:
     """A sentence encoder of `transformers`, frozen.
 
-    name: as it was asked for. fingerprint: 16 hex digits over its weights and pooling: vectors of another are not mixed
-    with its own. dims: of a vector.
+    name: as it was asked for; source: where its files are. dims: of a vector. fingerprint: 16 hex digits over its
+    weights and pooling: vectors of another are not mixed with its own.
     """
 
     def __init__(self, name: str, source: Path | str, bf16: bool | None = None) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self.name = name
+        self.name, self.source = name, source
         if bf16 is None:  # four times as fast where the processor multiplies in it; cosine to float32 above 0.999
             bf16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
         kind = torch.bfloat16 if bf16 else torch.float32
