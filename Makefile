@@ -14,7 +14,7 @@ setup: .venv/ready
 	  || echo "no C++ compiler: local_vespa will stem English by plural rules only, not as Vespa does"
 	touch $@
 
-# KEEP=1 leaves the engine running.
+# KEEP=1 leaves the engine and the search page running.
 demo: setup
 	$(BIN)/mrse demo $(if $(KEEP),--keep)
 
@@ -30,6 +30,10 @@ check: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation as a site in build/site; a broken link fails.
+docs: setup
+	$(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
