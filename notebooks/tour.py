@@ -50,7 +50,7 @@ shutil.rmtree(work, ignore_errors=True)
 
 # %% [markdown]
 # ## A catalogue
-# Items with images, and the searches of people with planted tastes. `title` sometimes leaves the colour out:
+# Items with images, and the searches of users with planted preferences. `title` sometimes leaves the colour out:
 # only the image shows it.
 
 # %%
@@ -104,8 +104,8 @@ source = ItemSource.open(
     item_queries=ItemQueries(model.manifest, sample.searches, sample.judgments),
 )
 fed = feed_items(vespa, source, work / "items.sqlite")
-people = feed_shoppers(vespa, ShopperSource(sample.searches), work / "people.sqlite")
-print(fed.ok, fed.failed, people.ok)
+shoppers = feed_shoppers(vespa, ShopperSource(sample.searches), work / "shoppers.sqlite")
+print(fed, shoppers)
 
 # %% [markdown]
 # ## Search
@@ -146,7 +146,8 @@ show(searcher.search("red dress", hits=6, profile="hybrid"))
 # neighbours, and their images' neighbours. One YQL, three labels; the features say which queue found what.
 
 # %%
-busiest = pq.read_table(sample.searches).to_pandas().groupby("user_id").size().idxmax()
+users = pq.read_table(sample.searches).to_pandas()["user_id"].value_counts()
+busiest = next(user for user in users.index if not user.startswith("bot"))  # the sample plants spammers, too
 clicked = [event.item_id for event in searcher.events(busiest)]
 sheet([item_id for item_id in clicked if item_id in images][:8])
 
@@ -162,7 +163,18 @@ show(searcher.search("dress", hits=6, user=busiest, profile="three_queues"))
 n = warm(model, log, window(log, last=5000).start, work / "queries.arrow")
 producer = EmbedProducer(model, precomputed=work / "queries.arrow")
 print(n, "queries")
-pd.DataFrame(curve(log))
+points = pd.DataFrame(curve(log))
+points
+
+# %%
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(figsize=(6, 3))
+for days, some in points.groupby("days"):
+    axes.plot(some["size"], some["hit_rate"], "o-", label=f"{days:.0f} days of history")
+axes.set(xscale="log", xlabel="queries in the cache", ylabel="hit rate", ylim=(0, 1))
+axes.legend()
+plt.show()
 
 # %%
 searcher.close()

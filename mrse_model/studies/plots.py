@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display is needed
-
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure  # by itself: no display is needed, and a notebook keeps its own
 
 from mrse_model.atomic_file import atomic_file
 from mrse_model.studies.results import Results, Row
