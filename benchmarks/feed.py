@@ -258,7 +258,7 @@ def memory(args: argparse.Namespace) -> list[Bar]:
 def send_file(file: str, app: str, url: str) -> None:
     """Checks, encodes and sends an items file with a journal; prints the peak of resident memory, kB."""
     from feeders.feed import send_all
-    from feeders.journal import Journal
+    from feeders.index.journal import Journal
     from feeders.report import Report
 
     model = ExportedModel.load(Path(app) / "models")

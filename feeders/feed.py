@@ -11,11 +11,11 @@ from typing import BinaryIO
 import orjson
 from vespa.application import Vespa
 
-from feeders.deployed import check_deployed, check_fields, indexed, second_set
+from feeders.index.deployed import check_deployed, check_fields, indexed, second_set
+from feeders.index.journal import Journal, index_name
+from feeders.index.reconcile import document_ids, forget_lost
 from feeders.items import ItemSource
-from feeders.journal import Journal, index_name
 from feeders.operations import DeliveryResult, Operation
-from feeders.reconcile import document_ids, forget_lost
 from feeders.report import Progress, Report
 from feeders.transport import Policy, Transport, said
 from feeders.updates import UpdateSource

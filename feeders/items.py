@@ -19,8 +19,8 @@ import orjson
 
 from feeders.encoding import bfloat16_hex, int8_hex
 from feeders.image_features import Images
+from feeders.index.journal import Journal, Known
 from feeders.item_queries import ItemQueries
-from feeders.journal import Journal, Known
 from feeders.operations import ItemDigest, Operation
 from feeders.report import Report
 from feeders.shards.encode import by_length, inputs_hash, source_hash

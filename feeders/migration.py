@@ -21,10 +21,10 @@ from pathlib import Path
 
 from vespa.application import Vespa
 
-from feeders.deployed import check_deployed, indexed
 from feeders.feed import refused_file, send_all
+from feeders.index.deployed import check_deployed, indexed
+from feeders.index.journal import Journal, index_name
 from feeders.items import ItemSource
-from feeders.journal import Journal, index_name
 from feeders.report import Progress, Report
 from feeders.transport import Policy
 from mrse_model.errors import InputError

@@ -53,7 +53,7 @@ def verify(
     """
     from feeders.item_queries import item_queries_for
     from feeders.items import ItemSource
-    from feeders.verify import verify as compare
+    from feeders.index.verify import verify as compare
     from mrse_model.serving.exported_model import ExportedModel
     from vespa_package.fields import DocumentType
 

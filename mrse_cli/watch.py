@@ -50,7 +50,7 @@ def watch(
 
     Example: mrse watch drops/
     """
-    from feeders.deployed import check_deployed, check_fields
+    from feeders.index.deployed import check_deployed, check_fields
     from feeders.live.sources import Folder, Lines, Source, Topic
     from feeders.live.watch import Watch, unreadable_file
     from feeders.transport import Policy

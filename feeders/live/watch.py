@@ -25,8 +25,8 @@ from vespa.application import Vespa
 from feeders.events import EventWriter, ShopperUnavailable, UserEvent
 from feeders.feed import DeadLetters, refused_file
 from feeders.image_features import EncodedImages, NoImages
+from feeders.index.journal import Journal, index_name
 from feeders.items import ItemSource
-from feeders.journal import Journal, index_name
 from feeders.live.changes import Batch, Change, Kind, records_of
 from feeders.live.images import image_of
 from feeders.live.sources import Source

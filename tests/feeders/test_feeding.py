@@ -273,7 +273,7 @@ def test_a_report_that_cannot_be_written_ends_the_feed(vespa, package, items, mo
     def full(self, result):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("feeders.journal.Journal.acknowledge", full)
+    monkeypatch.setattr("feeders.index.journal.Journal.acknowledge", full)
     with pytest.raises(OSError, match="no space left"):
         feed(items, package, vespa)
 

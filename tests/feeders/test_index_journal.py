@@ -13,8 +13,8 @@ from vespa.application import Vespa
 
 from feeders.feed import feed_items, feed_updates
 from feeders.image_features import NoImages
+from feeders.index.journal import COMMIT_EVERY, Journal, index_name
 from feeders.items import ItemSource
-from feeders.journal import COMMIT_EVERY, Journal, index_name
 from feeders.operations import DeliveryResult, ItemDigest, Operation
 from feeders.report import Report
 from feeders.updates import UpdateSource

@@ -18,9 +18,9 @@ import pytest
 from typer.testing import CliRunner
 from vespa.application import Vespa
 
-from feeders.deployed import indexed
 from feeders.feed import feed_items
 from feeders.image_features import NoImages
+from feeders.index.deployed import indexed
 from feeders.items import ItemSource
 from feeders.migration import Migration
 from mrse_cli import main

@@ -11,8 +11,8 @@ from vespa.application import Vespa
 
 from feeders.feed import feed_items
 from feeders.image_features import ExtractedFeatures
+from feeders.index.verify import verify
 from feeders.items import ItemSource
-from feeders.verify import verify
 from local_vespa.testing import deploy, running_engine
 from mrse_model.serving.exported_model import ExportedModel
 from vespa_package.fields import DocumentType

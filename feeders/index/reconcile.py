@@ -7,8 +7,8 @@ from typing import Any
 
 from vespa.application import Vespa
 
-from feeders.deployed import get
-from feeders.journal import Journal
+from feeders.index.deployed import get
+from feeders.index.journal import Journal
 from feeders.operations import NAMESPACE, document_path
 from mrse_model.errors import InputError
 
