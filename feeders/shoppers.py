@@ -1,5 +1,6 @@
 """The events of a search log into `shopper` documents: each user's last clicks, carts and orders.
 
+A click is kept by the query that it was made for too (`asked`, the paper's H_q): searches for that query take it first.
 What is written is what is new (feeders/events.py): a click that came live since the log was written stays. Weights and
 vectors are the reader's business (vespa_app/schemas/shopper.sd says why).
 """
@@ -16,13 +17,14 @@ from pathlib import Path
 
 from vespa.application import Vespa
 
-from feeders.events import FIELDS, KEEP_DAYS, KEPT, EventWriter, ShopperUnavailable, UserEvent
+from feeders.events import ASKED, FIELDS, KEEP_DAYS, KEPT, KEPT_ASKED, EventWriter, ShopperUnavailable, UserEvent
 from feeders.feed import DeadLetters, refused_file
 from feeders.operations import DeliveryResult, Operation
 from feeders.report import Progress, Report
 from feeders.transport import Policy
 from mrse_model.data.contract import SearchesFile
 from mrse_model.errors import InputError
+from mrse_model.serving.query_key import cleaned, key_of
 
 WRITERS = 16  # users at a time
 
@@ -38,6 +40,10 @@ class ShopperSource:
             "CREATE TABLE event(user TEXT, kind TEXT, item TEXT, at INTEGER, "
             "PRIMARY KEY(user, kind, item)) WITHOUT ROWID"
         )
+        self._db.execute(
+            "CREATE TABLE asked(user TEXT, query TEXT, item TEXT, at INTEGER, "
+            "PRIMARY KEY(user, query, item)) WITHOUT ROWID"
+        )
         self._kept = kept
         for batch in SearchesFile(searches).batches():
             self._db.execute("BEGIN")
@@ -50,19 +56,38 @@ class ShopperSource:
                     "INSERT INTO event VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
                     rows,
                 )
+                if batch.clicked[i] and (query := _key(batch.queries[i])):
+                    self._db.executemany(
+                        "INSERT INTO asked VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
+                        [(user, query, item, int(batch.timestamps[i])) for item in batch.clicked[i]],
+                    )
             self._db.execute("COMMIT")
 
     def __len__(self) -> int:
         return self._db.execute("SELECT count(DISTINCT user) FROM event").fetchone()[0]
 
     def users(self) -> Iterator[tuple[str, list[UserEvent]]]:
-        """Each user with the last events of each kind."""
+        """Each user with the last events of each kind, and the last clicks by query."""
         rows = self._db.execute("SELECT user, kind, item, at FROM event ORDER BY user, kind, at DESC, item")
         for user, of_user in groupby(rows, key=lambda row: row[0]):
             events: list[UserEvent] = []
             for kind, some in groupby(of_user, key=lambda row: row[1]):
                 events += [UserEvent(user, item, kind, float(at)) for _, _, item, at in list(some)[: self._kept]]
+            kept = {event.item for event in events if event.event == "click"}
+            asked = self._db.execute(
+                "SELECT query, item, at FROM asked WHERE user = ? ORDER BY at DESC, query, item", (user,)
+            )
+            pairs = [row for row in asked if row[1] in kept][:KEPT_ASKED]  # of an item that is no click, none is read
+            events += [UserEvent(user, item, "click", float(at), query=query) for query, item, at in pairs]
             yield user, events
+
+
+def _key(query: str) -> str:
+    """The key of a query, "" for a blank one."""
+    try:
+        return key_of(cleaned(query))
+    except InputError:
+        return ""
 
 
 def feed_shoppers(
@@ -139,6 +164,12 @@ def _added(user: str, events: list[UserEvent]) -> Operation:
     """The events as an update that only adds, for the dead-letter file."""
     fields: dict[str, dict[str, object]] = {"user_id": {"assign": user}}
     for kind, name in FIELDS.items():
-        if cells := {event.item: event.timestamp for event in events if event.event == kind}:
+        if cells := {event.item: event.timestamp for event in events if event.event == kind and not event.query}:
             fields[name] = {"add": {"cells": cells}}
+    if asked := [
+        {"address": {"query": event.query, "item": event.item}, "value": event.timestamp}
+        for event in events
+        if event.query
+    ]:
+        fields[ASKED] = {"add": {"cells": asked}}
     return Operation("update", "shopper", user, fields, create=True)

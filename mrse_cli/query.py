@@ -50,6 +50,9 @@ def query(
         typer.Option(help="Where the query vector is made: in Vespa, or here with the exported model of --app."),
     ] = "vespa",
     warm: Annotated[Path | None, typer.Option(help="Query vectors of `mrse warm`, for --embed here.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of the text, as en or pt-BR. Default: Vespa detects it.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds until the search gives up.")] = 10.0,
     now: Annotated[
         float | None, typer.Option(help="Unix seconds: how old a user's events are as of then. Default: the clock.")
@@ -71,12 +74,15 @@ def query(
     from retrieval.embed_producer import EmbedProducer
     from retrieval.profiles import TABLE
     from retrieval.why import explained
+    from vespa_package.fields import DocumentType
 
     local = embed == "here" or user is not None or bool(clicked)
     producer = EmbedProducer(ExportedModel.load(app / "models"), precomputed=warm) if local else None
     moment = time.time() if now is None else now
     clicks = [Event(item, "click", moment) for item in clicked or []]
-    with Searcher(connect(endpoint, cert, key, ca), producer=producer, deadline=timeout) as searcher:
+    has_schema = (app / "schemas" / "item.sd").is_file()  # without --app, Vespa alone knows the fields
+    fields = DocumentType.load(app).fields if has_schema else None
+    with Searcher(connect(endpoint, cert, key, ca), producer=producer, fields=fields, deadline=timeout) as searcher:
         result = searcher.search(
             text,
             user=user,
@@ -90,6 +96,7 @@ def query(
             profile=profile if profile in TABLE else RankProfile(profile),
             target_hits=target_hits,
             ranks=ranks,
+            language=language,
             now=moment,
         )
         shares = explained(searcher, text, result, user=user, clicks=clicks, now=moment) if explain else None

@@ -28,6 +28,9 @@ def serve(
         Path | None, typer.Option(help="Query vectors of `mrse warm`; suggestions come from it too.")
     ] = None,
     log: Annotated[Path | None, typer.Option(help="Folder for what was served and clicked: a search log.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of the queries, as en or pt-BR. Default: Vespa detects it.")
+    ] = None,
     now: Annotated[
         float | None, typer.Option(help="Unix seconds: search as of then, for a catalogue whose log has ended.")
     ] = None,
@@ -53,6 +56,7 @@ def serve(
         items=str(items.resolve()) if items else None,
         warm=str(warm.resolve()) if warm else None,
         log=str(log.resolve()) if log else None,
+        language=language,
         now=now,
         cert=str(cert.resolve()) if cert else None,
         key=str(key.resolve()) if key else None,

@@ -332,9 +332,11 @@ def test_the_queries_that_led_to_an_item_are_encoded_with_it(vespa, package, ite
     np.testing.assert_allclose(got, vectors.embedding[0], atol=2**-8)
 
     people = feed_shoppers(Vespa(vespa.url), ShopperSource(log), tmp_path / "people")
-    assert (people.ok, people.failed) == (2, 0)
+    assert (people.ok, people.failed, people.stopped) == (2, 0, ""), people
     shopper = vespa.documents["id:item:shopper::u1"]
     assert shopper["clicks"] == {"cells": {"i1": 200, "i2": 200}} and shopper["orders"] == {"cells": {"i2": 200}}
+    asked = {(c["address"]["query"], c["address"]["item"]): c["value"] for c in shopper["asked"]["cells"]}
+    assert asked == {("summer dress", "i1"): 100, ("red dress", "i1"): 200, ("red dress", "i2"): 200}
     assert feed_shoppers(Vespa(vespa.url), ShopperSource(log), tmp_path / "people").unchanged == 2
 
 

@@ -156,6 +156,12 @@ class RecordingVespa:
             if "assign" in changes:
                 document[field] = changes["assign"]
             cells = document[field]["cells"] if isinstance(document.get(field), dict) else {}
+            if isinstance(cells, list):  # of two dimensions: a list of address and value
+                gone = changes.get("remove", {"addresses": []})["addresses"]
+                added = changes.get("add", {"cells": []})["cells"]
+                replaced = [*gone, *(cell["address"] for cell in added)]
+                cells[:] = [cell for cell in cells if cell["address"] not in replaced] + added
+                continue
             cells |= changes.get("add", {"cells": {}})["cells"]
             for address in changes.get("remove", {"addresses": []})["addresses"]:
                 cells.pop(address["item"], None)

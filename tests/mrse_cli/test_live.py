@@ -185,3 +185,17 @@ def _model_of(hits: list[dict], known: dict[str, dict[str, float]], shown: str) 
         if all(abs(got - expected) < 0.01 for got, expected in parts):
             return name
     return "mixed"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("price=abc", "it is a number (float), not 'abc'"),
+        ("price==50", "Write price=50"),
+        ("brand=", "a filter without a value"),
+        ("colr=red", "Did you mean colour?"),
+    ],
+)
+def test_a_filter_that_can_match_nothing_is_said(package, wrong, says) -> None:
+    result = CliRunner().invoke(main.app, ["query", "dress", "--app", str(package), "--filter", wrong])
+    assert result.exit_code != 0 and says in str(result.exception), result.output
