@@ -52,3 +52,12 @@ def test_no_message_says_an_old_word() -> None:
 def test_no_help_says_an_old_word(name: str) -> None:
     page = CliRunner().invoke(app, [*name.split(), "--help"]).output
     assert old_words(page) == [], page
+
+
+PAGES = ["README.md", "SECURITY.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_no_page_says_an_old_word(page: str) -> None:
+    """CONTRIBUTING.md has the table itself, dev/LOG.md the words of its day."""
+    assert old_words((ROOT / page).read_text("utf-8")) == []
