@@ -100,3 +100,8 @@ def test_the_site_builds_and_no_link_is_broken(tmp_path: Path) -> None:
 
     build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True))
     assert (tmp_path / "site" / "howto" / "index.html").is_file()
+    # Markdown wants a blank line before a list or a table; without one, its source is the text of a paragraph.
+    pages = {page: page.read_text("utf-8") for page in (tmp_path / "site").rglob("index.html")}
+    raw = re.compile(r"(?:<p>|^)(?:\| .* \||[*-] <strong>|```)", re.MULTILINE)
+    prose = {page: re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL) for page, text in pages.items()}
+    assert {page.parent.name: raw.findall(text) for page, text in prose.items() if raw.search(text)} == {}
