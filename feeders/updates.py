@@ -1,4 +1,4 @@
-"""Partial updates from Parquet: price, stock and the like, without touching words or vectors."""
+"""Partial updates from Parquet: price, stock and the like, without touching texts or vectors."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def deploy(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until all services run it.")] = 300,
     cert: Annotated[Path | None, typer.Option(help="PEM file: client certificate for mutual TLS.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file: its private key.")] = None,
-    ca: Annotated[Path | None, typer.Option(help="PEM file: who signed the server's certificate.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="PEM file: the CA that signed the server's certificate.")] = None,
     config: Config = None,
 ) -> None:
     """Deploy the application package and wait until it runs.

@@ -30,7 +30,7 @@ def encode(
     ] = None,
     config: Config = None,
 ) -> None:
-    """Encode a catalogue on many cores: a shard of vectors for each row group. Run again, it makes what is missing.
+    """Encode a catalogue on many cores: a shard of vectors for each row group. Run it again to make missing shards.
 
     Example: mrse encode items/ --out vectors/ --features features.parquet
     """

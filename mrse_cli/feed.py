@@ -49,24 +49,24 @@ group = typer.Typer(
 
 State = Annotated[
     Path | None,
-    typer.Option(help="Journal of what the index holds, and place of what it refused. Default: beside --app."),
+    typer.Option(help="Journal of what the index holds; refused documents go beside it. Default: beside --app."),
 ]
 GiveUp = Annotated[
-    float, typer.Option("--give-up-after", min=0, help="Minutes without one success after which it gives up.")
+    float, typer.Option("--give-up-after", min=0, help="Give up after this many minutes without a success.")
 ]
-MaxErrors = Annotated[int | None, typer.Option(min=1, help="Give up after so many refused documents.")]
+MaxErrors = Annotated[int | None, typer.Option(min=1, help="Give up after this many refused documents.")]
 Features = Annotated[Path | None, typer.Option(help="Image features of the items (mrse features).")]
 FeatureColumn = Annotated[str, typer.Option(help="Column of the vectors in --features.")]
 Encoder = Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the images here.")]
-WithImages = Annotated[bool, typer.Option(help="--no-images: encode the words alone.")]
+WithImages = Annotated[bool, typer.Option(help="--no-images: encode the texts alone.")]
 Searches = Annotated[Path | None, typer.Option(help="Search log: where item queries come from.")]
-Judgments = Annotated[Path | None, typer.Option(help="Judgments: the queries that each item is judged for.")]
+Judgments = Annotated[Path | None, typer.Option(help="Judgments: further item queries.")]
 Title = Annotated[str, typer.Option(help="Column to take as the title.")]
 Language = Annotated[
     str | None,
-    typer.Option(help="Language of the texts, where no column language says it: sv. Default: the schema's."),
+    typer.Option(help="Language of the texts, if no column language gives it: sv. Default: the schema's."),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Send at most so many documents.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Send at most this many documents.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and render all, show three documents, send nothing.")]
 Via = Annotated[str, typer.Option(hidden=True)]
 
@@ -117,7 +117,7 @@ def feed_items_command(
     ca: Authority = None,
     config: Config = None,
 ) -> None:
-    """Feed items: what the index does not have as FILE has it.
+    """Feed items: send whatever differs between FILE and the index.
 
     The whole file is checked before the first document is sent. Run an interrupted feed again to resume it. Exit code
     1: some documents were refused, or not reached.
@@ -204,7 +204,7 @@ def feed_updates_command(
     ca: Authority = None,
     config: Config = None,
 ) -> None:
-    """Feed partial updates: price, stock and the like, without touching words or vectors. A null leaves a field alone.
+    """Feed partial updates: price, stock and the like, without touching texts or vectors. A null leaves a field alone.
 
     Example: mrse feed updates prices.parquet
     """
@@ -245,7 +245,9 @@ def feed_shoppers_command(
     since: Annotated[
         str | None, typer.Option(help="Only searches from this time on: 2026-03-01, or with T12:00Z.")
     ] = None,
-    keep_days: Annotated[float, typer.Option(min=0, help="Days after the last write until a user is forgotten.")] = 365,
+    keep_days: Annotated[
+        float, typer.Option(min=0, help="Days after the last write until a user's history expires.")
+    ] = 365,
     limit: Limit = None,
     give_up_after: GiveUp = 5,
     state: State = None,
@@ -257,7 +259,7 @@ def feed_shoppers_command(
     ca: Authority = None,
     config: Config = None,
 ) -> None:
-    """Feed the last clicks, carts and orders of each user of a search log. What came live meanwhile stays.
+    """Feed the last clicks, carts and orders of each user of a search log. Events that arrived live are kept.
 
     Example: mrse feed shoppers searches.parquet
     """
@@ -277,7 +279,7 @@ def feed_shoppers_command(
 
 @group.command("retry")
 def feed_retry_command(
-    file: Annotated[Path, typer.Argument(help="What a feed left as refused: ….refused.jsonl.")],
+    file: Annotated[Path, typer.Argument(help="Refused documents of an earlier feed: ….refused.jsonl.")],
     endpoint: Endpoint = LOCAL,
     give_up_after: GiveUp = 5,
     cert: Certificate = None,
@@ -285,7 +287,7 @@ def feed_retry_command(
     ca: Authority = None,
     config: Config = None,
 ) -> None:
-    """Feed again what Vespa refused. What is refused once more stays in FILE.
+    """Send refused documents again. Those that are refused once more stay in FILE.
 
     Example: mrse feed retry vespa_app.feed.refused.jsonl
     """

@@ -28,7 +28,7 @@ def query(
     ] = "ann",
     user: Annotated[str | None, typer.Option(help="A shopper in Vespa: the last events are the history.")] = None,
     clicked: Annotated[
-        list[str] | None, typer.Option(help="An item clicked just now, beside the history; may be repeated.")
+        list[str] | None, typer.Option(help="An item clicked just now, in addition to the history; may be repeated.")
     ] = None,
     filter: Annotated[
         list[str] | None, typer.Option(help="colour=red|blue, price<=50, category!=Shoes; may be repeated.")
@@ -38,7 +38,7 @@ def query(
     input: Annotated[list[str] | None, typer.Option(help="A rank input: alpha=0.7; may be repeated.")] = None,
     hits: Annotated[int, typer.Option(min=1, max=400, help="How many hits.")] = 10,
     offset: Annotated[int, typer.Option(min=0, max=1000, help="Hits to leave out at the start.")] = 0,
-    target_hits: Annotated[int, typer.Option(min=1, help="Candidates of each nearest-neighbour search.")] = 200,
+    target_hits: Annotated[int, typer.Option(min=1, help="Candidates from each nearest-neighbour search.")] = 200,
     ranks: Annotated[
         bool, typer.Option("--ranks", help="Each hit's rank in each recall queue (three_queues).")
     ] = False,

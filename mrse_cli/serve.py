@@ -38,7 +38,7 @@ def serve(
     key: Key = None,
     config: Config = None,
 ) -> None:
-    """Serve searches over HTTP: /v1/search and its relatives, OpenAPI at /openapi.json, a page at /.
+    """Serve searches over HTTP: /v1/search and related routes, OpenAPI at /openapi.json, a page at /.
 
     Example: mrse serve --demo --items items.parquet
     """

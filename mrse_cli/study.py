@@ -22,7 +22,7 @@ def study(
     name: Annotated[str, typer.Argument(help="Name of the study, or `list` to see them all.")],
     items: Annotated[Path | None, typer.Option(help="Parquet file of items; Default: the generated sample.")] = None,
     searches: Annotated[Path | None, typer.Option(help="Parquet file of searches.")] = None,
-    judgments: Annotated[Path | None, typer.Option(help="Judgments to learn from.")] = None,
+    judgments: Annotated[Path | None, typer.Option(help="Judgments to train on.")] = None,
     validation_judgments: Annotated[Path | None, typer.Option(help="Judgments of other queries to measure on.")] = None,
     features: Annotated[Path | None, typer.Option(help="Parquet file of image features (mrse features).")] = None,
     feature_column: Annotated[str, typer.Option(help="Column of the vectors in --features.")] = "feature",
@@ -36,7 +36,7 @@ def study(
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 means all cores.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the study. Default: studies/NAME.")] = None,
     stage_cache: Annotated[
-        Path | None, typer.Option(help="Folder of studies to take over finished stages from; default: that of --out.")
+        Path | None, typer.Option(help="Folder of studies whose finished stages are reused; default: that of --out.")
     ] = None,
     config: Config = None,
 ) -> None:

@@ -29,17 +29,17 @@ def train(
         ),
     ] = None,
     title: Annotated[str, typer.Option(help="Column of the items file that holds the title.")] = "title",
-    preset: Annotated[Preset, typer.Option(help="Sizes: the paper's, or tiny ones to try with.")] = "base",
+    preset: Annotated[Preset, typer.Option(help="Sizes: the paper's, or tiny ones for a quick try.")] = "base",
     settings: Annotated[Path | None, typer.Option(help="TOML file with [model], [loss] and [train] settings.")] = None,
     validation_from: Annotated[
         str | None, typer.Option(help="Hold out the searches from this date on for validation.")
     ] = None,
     positive_grade: Annotated[
-        int, typer.Option(min=1, help="Judged at least this is relevant; lower grades are hard negatives.")
+        int, typer.Option(min=1, help="Grades from this on are relevant; lower grades are hard negatives.")
     ] = 2,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 means all cores.")] = 0,
     init_from: Annotated[
-        Path | None, typer.Option(help="A run to take over from what its data and settings have in common with these.")
+        Path | None, typer.Option(help="An earlier run: reuse its finished parts that have the same data and settings.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Log for TensorBoard as well.")] = False,
     config: Config = None,

@@ -19,10 +19,10 @@ from vespa_package.fields import DocumentType
 def validate(
     app: Annotated[Path, typer.Argument(help="Application package folder.")] = Path("vespa_app"),
     items: Annotated[
-        Path | None, typer.Option(help="Hold the columns of this items.parquet against the schema.")
+        Path | None, typer.Option(help="Check the columns of this items.parquet against the schema.")
     ] = None,
     title: Annotated[str, typer.Option(help="Column of items to read as the title.")] = "title",
-    vespa: Annotated[bool, typer.Option(help="Also let Vespa's own code judge (needs Java 17 and Maven).")] = False,
+    vespa: Annotated[bool, typer.Option(help="Also check with Vespa's own code (needs Java 17 and Maven).")] = False,
     config: Config = None,
 ) -> None:
     """Check manifest, schemas, services, query profiles and Parquet columns against each other.

@@ -35,9 +35,7 @@ def verify(
     searches: Searches = None,
     judgments: Judgments = None,
     title: Title = "title",
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Bring what is missing or wrong, remove what is orphaned.")
-    ] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Feed what is missing or wrong, remove what is orphaned.")] = False,
     state: State = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads for the item tower.")] = 2,
     cert: Certificate = None,
@@ -51,9 +49,9 @@ def verify(
 
     Example: mrse verify items.parquet --features features.parquet --fix
     """
+    from feeders.index.verify import verify as compare
     from feeders.item_queries import item_queries_for
     from feeders.items import ItemSource
-    from feeders.index.verify import verify as compare
     from mrse_model.serving.exported_model import ExportedModel
     from vespa_package.fields import DocumentType
 

@@ -17,9 +17,9 @@ def warm(
     searches: Annotated[Path, typer.Argument(help="Search log: a searches file.")],
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("queries.arrow"),
     app: Package = Path("vespa_app"),
-    last: Annotated[int | None, typer.Option(min=1, help="The last so many searches.")] = None,
-    days: Annotated[float | None, typer.Option(help="The searches of the last so many days.")] = None,
-    minimum: Annotated[int, typer.Option(min=1, help="Fewest searches of a query to be kept.")] = 1,
+    last: Annotated[int | None, typer.Option(min=1, help="The last N searches.")] = None,
+    days: Annotated[float | None, typer.Option(help="The searches of the last N days.")] = None,
+    minimum: Annotated[int, typer.Option(min=1, help="Keep queries with at least this many searches.")] = 1,
     config: Config = None,
 ) -> None:
     """Compute the vectors of frequent queries into a file that servers share.

@@ -26,7 +26,10 @@ LINE_EVERY = 10.0  # seconds
 
 def watch(
     folder: Annotated[
-        Path | None, typer.Argument(help="Folder of drops (Parquet, JSON lines); - for JSON lines on stdin.")
+        Path | None,
+        typer.Argument(
+            help="Folder that finished files are moved into (Parquet, JSON lines); - for JSON lines on stdin."
+        ),
     ] = None,
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
@@ -46,7 +49,7 @@ def watch(
 ) -> None:
     """Watch for changes (items, updates, removals, user events) and bring each into the index within seconds.
 
-    SIGTERM and Ctrl-C end it after the batch that is under way. What was not committed comes again at the next start.
+    SIGTERM and Ctrl-C end it after the current batch. What was not committed comes again at the next start.
 
     Example: mrse watch drops/
     """

@@ -14,14 +14,14 @@ from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Pack
 
 def why(
     query: Annotated[str, typer.Argument(help="Text of the query.")],
-    item: Annotated[str, typer.Argument(help="Id of the item that is missed.")],
+    item: Annotated[str, typer.Argument(help="Id of the item that should be found.")],
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     profile: Annotated[str, typer.Option(help="Rank profile of the search in question.")] = "ann",
     user: Annotated[str | None, typer.Option(help="User whose history counts.")] = None,
     filter: Annotated[list[str] | None, typer.Option(help="Filter of the search in question; repeatable.")] = None,
     hits: Annotated[int, typer.Option(min=1, max=400, help="Hits of a page.")] = 10,
-    target_hits: Annotated[int, typer.Option(min=1, help="Candidates of each nearest-neighbour search.")] = 200,
+    target_hits: Annotated[int, typer.Option(min=1, help="Candidates from each nearest-neighbour search.")] = 200,
     timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds until a search gives up.")] = 10.0,
     cert: Certificate = None,
     key: Key = None,

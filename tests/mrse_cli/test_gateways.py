@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import feeders.deployed
 import pytest
 from typer.testing import CliRunner
 
-import feeders.deployed
 import vespa_package.deploy
 from mrse_cli.main import app
 from mrse_model.errors import InputError
