@@ -31,6 +31,9 @@ def serve(
     language: Annotated[
         str | None, typer.Option(help="Of the queries, as en or pt-BR. Default: Vespa detects it.")
     ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file of synonyms, pinned and buried items (docs/serving.md).")
+    ] = None,
     now: Annotated[
         float | None, typer.Option(help="Unix seconds: search as of then, for a catalogue whose log has ended.")
     ] = None,
@@ -57,6 +60,7 @@ def serve(
         warm=str(warm.resolve()) if warm else None,
         log=str(log.resolve()) if log else None,
         language=language,
+        rules=str(rules.resolve()) if rules else None,
         now=now,
         cert=str(cert.resolve()) if cert else None,
         key=str(key.resolve()) if key else None,

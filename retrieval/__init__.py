@@ -2,8 +2,8 @@
 
     from retrieval import Facet, Filter, Searcher
 
-Import order, nothing imports upwards: service > searcher > users, profiles, results > backend, filters, behaviour,
-embed_producer > query_text, item_vectors, errors.
+Import order, nothing imports upwards: service > rules > searcher > users, profiles, interleave, results > backend,
+filters, behaviour, embed_producer > query_text, item_vectors, errors.
 """
 
 from retrieval.behaviour import Event

@@ -22,6 +22,7 @@ NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 NUMERIC = {"byte", "int", "long", "float", "double"}
 MAX_VALUES = 1000  # of one filter
+COLLAPSED, WITHOUT = "collapsed", "without"  # labels of the group lists of a search that collapses
 
 
 @dataclass(frozen=True)
@@ -225,12 +226,19 @@ class Facet:
         return f"all(group(predefined({self.field}, {buckets})) each(output(count())))"
 
 
-def tail(sort: Sequence[Sort], facets: Sequence[Facet]) -> str:
-    """What follows the condition: ` order by … | all(…)`, "" for neither.
+def tail(sort: Sequence[Sort], facets: Sequence[Facet], collapse: str | None = None, groups: int = 0) -> str:
+    """What follows the condition: ` order by … | all(…)`, "" for neither. collapse: a string field; behind the facets
+    are listed the best hit of each of the first so many `groups` of it, and as many hits without a value.
 
     >>> tail([Sort("price", True)], [Facet("colour", 5)])
     ' order by price desc | all(all(group(colour) max(5) order(-count()) each(output(count()))))'
     """
     order = ", ".join(f"{s.field} {'desc' if s.descending else 'asc'}" for s in sort)
-    groups = " ".join(f.grouping() for f in facets)
-    return (f" order by {order}" if order else "") + (f" | all({groups})" if groups else "")
+    listed = [facet.grouping() for facet in facets]
+    if collapse is not None:
+        none = f"predefined(strlen({collapse}), bucket(0, 1))"  # a missing string is an empty one
+        listed += [
+            f"all(group({collapse}) max({groups + 1}) each(max(1) each(output(summary()))) as({COLLAPSED}))",
+            f"all(group({none}) each(max({groups}) each(output(summary()))) as({WITHOUT}))",
+        ]
+    return (f" order by {order}" if order else "") + (f" | all({' '.join(listed)})" if listed else "")

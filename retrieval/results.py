@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from retrieval.filters import COLLAPSED, WITHOUT
 from retrieval.profiles import FOUND_BY
 
 
 @dataclass(frozen=True)
 class Hit:
     """An item found. score: the rank profile's. features: its match-features. queues: which recall queues found it →
-    its rank in each from 1 on, None where ranks were not asked for; {} for a profile without queues.
+    its rank in each from 1 on, None where ranks were not asked for; {} for a profile without queues. pinned: put here
+    by a rule, not by its score. team: the profile that picked it, of two that are interleaved (`interleave`).
     """
 
     item_id: str
@@ -21,6 +23,8 @@ class Hit:
     fields: dict[str, Any]
     features: dict[str, float]
     queues: dict[str, int | None] = field(default_factory=dict)
+    pinned: bool = False
+    team: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,34 @@ def read_coverage(answer: dict[str, Any]) -> Coverage:
     return Coverage(share, ", ".join(reasons))
 
 
-def read_facets(answer: dict[str, Any], names: list[str]) -> dict[str, list[Bucket]]:
-    """The facets' buckets: facet i is the i-th group list of the answer's `group:root`."""
+def read_collapsed(answer: dict[str, Any]) -> list[Hit]:
+    """The best hit of each value of a field and those without a value, by score (`filters.tail`).
+
+    A hit of a group list has no match-features: they are taken from the plain hits, as far as those go.
+    """
+    known = {hit.item_id: hit for hit in read_hits(answer)}
+    best: list[Hit] = []
+    for groups in _group_lists(answer):
+        label = groups.get("label")
+        for group in groups.get("children", []):
+            # beside the bucket of empty strings is one of all the rest, without limits
+            if (label == WITHOUT and "limits" in group) or (label == COLLAPSED and group.get("value")):
+                best += [_hit(raw) for found in group.get("children", []) for raw in found.get("children", [])]
+    return sorted((known.get(hit.item_id, hit) for hit in best), key=lambda hit: -hit.score)
+
+
+def _group_lists(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The group lists of the answer's `group:root`, in the order of the request."""
     lists: list[dict[str, Any]] = []
     for child in answer["root"].get("children", []):
         if str(child.get("id", "")).startswith("group:root"):
             lists += child.get("children", [])
+    return lists
+
+
+def read_facets(answer: dict[str, Any], names: list[str]) -> dict[str, list[Bucket]]:
+    """The facets' buckets: facet i is the i-th group list of the answer's `group:root`."""
+    lists = _group_lists(answer)
     return {
         name: [_bucket(group) for group in found.get("children", [])] for name, found in zip(names, lists, strict=False)
     }

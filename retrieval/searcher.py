@@ -35,6 +35,7 @@ from retrieval.results import (
     Fallback,
     Hit,
     SearchResult,
+    read_collapsed,
     read_coverage,
     read_facets,
     read_hits,
@@ -44,6 +45,7 @@ from retrieval.users import clicked_items, item_vectors, some_users, user_events
 
 MAX_HITS, MAX_OFFSET = 1000, 10_000  # as the query profile default
 MAX_TARGET_HITS = 10_000
+MAX_PINNED = 100  # items pinned, or buried, for one query
 USER_SHARE = 0.5  # of the time left that reading a user may take: hits without the history are better than none
 VERSION_AGE = 10.0  # seconds that "the index holds this model" is believed, once a search found nothing
 
@@ -76,6 +78,9 @@ class Options(TypedDict, total=False):
     now: float | None
     min_coverage: float
     strict: bool
+    collapse: str | None
+    pinned: Sequence[str]
+    buried: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,9 @@ class SearchRequest:
     inputs: of the rank profile, as alpha of hybrid_linear. timeout: seconds. ranks: each hit's rank in each queue, at
     the cost of a second call. language: of the text, as `model.language`. now: Unix seconds of the search.
     min_coverage: share of the documents below which `Degraded` is raised. strict: raise instead of going without.
+    collapse: a string field, as the id of what is sold in several colours and sizes: of each of its values the best
+    hit alone, and every item without a value. pinned: item ids that come first, in this order, where the filters let
+    them through. buried: item ids that come behind everything else. Sorting ignores both, and facets do not count them.
     """
 
     query: str | QueryVector
@@ -107,6 +115,9 @@ class SearchRequest:
     now: float | None = None
     min_coverage: float = 0.0
     strict: bool = False
+    collapse: str | None = None
+    pinned: Sequence[str] = ()
+    buried: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -125,6 +136,16 @@ class SearchRequest:
                 raise InputError(f"no name of a rank input: {name!r}", field="inputs")
             if isinstance(number := plain(value, f"inputs.{name}"), (str, bool)) or not math.isfinite(number):
                 raise InputError(f"{value!r} is no number", field=f"inputs.{name}")
+        for name in ("pinned", "buried"):
+            if len(getattr(self, name)) > MAX_PINNED:
+                raise InputError(f"{len(getattr(self, name))} items exceed {MAX_PINNED}", field=name)
+        if self.collapse is not None:
+            if not NAME.fullmatch(self.collapse):
+                raise InputError(f"no field: {self.collapse!r}", field="collapse")
+            if self.sort:
+                raise InputError("the best hit of each group is by rank: it does not go with sort", field="collapse")
+            if self.offset + self.hits > MAX_HITS:
+                raise InputError(f"offset + hits must be at most {MAX_HITS} with collapse", field="offset")
         if self.language is not None and not self.language.replace("-", "").isalnum():
             raise InputError(f"no language tag: {self.language!r}", field="language", fix="Write it like en or pt-BR")
 
@@ -138,6 +159,7 @@ class _Search:
     deadline: Deadline
     text: str | None
     clicked: ClickedItems | None = None
+    buried: list[Filter] = field(default_factory=list)
     fallbacks: list[Fallback] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
 
@@ -180,19 +202,28 @@ class SearchPlans:
     def search_plan(self, request: SearchRequest) -> Plan[SearchResult]:
         begin = time.perf_counter()
         search = self._begin(request)
+        pinned = yield from self._pinned(search)
         yield from self._read_user(search)
         body, conditions = self._query(search)
         answer = yield from self._ask_stepwise(search, body, conditions)
-        hits = read_hits(answer)
+        hits, length, total = read_hits(answer), read_total(answer), read_total(answer)
+        groups: list[Hit] = []
+        if request.collapse is not None:
+            groups, asked = read_collapsed(answer), search.request
+            hits, length = groups[asked.offset : asked.offset + asked.hits], len(groups)
+        if search.buried and search.request.offset + len(hits) >= length:
+            last, found = yield from self._buried(search, body, length, [*pinned, *groups])
+            hits, total = hits + last, total + found
         if request.ranks and search.profile.labelled and hits:
             hits = yield from self._with_ranks(search, body, hits)
         coverage = read_coverage(answer)
         if coverage.share < request.min_coverage:
             raise Degraded(f"{coverage.share:.0%} of the documents were searched ({coverage.reason})", coverage.share)
+        first = pinned[request.offset : request.offset + request.hits]
         seconds = time.perf_counter() - begin
         return SearchResult(
-            hits,
-            read_total(answer),
+            first + hits,
+            total + len(pinned),
             seconds,
             len(search.clicked) if search.clicked else 0,
             profile=search.profile.name,
@@ -203,6 +234,71 @@ class SearchPlans:
             fallbacks=search.fallbacks,
             stages=search.stages,
         )
+
+    def _pinned(self, search: _Search) -> Plan[list[Hit]]:
+        """The pinned items that the filters let through; and the search is of the others, from where these end."""
+        request = search.request
+        if request.sort or not (request.pinned or request.buried):
+            return []
+        found: list[Hit] = []
+        if request.pinned:
+            only = [Filter("item_id", "=", tuple(request.pinned)), *request.filters]
+            condition, parameters = where([one.checked(self.fields) for one in only])
+            body = parameters | {
+                "yql": f"select * from item where {condition}",
+                "hits": MAX_HITS,
+                "ranking": "unranked",
+            }
+            try:
+                answer = yield from self.backend.ask(body, search.deadline.share(USER_SHARE))
+                hits = {hit.item_id: hit for hit in read_hits(answer)}
+                kept = [hits[item_id] for item_id in request.pinned if item_id in hits]
+                found = [dataclasses.replace(hit, score=0.0, pinned=True) for hit in kept]
+            except SearchError as error:
+                search.without("pinned", error)
+        apart = [("item_id", {hit.item_id for hit in found} | set(request.buried))]
+        if request.collapse is not None:  # a pinned item stands for its group
+            values = {hit.fields.get(request.collapse, "") for hit in found}
+            apart.append((request.collapse, {value for value in values if isinstance(value, str)} - {""}))
+        if request.buried:
+            search.buried = [*request.filters, Filter("item_id", "=", tuple(request.buried))]
+        search.request = dataclasses.replace(
+            request,
+            filters=[*request.filters, *(Filter(name, "!=", tuple(values)) for name, values in apart if values)],
+            offset=max(request.offset - len(found), 0),
+            hits=request.hits - len(found[request.offset : request.offset + request.hits]),
+        )
+        return found
+
+    def _buried(
+        self, search: _Search, body: dict[str, Any], length: int, above: Sequence[Hit]
+    ) -> Plan[tuple[list[Hit], int]]:
+        """What of the page lies behind the `length` others, and how many buried items the query finds at all. above:
+        hits, whose groups have no further hit where the request collapses.
+        """
+        request, begin = search.request, time.perf_counter()
+        condition, parameters = where([one.checked(self.fields) for one in search.buried])
+        ask = {k: v for k, v in body.items() if k not in ("offset", "yql") and not k.startswith("filter")}
+        conditions = [condition] + (
+            [f"model_version{self._suffix} contains @model_version"] if "model_version" in body else []
+        )
+        ask |= parameters | {"hits": MAX_PINNED}
+        ask["yql"] = self._yql(search, ask, conditions)
+        try:
+            answer = yield from self.backend.ask(ask, search.deadline)
+        except SearchError as error:
+            search.without("buried", error)
+            return [], 0
+        found = [hit for hit in read_hits(answer) if hit.item_id in request.buried]
+        total = len(found)
+        if request.collapse is not None:
+            values = {hit.fields.get(request.collapse) for hit in above} - {None, ""}
+            firsts = {hit.fields.get(request.collapse) or hit.item_id: hit for hit in reversed(found)}
+            found = [hit for hit in found if hit in firsts.values() and hit.fields.get(request.collapse) not in values]
+        search.stages["buried"] = time.perf_counter() - begin
+        start = max(request.offset - length, 0)
+        room = max(request.offset + request.hits - max(request.offset, length), 0)
+        return found[start : start + room], total
 
     def similar_plan(self, item_id: str, options: Options) -> Plan[SearchResult]:
         """The nearest neighbours of an item's vector, without the item. Raises InputError for an item that the index
@@ -269,6 +365,8 @@ class SearchPlans:
         if self.fields is not None:
             for name in [s.field for s in request.sort] + [f.field for f in request.facets]:
                 field_type(name, self.fields)
+            if request.collapse is not None and (kind := field_type(request.collapse, self.fields)) != "string":
+                raise InputError(f"it is {kind}: only a string collapses hits", field=request.collapse)
         return search
 
     def _read_user(self, search: _Search) -> Plan[None]:
@@ -315,7 +413,9 @@ class SearchPlans:
             "hits": request.hits,
             "presentation.format.tensors": "short-value",
         }
-        if request.offset:
+        if request.collapse is not None:  # the plain hits are asked for their match-features
+            body["hits"] = request.offset + request.hits
+        elif request.offset:
             body["offset"] = request.offset
         if search.text is not None:
             body["query"] = search.text
@@ -391,7 +491,9 @@ class SearchPlans:
     def _ask_stepwise(self, search: _Search, body: dict[str, Any], conditions: list[str]) -> Plan[dict[str, Any]]:
         """Asks, and where the answer says that a part cannot be had, asks without that part."""
         begin = time.perf_counter()
-        ends = tail(search.request.sort, search.request.facets)
+        request = search.request
+        collapse = request.collapse if request.hits else None
+        ends = tail(request.sort, request.facets, collapse, request.offset + request.hits)
         while True:
             body["yql"] = self._yql(search, body, conditions) + ends
             try:

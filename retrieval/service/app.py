@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 import uuid
@@ -28,16 +29,18 @@ from retrieval.backend import Deadline
 from retrieval.behaviour import Event
 from retrieval.embed_producer import EmbedProducer
 from retrieval.errors import SearchError, Unavailable, kind_of
+from retrieval.interleave import of_team, team_draft
 from retrieval.query_text import cleaned, key_of
-from retrieval.results import Hit, SearchResult
-from retrieval.searcher import AsyncSearcher
+from retrieval.results import Fallback, Hit, SearchResult
+from retrieval.rules import Rules
+from retrieval.searcher import MAX_HITS, AsyncSearcher, SearchRequest
 from retrieval.service import bodies
 from retrieval.service.access import SESSION_PREFIX, Access, Caller, Refused
 from retrieval.service.bots import BotGuard
 from retrieval.service.images import Images
 from retrieval.service.metrics import Metrics
 from retrieval.service.page import page_settings
-from retrieval.service.served import ServedLog, without_results
+from retrieval.service.served import ServedLog, interleaved_wins, without_results
 from retrieval.service.settings import Settings, Stopping
 from retrieval.service.suggestions import Suggestions
 from retrieval.service.wrapping import Wrapping
@@ -85,6 +88,7 @@ class Service:
         self.bots = BotGuard()
         self.log = ServedLog(settings.log) if settings.log else None
         self.images = Images(settings.items)
+        self.rules = Rules.read(settings.rules) if settings.rules else Rules()
         ahead = producer.ahead if producer is not None else None
         self.suggestions = Suggestions(ahead.queries() if ahead is not None else ())
 
@@ -102,6 +106,36 @@ class Service:
         self.sessions.close()
         if self.log is not None:
             self.log.close()
+
+    async def search(self, request: SearchRequest, search_id: str) -> SearchResult:
+        """A search after the rules; by both profiles where two are interleaved and the first is asked for."""
+        request = self.rules.applied(request)
+        profiles = self.settings.interleave
+        within = request.offset + request.hits <= MAX_HITS
+        if not profiles or request.profile != profiles[0] or request.sort or not within:
+            return await self.searcher.search(request)
+        # both from their first hit on: a later page goes on with the list that the first page began
+        whole = dataclasses.replace(request, offset=0, hits=request.offset + request.hits)
+        one, two = await asyncio.gather(
+            self.searcher.search(whole),
+            self.searcher.search(whole, profile=profiles[1]),
+            return_exceptions=True,
+        )
+        if isinstance(one, BaseException):
+            raise one
+        if isinstance(two, BaseException):
+            lost = Fallback("interleaving", str(two))
+            page = one.hits[request.offset :]
+            return dataclasses.replace(one, hits=page, offset=request.offset, fallbacks=[*one.fallbacks, lost])
+        drafted = team_draft(of_team(one.hits, profiles[0]), of_team(two.hits, profiles[1]), whole.hits, search_id)
+        return dataclasses.replace(
+            one,
+            hits=drafted[request.offset :],
+            offset=request.offset,
+            total=max(one.total, two.total),
+            seconds=max(one.seconds, two.seconds),
+            fallbacks=[*one.fallbacks, *(fallback for fallback in two.fallbacks if fallback not in one.fallbacks)],
+        )
 
     def now(self) -> float:
         return self.settings.now if self.settings.now is not None else time.time()
@@ -214,6 +248,8 @@ def _hit(hit: Hit) -> dict[str, Any]:
         "fields": hit.fields,
         "features": hit.features,
         "queues": hit.queues,
+        "pinned": hit.pinned,
+        "team": hit.team,
     }
 
 
@@ -257,8 +293,8 @@ def _routes(app: FastAPI, service: Service) -> None:
 
     async def searched(request: Request, body: bodies.SearchBody, who: Caller) -> Response:
         user = service.access.user(who, body.user, body.session)
-        result = await service.searcher.search(body.request(user, settings.now))
         search_id = body.search_id or uuid.uuid4().hex
+        result = await service.search(body.request(user, settings.now), search_id)
         service.metrics.searched(result)
         request.state.log.update(
             profile=result.profile,
@@ -270,9 +306,10 @@ def _routes(app: FastAPI, service: Service) -> None:
         if user is not None:
             service.bots.searched(user, len(shown), service.now())
         if service.log is not None and (shown or not body.offset):
-            service.log.search(
-                search_id, user or "", service.now(), result.query, shown, profile=result.profile, offset=body.offset
-            )
+            more: dict[str, Any] = {"profile": result.profile, "offset": body.offset}
+            if any(hit.team for hit in result.hits):
+                more["teams"] = [hit.team for hit in result.hits]
+            service.log.search(search_id, user or "", service.now(), result.query, shown, **more)
         return _answer(_search_answer(result, search_id))
 
     @app.post("/v1/search", response_model=bodies.SearchAnswer, responses=ERRORS, tags=["search"])
@@ -294,11 +331,13 @@ def _routes(app: FastAPI, service: Service) -> None:
         offset: Annotated[int, Query(ge=0, le=1000)] = 0,
         profile: bodies.FieldName = "ann",
         ranks: bool = False,
+        collapse: bodies.FieldName | None = None,
     ) -> Response:
         """The same by an address, for browsers and curl."""
         body = bodies.SearchBody(
             query=q, user=user, session=session, filters=list(filter or []), facets=list(facet or []),
             sort=list(sort or []), hits=hits, offset=offset, profile=profile, ranks=ranks,
+            collapse=collapse,
         )  # fmt: skip
         return await searched(request, body, who)
 
@@ -327,8 +366,9 @@ def _routes(app: FastAPI, service: Service) -> None:
         """Why an item stands where it does for a query, and a user."""
         user = service.access.user(who, body.user, body.session)
         clicks = [click.event() for click in body.clicks]
+        query = service.rules.rewritten(cleaned(body.query))
         try:
-            found = await service.searcher.explain(body.query, body.item, user=user, clicks=clicks, now=settings.now)
+            found = await service.searcher.explain(query, body.item, user=user, clicks=clicks, now=settings.now)
         except SearchError:
             raise
         except InputError as error:
@@ -356,7 +396,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         recorded, reason = False, "a bot's: kept in the log alone"
         if not bot:
             writer = service.sessions if user.startswith(SESSION_PREFIX) else service.writer
-            query = key_of(cleaned(body.query)) if body.query and body.query.strip() else ""
+            query = key_of(service.rules.rewritten(cleaned(body.query))) if body.query and body.query.strip() else ""
             name = body.event_id or ""
             recorded = await asyncio.to_thread(writer.record, user, body.item, body.kind, at, name, query)
             reason = "" if recorded else "known, or older than what is kept"
@@ -455,6 +495,19 @@ def _routes(app: FastAPI, service: Service) -> None:
                 raise Refused(403, "for the server's key")
             rows = await asyncio.to_thread(without_results, service.log.folder, limit)  # type: ignore[union-attr]
             return _answer([{"query": query, "searches": n} for query, n in rows])
+
+        if settings.interleave:
+
+            @app.get(
+                "/v1/reports/interleaving", response_model=bodies.InterleavingAnswer, responses=ERRORS,
+                tags=["operation"],
+            )  # fmt: skip
+            async def interleaving(who: Who) -> Response:
+                """How often the hits of each of the two interleaved profiles got more clicks. For the server's key."""
+                if not (who.server or settings.demo):
+                    raise Refused(403, "for the server's key")
+                folder, (one, two) = service.log.folder, settings.interleave  # type: ignore[union-attr]
+                return _answer(await asyncio.to_thread(interleaved_wins, folder, one, two))
 
 
 def _fields(app: Path) -> dict[str, str] | None:

@@ -76,6 +76,7 @@ class SearchBody(Strict):
     ranks: bool = False
     language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)] | None = None
     min_coverage: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    collapse: Annotated[FieldName | None, Field(description="The best hit of each value of this field alone")] = None
     search_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")] | None = None
 
     model_config = ConfigDict(
@@ -113,6 +114,7 @@ class SearchBody(Strict):
             language=self.language,
             now=now,
             min_coverage=self.min_coverage,
+            collapse=self.collapse,
         )
 
 
@@ -149,6 +151,8 @@ class ExplainBody(Strict):
 
 
 class HitAnswer(BaseModel):
+    """pinned: by a rule. team: the profile that picked it, where two are interleaved."""
+
     item: str
     title: str
     category: list[str]
@@ -156,6 +160,8 @@ class HitAnswer(BaseModel):
     fields: dict[str, Any]
     features: dict[str, float]
     queues: dict[str, int | None]
+    pinned: bool = False
+    team: str = ""
 
 
 class BucketAnswer(BaseModel):
@@ -229,6 +235,15 @@ class ExplainAnswer(BaseModel):
 class Suggestion(BaseModel):
     query: str
     searches: int
+
+
+class InterleavingAnswer(BaseModel):
+    """wins: searches in which a profile's hits got more clicks. ties: as many. p: of a two-sided sign test."""
+
+    profiles: list[str]
+    wins: list[int]
+    ties: int
+    p: float
 
 
 class ErrorBody(BaseModel):

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from mrse_model.atomic_file import atomic_file
 from mrse_model.errors import InputError
+from retrieval.interleave import sign_test
 
 KINDS = {"click": "clicked", "cart": "carted", "order": "ordered"}
 SCHEMA = pa.schema(
@@ -122,3 +123,35 @@ def without_results(folder: str | Path, limit: int = 100) -> list[tuple[str, int
                     key = " ".join(entry["query"].casefold().split())
                     counts[key] = counts.get(key, 0) + 1
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+
+
+def interleaved_wins(folder: str | Path, first: str, second: str) -> dict[str, Any]:
+    """Which of two interleaved profiles won how many of the folder's searches: the one whose hits got more clicks.
+
+    A search without a click of either's hits says nothing and is not counted.
+    """
+    teams: dict[str, dict[str, str]] = {}
+    clicked: dict[str, set[str]] = {}
+    for file in sorted(Path(folder).glob("served-*.jsonl")):
+        with open(file, "rb") as lines:
+            for line in lines:
+                try:
+                    entry = orjson.loads(line)
+                except ValueError:
+                    continue
+                if entry.get("event") == "click":
+                    clicked.setdefault(entry["search_id"], set()).add(entry["item"])
+                elif "teams" in entry:
+                    of_search = teams.setdefault(entry["search_id"], {})
+                    of_search |= dict(zip(entry["shown"], entry["teams"], strict=True))
+    wins, ties = [0, 0], 0
+    for search_id, items in clicked.items():
+        picked = [teams.get(search_id, {}).get(item, "") for item in items]
+        one, two = picked.count(first), picked.count(second)
+        if one + two == 0:
+            continue
+        if one == two:
+            ties += 1
+        else:
+            wins[one < two] += 1
+    return {"profiles": [first, second], "wins": wins, "ties": ties, "p": sign_test(*wins)}

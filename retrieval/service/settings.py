@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mrse_model.errors import InputError
+from retrieval.profiles import profile_of
 
 ENVIRONMENT = "MRSE_SERVE_SETTINGS"  # how the settings reach granian's workers
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # where workers leave their metrics; prometheus_client reads it when imported
+LISTS = ("origins", "interleave")
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -54,6 +56,8 @@ class Settings:
     max_in_flight: int = 256
     log: str | None = None  # folder of the served searches
     warm: str | None = None  # file of `mrse warm`
+    rules: str | None = None  # file of synonyms, pinned and buried items (retrieval/rules.py)
+    interleave: tuple[str, ...] = ()  # two profiles: a search by the first is answered by both
     items: str | None = None  # items file whose images are shown
     now: float | None = None  # a log of the past is searched as of then
     language: str | None = None
@@ -87,6 +91,11 @@ class Settings:
                 field="address",
                 fix="Configure keys or tls_client_ca, or serve on 127.0.0.1",
             )
+        if self.interleave:
+            if len(self.interleave) != 2 or len(set(self.interleave)) != 2:
+                raise InputError("it must be two profiles", field="interleave", fix='Write ["ann", "hybrid"]')
+            for name in self.interleave:
+                profile_of(name)
         if "*" in self.origins:
             raise InputError("name the sites, not *", field="origins")
 
@@ -120,7 +129,7 @@ class Settings:
         try:
             keys = raw.pop("keys", ())
             raw["keys"] = tuple(key if isinstance(key, ApiKey) else ApiKey(**key) for key in keys)
-            raw["origins"] = tuple(raw.get("origins", ()))
+            raw |= {name: tuple(raw.get(name, ())) for name in LISTS}
             return cls(**raw)
         except TypeError as error:
             raise InputError(f"malformed: {error}", file=file, field="keys") from None
@@ -133,7 +142,7 @@ class Settings:
     def from_environment(cls) -> Settings:
         raw = json.loads(os.environ[ENVIRONMENT])
         keys = tuple(ApiKey(**key) for key in raw.pop("keys"))
-        return cls(**{**raw, "keys": keys, "origins": tuple(raw["origins"])})
+        return cls(**{**raw, "keys": keys, **{name: tuple(raw[name]) for name in LISTS}})
 
 
 @dataclass

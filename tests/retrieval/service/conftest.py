@@ -46,7 +46,7 @@ def client(client_of) -> TestClient:
 
 @pytest.fixture(scope="module")
 def engine(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Forty items."""
+    """Forty items, four of them without a colour."""
     with running_engine(tmp_path_factory.mktemp("engine")) as url:
         deploy(url, package)
         model = ExportedModel.load(package / "models")
@@ -65,6 +65,8 @@ def engine(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 "category": [title.split()[1]],
                 "model_version": model.manifest.model_version,
             }
+            if n % 10 != 9:  # four have none
+                fields["colour"] = title.split()[0]
             for name in ("embedding", "text_feature"):
                 fields[name] = {"values": bfloat16_hex(np.asarray(getattr(vectors, name)[n : n + 1]))[0]}
             assert vespa.feed_data_point("item", f"i{n}", fields, namespace="item").status_code == 200
