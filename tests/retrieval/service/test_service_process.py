@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -36,15 +37,16 @@ class Service:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         command = [sys.executable, "-m", "mrse_cli.main", "serve", "--endpoint", backend, "--port", str(port), *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (a pipe that is not read would fill)
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=self.log, text=True
         )
         for _ in range(1200):
             try:
                 if httpr.get(f"{self.url}/health", timeout=2).status_code == 200:
                     return
             except Exception:
-                assert self.process.poll() is None, self.process.communicate()
+                assert self.process.poll() is None, self.logged()
                 time.sleep(0.05)
         raise AssertionError("the service does not start")
 
@@ -60,8 +62,11 @@ class Service:
     def stop(self) -> tuple[int, str]:
         """Exit code and log."""
         self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=60)
-        return self.process.returncode, log
+        return self.process.wait(60), self.logged()
+
+    def logged(self) -> str:
+        self.log.seek(0)
+        return self.log.read()
 
 
 @pytest.fixture
@@ -144,7 +149,9 @@ def test_a_minute_of_mixed_load_does_not_grow_the_service(service) -> None:
     begin, turn = time.monotonic(), 0
     while time.monotonic() < begin + 60:
         turn += 1
-        service.search(f"dress {turn}", profile=("ann", "bm25", "hybrid")[turn % 3], facets=["colour"], hits=turn % 40)
+        profile = ("ann", "bm25", "hybrid")[turn % 3]
+        answer = service.search(f"dress {turn}", profile=profile, facets=["colour"], hits=turn % 40, timeout=10)
+        assert answer.status_code == 200, answer.text
         if time.monotonic() > begin + 12 * (len(sizes) + 1):
             sizes.append(service.rss())
     assert service.rss() <= GROWTH * sizes[0], sizes
