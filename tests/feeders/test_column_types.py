@@ -153,8 +153,8 @@ def stored(field: str, value: Any) -> Any:
         return False if field == "bool" else None
     if field in ("string", "bool"):
         return value or (None if field == "string" else False)
-    if field in ("byte", "int", "long"):
-        return int(value)
+    if bits := {"byte": 8, "int": 32, "long": 64}.get(field):
+        return None if value == -(2 ** (bits - 1)) else int(value)  # the least is "undefined" to an attribute
     number = float(value)
     return struct.unpack("f", struct.pack("f", number))[0] if field == "float" else number
 

@@ -147,7 +147,7 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "CLS 5",
         "customTokenInputIds(5, 3, 16",
     ),
-    "pieces": (in_manifest(lambda m: m.update(query_tokens=32)), "query_tower.profile", "14 pieces", "d0[30]"),
+    "tokens": (in_manifest(lambda m: m.update(query_tokens=32)), "query_tower.profile", "14 tokens", "d0[30]"),
     "opset": (
         in_manifest(lambda m: m["models"]["item_tower"].update(opset=28)),
         "item_tower.onnx",
