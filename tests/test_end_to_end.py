@@ -76,7 +76,7 @@ def put_basis(shop: Shop) -> None:
         shop.vespa.feed_data_point("item", f"axis-{axis}", fields, namespace="item")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def axes(shop: Shop) -> Iterator[None]:
     put_basis(shop)
     yield

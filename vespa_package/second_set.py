@@ -120,7 +120,10 @@ def _next_profile(text: str, profile: Statement, names: str) -> str:
     inherits = ", ".join(parent if parent == "default" else parent + SUFFIX for parent in parents)
     body = text[profile.inside : profile.end]
     body = re.sub(rf"(\b(?:attribute|closeness|distance|rawScore)\(|\(field, ?)({names})\)", rf"\1\2{SUFFIX})", body)
-    body = re.sub(r"(onnx-model |onnx\()(\w+)", rf"\1\2{SUFFIX}", body).replace("file: models/", "file: models/next_")
+    body = re.sub(r"(onnx-model |onnx\()(\w+)", rf"\1\2{SUFFIX}", body)
+    for constant in re.findall(r"^ *(\w+) [^\n:]*: *file: *models/", body, re.MULTILINE):  # in a file of the model
+        body = re.sub(rf"\b{constant}\b(?!\.json)", constant + SUFFIX, body)
+    body = body.replace("file: models/", "file: models/next_")
     return f"rank-profile {name}{SUFFIX}{' inherits ' + inherits if inherits else ''} {{{body}"
 
 

@@ -91,7 +91,9 @@ class Journal:
             raise InputError(
                 "another feed of this index is running" if busy else f"the journal cannot be written ({error})",
                 file=path,
-                fix="Wait for it" if busy else "Give a writable folder with --state, or remove the file",
+                fix="Wait for it"
+                if busy
+                else "Free some space, give a writable folder with --state, or remove the file",
             ) from None
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ def misspelt(text: str, rng: np.random.Generator) -> str:
     split. As it was where no word is long enough.
 
     >>> misspelt("refrigerator", np.random.default_rng(4))
-    'refrgierator'
+    'refrigeratro'
     """
     for number in rng.permutation(len(EDITS)):
         found = EDITS[number](text, rng)

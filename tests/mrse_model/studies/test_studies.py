@@ -396,7 +396,7 @@ def test_the_command_lists_and_refuses() -> None:
     for arguments, problem in (
         (["nonsense"], "no study"),
         (["beta", "--items", "x"], "something to measure on"),
-        (["beta", "--features", "x"], "--features is for a catalogue of your own"),
+        (["beta", "--features", "x"], "--features needs a catalogue of your own"),
     ):
         failed = cli.invoke(app, ["study", *arguments])
         assert isinstance(failed.exception, InputError) and problem in str(failed.exception)
