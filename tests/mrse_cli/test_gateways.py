@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import feeders.deployed
 import pytest
 from typer.testing import CliRunner
 
+import feeders.index.deployed
 import vespa_package.deploy
 from mrse_cli.main import app
 from mrse_model.errors import InputError
@@ -82,7 +82,7 @@ def test_another_server_than_vespa_is_no_traceback(package, items) -> None:
 
 
 def test_no_command_waits_long_for_a_server_that_hangs(hanging, package, items, monkeypatch) -> None:
-    monkeypatch.setattr(feeders.deployed, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(feeders.index.deployed, "ANSWER_SECONDS", 1)
     monkeypatch.setattr(vespa_package.deploy, "ANSWER_SECONDS", 1)
     for words, *command in (
         ("no answer from", "query", "red dress", "--app", package, "-e", hanging, "--timeout", 1),
