@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from teacher.test_encoders import random_teacher
 
 from mrse_model.config import Config, ModelConfig, StageConfig, TrainConfig
 from mrse_model.errors import InputError
 from mrse_model.model import MRSE
 from mrse_model.teacher.encoders import Teacher
 from mrse_model.training.pipeline import Inputs, train
+from tests.helpers.random_teacher import random_teacher
 
 TITLES = [" ".join(words) for words in product(("red", "steel", "lawn"), ("mug", "dress", "mower"), "abcde")]
 
