@@ -233,7 +233,8 @@ def int8_requests() -> list[dict[str, str]]:
 def requests(models: Path) -> list[dict[str, str]]:
     """To the real container: each query profile with a text, then odd texts, then model evaluation."""
     asked = [{"queryProfile": name, "query": "Red dress"} for name in PROFILES]
-    asked.append({"queryProfile": "hybrid", "query": "Red dress", "ranking": "hybrid_linear"})
+    linear = {"ranking": "hybrid_linear", "input.query(alpha)": "0.3"}  # whatever the model says
+    asked.append({"queryProfile": "hybrid", "query": "Red dress"} | linear)
     asked.append({"queryProfile": "q2i", "query": ""})
     asked.append({"queryProfile": "q2i", "query": '") or true; drop "{} \\'})
     asked.append({"queryProfile": "hybrid", "query": 'red" or true or "'})
