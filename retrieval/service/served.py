@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,6 +76,17 @@ class ServedLog:
             self._file.close()
 
 
+def _entries(folder: str | Path) -> Iterator[dict[str, Any]]:
+    """What the folder's files hold, file by file; a line that was cut off, by a kill, is left out."""
+    for file in sorted(Path(folder).glob("served-*.jsonl")):
+        with open(file, "rb") as lines:
+            for line in lines:
+                try:
+                    yield orjson.loads(line)
+                except ValueError:
+                    continue
+
+
 def to_parquet(folder: str | Path, out: str | Path) -> int:
     """The searches of a folder's logs with their events, by time, as a `searches` file; returns how many there are.
 
@@ -84,19 +95,14 @@ def to_parquet(folder: str | Path, out: str | Path) -> int:
     """
     searches: dict[str, dict[str, Any]] = {}
     events: list[dict[str, Any]] = []
-    for file in sorted(Path(folder).glob("served-*.jsonl")):
-        with open(file, "rb") as lines:
-            for line in lines:
-                try:
-                    entry = orjson.loads(line)
-                except ValueError:
-                    continue
-                if "event" in entry:
-                    events.append(entry)
-                elif (known := searches.get(entry["search_id"])) is not None:
-                    known["shown"] += [item for item in entry["shown"] if item not in set(known["shown"])]
-                else:
-                    searches[entry["search_id"]] = entry | {name: [] for name in KINDS.values()}
+    for entry in _entries(folder):
+        if "event" in entry:
+            events.append(entry)
+        elif (known := searches.get(entry["search_id"])) is not None:
+            before = set(known["shown"])
+            known["shown"] += [item for item in entry["shown"] if item not in before]
+        else:
+            searches[entry["search_id"]] = entry | {name: [] for name in KINDS.values()}
     if not searches:
         raise InputError("no search was served", file=folder, fix="Start: mrse serve --log FOLDER")
     for event in events:
@@ -112,16 +118,10 @@ def to_parquet(folder: str | Path, out: str | Path) -> int:
 def without_results(folder: str | Path, limit: int = 100) -> list[tuple[str, int]]:
     """The queries that found nothing on their first page, the most frequent first, with their searches."""
     counts: dict[str, int] = {}
-    for file in sorted(Path(folder).glob("served-*.jsonl")):
-        with open(file, "rb") as lines:
-            for line in lines:
-                try:
-                    entry = orjson.loads(line)
-                except ValueError:
-                    continue
-                if "event" not in entry and not entry["shown"] and not entry.get("offset"):
-                    key = " ".join(entry["query"].casefold().split())
-                    counts[key] = counts.get(key, 0) + 1
+    for entry in _entries(folder):
+        if "event" not in entry and not entry["shown"] and not entry.get("offset"):
+            key = " ".join(entry["query"].casefold().split())
+            counts[key] = counts.get(key, 0) + 1
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
 
 
@@ -132,18 +132,12 @@ def interleaved_wins(folder: str | Path, first: str, second: str) -> dict[str, A
     """
     teams: dict[str, dict[str, str]] = {}
     clicked: dict[str, set[str]] = {}
-    for file in sorted(Path(folder).glob("served-*.jsonl")):
-        with open(file, "rb") as lines:
-            for line in lines:
-                try:
-                    entry = orjson.loads(line)
-                except ValueError:
-                    continue
-                if entry.get("event") == "click":
-                    clicked.setdefault(entry["search_id"], set()).add(entry["item"])
-                elif "teams" in entry:
-                    of_search = teams.setdefault(entry["search_id"], {})
-                    of_search |= dict(zip(entry["shown"], entry["teams"], strict=True))
+    for entry in _entries(folder):
+        if entry.get("event") == "click":
+            clicked.setdefault(entry["search_id"], set()).add(entry["item"])
+        elif "teams" in entry:
+            of_search = teams.setdefault(entry["search_id"], {})
+            of_search |= dict(zip(entry["shown"], entry["teams"], strict=True))
     wins, ties = [0, 0], 0
     for search_id, items in clicked.items():
         picked = [teams.get(search_id, {}).get(item, "") for item in items]
