@@ -102,8 +102,10 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"mrse serve did not start:\n{log.read_text()[-4000:]}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Of a module, not of the session: until Playwright stops, its loop runs in this thread, and ``asyncio.run`` of a later
+    test of the same worker fails."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
