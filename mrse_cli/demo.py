@@ -62,13 +62,13 @@ def demo(
     Example: mrse demo --keep --port 8080
     """
     from local_vespa.testing import free_port, start
-    from mrse_cli.deploy import deploy
-    from mrse_cli.evaluate import evaluate
-    from mrse_cli.export import export
-    from mrse_cli.feed import feed
-    from mrse_cli.query import query
-    from mrse_cli.sample import sample
-    from mrse_cli.train import train
+    from mrse_cli.application.deploy import deploy
+    from mrse_cli.data.sample import sample
+    from mrse_cli.feeding.feed import feed
+    from mrse_cli.searching.query import query
+    from mrse_cli.training.evaluate import evaluate
+    from mrse_cli.training.export import export
+    from mrse_cli.training.train import train
     from vespa_package.bundled import write_package
 
     if app is None and Path("vespa_app").is_dir():

@@ -1,4 +1,4 @@
-"""`mrse`: the commands, each a function in its own module of this folder, and the rules that they share.
+"""`mrse`: the commands, each a function in its own module, and the rules that they share.
 
 Bad input, and a path that cannot be read or written, is one line on stderr and exit code 2; Ctrl-C is 130; anything
 else that escapes is a bug, with its traceback.
@@ -21,32 +21,32 @@ import typer
 from mrse_cli.storage import storage_problem
 from mrse_model.errors import InputError, MissingExtra
 
-COMMANDS = (
-    "demo",
-    "init",
-    "sample",
-    "convert",
-    "features",
-    "train",
-    "evaluate",
-    "study",
-    "export",
-    "validate",
-    "size",
-    "serve-local",
-    "deploy",
-    "encode",
-    "feed",
-    "watch",
-    "verify",
-    "query",
-    "similar",
-    "why",
-    "warm",
-    "serve",
-    "served",
-    "migrate",
-)
+COMMANDS = {  # name → module, in the order of --help
+    "demo": "mrse_cli.demo",
+    "init": "mrse_cli.application.init",
+    "sample": "mrse_cli.data.sample",
+    "convert": "mrse_cli.data.convert",
+    "features": "mrse_cli.data.features",
+    "train": "mrse_cli.training.train",
+    "evaluate": "mrse_cli.training.evaluate",
+    "study": "mrse_cli.training.study",
+    "export": "mrse_cli.training.export",
+    "validate": "mrse_cli.application.validate",
+    "size": "mrse_cli.application.size",
+    "serve-local": "mrse_cli.application.serve_local",
+    "deploy": "mrse_cli.application.deploy",
+    "encode": "mrse_cli.feeding.encode",
+    "feed": "mrse_cli.feeding.feed",
+    "watch": "mrse_cli.feeding.watch",
+    "verify": "mrse_cli.feeding.verify",
+    "query": "mrse_cli.searching.query",
+    "similar": "mrse_cli.searching.similar",
+    "why": "mrse_cli.searching.why",
+    "warm": "mrse_cli.searching.warm",
+    "serve": "mrse_cli.searching.serve",
+    "served": "mrse_cli.searching.served",
+    "migrate": "mrse_cli.application.migrate",
+}
 # Which extra brings a module, and what a command cannot start without (tests/test_wheel.py holds both against
 # pyproject.toml).
 TRAIN = (
@@ -89,14 +89,12 @@ def _with_extras(command: str, function: Callable[..., None]) -> Callable[..., N
     return checked
 
 
-for name in COMMANDS:
-    module = f"mrse_cli.{name.replace('-', '_')}"
-    if find_spec(module):
-        found = import_module(module)
-        if hasattr(found, "group"):  # several commands of one name: mrse feed items, mrse feed shoppers, …
-            app.add_typer(found.group, name=name)
-        else:
-            app.command(name)(_with_extras(name, getattr(found, name.replace("-", "_"))))
+for name, module in COMMANDS.items():
+    found = import_module(module)
+    if hasattr(found, "group"):  # several commands of one name: mrse feed items, mrse feed shoppers, …
+        app.add_typer(found.group, name=name)
+    else:
+        app.command(name)(_with_extras(name, getattr(found, name.replace("-", "_"))))
 
 
 def main() -> None:

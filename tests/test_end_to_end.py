@@ -19,8 +19,8 @@ import onnx
 from vespa.application import Vespa
 
 from local_vespa.testing import running_engine
-from mrse_cli.deploy import deploy
-from mrse_cli.feed import feed
+from mrse_cli.application.deploy import deploy
+from mrse_cli.feeding.feed import feed
 from mrse_model.data.contract import read_catalogue
 from mrse_model.errors import InputError
 from mrse_model.export import export, golden_inputs

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mrse_cli.size import parse_count
+from mrse_cli.application.size import parse_count
 from mrse_model.errors import InputError
 from vespa_package.attributes import bytes_per_item
 from vespa_package.schema import read_schemas

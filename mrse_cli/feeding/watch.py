@@ -15,7 +15,7 @@ import typer
 from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, QueryEndpoint, connect
-from mrse_cli.feed import Encoder, GiveUp, State, state_file
+from mrse_cli.feeding.feed import Encoder, GiveUp, State, state_file
 from mrse_model.errors import InputError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from mrse_cli.endpoint import (
     QueryEndpoint,
     connect,
 )
-from mrse_cli.feed import GiveUp, State, images_from, state_file
+from mrse_cli.feeding.feed import GiveUp, State, images_from, state_file
 from mrse_model.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
-from mrse_cli.hits import print_hits, print_json
+from mrse_cli.searching.hits import print_hits, print_json
 
 
 def similar(

@@ -11,7 +11,7 @@ import typer
 from mrse_cli.config import Config
 from mrse_cli.console import console, resumable
 from mrse_cli.endpoint import Package
-from mrse_cli.feed import FeatureColumn, Features, Judgments, Searches, Title
+from mrse_cli.feeding.feed import FeatureColumn, Features, Judgments, Searches, Title
 from mrse_model.progress import progress_bar
 
 

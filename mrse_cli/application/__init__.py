@@ -1,0 +1,1 @@
+"""Commands on an application package: make, check, size, deploy, migrate."""

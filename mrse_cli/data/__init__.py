@@ -1,0 +1,1 @@
+"""Commands that make the Parquet files that the others read."""

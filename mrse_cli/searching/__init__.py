@@ -1,0 +1,1 @@
+"""Commands that read from Vespa: search, explain, serve."""

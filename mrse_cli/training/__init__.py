@@ -1,0 +1,1 @@
+"""Commands from Parquet to a model, its measurement and its export."""
