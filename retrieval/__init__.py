@@ -6,9 +6,9 @@ Import order, nothing imports upwards: service > rules > searcher > users, profi
 filters, behaviour, embed_producer > query_text, item_vectors, errors.
 """
 
-from retrieval.behaviour import Event
 from retrieval.errors import DeadlineExceeded, Degraded, SearchError, Unavailable, kind_of
 from retrieval.filters import Facet, Filter, Sort
+from retrieval.history.behaviour import Event
 from retrieval.profiles import RankProfile
 from retrieval.results import Bucket, Coverage, Explanation, Fallback, Hit, SearchResult
 from retrieval.searcher import AsyncSearcher, QueryVector, Searcher, SearchRequest

@@ -23,11 +23,12 @@ from vespa.application import Vespa
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval.backend import DEADLINE, Backend, Deadline, Plan, Retries
-from retrieval.behaviour import ClickedItems, Event, image_queue, item_queue, tensor_hex
 from retrieval.embed_producer import EmbedProducer
 from retrieval.errors import Degraded, SearchError
 from retrieval.filters import NAME, Facet, Filter, Sort, field_type, plain, tail, where
-from retrieval.item_vectors import ItemVectorCache
+from retrieval.history.behaviour import ClickedItems, Event, image_queue, item_queue, tensor_hex
+from retrieval.history.item_vectors import ItemVectorCache
+from retrieval.history.users import clicked_items, item_vectors, some_users, user_events
 from retrieval.profiles import RankProfile, matching, profile_of
 from retrieval.query_text import cleaned, has_words, key_of
 from retrieval.results import (
@@ -41,7 +42,6 @@ from retrieval.results import (
     read_hits,
     read_total,
 )
-from retrieval.users import clicked_items, item_vectors, some_users, user_events
 
 MAX_HITS, MAX_OFFSET = 1000, 10_000  # as the query profile default
 MAX_TARGET_HITS = 10_000

@@ -65,7 +65,7 @@ LAYERS = {
         {"atomic_file", "environment", "errors", "fingerprint"},
     ),
 }
-MAX_MODULES = {"local_vespa": 12, "feeders": 14, "mrse_cli": 14, "mrse_model": 14, "vespa_package": 14}
+MAX_MODULES = {"local_vespa": 12, "feeders": 14, "mrse_cli": 14, "mrse_model": 14, "retrieval": 14, "vespa_package": 14}
 
 
 @cache

@@ -26,9 +26,9 @@ from feeders.events import EventWriter, ShopperUnavailable
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel, QueryHistory
 from retrieval.backend import Deadline
-from retrieval.behaviour import Event
 from retrieval.embed_producer import EmbedProducer
 from retrieval.errors import SearchError, Unavailable, kind_of
+from retrieval.history.behaviour import Event
 from retrieval.interleave import of_team, team_draft
 from retrieval.query_text import cleaned, key_of
 from retrieval.results import Fallback, Hit, SearchResult

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from retrieval.behaviour import Event
 from retrieval.filters import Facet, Filter, Sort
+from retrieval.history.behaviour import Event
 from retrieval.query_text import key_of
 from retrieval.searcher import SearchRequest
 from vespa_package.fields import legal_text

@@ -20,8 +20,8 @@ from vespa.application import Vespa
 from local_vespa.testing import running_engine
 from mrse_cli import main
 from mrse_model.serving.exported_model import ExportedModel
-from retrieval.behaviour import Event
 from retrieval.filters import Filter
+from retrieval.history.behaviour import Event
 from retrieval.profiles import TABLE
 from retrieval.searcher import Searcher
 

@@ -7,7 +7,7 @@ import pytest
 
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
-from retrieval.behaviour import (
+from retrieval.history.behaviour import (
     TEMPERATURE,
     ClickedItems,
     Event,

@@ -12,7 +12,7 @@ from vespa.application import Vespa
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval import Event, Searcher, Unavailable
-from retrieval.users import clicked_items
+from retrieval.history.users import clicked_items
 
 VERSION = "mrse-0123456789ab"
 CLICKS = [Event("i1", "click", 900.0), Event("i2", "click", 800.0)]

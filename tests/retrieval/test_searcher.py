@@ -12,9 +12,9 @@ from vespa.application import Vespa
 
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
-from retrieval.behaviour import Event
 from retrieval.errors import Unavailable
 from retrieval.filters import Filter, where
+from retrieval.history.behaviour import Event
 from retrieval.profiles import TABLE
 from retrieval.query_text import WORDS
 from retrieval.searcher import QueryVector, Searcher

@@ -9,8 +9,8 @@ import pytest
 from vespa.application import Vespa
 
 from mrse_model.serving.exported_model import ExportedModel
-from retrieval.behaviour import Event
 from retrieval.filters import Filter
+from retrieval.history.behaviour import Event
 from retrieval.profiles import TABLE
 from retrieval.searcher import Searcher
 from vespa_package.checks.vespa_java import ask, why_not

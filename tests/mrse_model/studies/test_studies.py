@@ -42,7 +42,7 @@ from mrse_model.studies.registry import STUDIES, find_study
 from mrse_model.studies.results import Row, cell, tabulate
 from mrse_model.studies.study import CPU_SECONDS, Data, Study
 from mrse_model.training.claim import Inputs
-from retrieval.behaviour import ClickedItems, image_queue, item_queue
+from retrieval.history.behaviour import ClickedItems, image_queue, item_queue
 from tests.helpers.small_runs import few_steps
 
 QUIET = Console(quiet=True)

@@ -12,8 +12,8 @@ import numpy as np
 
 from mrse_model.serving.manifest import Manifest
 from retrieval.backend import Backend, Deadline, Plan
-from retrieval.behaviour import ClickedItems, Event, ranked_events, tensor_values
-from retrieval.item_vectors import ItemVector, ItemVectorCache
+from retrieval.history.behaviour import ClickedItems, Event, ranked_events, tensor_values
+from retrieval.history.item_vectors import ItemVector, ItemVectorCache
 
 SPELLINGS = 20  # ids at most that differ in case alone, which a word of an attribute does not tell apart
 KINDS = {"clicks": "click", "carts": "cart", "orders": "order"}
