@@ -17,6 +17,7 @@ from feeders.shards.encode import Job, encode_groups, groups_of, shards_in
 from mrse_model.data.contract import ItemsFile
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from tests.helpers.extras import extra
 from vespa_package.fields import DocumentType
 
 
@@ -95,7 +96,7 @@ def test_shards_of_another_model_or_catalogue_are_refused(package, folder, featu
 
 @pytest.mark.slow
 def test_ray_makes_the_same_shards(package, folder, features, queries, tmp_path) -> None:
-    pytest.importorskip("ray")
+    extra("ray")
     from feeders.shards.ray_job import encode_with_ray
 
     made = job(package, folder, features, queries)

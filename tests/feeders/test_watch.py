@@ -29,6 +29,7 @@ from feeders.live.watch import Watch, unreadable_file
 from local_vespa.testing import deploy, running_engine
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from tests.helpers.extras import extra
 from tests.helpers.feeding import image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,14 +197,14 @@ def test_a_batch_is_committed_after_its_answers_alone(url, watch) -> None:
 
 @pytest.mark.slow
 def test_a_topic_is_read_on_from_what_was_committed(url, watch) -> None:
-    kafka = pytest.importorskip("confluent_kafka")
+    kafka = extra("confluent_kafka")
     cluster = kafka.Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1})
     brokers = _mock_brokers(cluster)
     for n in range(20):
         cluster.produce("changes", line("item", item_id=f"k{n}", title=f"red dress {n}").encode(), key=f"k{n}")
     cluster.produce("changes", line("event", user="w4", item="k1", event="click", timestamp=100).encode(), key="w4")
     cluster.flush(30)
-    settings = {"topic_metadata_refresh_interval_ms": "200"}
+    settings = {"topic_metadata_refresh_interval_ms": "200", "session_timeout_ms": "6000"}
 
     def run(enough: Callable[[], object]) -> None:
         stop, watching = threading.Event(), watch()
