@@ -5,11 +5,14 @@ with hex vectors, pyvespa's feed_iterable gets lists of floats. The null server 
 * speed: against the null server and the embedded engine; rendering our JSON is in our figures, and measured apart.
 * encoding: items a CPU-second of `mrse encode`'s function, and against `session.run` on the same padded batches.
 * memory: peak resident bytes of a client that encodes and sends 10k, 100k, 400k items to the null server.
-* faults: a proxy fails a fifth of the writes, half of them after the engine has written.
+* faults: a proxy fails a fifth of the writes, half of them after the engine has written, with bodies of JSON, HTML and
+  none.
+* outage: the proxy refuses every connection for 30 s in the middle of a feed.
 * kills: kill -9 in the middle of a feed of 5,000, again and again; how many documents were sent twice.
 * live: one edit in a file of 100,000 by the command, one through `mrse watch`, and one user event.
 With --bars it ends in lines `bar NAME VALUE TARGET ok|short` and exits with 1 if one is short. --app is a package with
-an exported model; what needs one is not measured without. Needs two free cores: other work lowers all rates alike.
+an exported model; without, an untrained `base` model is exported first (two minutes), since weights make no difference
+to the time. Needs two free cores: other work lowers all rates alike.
 
     python benchmarks/feed.py --bars --app vespa_app
 """
@@ -21,6 +24,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -48,23 +52,23 @@ from feeders.operations import Operation
 from feeders.transport import Transport
 from local_vespa.testing import deploy, free_port, running_engine
 from mrse_model.serving.exported_model import ExportedModel
-from mrse_model.serving.texts import item_text, token_matrix
+from mrse_model.serving.texts import item_texts, token_lists
 from vespa_package.fields import DocumentType
 
 HERE = Path(__file__).parent
-PARTS = ("speed", "encoding", "memory", "faults", "kills", "live")
+PARTS = ("speed", "encoding", "memory", "faults", "outage", "kills", "live")
 VECTORS = ("embedding", "image_embedding", "text_feature")
 TEXT = "red blue green dress shoe boot hat summer winter leather cotton long short women men sport classic wide"
 WORDS = TEXT.split(" ")
 IN_FLIGHT_AND_UNCOMMITTED = 48
-NOTHING = "give --app a package with an exported model"
+OUTAGE = 30.0  # seconds
 
 
 @contextmanager
-def server(*arguments: str) -> Iterator[str]:
+def server(*arguments: str, port: int = 0) -> Iterator[str]:
     """The URL of one of feed_servers.py."""
     kind, *more = arguments
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "feed_servers.py", kind, str(port), *more]
     process = subprocess.Popen(command, cwd=HERE)
     url = f"http://127.0.0.1:{port}"
@@ -160,10 +164,7 @@ def speed(args: argparse.Namespace) -> list[Bar]:
         ways: dict[str, Callable[[str, int, Path], tuple[float, float]]] = {
             "ours": ours, "vespa feed": go_client, "pyvespa feed_iterable": pyvespa,
         }  # fmt: skip
-        servers: list[tuple[str, Any]] = [("null", server("null"))]
-        if args.app:
-            servers.append(("engine", engine(args.app)))
-        for name, running in servers:
+        for name, running in (("null", server("null")), ("engine", engine(args.app))):
             with running as url:
                 found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
                 for _ in range(args.rounds):
@@ -178,7 +179,7 @@ def speed(args: argparse.Namespace) -> list[Bar]:
                     Bar("feed/null/of-feed_iterable", middle["ours"][0] / middle["pyvespa feed_iterable"][0], 5.0)
                 )
                 bars.append(Bar("feed/null/cpu-of-vespa-feed", middle["ours"][1] / middle["vespa feed"][1], 1.0, "<="))
-    return bars if args.app else [*bars, Bar("feed/engine/of-vespa-feed", None, 1.0, why=NOTHING)]
+    return bars
 
 
 def catalogue(file: Path, n: int, words: int = 8, **more: list[Any]) -> Path:
@@ -189,20 +190,27 @@ def catalogue(file: Path, n: int, words: int = 8, **more: list[Any]) -> Path:
     return file
 
 
+def titles_of(model: ExportedModel, category: list[str], tokens: int, n: int) -> list[str]:
+    """Titles with which the item tower reads exactly this many tokens, [CLS] and [SEP] aside."""
+    chance, found = random.Random(0), list[str]()
+    while len(found) < n:
+        words = [" ".join(chance.choices(WORDS, k=k)) for k in range(1, tokens) for _ in range(64)]
+        texts = item_texts(model.manifest.item_text, words, [category] * len(words))
+        lengths = map(len, token_lists(model._tokenizer, texts, tokens + 3))
+        found += [title for title, length in zip(words, lengths, strict=True) if length == tokens + 2]
+    return found[:n]
+
+
 def encoding(args: argparse.Namespace) -> list[Bar]:
-    if not args.app:
-        return [Bar(f"encode/{t}-tokens", None, goal, why=NOTHING) for t, goal in ((12, 1000.0), (30, 600.0))]
     from feeders.shards.encode import by_length
 
-    model, bars, chance = ExportedModel.load(args.app / "models"), [], random.Random(0)
-    width = model.manifest.image_encoder.dims if model.manifest.image_encoder else 0
-    n = 2048
-    categories = [["women", "dress"]] * n
-    features = np.random.default_rng(0).normal(size=(n, width)).astype(np.float32) if width else None
-    print("\n## Encoding: items a CPU-second, one thread\n")
+    model, bars, n, category = ExportedModel.load(args.app / "models"), [], 2048, ["women", "dress"]
+    categories = [category] * n
+    features = np.random.default_rng(0).normal(size=(n, model._image_width())).astype(np.float32)
+    print(f"\n## Encoding: {n:,} items with features, one thread\n")
     print("| tokens | items/CPU-s | of session.run |\n| --- | --- | --- |")
     for tokens, goal in ((12, 1000.0), (30, 600.0)):
-        titles = [" ".join(chance.choices(WORDS, k=tokens - 4)) for _ in range(n)]
+        titles = titles_of(model, category, tokens, n)
         inputs = _inputs_of(model, lambda titles=titles: by_length(model, titles, categories, features, None))
         ratios, rates = [], []
         for _ in range(args.rounds):
@@ -214,8 +222,7 @@ def encoding(args: argparse.Namespace) -> list[Bar]:
                 model._run("item_tower", given)
             ratios.append((time.process_time() - cpu) / whole)
             rates.append(n / whole)
-        ids, _ = token_matrix(model._tokenizer, [item_text(titles[0], categories[0])], model.manifest.item_tokens)
-        print(f"| {ids.shape[1]} | {statistics.median(rates):.0f} | {statistics.median(ratios):.2f} |", flush=True)
+        print(f"| {tokens} | {statistics.median(rates):.0f} | {statistics.median(ratios):.2f} |", flush=True)
         bars.append(Bar(f"encode/{tokens}-tokens", statistics.median(rates), goal))
         bars.append(Bar(f"encode/{tokens}-tokens/of-session.run", statistics.median(ratios), 0.9))
     return bars
@@ -239,8 +246,6 @@ def _inputs_of(model: ExportedModel, encode: Callable[[], object]) -> list[dict[
 
 
 def memory(args: argparse.Namespace) -> list[Bar]:
-    if not args.app:
-        return [Bar("memory/of-smallest", None, 1.1, "<=", why=NOTHING)]
     peaks = []
     print("\n## Memory: peak of a client that checks, encodes and sends\n\n| items | MB |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as folder, server("null") as url:
@@ -273,23 +278,48 @@ def send_file(file: str, app: str, url: str) -> None:
 
 
 def faults(args: argparse.Namespace) -> list[Bar]:
-    if not args.app:
-        return [Bar("faults/right", None, 1.0, why=NOTHING)]
     n = args.fault_items
     with tempfile.TemporaryDirectory() as folder, engine(args.app) as url, server("proxy", url, "0.2") as faulty:
         file = catalogue(Path(folder) / "items.parquet", n)
         out = mrse("feed", "items", file, "--app", args.app, "-e", faulty, "--state", Path(folder) / "s.sqlite")
-        held = httpx.post(f"{url}/search/", json={"yql": "select item_id from item where true", "hits": 0}).json()
-    found = held["root"]["fields"]["totalCount"]
+        right = _right(args.app, url, file)
     print(f"\n## Faults: a fifth of the writes fail, {n:,} items\n\n{out.stdout}{out.stderr}")
-    print(f"exit code {out.returncode}; the index holds {found:,}")
-    true = out.returncode == 0 and f"\n{n} fed" in f"\n{out.stdout.split('parquet', 1)[1].lstrip()}"
-    return [Bar("faults/right", found / n, 1.0), Bar("faults/true-counts", float(true), 1.0)]
+    print(f"exit code {out.returncode}; in the index {right:,} are right")
+    true = out.returncode == 0 and f"\n{n} fed in" in out.stdout
+    return [Bar("faults/right", right / n, 1.0), Bar("faults/true-counts", float(true), 1.0)]
+
+
+def outage(args: argparse.Namespace) -> list[Bar]:
+    n = args.fault_items
+    with tempfile.TemporaryDirectory() as folder, engine(args.app) as url:
+        file, port = catalogue(Path(folder) / "items.parquet", n), free_port()
+        arguments = ("feed", "items", file, "--app", args.app, "-e", f"http://127.0.0.1:{port}", "--state",
+                     Path(folder) / "s.sqlite")  # fmt: skip
+        command = [sys.executable, "-m", "mrse_cli.main", *map(str, arguments)]
+        with server("proxy", url, "0", port=port) as before:
+            process = subprocess.Popen(
+                command, cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            while sum(httpx.get(f"{before}/counted").json().values()) < n // 3 and process.poll() is None:
+                time.sleep(0.01)
+            running = process.poll() is None
+            arrived = len(httpx.get(f"{before}/counted").json())
+        time.sleep(OUTAGE)
+        with server("proxy", url, "0", port=port):
+            out, _ = process.communicate()
+        right = _right(args.app, url, file)
+    print(f"\n## Outage: {OUTAGE:.0f} s without a server, after {arrived:,} of {n:,} items\n\n{out}")
+    print(f"exit code {process.returncode}; in the index {right:,} are right")
+    return [Bar("outage/fed-by-the-same-run", right / n if running and process.returncode == 0 else 0.0, 1.0)]
+
+
+def _right(app: Path, url: str, file: Path) -> int:
+    """How many items are in the index as the file has them, fields and vectors (`mrse verify`)."""
+    out = mrse("verify", file, "--app", app, "-e", url).stdout
+    return int(out.split(" right", 1)[0].replace(",", ""))
 
 
 def kills(args: argparse.Namespace) -> list[Bar]:
-    if not args.app:
-        return [Bar("kills/lost", None, 0.0, "<=", why=NOTHING)]
     chance, n = random.Random(0), 5000
     with tempfile.TemporaryDirectory() as folder, engine(args.app) as url, server("proxy", url, "0") as counting:
         file = catalogue(Path(folder) / "items.parquet", n)
@@ -321,8 +351,6 @@ def kills(args: argparse.Namespace) -> list[Bar]:
 
 def live(args: argparse.Namespace) -> list[Bar]:
     names = (("live/edit-by-command-s", 6.0), ("live/edit-by-watch-s", 2.0), ("live/event-s", 1.0))
-    if not args.app:
-        return [Bar(name, None, goal, "<=", why=NOTHING) for name, goal in names]
     seconds = []
     with tempfile.TemporaryDirectory() as folder, engine(args.app) as url:
         file, state = Path(folder) / "items.parquet", Path(folder) / "s.sqlite"
@@ -372,10 +400,26 @@ def _until_found(url: str, words: str, change: Callable[[], object]) -> float:
         time.sleep(0.01)
 
 
+@contextmanager
+def package(app: Path | None) -> Iterator[Path]:
+    """The package to measure with: this one, or ours with an untrained `base` model."""
+    if app is not None:
+        yield app.resolve()
+        return
+    from quality import Data, sample_data
+    from query_vector import untrained
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "vespa_app"
+        shutil.copytree(HERE.parent / "vespa_app", folder, ignore=shutil.ignore_patterns("models"))
+        untrained(Data.find(sample_data(Path(name) / "sample")), folder)
+        yield folder
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bars", action="store_true")
-    parser.add_argument("--app", type=Path, help="application package with an exported model")
+    parser.add_argument("--app", type=Path, help="package with an exported model; default: untrained")
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -384,9 +428,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--live-items", type=int, default=100_000)
     args = parser.parse_args()
-    if args.app:
-        args.app = args.app.resolve()
-    bars = [bar for part in args.only or PARTS for bar in globals()[part](args)]
+    with package(args.app) as args.app:
+        bars = [bar for part in args.only or PARTS for bar in globals()[part](args)]
     print()
     return verdict(bars) if args.bars else 0
 

@@ -27,6 +27,8 @@ FAILURES = (
     (503, b'{"message": "starting"}'),
     (504, b""),
     (507, b'{"message": "disk"}'),
+    (200, b"<html>please log in</html>"),
+    (0, b""),  # the connection is cut
 )
 
 
@@ -82,6 +84,9 @@ class Proxy(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = _pass_on
 
     def _answer(self, status: int, content: bytes) -> None:
+        if not status:
+            self.close_connection = True
+            return
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
