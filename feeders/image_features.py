@@ -14,7 +14,7 @@ from mrse_model.data.contract import ItemBatch, ItemsFile
 from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
 from mrse_model.images.features import FeatureFile
-from mrse_model.serving.exported_model import ImageEncoder
+from mrse_model.serving.images import ImageEncoder
 from mrse_model.serving.manifest import EncoderInfo, Manifest
 
 BLOCK = 512  # features read at a time

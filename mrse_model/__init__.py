@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mrse_model.data.contract import ItemsFile, SearchesFile, read_catalogue, read_judgments
     from mrse_model.errors import InputError
     from mrse_model.model import MRSE
-    from mrse_model.serving.exported_model import ExportedModel, ImageEncoder, QueryHistory
+    from mrse_model.serving.exported_model import ExportedModel, QueryHistory
+    from mrse_model.serving.images import ImageEncoder
     from mrse_model.serving.manifest import Manifest
     from mrse_model.training.claim import Inputs
     from mrse_model.training.pipeline import train
@@ -30,7 +31,8 @@ _MODULES = {
     "data.contract": ("ItemsFile", "SearchesFile", "read_catalogue", "read_judgments"),
     "errors": ("InputError",),
     "model": ("MRSE",),
-    "serving.exported_model": ("ExportedModel", "ImageEncoder", "QueryHistory"),
+    "serving.exported_model": ("ExportedModel", "QueryHistory"),
+    "serving.images": ("ImageEncoder",),
     "serving.manifest": ("Manifest",),
     "training.claim": ("Inputs",),
     "training.pipeline": ("train",),

@@ -35,7 +35,8 @@ from feeders.report import Report
 from feeders.transport import Policy, Transport
 from feeders.updates import UpdateSource
 from mrse_model.errors import InputError
-from mrse_model.serving.exported_model import ExportedModel, ImageEncoder
+from mrse_model.serving.exported_model import ExportedModel
+from mrse_model.serving.images import ImageEncoder
 from vespa_package.fields import DocumentType
 
 MERGE_EVERY = 2000  # acknowledgements, of a journal that is open for days

@@ -365,7 +365,7 @@ def images_from(
     """Where the image features of a feed come from, as its options say. Raises InputError."""
     from feeders.image_features import EncodedImages, ExtractedFeatures, NoImages
     from mrse_model.data.contract import ItemsFile
-    from mrse_model.serving.exported_model import ImageEncoder
+    from mrse_model.serving.images import ImageEncoder
 
     if features and encoder:
         raise InputError("--features and --image-encoder exclude each other", fix="Give one of them")

@@ -57,7 +57,8 @@ def watch(
     from feeders.live.sources import Folder, Lines, Source, Topic
     from feeders.live.watch import Watch, unreadable_file
     from feeders.transport import Policy
-    from mrse_model.serving.exported_model import ExportedModel, ImageEncoder
+    from mrse_model.serving.exported_model import ExportedModel
+    from mrse_model.serving.images import ImageEncoder
     from vespa_package.fields import DocumentType
 
     if (folder is None) == (kafka is None):

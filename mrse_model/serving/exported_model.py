@@ -196,36 +196,6 @@ def item_query_tokens(
     return ids, mask
 
 
-class ImageEncoder:
-    """The frozen image encoder in ONNX Runtime: encoded images to features (docs/contracts.md)."""
-
-    def __init__(self, path: Path, session: onnxruntime.InferenceSession) -> None:
-        self.path, self._session = path, session
-        self._settings = session.get_modelmeta().custom_metadata_map
-        self.name = self._settings.get("name", path.stem)
-        self.dims = int(session.get_outputs()[0].shape[1])
-        self.size = int(session.get_inputs()[0].shape[2])
-
-    @classmethod
-    def load(cls, path: str | Path, threads: int = 1) -> ImageEncoder:
-        """Opens image_encoder.onnx. Raises InputError when it is missing."""
-        return cls(Path(path), open_session(Path(path), threads))
-
-    def features(self, images: Sequence[bytes | None], batch: int = 32) -> Floats:
-        """JPEG, PNG or WebP bytes to float32 [n, F]; a row is NaN where the image is None. Raises InputError on bad
-        bytes.
-        """
-        from mrse_model.serving.images import pixels_from_bytes
-
-        out = np.full((len(images), self.dims), np.nan, np.float32)
-        given = [(row, image) for row, image in enumerate(images) if image is not None]
-        for start in range(0, len(given), batch):
-            some = given[start : start + batch]
-            pixels = np.stack([pixels_from_bytes(image, self._settings, row=row) for row, image in some])
-            out[[row for row, _ in some]] = self._session.run(["feature"], {"pixels": pixels})[0]
-        return out
-
-
 def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on CPU. Raises InputError when the file is missing or no model."""
     if not path.is_file():

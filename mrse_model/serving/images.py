@@ -1,7 +1,8 @@
-"""From image bytes to the pixels an image encoder expects, with Pillow and numpy alone.
+"""From image bytes to the pixels an image encoder expects, with Pillow and numpy alone, and to its features in ONNX
+Runtime.
 
-The trainer and the torch-free server (`mrse_model.serving.exported_model.ImageEncoder`) both use this module, so they
-cannot differ. The constants travel as JSON in the ONNX file's metadata.
+The trainer (`Preprocessing`) and the torch-free feeder (`ImageEncoder`) both use this module, so they cannot differ.
+The constants travel as JSON in the ONNX file's metadata.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
 from mrse_model.data.images import decode_image
 from mrse_model.errors import InputError
+from mrse_model.serving.exported_model import open_session
 
 METADATA_KEY = "preprocessing"
 MEAN, STD = 127.0, 128.0  # as EfficientNet-Lite0 was trained
@@ -97,3 +101,31 @@ def pixels_from_bytes(data: bytes, settings: Mapping[str, str], *, row: int | No
             f"the image encoder carries no {METADATA_KEY!r}", field=METADATA_KEY, fix="Export it again: mrse export"
         )
     return Preprocessing.from_json(settings[METADATA_KEY]).pixels(decode_image(data, row=row))
+
+
+class ImageEncoder:
+    """The frozen image encoder in ONNX Runtime: encoded images to features (docs/contracts.md)."""
+
+    def __init__(self, path: Path, session: onnxruntime.InferenceSession) -> None:
+        self.path, self._session = path, session
+        self._settings = session.get_modelmeta().custom_metadata_map
+        self.name = self._settings.get("name", path.stem)
+        self.dims = int(session.get_outputs()[0].shape[1])
+        self.size = int(session.get_inputs()[0].shape[2])
+
+    @classmethod
+    def load(cls, path: str | Path, threads: int = 1) -> ImageEncoder:
+        """Opens image_encoder.onnx. Raises InputError when it is missing."""
+        return cls(Path(path), open_session(Path(path), threads))
+
+    def features(self, images: Sequence[bytes | None], batch: int = 32) -> NDArray[np.float32]:
+        """JPEG, PNG or WebP bytes to float32 [n, F]; a row is NaN where the image is None. Raises InputError on bad
+        bytes.
+        """
+        out = np.full((len(images), self.dims), np.nan, np.float32)
+        given = [(row, image) for row, image in enumerate(images) if image is not None]
+        for start in range(0, len(given), batch):
+            some = given[start : start + batch]
+            pixels = np.stack([pixels_from_bytes(image, self._settings, row=row) for row, image in some])
+            out[[row for row, _ in some]] = self._session.run(["feature"], {"pixels": pixels})[0]
+        return out

@@ -12,8 +12,7 @@ transformers = pytest.importorskip("transformers")
 
 from mrse_model.errors import InputError  # noqa: E402
 from mrse_model.images.encoders import _preprocessing, export_onnx, load_encoder  # noqa: E402
-from mrse_model.serving.exported_model import ImageEncoder  # noqa: E402
-from mrse_model.serving.images import FILTERS  # noqa: E402
+from mrse_model.serving.images import FILTERS, ImageEncoder  # noqa: E402
 
 VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}
