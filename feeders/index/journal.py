@@ -55,6 +55,16 @@ def index_name(end_point: str, doctype: str) -> str:
     return f"{host}:{parts.port or PORTS.get(parts.scheme, 0)}{parts.path.rstrip('/')} {doctype}"
 
 
+def journal_file(app: str | Path, what: str = "") -> Path:
+    """The journal of the index that a package is deployed to: beside the package, whatever the input is called.
+
+    >>> journal_file("/shop/vespa_app", "updates").name
+    'vespa_app.feed.updates.sqlite'
+    """
+    folder = Path(app).resolve()
+    return folder.with_name(f"{folder.name}.feed{'.' + what if what else ''}.sqlite")
+
+
 class Journal:
     """The acknowledged documents of one index (`index_name`). keep_recent: acknowledgements are merged each time that
     so many were logged, and asked for meanwhile (a process that lives on, `mrse watch`).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,17 @@ class Source(Protocol):
 
     def batches(self, stop: threading.Event) -> Iterator[Batch]:
         """Batches in order, as they come; ends when `stop` is set or the source does."""
+
+
+def open_source(place: Path | None = None, *, kafka: str | None = None, topic: str, group: str) -> Source:
+    """The source that is named: a folder, "-" for stdin, or the brokers of Kafka (host:port). Raises InputError unless
+    it is one of them.
+    """
+    if (place is None) == (kafka is None):
+        raise InputError("it needs a folder, - for stdin, or --kafka", fix="Give one of them")
+    if kafka is not None:
+        return Topic(kafka, topic, group)
+    return Lines(sys.stdin.buffer) if str(place) == "-" else Folder(place or Path())
 
 
 class Folder:

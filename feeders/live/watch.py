@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,12 @@ from vespa.application import Vespa
 from feeders.events import EventWriter, ShopperUnavailable, UserEvent
 from feeders.feed import DeadLetters, refused_file
 from feeders.image_features import EncodedImages, NoImages
+from feeders.index.deployed import check_deployed, check_fields
 from feeders.index.journal import Journal, index_name
 from feeders.items import ItemSource
 from feeders.live.changes import Batch, Change, Kind, records_of
 from feeders.live.images import image_of
+from feeders.live.metrics import Metrics
 from feeders.live.sources import Source
 from feeders.operations import DeliveryResult, Operation
 from feeders.report import Report
@@ -41,41 +42,6 @@ from vespa_package.fields import DocumentType
 
 MERGE_EVERY = 2000  # acknowledgements, of a journal that is open for days
 WRITERS = 8  # users at a time
-
-
-@dataclass
-class Metrics:
-    """What a watch did so far. lag: seconds from the moment at which a batch's oldest change was there until it was in
-    the index. stopped: why it gave up.
-    """
-
-    changes: int = 0
-    refused: int = 0
-    batches: int = 0
-    retries: int = 0
-    lag: float = 0.0
-    largest_lag: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-    stopped: str = ""
-
-    @property
-    def rate(self) -> float:
-        """Changes a second since the start."""
-        return self.changes / max(time.monotonic() - self.started, 1e-9)
-
-    def prometheus(self) -> str:
-        """In the text format of Prometheus."""
-        lines = []
-        for name, kind, value in (
-            ("mrse_watch_changes_total", "counter", self.changes),
-            ("mrse_watch_refused_total", "counter", self.refused),
-            ("mrse_watch_batches_total", "counter", self.batches),
-            ("mrse_watch_retries_total", "counter", self.retries),
-            ("mrse_watch_lag_seconds", "gauge", round(self.lag, 3)),
-            ("mrse_watch_largest_lag_seconds", "gauge", round(self.largest_lag, 3)),
-        ):
-            lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
-        return "\n".join(lines) + "\n"
 
 
 class Watch:
@@ -101,6 +67,29 @@ class Watch:
         self._folder = folder
         self._policy, self._state, self.metrics = policy or Policy(), state, Metrics()
         self._item, self._lock = DocumentType.load(package), threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        app: Vespa,
+        package: Path,
+        state: Path,
+        *,
+        queries: Vespa | None = None,
+        image_encoder: Path | None = None,
+        threads: int = 1,
+        **options: Any,
+    ) -> Watch:
+        """A watch with the model of the package, held against what is deployed. queries: the container that answers
+        queries, where it is another. image_encoder: image_encoder.onnx. threads: of the item tower. options: as above.
+
+        Raises InputError where the deployed model or schema is another.
+        """
+        model = ExportedModel.load(package / "models", threads=threads)
+        check_deployed(queries or app, model)
+        check_fields(app, DocumentType.load(package), model.manifest)
+        encoder = ImageEncoder.load(image_encoder) if image_encoder else None
+        return cls(app, package, model, state, encoder=encoder, **options)
 
     def run(self, source: Source, stop: threading.Event) -> Metrics:
         """Takes batches until `stop` is set or the source ends, or until Vespa takes nothing any more (`stopped`)."""

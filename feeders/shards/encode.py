@@ -1,4 +1,4 @@
-"""`mrse encode`: one shard of vectors for each row group of an items file, by as many processes as there are cores.
+"""One shard of vectors for each row group of an items file, by as many processes as there are cores.
 
 A shard is a pure function of its row group, the features and the model: it appears whole or not at all, and one that is
 there already, of the same row group and model, is not made again. Rows are encoded in the order of their length, so

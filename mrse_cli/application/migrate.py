@@ -22,7 +22,7 @@ from mrse_cli.endpoint import (
     QueryEndpoint,
     connect,
 )
-from mrse_cli.feeding.feed import GiveUp, State, images_from, state_file
+from mrse_cli.feeding.feed import GiveUp, State
 from mrse_model.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -59,30 +59,32 @@ def migrate(
 
     Example: mrse migrate runs/new/export items.parquet --features features.parquet
     """
+    from functools import partial
+
+    from feeders.index.journal import journal_file
+    from feeders.inputs import open_items
     from feeders.item_queries import item_queries_for
-    from feeders.items import ItemSource
     from feeders.migration import Migration
     from feeders.transport import Policy
-    from mrse_model.serving.exported_model import ExportedModel
+    from mrse_model.serving.manifest import Manifest
     from vespa_package.deploy import deploy_package, tls_context
-    from vespa_package.fields import DocumentType
 
     out = console()
     vespa, tls = connect(endpoint, cert, key, ca), tls_context(cert, key, ca)
-    new = ExportedModel.load(models)
-    queries_of = item_queries_for(new.manifest, searches, judgments, warn=out.print)
-
-    def open_source(model: ExportedModel) -> ItemSource:
-        return ItemSource.open(
-            items,
-            DocumentType.load(app),
-            model,
-            images_from(items, model, features, feature_column, image_encoder, images),
-            item_queries=queries_of,
-            columns=(),  # the vectors alone
-            title=title,
-            language=language,
-        )
+    open_source = partial(
+        open_items,
+        items,
+        app,
+        features=features,
+        feature_column=feature_column,
+        image_encoder=image_encoder,
+        images=images,
+        item_queries=item_queries_for(Manifest.load(models), searches, judgments, warn=out.print),
+        columns=(),  # the vectors alone
+        title=title,
+        language=language,
+        warn=lambda line: None,  # said once, above
+    )
 
     def deploy(folder: Path) -> None:
         done = deploy_package(folder, config_server, tls=tls, wait=wait, say=out.print)
@@ -102,7 +104,7 @@ def migrate(
             deploy,
             vespa,
             connect(query_endpoint or endpoint, cert, key, ca),
-            state_file(state, app),
+            state or journal_file(app),
             out.print,
             progress,
             Policy(give_up_after=60 * give_up_after),

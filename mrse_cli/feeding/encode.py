@@ -34,28 +34,23 @@ def encode(
 
     Example: mrse encode items/ --out vectors/ --features features.parquet
     """
-    from feeders.item_queries import item_queries_for, write_item_queries
-    from feeders.shards.encode import Job, encode_groups, groups_of
-    from mrse_model.data.contract import ItemsFile
-    from mrse_model.serving.exported_model import ExportedModel
+    from feeders.shards.catalogue import encode_catalogue
 
     lines = console()
-    file = ItemsFile(items, title=title)
-    manifest = ExportedModel.load(app / "models").manifest
-    queries = item_queries_for(manifest, searches, judgments, warn=lines.print)
-    groups, path = groups_of(file, out), None
-    if queries is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        path = write_item_queries(queries, file, out / "item_queries.json")
-    job = Job(app / "models", title, features, feature_column, path)
     with resumable(lines), progress_bar(lines) as bar:
-        task = bar.add_task("encoding", total=file.rows)
-        if ray is None:
-            made = encode_groups(groups, job, processes=processes, progress=lambda rows: bar.advance(task, rows))
-        else:
-            from feeders.shards.ray_job import encode_with_ray
-
-            address = None if ray == "local" else ray
-            made = encode_with_ray(groups, job, workers=processes, address=address,
-                                   progress=lambda rows: bar.advance(task, rows))  # fmt: skip
-    lines.print(f"{file.rows:,} items in {len(groups)} shards in {out}, {made} of them new")
+        task = bar.add_task("encoding", total=None)
+        done = encode_catalogue(
+            items,
+            app / "models",
+            out,
+            features=features,
+            feature_column=feature_column,
+            searches=searches,
+            judgments=judgments,
+            title=title,
+            processes=processes,
+            ray=ray,
+            progress=lambda rows, of: bar.update(task, completed=rows, total=of),
+            warn=lines.print,
+        )
+    lines.print(f"{done.items:,} items in {done.shards} shards in {out}, {done.made} of them new")

@@ -20,9 +20,7 @@ from mrse_model.errors import InputError
 from mrse_model.progress import progress_bar
 
 if TYPE_CHECKING:
-    from feeders.image_features import Images
     from feeders.report import Report
-    from mrse_model.serving.exported_model import ExportedModel
 
 OLD_SPELLINGS = {"--shoppers": "shoppers", "--update": "updates"}
 
@@ -126,12 +124,10 @@ def feed_items_command(
     """
     from feeders.export import show_documents, write_jsonl
     from feeders.feed import feed_items
-    from feeders.image_features import NoImages
-    from feeders.item_queries import item_queries_for
-    from feeders.items import ItemSource
+    from feeders.index.journal import journal_file
+    from feeders.inputs import open_items
     from feeders.transport import Policy
     from mrse_model.serving.exported_model import ExportedModel
-    from vespa_package.fields import DocumentType
 
     if to_jsonl is not None and dry_run:
         raise InputError("--to-jsonl and --dry-run exclude each other", fix="Give one of them")
@@ -139,31 +135,30 @@ def feed_items_command(
     out = Console(stderr=True, markup=False, highlight=False, soft_wrap=True) if str(to_jsonl) == "-" else console()
     _say_of_via(via)
     vespa, queries = connect(endpoint, cert, key, ca), connect(query_endpoint or endpoint, cert, key, ca)
-    doctype = DocumentType.load(app)
     with counted(out) as (report, progress):
         out.print(f"checking {', '.join(map(str, file))}")
-        model = ExportedModel.load(app / "models", threads=threads)
-        if vectors and (features or image_encoder or searches or judgments or next_models):
-            problem = "--vectors has what --features, --image-encoder, --searches, --judgments and --next-models make"
-            raise InputError(problem, fix="Give those to mrse encode")
-        seen = NoImages() if vectors else images_from(file, model, features, feature_column, image_encoder, images)
-        source = ItemSource.open(
+        source = open_items(
             file,
-            doctype,
-            model,
-            seen,
-            item_queries=None if vectors else item_queries_for(model.manifest, searches, judgments, warn=out.print),
+            app,
+            ExportedModel.load(app / "models", threads=threads),
+            features=features,
+            feature_column=feature_column,
+            image_encoder=image_encoder,
+            images=images,
+            searches=searches,
+            judgments=judgments,
             columns=[name.strip() for name in columns.split(",")] if columns is not None else None,
             title=title,
-            check_images=check_images,
-            next_model=ExportedModel.load(next_models, threads=threads) if next_models else None,
             language=language,
+            check_images=check_images,
             vectors=vectors,
+            next_models=next_models,
+            warn=out.print,
         )
         for notice in source.items.table.notices:
             out.print(notice)
         if source.left_out:
-            out.print(f"not in {doctype.file.name}, left out: {', '.join(source.left_out)}")
+            out.print(f"not in {source.doctype.file.name}, left out: {', '.join(source.left_out)}")
         if missing := source.without_features:
             out.print(f"{missing:,} of {source.items.rows:,} items are not in {features}: they have no image")
         report.rows = source.items.rows
@@ -175,7 +170,7 @@ def feed_items_command(
             feed_items(
                 vespa,
                 source,
-                state_file(state, app),
+                state or journal_file(app),
                 queries=queries,
                 full=full,
                 delete_missing=delete_missing,
@@ -211,6 +206,7 @@ def feed_updates_command(
     from itertools import islice
 
     from feeders.feed import feed_updates
+    from feeders.index.journal import journal_file
     from feeders.transport import Policy
     from feeders.updates import UpdateSource
     from vespa_package.fields import LANGUAGE, DocumentType
@@ -232,7 +228,7 @@ def feed_updates_command(
             report.unchanged = report.rows
             return
         policy = Policy(give_up_after=60 * give_up_after)
-        feed_updates(vespa, source, state_file(state, app, "updates"), report=report, progress=progress,
+        feed_updates(vespa, source, state or journal_file(app, "updates"), report=report, progress=progress,
                      policy=policy, max_errors=max_errors)  # fmt: skip
     out.print("an id that Vespa does not have is not made: its update changes nothing, and counts as fed")
 
@@ -263,6 +259,7 @@ def feed_shoppers_command(
 
     Example: mrse feed shoppers searches.parquet
     """
+    from feeders.index.journal import journal_file
     from feeders.shoppers import ShopperSource, feed_shoppers
     from feeders.transport import Policy
 
@@ -273,7 +270,7 @@ def feed_shoppers_command(
         out.print(f"checking {file}")
         source = ShopperSource(file, since=_seconds(since))
         policy = Policy(give_up_after=60 * give_up_after)
-        feed_shoppers(vespa, source, state_file(state, app, "shoppers"), report=report, progress=progress,
+        feed_shoppers(vespa, source, state or journal_file(app, "shoppers"), report=report, progress=progress,
                       policy=policy, keep_days=keep_days, limit=limit)  # fmt: skip
 
 
@@ -346,42 +343,6 @@ def counted(out: Console, what: str = "documents") -> Iterator[tuple[Report, Cal
     _tell(out, report, what)
     if not report.complete:
         raise typer.Exit(1)
-
-
-def state_file(state: Path | None, app: Path, what: str = "") -> Path:
-    """The journal of the index that a package is deployed to: beside the package, whatever the input is called."""
-    folder = app.resolve()
-    return state or folder.with_name(f"{folder.name}.feed{'.' + what if what else ''}.sqlite")
-
-
-def images_from(
-    file: Path | list[Path],
-    model: ExportedModel,
-    features: Path | None,
-    column: str,
-    encoder: Path | None,
-    wanted: bool,
-) -> Images:
-    """Where the image features of a feed come from, as its options say. Raises InputError."""
-    from feeders.image_features import EncodedImages, ExtractedFeatures, NoImages
-    from mrse_model.data.contract import ItemsFile
-    from mrse_model.serving.images import ImageEncoder
-
-    if features and encoder:
-        raise InputError("--features and --image-encoder exclude each other", fix="Give one of them")
-    if features:
-        return ExtractedFeatures(features, model.manifest, column=column)
-    items = ItemsFile(file, title=None)
-    if encoder:
-        return EncodedImages(ImageEncoder.load(encoder), model.manifest, items.path)
-    if wanted and model.manifest.image_encoder and items.image_column:
-        raise InputError(
-            "the model sees images and the file has some, but there are no features of them",
-            file=items.path,
-            field="image",
-            fix="Give --features (mrse features) or --image-encoder image_encoder.onnx, or --no-images",
-        )
-    return NoImages()
 
 
 def _terminate(*_: object) -> None:

@@ -19,8 +19,6 @@ from mrse_cli.feeding.feed import (
     State,
     Title,
     WithImages,
-    images_from,
-    state_file,
 )
 
 
@@ -49,24 +47,27 @@ def verify(
 
     Example: mrse verify items.parquet --features features.parquet --fix
     """
+    from feeders.index.journal import journal_file
     from feeders.index.verify import verify as compare
-    from feeders.item_queries import item_queries_for
-    from feeders.items import ItemSource
+    from feeders.inputs import open_items
     from mrse_model.serving.exported_model import ExportedModel
-    from vespa_package.fields import DocumentType
 
     out = console()
-    model = ExportedModel.load(app / "models", threads=threads)
-    source = ItemSource.open(
+    source = open_items(
         file,
-        DocumentType.load(app),
-        model,
-        images_from(file, model, features, feature_column, image_encoder, images),
-        item_queries=item_queries_for(model.manifest, searches, judgments, warn=out.print),
+        app,
+        ExportedModel.load(app / "models", threads=threads),
+        features=features,
+        feature_column=feature_column,
+        image_encoder=image_encoder,
+        images=images,
+        searches=searches,
+        judgments=judgments,
         title=title,
         check_images=False,
+        warn=out.print,
     )
-    found = compare(connect(endpoint, cert, key, ca), source, state_file(state, app), fix=fix)
+    found = compare(connect(endpoint, cert, key, ca), source, state or journal_file(app), fix=fix)
     out.print(f"{found.counts['right']:,} right, {found.wrong:,} wrong")
     for verdict, ids in found.ids.items():
         more = ", …" if found.counts[verdict] > len(ids) else ""

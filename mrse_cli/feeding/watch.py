@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +13,10 @@ import typer
 from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, QueryEndpoint, connect
-from mrse_cli.feeding.feed import Encoder, GiveUp, State, state_file
-from mrse_model.errors import InputError
+from mrse_cli.feeding.feed import Encoder, GiveUp, State
 
 if TYPE_CHECKING:
-    from feeders.live.watch import Metrics
+    from feeders.live.metrics import Metrics
 
 LINE_EVERY = 10.0  # seconds
 
@@ -53,28 +50,13 @@ def watch(
 
     Example: mrse watch drops/
     """
-    from feeders.index.deployed import check_deployed, check_fields
-    from feeders.live.sources import Folder, Lines, Source, Topic
+    from feeders.index.journal import journal_file
+    from feeders.live.metrics import serve_metrics
+    from feeders.live.sources import open_source
     from feeders.live.watch import Watch, unreadable_file
     from feeders.transport import Policy
-    from mrse_model.serving.exported_model import ExportedModel
-    from mrse_model.serving.images import ImageEncoder
-    from vespa_package.fields import DocumentType
 
-    if (folder is None) == (kafka is None):
-        raise InputError("it needs a folder, - for stdin, or --kafka", fix="Give one of them")
-    out = console()
-    vespa, model = connect(endpoint, cert, key, ca), ExportedModel.load(app / "models", threads=threads)
-    check_deployed(connect(query_endpoint or endpoint, cert, key, ca), model)
-    check_fields(vespa, DocumentType.load(app), model.manifest)
-    encoder = ImageEncoder.load(image_encoder) if image_encoder else None
-    source: Source
-    if kafka is not None:
-        source = Topic(kafka, topic, group)
-    elif str(folder) == "-":
-        source = Lines(sys.stdin.buffer)
-    else:
-        source = Folder(folder or Path())
+    source, out = open_source(folder, kafka=kafka, topic=topic, group=group), console()
     stop, last = threading.Event(), [time.monotonic()]
 
     def on_batch(metrics: Metrics) -> None:
@@ -82,19 +64,20 @@ def watch(
             last[0] = time.monotonic()
             out.print(_line(metrics))
 
-    journal = state_file(state, app)
-    watching = Watch(
+    journal, vespa = state or journal_file(app), connect(endpoint, cert, key, ca)
+    watching = Watch.open(
         vespa,
         app,
-        model,
         journal,
-        encoder=encoder,
+        queries=connect(query_endpoint or endpoint, cert, key, ca),
+        image_encoder=image_encoder,
+        threads=threads,
         folder=folder if folder and folder.is_dir() else Path(),
         policy=Policy(give_up_after=60 * give_up_after),
         on_batch=on_batch,
     )
     if metrics_port:
-        _serve_metrics(watching.metrics, metrics_port)
+        serve_metrics(watching.metrics, metrics_port)
     ended: list[int] = []
 
     def end(number: int, *_: object) -> None:
@@ -123,19 +106,3 @@ def _line(metrics: Metrics) -> str:
         f"{metrics.changes} changes ({metrics.rate:.1f}/s), {metrics.refused} refused, {metrics.retries} retried, "
         f"lag {metrics.lag:.2f} s, at most {metrics.largest_lag:.2f} s"
     )
-
-
-def _serve_metrics(metrics: Metrics, port: int) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = metrics.prometheus().encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
