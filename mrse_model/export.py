@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from mrse_model.atomic_file import atomic_file
 from mrse_model.config import EXPERTS
 from mrse_model.errors import InputError
+from mrse_model.images.encoders import export_onnx, load_encoder
 from mrse_model.model import MRSE, TOKENIZER
 from mrse_model.serving.exported_model import INT8_SCALE, ExportedModel, QueryHistory
 from mrse_model.serving.manifest import EncoderInfo, Manifest, OnnxFile, Port, TokenizerFile, sha256
@@ -116,6 +118,26 @@ class ItemTowerGraph(nn.Module):
             input_ids, attention_mask, components, image, image_present, history_ids, history_mask
         )
         return embedding, image, text_feature
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_run` wrote. image_encoder: None where the model sees no images, or vectors of the user's own."""
+
+    manifest: Manifest
+    image_encoder: Path | None
+
+
+def export_run(run: str | Path, folder: str | Path) -> Exported:
+    """Exports a run's checkpoint into `folder`, and its image encoder into the run, for feeds that encode images.
+
+    Raises InputError where there is no checkpoint, RuntimeError as `export` does.
+    """
+    manifest = export(MRSE.from_pretrained(run), folder)
+    info = manifest.image_encoder
+    if info is None or not info.size:  # size 0: the user's own vectors, and no encoder of ours
+        return Exported(manifest, None)
+    return Exported(manifest, export_onnx(load_encoder(info.name, info.size), Path(run) / "image_encoder.onnx"))
 
 
 def export(model: MRSE, folder: str | Path) -> Manifest:

@@ -9,7 +9,6 @@ import typer
 
 from mrse_cli.config import Config
 from mrse_cli.console import console
-from mrse_model.errors import InputError
 
 
 def export(
@@ -22,19 +21,13 @@ def export(
 
     Example: mrse export runs/mrse --app vespa_app
     """
-    from mrse_model.export import export as write
-    from mrse_model.images.encoders import export_onnx, load_encoder
-    from mrse_model.model import MRSE
+    from mrse_model.export import export_run
+    from vespa_package.bundled import require_package
 
-    if out is None and not (app / "services.xml").is_file():
-        fix = "Give the folder of services.xml, or run: mrse init, which writes one"
-        raise InputError("no application package here", file=app, field="--app", fix=fix)
-    say, folder = console().print, out or app / "models"
-    model = MRSE.from_pretrained(checkpoint)
-    manifest = write(model, folder)
-    say(f"{manifest.model_version} → {folder}")
-    info = manifest.image_encoder
-    if info is not None and info.size:  # size 0: the user's own vectors, and no encoder of ours
-        path = checkpoint / "image_encoder.onnx"
-        export_onnx(load_encoder(info.name, info.size), path)
-        say(f"{info.name} → {path} (for mrse feed items --image-encoder)")
+    if out is None:
+        require_package(app)
+    folder, say = out or app / "models", console().print
+    done = export_run(checkpoint, folder)
+    say(f"{done.manifest.model_version} → {folder}")
+    if done.image_encoder and done.manifest.image_encoder:
+        say(f"{done.manifest.image_encoder.name} → {done.image_encoder} (for mrse feed items --image-encoder)")

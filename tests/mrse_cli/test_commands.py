@@ -186,7 +186,7 @@ def test_export_into_a_folder_needs_no_package(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("mrse_model.export.export", export)
     monkeypatch.setattr("mrse_model.model.MRSE.from_pretrained", lambda run: f"the model of {run}")
     app = ["--app", str(tmp_path / "none")]
-    with pytest.raises(InputError, match="no application package here"):
+    with pytest.raises(InputError, match="not an application package"):
         CliRunner().invoke(main.app, ["export", "runs/new", *app], catch_exceptions=False)
     done = CliRunner().invoke(main.app, ["export", "runs/new", *app, "--out", str(tmp_path / "new")])
     assert done.exit_code == 0 and written == [("the model of runs/new", tmp_path / "new")]
