@@ -1,5 +1,5 @@
-"""`--config FILE.toml`, which every command takes: a table per command whose keys are its options; flags override it.
-And the settings of the commands that train.
+"""`--config FILE.toml`, which every command takes: a table per command whose keys are its options;
+flags override it.
 """
 
 from __future__ import annotations
@@ -7,14 +7,11 @@ from __future__ import annotations
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from mrse_model.errors import InputError
-
-if TYPE_CHECKING:
-    from mrse_model.config import Config as TrainingConfig
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -77,14 +74,3 @@ Config = Annotated[
 
 
 Preset = Literal["base", "tiny"]  # the paper's sizes, and sizes to try with
-
-
-def training_config(preset: Preset, settings: Path | None, threads: int) -> TrainingConfig:
-    """What `--preset`, `--settings` and `--threads` give together; the later ones win. Raises InputError."""
-    from mrse_model.config import overlay, read_config
-    from mrse_model.config import preset as named
-
-    chosen = named(preset)
-    if settings is not None:
-        chosen = read_config(settings, chosen)
-    return overlay(chosen, {"train": {"threads": threads}}) if threads else chosen

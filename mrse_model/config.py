@@ -196,6 +196,14 @@ def preset(name: str) -> Config:
     raise InputError(f"no preset {name!r}", field="preset", fix="One of: tiny, base")
 
 
+def choose(name: str, settings: str | Path | None = None, threads: int = 0) -> Config:
+    """A preset, a TOML file over it, and a number of threads (0: as it says); the later ones win. Raises InputError."""
+    chosen = preset(name)
+    if settings is not None:
+        chosen = read_config(settings, chosen)
+    return overlay(chosen, {"train": {"threads": threads}}) if threads else chosen
+
+
 def read_config(path: str | Path, base: Config | None = None) -> Config:
     """A TOML file over a base (default: `preset` named in the file, or base). An unknown key is an InputError naming
     the near one.

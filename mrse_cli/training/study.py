@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +11,8 @@ import typer
 from rich.markdown import Markdown
 from rich.table import Table
 
-from mrse_cli.config import Config, Preset, training_config
+from mrse_cli.config import Config, Preset
 from mrse_cli.console import console, resumable
-from mrse_model.errors import InputError
 from mrse_model.images import DEFAULT_ENCODER
 
 
@@ -48,29 +46,24 @@ def study(
     if name == "list":
         out_console.print(_listed())
         return
-    from mrse_model.studies.inputs import sample_data
+    from mrse_model.config import choose
+    from mrse_model.studies.inputs import given_data
     from mrse_model.studies.registry import find_study
     from mrse_model.studies.runner import run_study
-    from mrse_model.studies.study import Data
 
     chosen, folder = find_study(name), out or Path("studies") / name
-    if items is None:
-        given = {
-            "searches": searches,
-            "judgments": judgments,
-            "validation-judgments": validation_judgments,
-            "features": features,
-        }
-        for option, path in given.items():
-            if path is not None:
-                raise InputError(f"--{option} needs a catalogue of your own", field=f"--{option}", fix="Give --items")
-        data = replace(sample_data(folder.parent / "sample"), encoder=encoder)
-    elif validation_judgments is None:
-        fix = "Give judgments of queries that are not learnt from, or leave --items out for the generated sample"
-        raise InputError("a study needs something to measure on", field="--validation-judgments", fix=fix)
-    else:
-        data = Data(items, validation_judgments, searches, judgments, features, title, feature_column, encoder)
-    common = training_config(preset or ("tiny" if items is None else "base"), settings, threads)
+    data = given_data(
+        folder.parent / "sample",
+        items,
+        validation_judgments,
+        searches,
+        judgments,
+        features,
+        title=title,
+        feature_column=feature_column,
+        encoder=encoder,
+    )
+    common = choose(preset or ("tiny" if items is None else "base"), settings, threads)
     command = shlex.join(["mrse", *sys.argv[1:]])
     with resumable(out_console):
         results = run_study(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mrse_cli.config import Config, Preset, training_config
+from mrse_cli.config import Config, Preset
 from mrse_cli.console import console, resumable
 from mrse_model.images import DEFAULT_ENCODER
 
@@ -49,6 +49,7 @@ def train(
 
     Example: mrse train data/sample/items.parquet --searches data/sample/searches.parquet --preset tiny
     """
+    from mrse_model.config import choose
     from mrse_model.data.examples import ExampleSettings
     from mrse_model.training.claim import Inputs
     from mrse_model.training.pipeline import train as run
@@ -60,4 +61,4 @@ def train(
     )  # fmt: skip
     out_console = console()
     with resumable(out_console):
-        run(inputs, out, training_config(preset, settings, threads), out_console, tensorboard, init_from)
+        run(inputs, out, choose(preset, settings, threads), out_console, tensorboard, init_from)

@@ -36,6 +36,34 @@ def sample_data(folder: Path, items: int = 2400) -> Data:
     )  # fmt: skip
 
 
+def given_data(
+    sample: Path,
+    items: Path | None,
+    validation: Path | None,
+    searches: Path | None = None,
+    judgments: Path | None = None,
+    features: Path | None = None,
+    *,
+    title: str = Data.title,
+    feature_column: str = Data.feature_column,
+    encoder: str = Data.encoder,
+) -> Data:
+    """The given files, or, without items, the generated sample, written into `sample` if it is not there.
+
+    Raises InputError for files beside no items, and for items without judgments to measure on.
+    """
+    if items is None:
+        given = {"searches": searches, "judgments": judgments, "validation-judgments": validation, "features": features}
+        for option, path in given.items():
+            if path is not None:
+                raise InputError(f"--{option} needs a catalogue of your own", field=f"--{option}", fix="Give --items")
+        return replace(sample_data(sample), encoder=encoder)
+    if validation is None:
+        fix = "Give judgments of queries that are not learnt from, or leave --items out for the generated sample"
+        raise InputError("a study needs something to measure on", field="--validation-judgments", fix=fix)
+    return Data(items, validation, searches, judgments, features, title, feature_column, encoder)
+
+
 def check(study: Study, data: Data, sample: Path, console: Console) -> Data:
     """The data that the study runs on: the given one, or the sample in `sample` where a log has no carts and orders.
 
