@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 
@@ -69,12 +65,14 @@ def demo(
     from mrse_cli.training.evaluate import evaluate
     from mrse_cli.training.export import export
     from mrse_cli.training.train import train
-    from vespa_package.bundled import write_package
+    from mrse_model.data.contract import SearchesFile
+    from mrse_model.evaluation.personal import personal_searches
+    from vespa_package.bundled import require_package, write_package
 
     if app is None and Path("vespa_app").is_dir():
         app = Path("vespa_app")
-    if app is not None and not (app / "services.xml").is_file():
-        raise InputError("no application package here", file=app, field="--app", fix="Give the folder of services.xml")
+    if app is not None:
+        require_package(app)
     out = console()
     steps = Steps(out)
     if folder.exists() and any(folder.iterdir()) and not (folder / "catalogue").exists():
@@ -120,13 +118,14 @@ def demo(
         feed(searches, app=app, endpoint=url, shoppers=True)
 
         steps.begin("search", "a moment", f'mrse query "{EXAMPLE}" --app {app} --endpoint {url}')
-        user, wish = _user(run)
+        user, wish = personal_searches(run / "cache" / "examples" / "validation.parquet").longest_history()
+        now = float(SearchesFile(searches).last_timestamp())  # users are as old as their log
         for title, text, options in (
             ("nearestNeighbor(embedding, q) with q = embed(text, @query), made in the engine", EXAMPLE, {}),
             ("the same with a filter", EXAMPLE, {"filter": ["in_stock=true", "price<=60"]}),
             ("hybrid with BM25, reciprocal rank fusion", EXAMPLE, {"profile": "hybrid"}),
             ("another query, without a user", wish, {}),
-            (f"that query for {user}, who clicked before", wish, {"user": user, "now": _end(searches)}),
+            (f"that query for {user}, who clicked before", wish, {"user": user, "now": now}),
         ):
             out.print(f'\n"{text}": {title}', style="bold")
             query(text, app=app, endpoint=url, hits=5, **options)
@@ -142,7 +141,8 @@ def demo(
         )
         stays = keep
         if keep:
-            _how_to_ask(out, url, engine.pid, _page(url, app, items, _end(searches), folder))
+            served = {"endpoint": url, "app": str(app.resolve()), "items": str(items.resolve()), "now": now}
+            _how_to_ask(out, url, engine.pid, _page(served, folder / "page.log"))
     finally:
         if not stays:
             engine.terminate()
@@ -165,44 +165,18 @@ class Steps:
         return time.perf_counter() - self.began
 
 
-def _end(searches: Path) -> float:
-    """Unix seconds of the log's last search: users are as old as their log."""
-    from mrse_model.data.contract import SearchesFile
-
-    return float(max(int(batch.timestamps.max()) for batch in SearchesFile(searches).batches() if len(batch)))
-
-
-def _user(run: Path) -> tuple[str, str]:
-    """The user with the longest history, and what he searched for next: a search that training has not seen."""
-    from mrse_model.evaluation.personal import personal_searches
-
-    searches = personal_searches(run / "cache" / "examples" / "validation.parquet")
-    row = max(range(len(searches)), key=lambda row: len(searches.history[row]))
-    return searches.users[row], searches.queries[row]
-
-
-def _page(url: str, app: Path, items: Path, now: float, folder: Path) -> tuple[str, int] | None:
+def _page(settings: dict[str, Any], log: Path) -> tuple[str, int] | None:
     """Starts mrse serve on a free port; its address and process id, or None where its packages are not installed."""
     from local_vespa.testing import free_port
     from mrse_cli.main import WEB
 
     if any(find_spec(module) is None for module in WEB):
         return None
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mrse_cli.main", "serve", "--demo", "--port", port, "--endpoint", url]
-    command += ["--app", app, "--items", items, "--now", now]
-    with (folder / "page.log").open("wb") as log:
-        page = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, start_new_session=True)
-    for _ in range(600):
-        with suppress(httpx.HTTPError):
-            httpx.get(address, timeout=5)
-            return address, page.pid
-        if page.poll() is not None:
-            break
-        time.sleep(0.1)
-    page.kill()
-    raise InputError("the search page does not start", file=folder / "page.log", fix="The file says why")
+    from retrieval.service.run import start
+    from retrieval.service.settings import Settings
+
+    chosen = Settings(port=free_port(), demo=True, **settings)
+    return f"http://{chosen.address}:{chosen.port}", start(chosen, log).pid
 
 
 def _how_to_ask(out: Console, url: str, pid: int, page: tuple[str, int] | None) -> None:

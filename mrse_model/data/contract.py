@@ -282,6 +282,10 @@ class SearchesFile:
                 ordered=lists.get("ordered", none),
             )
 
+    def last_timestamp(self) -> int:
+        """Unix seconds of the last search: a log of the past is searched as of then. Reads the file."""
+        return max(int(batch.timestamps.max()) for batch in self.batches() if len(batch))
+
 
 @dataclass(frozen=True)
 class Judgments:

@@ -39,6 +39,11 @@ class PersonalSearches:
     def __len__(self) -> int:
         return len(self.queries)
 
+    def longest_history(self) -> tuple[str, str]:
+        """The user with the longest history, and what that user searched for next."""
+        row = max(range(len(self)), key=lambda row: len(self.history[row]))
+        return self.users[row], self.queries[row]
+
 
 def personal_searches(validation: str | Path) -> PersonalSearches:
     """The validation searches (docs/contracts.md) with a known user, a click and a history."""

@@ -142,7 +142,7 @@ class Service:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application. settings: None takes those that the parent process left (`Settings.to_environment`)."""
+    """The application. settings: None takes those that the parent process left (`Settings.environment`)."""
     settings = settings or Settings.from_environment()
     service = Service(settings)
 

@@ -7,9 +7,12 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,28 @@ def require_free(address: str, port: int) -> None:
             raise InputError(f"{address}:{port} cannot be taken ({error.strerror})", field="--port", fix=fix) from None
 
 
+def start(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
+    """A process that serves, once it answers; what it writes goes to `log`. Raises InputError where it does not start.
+
+    It lives on after this one: whoever started it stops it.
+    """
+    code = "from retrieval.service.run import serve, Settings; serve(Settings.from_environment(), print)"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env=os.environ | settings.environment(), stdout=out, stderr=out,
+            start_new_session=True,
+        )  # fmt: skip
+    for _ in range(600):
+        with suppress(OSError):
+            socket.create_connection((settings.address, settings.port), timeout=5).close()
+            return process
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.kill()
+    raise InputError("the search page does not start", file=log, fix="The file says why")
+
+
 def serve(settings: Settings, started: Callable[[str], None]) -> None:
     """Serves until Ctrl-C or SIGTERM; requests under way are answered first. Raises InputError for what is wrong,
     before the first worker starts.
@@ -64,7 +89,7 @@ def serve(settings: Settings, started: Callable[[str], None]) -> None:
     from retrieval.service.app import Service
 
     asyncio.run(Service(settings).close())  # what a worker would fail at is said here, once
-    settings.to_environment()
+    os.environ |= settings.environment()
     tls: dict[str, Any] = {}
     if settings.tls_cert:
         tls = {"ssl_cert": Path(settings.tls_cert), "ssl_key": Path(settings.tls_key or settings.tls_cert)}

@@ -134,9 +134,9 @@ class Settings:
         except TypeError as error:
             raise InputError(f"malformed: {error}", file=file, field="keys") from None
 
-    def to_environment(self) -> None:
-        """Leaves the settings to processes that are started from here."""
-        os.environ[ENVIRONMENT] = json.dumps(asdict(self))
+    def environment(self) -> dict[str, str]:
+        """The environment variable that gives the settings to a process."""
+        return {ENVIRONMENT: json.dumps(asdict(self))}
 
     @classmethod
     def from_environment(cls) -> Settings:
