@@ -34,6 +34,19 @@ def serve(
     rules: Annotated[
         Path | None, typer.Option(help="TOML file of synonyms, pinned and buried items (docs/serving.md).")
     ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=ENDPOINT[,APP]: a further model, for model=NAME of a search and side by side on the page. "
+            "APP: its package, by default --app. May be repeated."
+        ),
+    ] = None,
+    next_models: Annotated[
+        Path | None,
+        typer.Option(
+            help="While mrse migrate runs: the new export, whose vectors stand beside the old; its NAME is next."
+        ),
+    ] = None,
     now: Annotated[
         float | None, typer.Option(help="Unix seconds: search as of then, for a catalogue whose log has ended.")
     ] = None,
@@ -46,8 +59,11 @@ def serve(
     Example: mrse serve --demo --items items.parquet
     """
     from retrieval.service.run import serve as run
-    from retrieval.service.settings import Settings
+    from retrieval.service.settings import Compared, Settings
 
+    compared = [Compared.parse(text) for text in compare or []]
+    if next_models is not None:
+        compared.append(Compared("next", next_models=str(next_models.resolve())))
     chosen = Settings.read(
         settings,
         endpoint=endpoint,
@@ -61,6 +77,7 @@ def serve(
         log=str(log.resolve()) if log else None,
         language=language,
         rules=str(rules.resolve()) if rules else None,
+        compare=compared or None,
         now=now,
         cert=str(cert.resolve()) if cert else None,
         key=str(key.resolve()) if key else None,

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,24 +24,23 @@ from vespa.application import Vespa
 
 from feeders.events import EventWriter, ShopperUnavailable
 from mrse_model.errors import InputError
-from mrse_model.serving.exported_model import ExportedModel, QueryHistory
-from retrieval.backend import Deadline
-from retrieval.embed_producer import EmbedProducer
+from mrse_model.serving.exported_model import QueryHistory
 from retrieval.errors import SearchError, Unavailable, kind_of
 from retrieval.history.behaviour import Event
 from retrieval.interleave import of_team, team_draft
 from retrieval.query_text import cleaned, key_of
 from retrieval.results import Fallback, Hit, SearchResult
 from retrieval.rules import Rules
-from retrieval.searcher import MAX_HITS, AsyncSearcher, SearchRequest
+from retrieval.searcher import MAX_HITS, SearchRequest
 from retrieval.service import bodies
 from retrieval.service.access import SESSION_PREFIX, Access, Caller, Refused
 from retrieval.service.bots import BotGuard
 from retrieval.service.images import Images
 from retrieval.service.metrics import Metrics
+from retrieval.service.models import MAX_ITEMS, Held, ServedModel, open_models
 from retrieval.service.page import page_settings
 from retrieval.service.served import ServedLog, interleaved_wins, without_results
-from retrieval.service.settings import Settings, Stopping
+from retrieval.service.settings import MAIN, Settings, Stopping
 from retrieval.service.suggestions import Suggestions
 from retrieval.service.wrapping import Wrapping
 
@@ -71,16 +70,10 @@ class Service:
         """Raises InputError for what cannot be loaded."""
         self.settings, self.metrics, self.stopping = settings, Metrics(), Stopping()
         self.access = Access(settings)
+        self.models = open_models(settings)
+        self.own = self.models[MAIN]
+        self.searcher = self.own.searcher
         vespa = Vespa(settings.endpoint.rstrip("/"), cert=settings.cert, key=settings.key)
-        producer = fields = None
-        if settings.app is not None:
-            model = ExportedModel.load(Path(settings.app) / "models")
-            producer = EmbedProducer(model, precomputed=settings.warm)
-            fields = _fields(Path(settings.app))
-        self.producer, self.fields = producer, fields
-        self.searcher = AsyncSearcher(
-            vespa, producer=producer, fields=fields, deadline=settings.deadline, language=settings.language
-        )
         # a service answers soon: an event that Vespa does not take by then is the caller's to send again
         wait = 2 * settings.deadline
         self.writer = EventWriter(vespa, keep_days=settings.user_days, retry_seconds=wait, timeout=wait)
@@ -89,27 +82,40 @@ class Service:
         self.log = ServedLog(settings.log) if settings.log else None
         self.images = Images(settings.items)
         self.rules = Rules.read(settings.rules) if settings.rules else Rules()
-        ahead = producer.ahead if producer is not None else None
+        ahead = self.own.producer.ahead if self.own.producer is not None else None
         self.suggestions = Suggestions(ahead.queries() if ahead is not None else ())
 
     def warm_up(self) -> None:
-        """Opens the model's graphs: the first search need not wait for them."""
-        if self.producer is not None:
-            self.producer.model.query_vectors(["warm"])
-            none = np.zeros((1, self.producer.model.manifest.dims), np.float32)
-            self.producer.model.query_vectors(["warm"], [QueryHistory(none, none, np.ones(1, np.float32))])
+        """Opens the models' graphs: the first search need not wait for them."""
+        for served in self.models.values():
+            if served.producer is not None:
+                model = served.producer.model
+                none = np.zeros((1, model.manifest.dims), np.float32)
+                model.query_vectors(["warm"])
+                model.query_vectors(["warm"], [QueryHistory(none, none, np.ones(1, np.float32))])
 
     async def close(self) -> None:
         self.stopping.yes = True
-        await self.searcher.close()
+        for model in self.models.values():
+            await model.searcher.close()
         self.writer.close()
         self.sessions.close()
         if self.log is not None:
             self.log.close()
 
-    async def search(self, request: SearchRequest, search_id: str) -> SearchResult:
+    def model(self, name: str) -> ServedModel:
+        """Raises InputError that lists the names."""
+        if name not in self.models:
+            raise InputError(f"no model {name!r}", field="model", fix="One of " + ", ".join(self.models))
+        return self.models[name]
+
+    async def search(self, request: SearchRequest, search_id: str, model: ServedModel) -> SearchResult:
         """A search after the rules; by both profiles where two are interleaved and the first is asked for."""
         request = self.rules.applied(request)
+        if model is not self.own:
+            clicks, unread = await self.history(request.user, request.clicks)
+            found = await model.searcher.search(request, user=None, clicks=clicks)
+            return dataclasses.replace(found, fallbacks=[*unread, *found.fallbacks])
         profiles = self.settings.interleave
         within = request.offset + request.hits <= MAX_HITS
         if not profiles or request.profile != profiles[0] or request.sort or not within:
@@ -136,6 +142,23 @@ class Service:
             seconds=max(one.seconds, two.seconds),
             fallbacks=[*one.fallbacks, *(fallback for fallback in two.fallbacks if fallback not in one.fallbacks)],
         )
+
+    async def history(self, user: str | None, clicks: Sequence[Event]) -> tuple[list[Event], list[Fallback]]:
+        """What a compared model is told of a user: the service's own index alone knows what was clicked here."""
+        if user is None:
+            return list(clicks), []
+        try:
+            return [*clicks, *await self.searcher.events(user, self.settings.deadline / 2)], []
+        except SearchError as error:
+            return list(clicks), [Fallback("history", str(error))]
+
+    async def held(self, model: ServedModel, items: Sequence[str] = ()) -> dict[str, Any]:
+        """`bodies.ModelAnswer`."""
+        try:
+            held = await model.held(self.settings.deadline, items)
+        except InputError as error:
+            held = Held(problem=str(error))
+        return {"name": model.name, "model_version": model.version, **asdict(held)}
 
     def now(self) -> float:
         return self.settings.now if self.settings.now is not None else time.time()
@@ -186,8 +209,8 @@ def _errors(app: FastAPI, service: Service) -> None:
         request: Request, status: int, kind: str, message: str, field: str | None = None, fix: str | None = None,
         wait: float = 0.0,
     ) -> Response:  # fmt: skip
-        service.metrics.errors.labels(kind).inc()
         state = request.scope.get("state", {})
+        service.metrics.errors.labels(kind, state.get("log", {}).get("model", MAIN)).inc()
         state.get("log", {}).update(kind=kind, error=message[:500])
         error = {
             "kind": kind,
@@ -253,11 +276,12 @@ def _hit(hit: Hit) -> dict[str, Any]:
     }
 
 
-def _search_answer(result: SearchResult, search_id: str) -> dict[str, Any]:
+def _search_answer(result: SearchResult, search_id: str, model: str) -> dict[str, Any]:
     return {
         "search_id": search_id,
         "query": result.query,
         "profile": result.profile,
+        "model": model,
         "hits": [_hit(hit) for hit in result.hits],
         "total": result.total,
         "offset": result.offset,
@@ -291,11 +315,17 @@ Who = Annotated[Caller, Depends(_caller)]
 def _routes(app: FastAPI, service: Service) -> None:
     settings = service.settings
 
+    def chosen(request: Request, name: str) -> ServedModel:
+        model = service.model(name)
+        request.state.log["model"] = name
+        return model
+
     async def searched(request: Request, body: bodies.SearchBody, who: Caller) -> Response:
         user = service.access.user(who, body.user, body.session)
         search_id = body.search_id or uuid.uuid4().hex
-        result = await service.search(body.request(user, settings.now), search_id)
-        service.metrics.searched(result)
+        model = chosen(request, body.model)
+        result = await service.search(body.request(user, settings.now), search_id, model)
+        service.metrics.searched(result, model.name)
         request.state.log.update(
             profile=result.profile,
             hits=len(result.hits),
@@ -307,10 +337,12 @@ def _routes(app: FastAPI, service: Service) -> None:
             service.bots.searched(user, len(shown), service.now())
         if service.log is not None and (shown or not body.offset):
             more: dict[str, Any] = {"profile": result.profile, "offset": body.offset}
+            if model is not service.own:
+                more["model"] = model.name
             if any(hit.team for hit in result.hits):
                 more["teams"] = [hit.team for hit in result.hits]
             service.log.search(search_id, user or "", service.now(), result.query, shown, **more)
-        return _answer(_search_answer(result, search_id))
+        return _answer(_search_answer(result, search_id, model.name))
 
     @app.post("/v1/search", response_model=bodies.SearchAnswer, responses=ERRORS, tags=["search"])
     async def search(request: Request, body: bodies.SearchBody, who: Who) -> Response:
@@ -332,12 +364,13 @@ def _routes(app: FastAPI, service: Service) -> None:
         profile: bodies.FieldName = "ann",
         ranks: bool = False,
         collapse: bodies.FieldName | None = None,
+        model: bodies.ModelName = MAIN,
     ) -> Response:
         """The same by an address, for browsers and curl."""
         body = bodies.SearchBody(
             query=q, user=user, session=session, filters=list(filter or []), facets=list(facet or []),
             sort=list(sort or []), hits=hits, offset=offset, profile=profile, ranks=ranks,
-            collapse=collapse,
+            collapse=collapse, model=model,
         )  # fmt: skip
         return await searched(request, body, who)
 
@@ -348,27 +381,31 @@ def _routes(app: FastAPI, service: Service) -> None:
         item: bodies.Id,
         filter: Annotated[list[str] | None, Query(max_length=50)] = None,
         hits: Annotated[int, Query(ge=0, le=400)] = 10,
+        model: bodies.ModelName = MAIN,
     ) -> Response:
         """What is most like an item."""
         from retrieval.filters import Filter
 
+        served = chosen(request, model)
         try:
-            found = await service.searcher.similar(item, filters=[Filter.parse(f) for f in filter or []], hits=hits)
+            found = await served.searcher.similar(item, filters=[Filter.parse(f) for f in filter or []], hits=hits)
         except SearchError:
             raise
         except InputError as error:
             raise NotThere(error.problem, field=error.field) if error.field == "item" else error from None
-        service.metrics.searched(found)
-        return _answer(_search_answer(found, uuid.uuid4().hex))
+        service.metrics.searched(found, model)
+        return _answer(_search_answer(found, uuid.uuid4().hex, model))
 
     @app.post("/v1/explain", response_model=bodies.ExplainAnswer, responses=ERRORS, tags=["search"])
     async def explain(request: Request, body: bodies.ExplainBody, who: Who) -> Response:
         """Why an item stands where it does for a query, and a user."""
         user = service.access.user(who, body.user, body.session)
-        clicks = [click.event() for click in body.clicks]
+        clicks, model = [click.event() for click in body.clicks], chosen(request, body.model)
         query = service.rules.rewritten(cleaned(body.query))
+        if model is not service.own:
+            (clicks, _), user = await service.history(user, clicks), None
         try:
-            found = await service.searcher.explain(query, body.item, user=user, clicks=clicks, now=settings.now)
+            found = await model.searcher.explain(query, body.item, user=user, clicks=clicks, now=settings.now)
         except SearchError:
             raise
         except InputError as error:
@@ -402,6 +439,14 @@ def _routes(app: FastAPI, service: Service) -> None:
             reason = "" if recorded else "known, or older than what is kept"
         service.metrics.events.labels(body.kind, str(recorded).lower()).inc()
         return _answer({"recorded": recorded, "reason": reason})
+
+    @app.get("/v1/models", response_model=list[bodies.ModelAnswer], responses=ERRORS, tags=["search"])
+    async def models(
+        who: Who,
+        item: Annotated[list[bodies.Id] | None, Query(max_length=MAX_ITEMS, description="Ids to look up")] = None,
+    ) -> Response:
+        """The models that `model` can name, the service's own first, and what their indexes hold."""
+        return _answer(await asyncio.gather(*(service.held(one, item or ()) for one in service.models.values())))
 
     @app.get("/v1/suggest", response_model=list[bodies.Suggestion], responses=ERRORS, tags=["search"])
     async def suggest(
@@ -450,8 +495,9 @@ def _routes(app: FastAPI, service: Service) -> None:
             "demo": settings.demo,
             "images": settings.items is not None,
             "examples": service.suggestions.top(EXAMPLES),
+            "models": list(service.models),
         }
-        return _answer(page_settings(service.fields, **more))
+        return _answer(page_settings(service.own.fields, **more))
 
     @app.get("/v1/images/{item}", responses={200: {"content": {"image/*": {}}}, 404: ERRORS[404]}, tags=["page"])
     async def image(item: bodies.Id) -> Response:
@@ -464,26 +510,30 @@ def _routes(app: FastAPI, service: Service) -> None:
     @app.get("/health", tags=["operation"])
     async def health() -> Response:
         """The process runs."""
-        return _answer({"status": "up"})
+        return _answer({"status": "up", "models": {one.name: one.version for one in service.models.values()}})
 
     @app.get("/ready", responses={503: ERRORS[503]}, tags=["operation"])
     async def ready() -> Response:
-        """Vespa answers, and the service does not end."""
+        """Vespa answers, and the service does not end. A compared model that is down is no reason to say no."""
         if service.stopping.yes:
             raise Unavailable("the service is stopping")
-        body = {"yql": "select item_id from item where true", "hits": 0, "ranking": "unranked"}
-        answer = await service.searcher.backend.arun(service.searcher.backend.ask(body, Deadline(settings.deadline)))
-        return _answer({"status": "ready", "items": answer["root"].get("fields", {}).get("totalCount", 0)})
+        own = await service.own.held(settings.deadline)
+        compared = await asyncio.gather(
+            *(service.held(one) for one in service.models.values() if one is not service.own)
+        )
+        return _answer({"status": "ready", "items": own.items + own.without, "compared": compared})
 
     @app.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Prometheus."""
-        if service.producer is not None:
-            s, v = service.producer.stats, service.searcher.vectors.count
-            service.metrics.caches(
-                {"memory": s.memory, "precomputed": s.precomputed, "computed": s.computed, "personal": s.personal},
-                {"hit": v.hits, "miss": v.misses},
-            )
+        for model in service.models.values():
+            if model.producer is not None:
+                s, v = model.producer.stats, model.searcher.vectors.count
+                service.metrics.caches(
+                    model.name,
+                    {"memory": s.memory, "precomputed": s.precomputed, "computed": s.computed, "personal": s.personal},
+                    {"hit": v.hits, "miss": v.misses},
+                )
         return Response(service.metrics.text(), 200, media_type="text/plain; version=0.0.4")
 
     if service.log is not None:
@@ -508,10 +558,3 @@ def _routes(app: FastAPI, service: Service) -> None:
                     raise Refused(403, "for the server's key")
                 folder, (one, two) = service.log.folder, settings.interleave  # type: ignore[union-attr]
                 return _answer(await asyncio.to_thread(interleaved_wins, folder, one, two))
-
-
-def _fields(app: Path) -> dict[str, str] | None:
-    """The item's fields of an application package: name → type."""
-    from vespa_package.fields import DocumentType
-
-    return DocumentType.load(app).fields

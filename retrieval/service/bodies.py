@@ -10,11 +10,16 @@ from retrieval.filters import Facet, Filter, Sort
 from retrieval.history.behaviour import Event
 from retrieval.query_text import key_of
 from retrieval.searcher import SearchRequest
+from retrieval.service.settings import MAIN, MODEL_NAME
 from vespa_package.fields import legal_text
 
 Text = Annotated[str, Field(max_length=4096)]
 Id = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(legal_text)]  # what Vespa takes of an id
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+ModelName = Annotated[
+    str,
+    Field(pattern=MODEL_NAME, description=f"{MAIN}, or one of `mrse serve --compare`: GET /v1/models", examples=[MAIN]),
+]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -69,6 +74,7 @@ class SearchBody(Strict):
     sort: Annotated[list[Text], Field(max_length=5, description="price, -price")] = []
     facets: Annotated[list[FacetBody | FieldName], Field(max_length=20)] = []
     profile: FieldName = "ann"
+    model: ModelName = MAIN
     target_hits: Annotated[int, Field(ge=1, le=10_000)] = 200
     exact: bool = False
     inputs: Annotated[dict[FieldName, Number], Field(max_length=20)] = {}
@@ -90,6 +96,7 @@ class SearchBody(Strict):
                     "facets": ["colour", {"field": "price", "bounds": [20, 50, 100]}],
                     "sort": ["-price"],
                 },
+                {"query": "red dress", "profile": "hybrid", "model": MAIN},
             ]
         },
     )
@@ -146,6 +153,7 @@ class ExplainBody(Strict):
     user: Id | None = None
     session: Id | None = None
     clicks: Annotated[list[ClickBody], Field(max_length=100)] = []
+    model: ModelName = MAIN
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": "red dress", "item": "B01"}]})
 
@@ -184,6 +192,7 @@ class SearchAnswer(BaseModel):
     search_id: str
     query: str
     profile: str
+    model: str
     hits: list[HitAnswer]
     total: int
     offset: int
@@ -230,6 +239,20 @@ class ExplainAnswer(BaseModel):
     shares: dict[str, float]
     queues: dict[str, int | None]
     clicks: int
+
+
+class ModelAnswer(BaseModel):
+    """A model that searches can be made with. model_version: "" where Vespa alone embeds. items: of its index, with its
+    vectors. without: the other items of its index. lacks: of the items asked for, those without its vectors. problem:
+    why the counts are not known.
+    """
+
+    name: str
+    model_version: str
+    items: int
+    without: int
+    lacks: list[str]
+    problem: str
 
 
 class Suggestion(BaseModel):

@@ -7,6 +7,7 @@ with Client("http://localhost:8000", key="…") as client:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mrse_model.errors import InputError
 from retrieval.service import bodies
+from retrieval.service.settings import MAIN
 
 T = TypeVar("T")
 Body = TypeVar("Body", bound=BaseModel)
@@ -58,15 +60,21 @@ class Client:
         body = query if isinstance(query, bodies.SearchBody) else _body(bodies.SearchBody, query=query, **options)
         return self._ask(bodies.SearchAnswer, "POST", "/v1/search", body)
 
-    def similar(self, item: str, *, filters: list[str] | None = None, hits: int = 10) -> bodies.SearchAnswer:
+    def similar(
+        self, item: str, *, filters: list[str] | None = None, hits: int = 10, model: str = MAIN
+    ) -> bodies.SearchAnswer:
         """What is most like an item. filters: as "price<=50"."""
-        parameters = {"hits": hits, "filter": filters or []}
+        parameters = {"hits": hits, "filter": filters or [], "model": model}
         return self._ask(bodies.SearchAnswer, "GET", "/v1/similar/" + quote(item, safe=""), parameters=parameters)
 
     def explain(self, query: str, item: str, **options: Any) -> bodies.ExplainAnswer:
-        """options: user, session, clicks of `ExplainBody`."""
+        """options: user, session, clicks, model of `ExplainBody`."""
         body = _body(bodies.ExplainBody, query=query, item=item, **options)
         return self._ask(bodies.ExplainAnswer, "POST", "/v1/explain", body)
+
+    def models(self, items: Sequence[str] = ()) -> list[bodies.ModelAnswer]:
+        """The models that searches can be made with. items: ids to look up, 100 at most: see `lacks`."""
+        return self._ask(list[bodies.ModelAnswer], "GET", "/v1/models", parameters={"item": list(items)})
 
     def event(self, item: str, kind: str = "click", **options: Any) -> bodies.EventAnswer:
         """options: user or session, at, query, search_id, event_id of `EventBody`."""

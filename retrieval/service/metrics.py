@@ -20,35 +20,39 @@ class Metrics:
         self.requests = Counter("mrse_requests", "Requests", ["route", "status"], registry=registry)
         self.seconds = Histogram("mrse_request_seconds", "Latency", ["route"], buckets=BUCKETS, registry=registry)
         self.stage = Histogram(
-            "mrse_stage_seconds", "Latency of a search by stage", ["stage"], buckets=BUCKETS, registry=registry
+            "mrse_stage_seconds", "Latency of a search by stage", ["stage", "model"], buckets=BUCKETS, registry=registry
         )
-        self.fallbacks = Counter("mrse_fallbacks", "Steps that were gone without", ["step"], registry=registry)
-        self.errors = Counter("mrse_errors", "Errors by kind", ["kind"], registry=registry)
-        self.degraded = Counter("mrse_degraded_answers", "Answers from a part of the documents", registry=registry)
-        self.empty = Counter("mrse_empty_answers", "Searches without a hit", registry=registry)
+        self.fallbacks = Counter("mrse_fallbacks", "Steps that were gone without", ["step", "model"], registry=registry)
+        self.errors = Counter("mrse_errors", "Errors by kind", ["kind", "model"], registry=registry)
+        self.degraded = Counter(
+            "mrse_degraded_answers", "Answers from a part of the documents", ["model"], registry=registry
+        )
+        self.empty = Counter("mrse_empty_answers", "Searches without a hit", ["model"], registry=registry)
         self.events = Counter("mrse_events", "Events", ["kind", "recorded"], registry=registry)
         self.in_flight = Gauge("mrse_in_flight", "Requests under way", registry=registry, multiprocess_mode="livesum")
-        self.vectors = Counter("mrse_query_vectors", "Query vectors by source", ["source"], registry=registry)
-        self.items = Counter("mrse_item_vectors", "Look-ups of clicked items' vectors", ["found"], registry=registry)
-        self._seen: dict[str, int] = {}
+        self.vectors = Counter("mrse_query_vectors", "Query vectors by source", ["source", "model"], registry=registry)
+        self.items = Counter(
+            "mrse_item_vectors", "Look-ups of clicked items' vectors", ["found", "model"], registry=registry
+        )
+        self._seen: dict[tuple[str, str], int] = {}
 
-    def searched(self, result: SearchResult) -> None:
+    def searched(self, result: SearchResult, model: str) -> None:
         for stage, seconds in result.stages.items():
-            self.stage.labels(stage).observe(seconds)
+            self.stage.labels(stage, model).observe(seconds)
         for fallback in result.fallbacks:
-            self.fallbacks.labels(fallback.step).inc()
+            self.fallbacks.labels(fallback.step, model).inc()
         if not result.coverage.full:
-            self.degraded.inc()
+            self.degraded.labels(model).inc()
         if not result.hits:
-            self.empty.inc()
+            self.empty.labels(model).inc()
 
-    def caches(self, vectors: dict[str, int], items: dict[str, int]) -> None:
-        """Totals of the caches so far → counters."""
+    def caches(self, model: str, vectors: dict[str, int], items: dict[str, int]) -> None:
+        """Totals of a model's caches so far → counters."""
         for counter, totals in ((self.vectors, vectors), (self.items, items)):
             for name, total in totals.items():
-                before = self._seen.get(name, 0)
-                counter.labels(name).inc(max(total - before, 0))
-                self._seen[name] = total
+                before = self._seen.get((name, model), 0)
+                counter.labels(name, model).inc(max(total - before, 0))
+                self._seen[name, model] = total
 
     def text(self) -> bytes:
         """The exposition format; of all workers where there are several."""

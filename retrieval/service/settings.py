@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ ENVIRONMENT = "MRSE_SERVE_SETTINGS"  # how the settings reach granian's workers
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # where workers leave their metrics; prometheus_client reads it when imported
 LISTS = ("origins", "interleave")
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+MAIN = "main"  # the name of the service's own model
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,44 @@ class ApiKey:
             raise InputError("a key needs 16 characters or more", field=f"keys.{self.name}")
         if not self.rate > 0 or self.burst < 1:
             raise InputError("rate must be > 0 and burst ≥ 1", field=f"keys.{self.name}")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A further model, for `model=` of a search. endpoint, app: of the index with its vectors; None is the service's.
+    next_models: the export whose vectors are that index's second set, while `mrse migrate` runs.
+    """
+
+    name: str
+    endpoint: str | None = None
+    app: str | None = None
+    next_models: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(MODEL_NAME, self.name) or self.name == MAIN:
+            problem = f"no name of a further model: {self.name!r}"
+            raise InputError(problem, field="compare", fix=f"Letters, digits, ., _ and -, not {MAIN}")
+        if self.endpoint is not None:
+            _require_url(self.endpoint, f"compare.{self.name}")
+        if not (self.endpoint or self.app or self.next_models):
+            raise InputError("nothing differs from the service's own model", field=f"compare.{self.name}")
+
+    @classmethod
+    def parse(cls, text: str) -> Compared:
+        """NAME=ENDPOINT or NAME=ENDPOINT,APP. Raises InputError.
+
+        >>> Compared.parse("new=http://localhost:8090,new_app")
+        Compared(name='new', endpoint='http://localhost:8090', app='new_app', next_models=None)
+        """
+        name, equals, rest = text.partition("=")
+        endpoint, _, app = rest.partition(",")
+        if not equals:
+            fix = "Write new=http://localhost:8090,new_app"
+            raise InputError(f"not a model to compare with: {text!r}", field="compare", fix=fix)
+        return cls(name.strip(), endpoint.strip(), app.strip() or None)
+
+
+TABLES: dict[str, Any] = {"keys": ApiKey, "compare": Compared}
 
 
 @dataclass(frozen=True)
@@ -58,6 +99,7 @@ class Settings:
     warm: str | None = None  # file of `mrse warm`
     rules: str | None = None  # file of synonyms, pinned and buried items (retrieval/rules.py)
     interleave: tuple[str, ...] = ()  # two profiles: a search by the first is answered by both
+    compare: tuple[Compared, ...] = ()  # further models, beside the service's own
     items: str | None = None  # items file whose images are shown
     now: float | None = None  # a log of the past is searched as of then
     language: str | None = None
@@ -70,8 +112,7 @@ class Settings:
     session_days: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.endpoint.startswith(("http://", "https://")):
-            raise InputError(f"not a URL: {self.endpoint!r}", field="endpoint", fix="Write http://localhost:8080")
+        _require_url(self.endpoint, "endpoint")
         for name, low, high in (
             ("port", 0, 65535),
             ("workers", 1, 256),
@@ -96,6 +137,9 @@ class Settings:
                 raise InputError("it must be two profiles", field="interleave", fix='Write ["ann", "hybrid"]')
             for name in self.interleave:
                 profile_of(name)
+        compared = [one.name for one in self.compare]
+        if len(set(compared)) < len(compared):
+            raise InputError("two models of one name", field="compare")
         if "*" in self.origins:
             raise InputError("name the sites, not *", field="origins")
 
@@ -126,13 +170,15 @@ class Settings:
         known = {f.name for f in fields(cls)}
         for name in sorted(raw.keys() - known):
             raise InputError("unknown setting", file=file, field=name, fix="One of " + ", ".join(sorted(known)))
+        for name, kind in TABLES.items():
+            try:
+                raw[name] = tuple(one if isinstance(one, kind) else kind(**one) for one in raw.get(name, ()))
+            except TypeError as error:
+                raise InputError(f"malformed: {error}", file=file, field=name) from None
         try:
-            keys = raw.pop("keys", ())
-            raw["keys"] = tuple(key if isinstance(key, ApiKey) else ApiKey(**key) for key in keys)
-            raw |= {name: tuple(raw.get(name, ())) for name in LISTS}
-            return cls(**raw)
+            return cls(**raw | {name: tuple(raw.get(name, ())) for name in LISTS})
         except TypeError as error:
-            raise InputError(f"malformed: {error}", file=file, field="keys") from None
+            raise InputError(f"malformed: {error}", file=file) from None
 
     def environment(self) -> dict[str, str]:
         """The environment variable that gives the settings to a process."""
@@ -141,8 +187,13 @@ class Settings:
     @classmethod
     def from_environment(cls) -> Settings:
         raw = json.loads(os.environ[ENVIRONMENT])
-        keys = tuple(ApiKey(**key) for key in raw.pop("keys"))
-        return cls(**{**raw, "keys": keys, **{name: tuple(raw[name]) for name in LISTS}})
+        raw |= {name: tuple(kind(**one) for one in raw[name]) for name, kind in TABLES.items()}
+        return cls(**raw | {name: tuple(raw[name]) for name in LISTS})
+
+
+def _require_url(text: str, field: str) -> None:
+    if not text.startswith(("http://", "https://")):
+        raise InputError(f"not a URL: {text!r}", field=field, fix="Write http://localhost:8080")
 
 
 @dataclass

@@ -15,6 +15,7 @@ METHODS = {  # what each route of the API is in the client
     "get /v1/similar/{item}": (Client.similar, None),
     "post /v1/explain": (Client.explain, "ExplainBody"),
     "post /v1/events": (Client.event, "EventBody"),
+    "get /v1/models": (Client.models, None),
     "get /v1/suggest": (Client.suggest, None),
     "get /v1/users/{user}": (Client.user, None),
     "get /v1/users": (Client.users, None),

@@ -56,15 +56,15 @@ def test_similar_items_are_not_the_item_itself(client, vespa) -> None:
 
 
 def test_health_readiness_and_metrics(client, vespa) -> None:
-    assert client.get("/health").json() == {"status": "up"}
+    assert client.get("/health").json() == {"status": "up", "models": {"main": "mrse-0123456789ab"}}
     assert client.get("/ready").json()["items"] == 7
     client.post("/v1/search", json={"query": "red dress"})
     client.post("/v1/search", json={"query": "red dress"})
     text = client.get("/metrics").text
     assert 'mrse_requests_total{route="/v1/search",status="200"} 2.0' in text
     assert (
-        'mrse_query_vectors_total{source="memory"} 1.0' in text
-        and 'mrse_stage_seconds_count{stage="search"} 2.0' in text
+        'mrse_query_vectors_total{model="main",source="memory"} 1.0' in text
+        and 'mrse_stage_seconds_count{model="main",stage="search"} 2.0' in text
     )
     vespa.answer = lambda body: {"message": "no such handler"}
     assert client.get("/ready").status_code == 503 and client.get("/health").status_code == 200
