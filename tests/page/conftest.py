@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from local_vespa.testing import free_port, running_engine
+from tests.helpers.make_models import make_models
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(
@@ -54,7 +55,9 @@ def mrse(*arguments: object) -> None:
 
 @pytest.fixture(scope="session")
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """The generated sample deployed, fed and served by the commands, as `make demo KEEP=1` leaves it."""
+    """The generated sample deployed, fed and served by the commands, as `make demo KEEP=1` leaves it. Compared with it:
+    "half", a model that knows nothing, over half of the items, and "gone", whose Vespa does not answer.
+    """
     if running := os.environ.get("MRSE_PAGE"):  # the address of a service that runs, to look at one test quickly
         yield Shop(running, "", users_of(running))
         return
@@ -64,7 +67,14 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     shutil.copytree(ROOT / "vespa_app", app, ignore=shutil.ignore_patterns("models"))
     mrse("export", trained.run, "--app", app)
     now = max(pq.read_table(inputs.searches, columns=["timestamp"])["timestamp"].to_pylist()).timestamp() + 60
-    with running_engine(work / "engine") as endpoint:
+    other, half = work / "other", work / "half.parquet"
+    shutil.copytree(ROOT / "vespa_app", other, ignore=shutil.ignore_patterns("models"))
+    make_models(other / "models")
+    table = pq.read_table(inputs.items)
+    pq.write_table(table.slice(0, len(table) // 2), half)
+    with running_engine(work / "engine") as endpoint, running_engine(work / "second") as second:
+        mrse("deploy", other, "--config-server", second)
+        mrse("feed", "items", half, "--app", other, "--endpoint", second, "--no-images")
         mrse("deploy", app, "--config-server", endpoint)
         to = ("--app", app, "--endpoint", endpoint)
         mrse("feed", "items", inputs.items, *to, "--features", trained.run / "cache" / "features.parquet")
@@ -72,6 +82,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         mrse("warm", inputs.searches, "--app", app, "--out", work / "queries.arrow")
         port = free_port()
         options = ("--items", inputs.items, "--warm", work / "queries.arrow", "--log", work / "served", "--now", now)
+        options += ("--compare", f"half={second},{other}", "--compare", f"gone=http://127.0.0.1:{free_port()}")
         command = [sys.executable, "-m", "mrse_cli.main", "serve", "--demo", "--port", port, *to, *options]
         with (work / "serve.log").open("wb") as log:
             service = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=log, stderr=log)
@@ -104,8 +115,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Of a module, not of the session: until Playwright stops, its loop runs in this thread, and ``asyncio.run`` of a later
-    test of the same worker fails."""
+    """Of a module, not of the session: until Playwright stops, its loop runs in this thread, and ``asyncio.run`` of a
+    later test of the same worker fails."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -152,6 +152,48 @@ def test_two_users_side_by_side_with_moves(page, shop):
         assert first == ("new" if moved is None else "=" if moved == 0 else "▲" if moved > 0 else "▼")
 
 
+def test_two_models_side_by_side_say_what_one_of_them_lacks(page, shop):
+    go(page, shop, "?q=dress&vs=1")
+    page.wait_for_selector("#b .card")
+    assert hits(page) == hits(page, "#b")
+    page.select_option("#model-b", "half")
+    page.wait_for_function("() => document.querySelector('#b .said').textContent.includes('It lacks')")
+    a, b = hits(page), hits(page, "#b")
+    both = len(set(a) & set(b))
+    assert a != b and query(page)["modelb"] == ["half"]
+    assert page.inner_text("#status").startswith(f"{both} of {len(a)} items")
+    assert page.locator("#b .card .move").count() == len(b)
+    with httpx.Client(trust_env=False) as client:
+        found = client.get(f"{shop.url}v1/models", params={"item": a}).json()
+    lacks = next(model["lacks"] for model in found if model["name"] == "half")
+    assert f"It lacks {len(lacks)} of the items on the left" in page.inner_text("#b .said")
+    assert "lacks" not in page.inner_text("#a .said") and "main (mrse-" in page.inner_text("#a .said")
+    address = page.url
+    page.reload()
+    page.wait_for_selector("#b .card")
+    assert page.url == address and hits(page, "#b") == b and page.input_value("#model-b") == "half"
+    item = page.locator("#b .card").first.get_attribute("data-item")
+    with page.expect_request(lambda r: "/v1/explain" in r.url) as asked:
+        page.locator("#b .card").first.get_by_role("button", name=re.compile("^Why")).click()
+    assert asked.value.post_data_json["model"] == "half" and asked.value.post_data_json["item"] == item
+    page.wait_for_selector("dialog table")
+    page.keyboard.press("Escape")
+    settled(page, page.locator("#b .card").first.get_by_role("button", name=re.compile("^Similar")).click)
+    assert {"similar", "modelb", "vs"} <= query(page).keys() and hits(page, "#a") and hits(page, "#b")
+
+
+def test_a_model_that_is_down_says_so_while_the_other_goes_on(page, shop):
+    go(page, shop, "?q=dress&vs=1&model=gone")
+    problem = page.locator("#a .problem")
+    problem.wait_for()
+    assert "not available" in problem.inner_text() and "nothing answers" in problem.inner_text()
+    shown = hits(page, "#b")
+    assert shown and not hits(page) and page.inner_text("#status") == "The left side has no answer."
+    assert page.locator("#facets fieldset", has_text="Brand").count() == 1
+    settled(page, lambda: page.select_option("#model", "main"))
+    assert hits(page) == shown and not problem.is_visible()
+
+
 def test_why_names_queues_with_ranks_and_shares(page, shop):
     go(page, shop, f"?q=dress&user={shop.users[0]}&rank=three_queues")
     assert re.match(r"Found by .*#\d", page.locator("#a .found").first.inner_text())
@@ -221,7 +263,7 @@ def test_an_error_says_what_to_do_and_try_again_works(page, shop):
     page.route("**/v1/search", lambda route: route.fulfill(status=503, body=body, content_type="application/json"))
     page.fill("#q", "dress")
     page.keyboard.press("Enter")
-    problem = page.locator("#problem")
+    problem = page.locator("#a .problem")
     problem.wait_for()
     assert "nothing answers" in problem.inner_text() and "Start it" in problem.inner_text()
     page.unroute("**/v1/search")
@@ -247,12 +289,13 @@ def test_axe_finds_nothing(browser, shop, scheme, width):
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
     user = shop.users[0]
-    for address in ("", f"?q=dress&user={user}&rank=three_queues", f"?q=dress&vs=1&userb={user}"):
+    two = (f"?q=dress&vs=1&userb={user}", "?q=dress&vs=1&model=gone&modelb=half")
+    for address in ("", f"?q=dress&user={user}&rank=three_queues", *two):
         go(page, shop, address)
         page.wait_for_selector(".card" if address else ".examples li")
         found = Axe().run(page)
         assert found.violations_count == 0, f"{address}: {found.generate_report()}"
-    page.locator("#a .card .title").first.click()
+    page.locator(".card .title").first.click()
     page.wait_for_selector("dialog[open]")
     assert Axe().run(page).violations_count == 0
     context.close()

@@ -35,12 +35,12 @@ export function openItem(hit, settings, record, similar) {
 }
 
 /** Why the hit is here: the queues with ranks, and what its score loses without each part. */
-export async function openWhy(hit, state, user) {
+export async function openWhy(hit, state, { user, model }) {
   const waiting = h("p", { "aria-busy": "true" }, "Asking the model…");
   const first = h("p", {}, foundBy(hit.queues) || "Found as one of the nearest neighbours of the query's vector.");
   show(hit, first, waiting);
   try {
-    const found = await ask("v1/explain", { slot: "explain", body: { query: state.q, item: hit.item, ...whose(user) } });
+    const found = await ask("v1/explain", { slot: "explain", body: { query: state.q, item: hit.item, model, ...whose(user) } });
     if (found === null) return;
     const parts = Object.entries(found.shares).filter(([name]) => PARTS[name]);
     const most = Math.max(...parts.map(([, value]) => Math.abs(value)), 1e-6);

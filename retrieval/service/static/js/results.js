@@ -70,7 +70,7 @@ export function image(hit, settings) {
 }
 
 /** One honest sentence about how much was found. */
-export function summary(answer, profile, state, size) {
+export function summary(answer, profile, state) {
   if (!answer.hits.length) return "No item matches.";
   const to = answer.offset + answer.hits.length;
   const span = `${number(answer.offset + 1)}–${number(to)}`;
@@ -81,6 +81,17 @@ export function summary(answer, profile, state, size) {
   const notes = answer.fallbacks.map((f) => ` Without ${f.step}: ${f.reason}.`).join("");
   const part = answer.coverage < 1 ? ` Only ${Math.round(answer.coverage * 100)} % of the catalogue was searched.` : "";
   return `${span} ${of}${whose}, ${Math.max(1, Math.round(answer.seconds * 1000))} ms.${notes}${part}`;
+}
+
+/** What one of two models says of its index: how much it covers, and what of the other side's items it lacks. told: its row of
+ *  /v1/models. titles: of the other side's items, by id. half: where they are. */
+export function coverage(told, titles, half) {
+  if (!told) return "";
+  if (told.problem) return ` Model ${told.name}.`;
+  const without = told.without ? `, without ${number(told.without)} of the ${number(told.items + told.without)} items of its index` : "";
+  const lacks = told.lacks.filter((item) => titles.has(item)).map((item) => titles.get(item));
+  const missing = lacks.length ? ` It lacks ${number(lacks.length)} of the items on the ${half}: ${lacks.slice(0, 3).join(", ")}${lacks.length > 3 ? ", …" : "."}` : "";
+  return ` Model ${told.name} (${told.model_version}${without}).${missing}`;
 }
 
 /** Buttons of the pages; size: hits a page. */

@@ -1,14 +1,15 @@
 // The page's state is its address: reload, back and a copied link show the same. Nothing here touches the DOM.
 
 /** @typedef {{q: string, user: string, profile: string, filters: [string, string][], min: string, max: string,
- *   stock: boolean, sort: string, page: number, compare: boolean, userB: string, profileB: string, similar: string}} State */
+ *   stock: boolean, sort: string, page: number, compare: boolean, userB: string, profileB: string, model: string, modelB: string,
+ *   similar: string}} State */
 
 export const EMPTY = Object.freeze({
   q: "", user: "", profile: "", filters: [], min: "", max: "", stock: false, sort: "", page: 1,
-  compare: false, userB: "", profileB: "", similar: "",
+  compare: false, userB: "", profileB: "", model: "", modelB: "", similar: "",
 });
 const TEXTS = { q: "q", user: "user", profile: "rank", min: "min", max: "max", sort: "sort", userB: "userb", profileB: "rankb",
-  similar: "similar" };
+  model: "model", modelB: "modelb", similar: "similar" };
 
 /** An address's query string → state; what cannot be is left out. */
 export function read(search) {
