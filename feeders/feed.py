@@ -11,7 +11,7 @@ from typing import BinaryIO
 import orjson
 from vespa.application import Vespa
 
-from feeders.index.deployed import check_deployed, check_fields, indexed, second_set
+from feeders.index.deployed import check_deployed, check_fields, check_metric, indexed, second_set
 from feeders.index.journal import Journal, index_name
 from feeders.index.reconcile import document_ids, forget_lost
 from feeders.items import ItemSource
@@ -22,6 +22,7 @@ from feeders.updates import UpdateSource
 from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
 
+FIRST = 512  # documents, after which the metric of an index that was empty must show
 FREE_REMOVALS, FREE_SHARE = 100, 0.05  # of the index: as many items go without --max-removals
 
 
@@ -91,15 +92,17 @@ def feed_items(
 ) -> Report:
     """Feeds what the index does not have as the file has it (`full`: everything).
 
-    The deployed model and schema are held against the source's before anything is sent. state: the journal's file, one
-    for an index. queries: the container that answers queries, where it is another. delete_missing: remove from the
-    index what is not in the file. max_removals: how many may go; None for at most 100 or a twentieth of the index.
-    limit: at most so many documents are sent. Raises InputError.
+    The deployed model, schema and distance metric are held against the source's before anything is sent (the metric of
+    an empty index after its first documents, by which alone it shows). state: the journal's file, one for an index.
+    queries: the container that answers queries, where it is another. delete_missing: remove from the index what is not
+    in the file. max_removals: how many may go; None for at most 100 or a twentieth of the index. limit: at most so many
+    documents are sent. Raises InputError.
     """
     queries, report = queries or app, Report() if report is None else report
     report.rows = source.items.rows
     check_deployed(queries, source.model)
     check_fields(app, source.doctype, source.model.manifest)
+    shown = check_metric(queries, source.model)
     if second_set(app, source.model.manifest) != (source.next_model is not None):
         if source.next_model is None:
             problem = "a migration to another model is under way, and items fed now would lack its vectors"
@@ -128,6 +131,8 @@ def feed_items(
                 if limit is not None and n >= limit:
                     report.rows = n + report.unchanged  # what comes after was not asked for
                     return
+                if n == FIRST and not shown:
+                    check_metric(queries, source.model)
                 yield operation
             spool.seek(0)
             for line in spool:
@@ -143,6 +148,8 @@ def feed_items(
             policy=policy,
             max_errors=max_errors,
         )
+        if report.ok and not shown:
+            check_metric(queries, source.model)
         if delete_missing:
             report.not_removed = report.missing - report.removed
     return report

@@ -27,6 +27,7 @@ from vespa_package.fields import INT8, MODEL_FIELDS, DocumentType
 VECTORS = tuple(name for name in MODEL_FIELDS if name != "model_version")
 PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
 ANSWER_SECONDS = 20  # a server that hangs is told apart from one that works within this time
+METRIC_PRECISION = 0.003  # of a closeness; bfloat16 cells and a query's rounding are below 0.001
 SAME = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below
 
 
@@ -80,6 +81,30 @@ def check_fields(app: Vespa, doctype: DocumentType, manifest: Manifest) -> None:
                 )
 
 
+def check_metric(app: Vespa, model: ExportedModel) -> bool:
+    """Raises InputError where the deployed `embedding` has another distance metric than the model is made for. False
+    where that does not show: no document has a vector, or the profile `ann` orders by another field.
+
+    Vespa does not name a field's metric, but `ann` gives a hit's cosine and its closeness, and how the one follows from
+    the other is the metric (Vespa, nearest neighbour search: prenormalized-angular is 1 / (1 + (1 - cosine))).
+    """
+    probe = -model.query_vectors([PROBE])[0]  # turned away from all items: near cosine 1 the metrics are alike
+    yql = "select item_id from item where {targetHits: 1}nearestNeighbor(embedding, q)"
+    root = _search(app, {"yql": yql, "hits": 1, "ranking": "ann", "input.query(q)": probe.tolist()})
+    fields = [hit.get("fields", {}).get("matchfeatures", {}) for hit in root.get("children", [])]
+    if not fields or "closeness(field,embedding)" not in fields[0]:
+        return False
+    cosine, closeness = fields[0]["similarity"], fields[0]["closeness(field,embedding)"]
+    if abs(closeness - 1 / (2 - cosine)) > METRIC_PRECISION:
+        raise InputError(
+            f"the distance metric deployed at {app.end_point} is not {model.manifest.distance_metric} "
+            f"(cosine {cosine:.3f}, closeness {closeness:.3f})",
+            field="embedding",
+            fix=f"Write distance-metric: {model.manifest.distance_metric} in schemas/item.sd, and run: mrse deploy",
+        )
+    return True
+
+
 def second_set(app: Vespa, manifest: Manifest) -> bool:
     """Whether a second set of vectors is deployed: a migration is under way."""
     with app.syncio() as session:
@@ -114,21 +139,32 @@ def indexed(app: Vespa, version: str, suffix: str = "") -> tuple[int, int]:
 
 def count(app: Vespa, yql: str, **parameters: str) -> int:
     """How many documents match. Raises InputError with Vespa's words, or when nobody answers."""
-    body = {"yql": yql, "hits": 0, "ranking": "unranked", "timeout": "10s", **parameters}
+    root = _search(app, {"yql": yql, "hits": 0, "ranking": "unranked", **parameters})
+    try:
+        if errors := root.get("errors"):
+            raise KeyError(errors[0].get("message"))
+        return int(root["fields"]["totalCount"])
+    except (KeyError, TypeError) as error:  # Vespa's words, or no count
+        raise _uncounted(app, error.args[0] if isinstance(error, KeyError) else str(root)[:200]) from None
+
+
+def _search(app: Vespa, body: dict[str, Any]) -> dict[str, Any]:
+    """The root of a search's answer. Raises InputError where nobody answers, or no search."""
     try:
         with app.syncio(num_retries_429=1) as session:  # pyvespa's own query() would wait two minutes
-            content = orjson.dumps(body)
+            content = orjson.dumps({"timeout": "10s", **body})
             url = app.search_end_point
             reply = session.http_client.post(url, content=content, headers=HEADERS, timeout=ANSWER_SECONDS)
-            root = orjson.loads(reply.content)["root"]
-            if errors := root.get("errors"):
-                raise KeyError(errors[0].get("message"))
-            return int(root["fields"]["totalCount"])
-    except (ValueError, KeyError, TypeError) as error:  # no JSON, no count, or Vespa's words
-        words = error.args[0] if isinstance(error, KeyError) else message_of(reply.content)
-        raise InputError(f"{app.end_point} cannot count its items: {words}", fix="Deploy first: mrse deploy") from None
     except Exception as error:  # httpr's exceptions share no base class
         raise _nobody(app, error) from None
+    try:
+        return dict(orjson.loads(reply.content)["root"])
+    except (ValueError, KeyError, TypeError):
+        raise _uncounted(app, message_of(reply.content)) from None
+
+
+def _uncounted(app: Vespa, words: str) -> InputError:
+    return InputError(f"{app.end_point} cannot count its items: {words}", fix="Deploy first: mrse deploy")
 
 
 def get(session: VespaSync, path: str, parameters: dict[str, str]) -> tuple[int, Any]:

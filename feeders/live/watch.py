@@ -24,7 +24,7 @@ from vespa.application import Vespa
 from feeders.events import EventWriter, ShopperUnavailable, UserEvent
 from feeders.feed import DeadLetters, refused_file
 from feeders.image_features import EncodedImages, NoImages
-from feeders.index.deployed import check_deployed, check_fields
+from feeders.index.deployed import check_deployed, check_fields, check_metric
 from feeders.index.journal import Journal, index_name
 from feeders.items import ItemSource
 from feeders.live.changes import Batch, Change, Kind, records_of
@@ -88,6 +88,7 @@ class Watch:
         model = ExportedModel.load(package / "models", threads=threads)
         check_deployed(queries or app, model)
         check_fields(app, DocumentType.load(package), model.manifest)
+        check_metric(queries or app, model)
         encoder = ImageEncoder.load(image_encoder) if image_encoder else None
         return cls(app, package, model, state, encoder=encoder, **options)
 

@@ -337,6 +337,10 @@ def counted(out: Console, what: str = "documents") -> Iterator[tuple[Report, Cal
         if isinstance(interrupt, Terminated):
             raise typer.Exit(143) from None
         raise
+    except InputError:
+        if report.ok or report.failed:
+            _tell(out, report, what)
+        raise
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)

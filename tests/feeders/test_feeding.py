@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from feeders.report import Report
 from feeders.shoppers import ShopperSource, feed_shoppers
 from feeders.transport import Policy
 from feeders.updates import UpdateSource
+from local_vespa.testing import deploy, running_engine
 from mrse_model.data.contract import ItemsFile
 from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
@@ -55,6 +57,23 @@ def feed(
 def decoded(cells: str) -> np.ndarray:
     bits = np.frombuffer(bytes.fromhex(cells), ">u2").astype(np.uint32) << 16
     return bits.view(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["angular", "euclidean", "dotproduct"])
+def test_another_distance_metric_is_refused(package, items, tmp_path, metric) -> None:
+    app = shutil.copytree(package, tmp_path / "app")
+    schema = app / "schemas" / "item.sd"
+    schema.write_text(schema.read_text().replace("prenormalized-angular", metric))
+    refused = "metric deployed at .* is not prenormalized-angular .cosine .*distance-metric: prenormalized-angular"
+    with running_engine(tmp_path / "data") as url:
+        deploy(url, app)
+        report = Report()
+        with pytest.raises(InputError, match=refused):  # it shows by the first documents of an empty index
+            feed_items(Vespa(url), source_of(items, package), tmp_path / "a.sqlite", report=report)
+        assert report.ok == 12
+        with pytest.raises(InputError, match=refused):
+            feed_items(Vespa(url), source_of(items, package), tmp_path / "b.sqlite", report=(report := Report()))
+        assert report.ok == 0
 
 
 def test_documents_hold_the_fields_and_the_vectors(vespa, package, items, features) -> None:
