@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -42,17 +42,18 @@ def write_jsonl(
 
 
 def show_documents(
-    source: ItemSource,
+    operations: Iterable[Operation],
     report: Report,
     progress: Progress | None = None,
     show: Callable[[str], object] = print,
     limit: int | None = None,
 ) -> Report:
-    """Renders all items, and shows the first three, their vectors cut short."""
-    for operation in islice(puts(source), limit):
+    """Renders all documents, and shows the first three, their vectors cut short."""
+    for operation in islice(operations, limit):
         if report.unchanged < SHOWN:
             fields = {name: _shortened(value) for name, value in (operation.fields or {}).items()}
-            show(orjson.dumps({"put": operation.document_id, "fields": fields}).decode())
+            show(orjson.dumps({operation.kind: operation.document_id, "fields": fields}).decode())
+        operation.json_line()
         report.unchanged += 1
         if progress:
             progress(report)

@@ -128,9 +128,6 @@ def feed_items(
         def operations() -> Iterator[Operation]:
             changed = source.operations(journal, report, everything=full, index_holds_others=unknown)
             for n, operation in enumerate(changed):
-                if limit is not None and n >= limit:
-                    report.rows = n + report.unchanged  # what comes after was not asked for
-                    return
                 if n == FIRST and not shown:
                     check_metric(queries, source.model)
                 yield operation
@@ -140,7 +137,7 @@ def feed_items(
 
         send_all(
             app,
-            operations(),
+            limited(limit, operations(), report),
             refused_file(state),
             journal=journal,
             report=report,
@@ -153,6 +150,15 @@ def feed_items(
         if delete_missing:
             report.not_removed = report.missing - report.removed
     return report
+
+
+def limited(limit: int | None, operations: Iterable[Operation], report: Report) -> Iterator[Operation]:
+    """So many of the operations, or all; what comes after was not asked for, so that the report has no row of it."""
+    for n, operation in enumerate(operations):
+        if n == limit:
+            report.rows = min(report.rows, n + report.unchanged)
+            return
+        yield operation
 
 
 def _spool_missing(app: Vespa, doctype: str, ids: Ids, spool: BinaryIO) -> int:
@@ -184,15 +190,16 @@ def feed_updates(
     progress: Progress | None = None,
     policy: Policy | None = None,
     max_errors: int | None = None,
+    limit: int | None = None,
 ) -> Report:
-    """Sends all partial updates of a file; sending them twice does no harm, so there is no journal. A row without a
-    value is counted as unchanged.
+    """Sends all partial updates of a file, or at most `limit`; sending them twice does no harm, so there is no journal.
+    A row without a value is counted as unchanged.
     """
     report = Report() if report is None else report
     report.rows = source.table.rows
     return send_all(
         app,
-        source.operations(report),
+        limited(limit, source.operations(report), report),
         refused_file(state),
         report=report,
         progress=progress,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from mrse_model.data.ids import Ids, number
 from mrse_model.errors import InputError, raise_all
 from mrse_model.serving.exported_model import ExportedModel, ItemVectors
 from vespa_package.checks.items import check_items, columns_not_fed, fed_columns
-from vespa_package.fields import INT8, LANGUAGE, MODEL_FIELDS, DocumentType, language_tag
+from vespa_package.fields import INT8, LANGUAGE, MODEL_FIELDS, DocumentType, accepts, language_tag
 from vespa_package.second_set import SUFFIX as NEXT
 
 BATCH = 512  # items at a time: enough to sort by length, few enough to hold
@@ -75,7 +75,7 @@ class ItemSource:
     """A checked items file and what turns it into documents. columns: further columns to feed; left_out: those not
     fed; ids: of all items; without_features: how many of them a file of image features lacks. next_model: of a
     migration that is under way, whose vectors go to a second set of fields. vectors: shards to take instead of
-    encoding.
+    encoding. since: a column of times and Unix seconds, before which an item is left as it is.
     """
 
     items: ItemsFile
@@ -90,6 +90,7 @@ class ItemSource:
     next_model: ExportedModel | None = None
     language: str | None = None
     vectors: VectorShards | None = None
+    since: tuple[str, int] | None = None
 
     @classmethod
     def open(
@@ -144,6 +145,21 @@ class ItemSource:
             language,
             shards,
         )
+
+    def changed_since(self, column: str, seconds: int) -> ItemSource:
+        """This source without the items whose time in `column` is before `seconds` (Unix); one without a time stays.
+        Raises InputError where the file has no such column, or not of times.
+        """
+        schema = self.items.table.schema
+        if column not in schema.names or not accepts("long", schema.field(column).type):
+            have = ", ".join(field.name for field in schema if accepts("long", field.type)) or "none"
+            raise InputError(
+                "no column of times by which --since could choose",
+                file=self.items.path,
+                field=column,
+                fix=f"Name one with --since-column; columns of times or whole numbers: {have}",
+            )
+        return replace(self, since=(column, seconds))
 
     @property
     def written(self) -> int:
@@ -203,7 +219,8 @@ class ItemSource:
         shard_rows = self.vectors.rows() if self.vectors else iter(())
         if journal is not None:
             journal.read_from(str(self.items.path), self.written)
-        for batch in self.images.batches(self.items, BATCH, self.columns):
+        read = self.columns if self.since is None else [*self.columns, self.since[0]]
+        for batch in self.images.batches(self.items, BATCH, read):
             fields = [self._fields(batch, row) for row in range(len(batch))]
             queries = self.item_queries.queries(batch.ids) if self.item_queries else [[] for _ in batch.ids]
             encoded = list(islice(shard_rows, len(batch)))
@@ -217,7 +234,10 @@ class ItemSource:
             known = [None] * len(batch) if journal is None or everything else journal.known(batch.ids)
             rows, now = [], time.time()
             for n, before in enumerate(known):
-                if before is not None and all(getattr(before.digest, p) == getattr(digests[n], p) for p in parts):
+                if self.since and (batch.extra[self.since[0]][n] or self.since[1]) < self.since[1]:
+                    report.unchanged += 1
+                    report.earlier += 1
+                elif before is not None and all(getattr(before.digest, p) == getattr(digests[n], p) for p in parts):
                     report.unchanged += 1
                 elif not vectors_alone and (fields[n][0].get("expires") or now + 1) <= now:
                     report.unchanged += 1

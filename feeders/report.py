@@ -10,7 +10,8 @@ from pathlib import Path
 @dataclass
 class Report:
     """rows: of the input. ok: documents that Vespa acknowledged. failed: that it refused. unchanged: left as they are,
-    among them `older` (the index has them from an input that was written later: newer_source) and `expired`.
+    among them `older` (the index has them from an input that was written later: newer_source), `expired`, and `earlier`
+    (changed before --since).
     missing: in the index, not in the input. removed, not_removed: what became of those that were to go.
     retries: requests that were repeated. stopped: why the feed gave up, "" if it did not.
     """
@@ -21,6 +22,7 @@ class Report:
     unchanged: int = 0
     older: int = 0
     expired: int = 0
+    earlier: int = 0
     newer_source: str = ""
     missing: int = 0
     removed: int = 0

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 from vespa.application import Vespa
@@ -99,15 +99,17 @@ def feed_shoppers(
     progress: Progress | None = None,
     policy: Policy | None = None,
     keep_days: float = KEEP_DAYS,
+    max_errors: int | None = None,
     limit: int | None = None,
 ) -> Report:
     """Brings the events of a log into the index; users whose document has them all are counted as unchanged.
 
-    state: names the dead-letter file. keep_days: after the last write a user is forgotten. Raises what EventWriter
-    does not know as a refusal.
+    state: names the dead-letter file. keep_days: after the last write a user is forgotten. limit: at most so many
+    users. max_errors: gives up after as many refusals. Raises what EventWriter does not know as a refusal.
     """
     report, policy = Report() if report is None else report, policy or Policy()
-    report.rows, begin, row, lock = len(source), time.perf_counter(), [""], threading.Lock()
+    report.rows = len(source) if limit is None else min(limit, len(source))
+    begin, row, lock = time.perf_counter(), list[str](), threading.Lock()
     with (
         DeadLetters(refused_file(state)) as refused,
         EventWriter(app, keep_days=keep_days, retry_seconds=policy.give_up_after) as writer,
@@ -136,15 +138,16 @@ def feed_shoppers(
                     row.append(problem)
                     if len(row) >= policy.same_refusals:
                         report.stopped = f"{len(row)} refusals in a row, the last: {problem}"
+                    if max_errors is not None and report.failed >= max_errors:
+                        report.stopped = f"{report.failed} users were refused (--max-errors)"
                 report.seconds = time.perf_counter() - begin
                 if progress:
                     progress(report)
 
-        row.clear()
         under_way: set[Future[None]] = set()
         try:
-            for n, (user, events) in enumerate(source.users()):
-                if report.stopped or (limit is not None and n >= limit):
+            for user, events in islice(source.users(), limit):
+                if report.stopped:
                     break
                 under_way.add(pool.submit(write, user, events))
                 if len(under_way) >= 4 * WRITERS:
@@ -160,8 +163,13 @@ def feed_shoppers(
     return report
 
 
+def additions(source: ShopperSource) -> Iterator[Operation]:
+    """What a log adds to each user's document, whatever it holds already (--dry-run)."""
+    return (_added(user, events) for user, events in source.users())
+
+
 def _added(user: str, events: list[UserEvent]) -> Operation:
-    """The events as an update that only adds, for the dead-letter file."""
+    """The events as an update that only adds."""
     fields: dict[str, dict[str, object]] = {"user_id": {"assign": user}}
     for kind, name in FIELDS.items():
         if cells := {event.item: event.timestamp for event in events if event.event == kind and not event.query}:

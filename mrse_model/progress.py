@@ -41,12 +41,13 @@ class _Lines(Progress):
         if self.disable and now - self.last > LINE_EVERY:
             self.last, task = now, self._tasks[task_id]
             of = f" of {task.total:,.0f}" if task.total is not None else ""
-            self.console.print(f"{task.description}: {task.completed:,.0f}{of}")
+            left = f", {task.time_remaining:,.0f} s left" if task.time_remaining is not None else ""
+            self.console.print(f"{task.description}: {task.completed:,.0f}{of}{left}")
 
 
 def progress_bar(console: Console, shown: bool = True) -> Progress:
-    """A bar with its name, how many of how many, and the time left; outside a terminal the first three as lines. shown:
-    False for neither.
+    """A bar with its name, how many of how many, and the time left; outside a terminal the same as lines. shown: False
+    for neither.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     kind = _Lines if shown else Progress

@@ -64,6 +64,9 @@ Language = Annotated[
     str | None,
     typer.Option(help="Language of the texts, if no column language gives it: sv. Default: the schema's."),
 ]
+Since = Annotated[
+    str | None, typer.Option(help="Leave out what is from before this time: 2026-03-01, or with T12:00Z.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Send at most this many documents.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and render all, show three documents, send nothing.")]
 Via = Annotated[str, typer.Option(hidden=True)]
@@ -103,6 +106,8 @@ def feed_items_command(
     to_jsonl: Annotated[
         Path | None, typer.Option(help="Write all as puts for `vespa feed` to this file, - for stdout; send nothing.")
     ] = None,
+    since: Since = None,
+    since_column: Annotated[str, typer.Option(help="Column that says when an item changed, for --since.")] = "added",
     dry_run: DryRun = False,
     limit: Limit = None,
     give_up_after: GiveUp = 5,
@@ -122,7 +127,7 @@ def feed_items_command(
 
     Example: mrse feed items items.parquet --features features.parquet --searches searches.parquet
     """
-    from feeders.export import show_documents, write_jsonl
+    from feeders.export import puts, show_documents, write_jsonl
     from feeders.feed import feed_items
     from feeders.index.journal import journal_file
     from feeders.inputs import open_items
@@ -155,6 +160,8 @@ def feed_items_command(
             next_models=next_models,
             warn=out.print,
         )
+        if (seconds := _seconds(since)) is not None:
+            source = source.changed_since(since_column, seconds)
         for notice in source.items.table.notices:
             out.print(notice)
         if source.left_out:
@@ -165,7 +172,7 @@ def feed_items_command(
         if to_jsonl is not None:
             write_jsonl(source, to_jsonl, report, progress, limit)
         elif dry_run:
-            show_documents(source, report, progress, out.print, limit)
+            show_documents(puts(source), report, progress, out.print, limit)
         else:
             feed_items(
                 vespa,
@@ -190,6 +197,7 @@ def feed_updates_command(
     endpoint: Endpoint = LOCAL,
     language: Language = None,
     dry_run: DryRun = False,
+    limit: Limit = None,
     give_up_after: GiveUp = 5,
     max_errors: MaxErrors = None,
     state: State = None,
@@ -203,10 +211,10 @@ def feed_updates_command(
 
     Example: mrse feed updates prices.parquet
     """
-    from itertools import islice
-
+    from feeders.export import show_documents
     from feeders.feed import feed_updates
     from feeders.index.journal import journal_file
+    from feeders.report import Report
     from feeders.transport import Policy
     from feeders.updates import UpdateSource
     from vespa_package.fields import LANGUAGE, DocumentType
@@ -222,14 +230,11 @@ def feed_updates_command(
             out.print(f"{texts}: taken as {source.language}; a column language, or --language, says another")
         report.rows = source.table.rows
         if dry_run:
-            for operation in islice(source.operations(report), 3):
-                out.print(operation.json_line().decode().rstrip())
-            out.print(f"{report.rows} rows are right; nothing was sent")
-            report.unchanged = report.rows
+            show_documents(source.operations(Report()), report, progress, out.print, limit)
             return
         policy = Policy(give_up_after=60 * give_up_after)
         feed_updates(vespa, source, state or journal_file(app, "updates"), report=report, progress=progress,
-                     policy=policy, max_errors=max_errors)  # fmt: skip
+                     policy=policy, max_errors=max_errors, limit=limit)  # fmt: skip
     out.print("an id that Vespa does not have is not made: its update changes nothing, and counts as fed")
 
 
@@ -238,14 +243,14 @@ def feed_shoppers_command(
     file: Annotated[Path, typer.Argument(help="Parquet: a search log; a folder of part files will do.")],
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
-    since: Annotated[
-        str | None, typer.Option(help="Only searches from this time on: 2026-03-01, or with T12:00Z.")
-    ] = None,
+    since: Since = None,
     keep_days: Annotated[
         float, typer.Option(min=0, help="Days after the last write until a user's history expires.")
     ] = 365,
+    dry_run: DryRun = False,
     limit: Limit = None,
     give_up_after: GiveUp = 5,
+    max_errors: MaxErrors = None,
     state: State = None,
     full: Annotated[bool, typer.Option("--full", hidden=True)] = False,
     query_endpoint: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -259,8 +264,9 @@ def feed_shoppers_command(
 
     Example: mrse feed shoppers searches.parquet
     """
+    from feeders.export import show_documents
     from feeders.index.journal import journal_file
-    from feeders.shoppers import ShopperSource, feed_shoppers
+    from feeders.shoppers import ShopperSource, additions, feed_shoppers
     from feeders.transport import Policy
 
     out = console()
@@ -269,9 +275,12 @@ def feed_shoppers_command(
     with counted(out, "users") as (report, progress):
         out.print(f"checking {file}")
         source = ShopperSource(file, since=_seconds(since))
+        if dry_run:
+            show_documents(additions(source), report, progress, out.print, limit)
+            return
         policy = Policy(give_up_after=60 * give_up_after)
         feed_shoppers(vespa, source, state or journal_file(app, "shoppers"), report=report, progress=progress,
-                      policy=policy, keep_days=keep_days, limit=limit)  # fmt: skip
+                      policy=policy, keep_days=keep_days, max_errors=max_errors, limit=limit)  # fmt: skip
 
 
 @group.command("retry")
@@ -324,9 +333,7 @@ def counted(out: Console, what: str = "documents") -> Iterator[tuple[Report, Cal
             task = bar.add_task("feeding", total=None)
 
             def progress(now: Report) -> None:
-                words = f"feeding {now.per_second:.0f}/s"
-                if now.retries or now.failed:
-                    words += f", {now.retries} retried, {now.failed} refused"
+                words = f"{now.ok:,} acknowledged ({now.per_second:.0f}/s), {now.retries} retried, {now.failed} refused"
                 done = now.ok + now.failed + now.unchanged
                 bar.update(task, description=words, total=now.rows or None, completed=done)
 
@@ -389,6 +396,8 @@ def _tell(out: Console, report: Report, what: str) -> None:
         )
     if report.expired:
         out.print(f"{report.expired} of the unchanged have expired, and were left out")
+    if report.earlier:
+        out.print(f"{report.earlier} of the unchanged are from before --since, and were left out")
     if report.retries:
         out.print(f"{report.retries} requests were repeated")
     if report.note:
