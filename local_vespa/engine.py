@@ -22,6 +22,7 @@ from .application import Application, Changes, changes
 from .documents.operations import Operation, apply_update
 from .documents.values import Fields, decode, encode
 from .errors import DeployError, DocumentError, StorageFull
+from .index.shared_lock import SharedLock
 from .index.table import Table
 from .package.schema import Schema
 from .store import Row, Store, is_full, readable
@@ -44,12 +45,12 @@ class Deployed:
 
 
 class Engine:
-    """One data folder. `lock` is held by whoever reads or changes the tables; searches run under it."""
+    """One data folder. `lock` is shared by whoever reads the tables, as searches do, and held alone by the writer."""
 
     def __init__(self, folder: Path) -> None:
         with readable(folder):
             self.store = Store(folder)
-        self.lock = threading.RLock()
+        self.lock = SharedLock()
         self.deployed: Deployed | None = None
         self.deployed_at = time.time()
         self.counts = {"put": 0, "update": 0, "remove": 0, "get": 0, "visit": 0, "query": 0, "failed": 0}
@@ -136,7 +137,7 @@ class Engine:
                 self._drop(old.schemas[name], lost)
             self.store.activate(new.generation)
 
-        with self.lock:
+        with self.lock.alone():
             self._transaction(stored)
             tables = {
                 name: self._table(schema) if name in done.rebuilt else self.tables[name].under(schema)
@@ -239,7 +240,7 @@ class Engine:
 
         try:
             self._transaction(all_of_them)
-            with self.lock:
+            with self.lock.alone():
                 self._apply(done)
                 for name, table in self.tables.items():
                     if table.wasteful:
@@ -332,7 +333,7 @@ class Engine:
             if retention.expired(name, id, decode(self.application.schemas[name], plain, cells))
         ]
         self._transaction(lambda: [self.store.remove(id) for _, id in expired])
-        with self.lock:
+        with self.lock.alone():
             for name, id in expired:
                 self.tables[name].remove(id)
         return len(expired)

@@ -69,13 +69,12 @@ class SearchApi:
 
     @contextmanager
     def _locked(self, deadline: Deadline) -> Iterator[None]:
-        """A block under the lock of the tables. Raises OutOfTime where it is not to be had in time."""
-        if not self.engine.lock.acquire(timeout=max(0.0, min(deadline.end - time.monotonic(), threading.TIMEOUT_MAX))):
-            raise OutOfTime
-        try:
+        """A block that reads the tables. Raises OutOfTime where a write takes longer than the time that is left."""
+        left = max(0.0, min(deadline.end - time.monotonic(), threading.TIMEOUT_MAX))
+        with self.engine.lock.shared(left) as got:
+            if not got:
+                raise OutOfTime
             yield
-        finally:
-            self.engine.lock.release()
 
 
 def _trace(application: Application, plan: Plan, result: SearchResult, started: float) -> dict[str, Any]:
