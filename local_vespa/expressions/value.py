@@ -96,7 +96,8 @@ class Value:
         """float64 [n] of a scalar value. Raises RankingError for a tensor."""
         if not self.type.is_scalar:
             raise RankingError(f"expected a number, but the expression gives {self.type}")
-        return np.broadcast_to(self.cells.astype(np.float64, copy=False), (n,))
+        numbers = self.cells.astype(np.float64, copy=False)
+        return numbers if len(numbers) == n else np.broadcast_to(numbers, (n,))
 
     def tensor(self, row: int) -> Tensor:
         """The tensor of one candidate."""

@@ -85,6 +85,8 @@ class VectorColumn:
 
     def _flush(self) -> None:
         """Adds the pending rows; faiss is slow at one at a time."""
+        if not self._pending:
+            return
         with self._lock:
             if self._pending:
                 (self._graph or self._flat).add(np.stack(self._pending))
@@ -174,8 +176,10 @@ class VectorColumn:
             return np.empty(0, np.int64)
         _faiss.omp_set_num_threads(1)  # for this thread: OpenMP's own threads would spin against the other searches
         total = len(allowed)
-        bits = np.packbits(allowed, bitorder="little")
-        selector = None if left == total else faiss.IDSelectorBitmap(total, faiss.swig_ptr(bits))
+        selector = None
+        if left < total:
+            bits = np.packbits(allowed, bitorder="little")  # read by the selector, which does not own it
+            selector = faiss.IDSelectorBitmap(total, faiss.swig_ptr(bits))
 
         # The graph: for many rows, and a filter that leaves enough of them for it to find its way.
         if self._graph is not None and approximate and left > max(EXACT_SHARE * total, EXACT_ROWS):

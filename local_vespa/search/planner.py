@@ -195,7 +195,7 @@ def _overridden(profile: Profile, parameters: Parameters) -> Profile:
         for phase, own in settings.items()
         if own and (old := getattr(profile, phase)) is not None
     }
-    return replace(profile, **changed)
+    return replace(profile, **changed) if changed else profile
 
 
 def _inputs(
@@ -207,13 +207,13 @@ def _inputs(
         found = application.package.profiles[schema].get(profile)
         declared |= found.inputs if found else {}
     inputs: dict[str, Tensor] = {}
-    given = {"query": ""} | parameters.for_yql()
     for name, value in parameters.features().items():
         kind = declared[name].type if name in declared else None
         try:
             if isinstance(value, str) and value.startswith("embed("):
                 if kind is None:
                     continue
+                given = {"query": ""} | parameters.for_yql()
                 inputs[name] = application.embedders.embed(value, kind, f"query({name})", given)
             else:
                 inputs[name] = parse_query_tensor(kind or DOUBLE, value)

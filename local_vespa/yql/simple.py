@@ -48,7 +48,7 @@ class Grammar:
     @classmethod
     def named(cls, name: str) -> Grammar:
         """The grammar of a name in lower or upper case."""
-        found = {known.lower(): grammar for known, grammar in _GRAMMARS.items()}.get(name.lower())
+        found = _GRAMMARS_IN_LOWER_CASE.get(name.lower())
         if name.lower() in ("advanced", "programmatic", "select", "yql"):
             raise YqlError(unsupported(f"the query type '{name}'"))
         if found is None:
@@ -57,8 +57,9 @@ class Grammar:
 
     def changed(self, values: Mapping[str, object], prefix: str) -> Grammar:
         """With the parts that annotations or parameters say: `<prefix>composite` and so on."""
-        given = {part: values.get(prefix + part) for part in ("composite", "syntax", "tokenization")}
-        return replace(self, **{part: str(value) for part, value in given.items() if value is not None})
+        parts = ("composite", "syntax", "tokenization")
+        given = {part: str(value) for part in parts if (value := values.get(prefix + part)) is not None}
+        return replace(self, **given) if given else self
 
 
 _GRAMMARS: Mapping[str, Grammar] = {
@@ -74,6 +75,7 @@ _GRAMMARS: Mapping[str, Grammar] = {
     "weakAnd": Grammar(),
     "web": Grammar("and", "web"),
 }
+_GRAMMARS_IN_LOWER_CASE = {name.lower(): grammar for name, grammar in _GRAMMARS.items()}
 # Annotations of userInput that its terms inherit (AnnotationPropagator in YqlParser.java), and those of composites.
 _INHERITED = frozenset({"ranked", "filter", "stem", "normalizeCase", "accentDrop", "usePositionData", "label"}) | {
     "language",
