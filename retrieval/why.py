@@ -15,7 +15,7 @@ from typing import Any
 from mrse_model.errors import InputError
 from retrieval.backend import DEADLINE, Deadline
 from retrieval.filters import Filter, where
-from retrieval.profiles import RankProfile
+from retrieval.profiles import RankProfile, profile_of
 from retrieval.query_text import cleaned, has_words
 from retrieval.results import SearchResult, read_hits
 from retrieval.searcher import MAX_HITS, Searcher
@@ -45,7 +45,8 @@ def why(
     target_hits: int = 200,
     timeout: float = DEADLINE,
 ) -> list[Check]:
-    """Goes the way of a search for one item and says at each step whether the item gets through.
+    """Goes the way of a search for one item and says at each step whether the item gets through. Words and vectors are
+    asked with the filters that let it through.
 
     hits: of the search in question. Ranks are looked for among the first MAX_HITS. It ends early where the index does
     not hold the item. Raises as `Searcher.search`.
@@ -55,12 +56,14 @@ def why(
         return [Check("index", False, f"it holds no item {item_id!r}: feed it (mrse feed items)")]
     checks = [Check("index", True, f"it holds {item_id!r}, {fields.get('title', '')!r}")]
     checks.append(_model(searcher, fields))
+    passed: list[Filter] = []
     for one in filters:
         passes = _document(searcher, item_id, timeout, one) is not None
+        passed += [one] * passes
         has = f"{one.field} of the item is {fields[one.field]!r}" if one.field in fields else f"it has no {one.field}"
         shown = "|".join(map(str, one.values))
         checks.append(Check("filter", passes, f"{one.field}{one.operator}{shown}: {has}"))
-    asked: dict[str, Any] = {"filters": filters, "timeout": timeout, "strict": True}
+    asked: dict[str, Any] = {"filters": passed, "timeout": timeout, "strict": True}
     if has_words(cleaned(query)):
         found = searcher.search(query, profile="bm25", hits=MAX_HITS, **asked)
         rank = _rank(found, item_id)
@@ -72,9 +75,12 @@ def why(
     by_vectors = _rank(near, item_id)
     says = f"rank {by_vectors} by similarity, without HNSW" if by_vectors else f"not among the nearest {MAX_HITS}"
     checks.append(Check("vectors", bool(by_vectors), says))
+    if len(passed) < len(filters):
+        return [*checks, Check("profile", False, "a filter keeps it out; words and vectors are without that filter")]
     found = searcher.search(query, profile=profile, user=user, hits=MAX_HITS, target_hits=target_hits, **asked)
     rank = _rank(found, item_id)
-    checks.append(Check("profile", bool(rank) and rank <= hits, _verdict(found, rank, by_vectors, hits, target_hits)))
+    says = _verdict(found, rank, by_vectors if profile_of(profile).takes_vector else 0, hits, target_hits)
+    checks.append(Check("profile", bool(rank) and rank <= hits, says))
     return checks
 
 

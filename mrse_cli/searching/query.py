@@ -39,6 +39,9 @@ def query(
     hits: Annotated[int, typer.Option(min=1, max=400, help="How many hits.")] = 10,
     offset: Annotated[int, typer.Option(min=0, max=1000, help="Hits to leave out at the start.")] = 0,
     target_hits: Annotated[int, typer.Option(min=1, help="Candidates from each nearest-neighbour search.")] = 200,
+    collapse: Annotated[
+        str | None, typer.Option(help="A string field: the best hit of each of its values, and every item without one.")
+    ] = None,
     ranks: Annotated[
         bool, typer.Option("--ranks", help="Each hit's rank in each recall queue (three_queues).")
     ] = False,
@@ -95,6 +98,7 @@ def query(
             offset=offset,
             profile=profile if profile in TABLE else RankProfile(profile),
             target_hits=target_hits,
+            collapse=collapse,
             ranks=ranks,
             language=language,
             now=moment,

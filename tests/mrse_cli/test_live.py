@@ -86,6 +86,9 @@ def test_the_command_prints_a_table(shop) -> None:
     app, url, _ = shop
     out = mrse("query", "red wool dress", "--app", app, "-e", url, "--hits", 2)
     assert out.count("dress") >= 2 and "2 of " in out and " ms" in out
+    found = json.loads(mrse("query", "wool", "--collapse", "colour", "--app", app, "-e", url, "--json"))["hits"]
+    colours = [hit["fields"]["colour"] for hit in found]
+    assert len(colours) > 1 and len(set(colours)) == len(colours)
 
 
 def test_similar_items_are_the_nearest_without_the_item(shop) -> None:
@@ -117,8 +120,10 @@ def test_why_an_item_is_not_found(shop) -> None:
 
     assert why("i999")[0].startswith("NO   index: it holds no item 'i999'")
     lines = why(item, "--filter", "colour=red", "--filter", "price>=0")
-    assert [line[:3] for line in lines] == ["yes", "yes", "NO ", "yes", "NO ", "NO ", "NO "], lines
-    assert "colour of the item is 'blue'" in lines[2]
+    assert [line[:3] for line in lines] == ["yes", "yes", "NO ", "yes", "yes", "yes", "NO "], lines
+    assert "colour of the item is 'blue'" in lines[2] and "a filter keeps it out" in lines[-1]
+    without = why(f"i{TITLES.index('blue cotton shirt')}", "--profile", "bm25")
+    assert without[-3].startswith("NO   words: none") and without[-1] == "NO   profile: not a candidate of bm25"
     ranks = [hit[0] for hit in brute_force(ExportedModel.load(app / "models"), "red wool dress")]
     lines = why(item)
     expected = ranks.index(item) + 1
