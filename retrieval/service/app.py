@@ -381,14 +381,15 @@ def _routes(app: FastAPI, service: Service) -> None:
         item: bodies.Id,
         filter: Annotated[list[str] | None, Query(max_length=50)] = None,
         hits: Annotated[int, Query(ge=0, le=400)] = 10,
+        offset: Annotated[int, Query(ge=0, le=1000)] = 0,
         model: bodies.ModelName = MAIN,
     ) -> Response:
         """What is most like an item."""
         from retrieval.filters import Filter
 
-        served = chosen(request, model)
+        served, filters = chosen(request, model), [Filter.parse(f) for f in filter or []]
         try:
-            found = await served.searcher.similar(item, filters=[Filter.parse(f) for f in filter or []], hits=hits)
+            found = await served.searcher.similar(item, filters=filters, hits=hits, offset=offset)
         except SearchError:
             raise
         except InputError as error:

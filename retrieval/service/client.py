@@ -61,10 +61,10 @@ class Client:
         return self._ask(bodies.SearchAnswer, "POST", "/v1/search", body)
 
     def similar(
-        self, item: str, *, filters: list[str] | None = None, hits: int = 10, model: str = MAIN
+        self, item: str, *, filters: list[str] | None = None, hits: int = 10, offset: int = 0, model: str = MAIN
     ) -> bodies.SearchAnswer:
         """What is most like an item. filters: as "price<=50"."""
-        parameters = {"hits": hits, "filter": filters or [], "model": model}
+        parameters = {"hits": hits, "offset": offset, "filter": filters or [], "model": model}
         return self._ask(bodies.SearchAnswer, "GET", "/v1/similar/" + quote(item, safe=""), parameters=parameters)
 
     def explain(self, query: str, item: str, **options: Any) -> bodies.ExplainAnswer:

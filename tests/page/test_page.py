@@ -53,8 +53,20 @@ def test_the_empty_page_explains_itself_with_searches_that_find_something(page, 
     assert page.locator("#empty h2").is_visible()
     examples = page.locator(".examples button")
     examples.first.wait_for()
+    assert not page.locator("#facets").is_visible()
     assert settled(page, examples.first.click)
-    assert not page.locator("#empty").is_visible()
+    assert not page.locator("#empty").is_visible() and page.locator("#facets").is_visible()
+    go(page, shop, "?stock=1")
+    assert page.locator("#empty h2").is_visible() and page.locator("#chips button").count() == 1
+
+
+def test_a_user_is_chosen_by_what_he_searched_for(page, shop):
+    go(page, shop)
+    texts = page.locator("#user option").all_inner_texts()
+    assert any(re.fullmatch(rf"{shop.users[0]}: \w.*", text) for text in texts)
+    page.select_option("#user", shop.users[0])
+    page.wait_for_selector("#history:not([hidden]) .strip button")
+    assert page.inner_text("#history-title") == f"{shop.users[0]} clicked"
 
 
 def test_typing_searches_and_suggests_and_the_keyboard_chooses(page, shop):
@@ -207,6 +219,11 @@ def test_similar_items_leave_out_the_item_itself(page, shop):
     item = hits(page)[0]
     shown = settled(page, page.locator("#a .card").first.get_by_role("button", name=re.compile("^Similar")).click)
     assert shown and item not in shown and query(page)["similar"] == [item]
+    following = settled(page, page.locator("#paging").get_by_role("button", name="Next").click)
+    assert following and not set(following) & {item, *shown}
+    cheap = settled(page, lambda: (page.fill("#f-max", "40"), page.locator("#f-max").blur()))
+    prices = [float(text) for text in page.locator("#a .facts strong").all_inner_texts()]
+    assert len(prices) == len(cheap) > 0 and all(price <= 40 for price in prices)
 
 
 def test_counts_are_honest(page, shop):

@@ -75,6 +75,8 @@ def test_each_model_searches_its_own_vectors(typed, new_models, package) -> None
         assert found.model == name and not found.fallbacks
         similar = typed.similar("i0", model=name, hits=12)
         assert similar.model == name and len(similar.hits) == len(known) - 1
+        second = typed.similar("i0", model=name, hits=2, offset=3).hits
+        assert [hit.item for hit in second] == [hit.item for hit in similar.hits[3:5]]
     assert typed.search("shoe", model="next", profile="bm25").total == 3, "words need no vectors"
 
 

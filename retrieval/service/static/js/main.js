@@ -40,25 +40,36 @@ function change(part, { replace = false, keep = false } = {}) {
   run();
 }
 
-function body({ user, profile, model }) {
-  const filters = [];
+function filters() {
+  const found = [];
   const fields = [...new Set(state.filters.map(([field]) => field))];
-  for (const field of fields) filters.push({ field, operator: "=", values: state.filters.filter(([f]) => f === field).map(([, v]) => v) });
-  if (state.min !== "") filters.push({ field: settings.price, operator: ">=", values: [Number(state.min)] });
-  if (state.max !== "") filters.push({ field: settings.price, operator: "<=", values: [Number(state.max)] });
-  if (state.stock) filters.push({ field: settings.stock, operator: "=", values: [true] });
+  for (const field of fields) found.push({ field, operator: "=", values: state.filters.filter(([f]) => f === field).map(([, v]) => v) });
+  if (state.min !== "") found.push({ field: settings.price, operator: ">=", values: [Number(state.min)] });
+  if (state.max !== "") found.push({ field: settings.price, operator: "<=", values: [Number(state.max)] });
+  if (state.stock) found.push({ field: settings.stock, operator: "=", values: [true] });
+  return found;
+}
+
+const offset = () => (state.page - 1) * SIZE;
+
+function body({ user, profile, model }) {
   return {
-    query: state.q.trim(), profile, model, hits: SIZE, offset: (state.page - 1) * SIZE, filters,
+    query: state.q.trim(), profile, model, hits: SIZE, offset: offset(), filters: filters(),
     facets: settings.facets.map((field) => ({ field, limit: 12 })), sort: state.sort ? [state.sort] : [], ranks: true, ...whose(user),
   };
+}
+
+function similarPath(model) {
+  const parameters = new URLSearchParams({ hits: String(SIZE), offset: String(offset()), model });
+  for (const { field, operator, values } of filters()) parameters.append("filter", `${field}${operator}${values.join("|")}`);
+  return `v1/similar/${encodeURIComponent(state.similar)}?${parameters}`;
 }
 
 /** {answer} or {problem} of a column; null when something newer took its place. */
 async function search(column) {
   const slot = column.name;
-  const similar = () => `v1/similar/${encodeURIComponent(state.similar)}?${new URLSearchParams({ hits: String(SIZE), model: column.model })}`;
   try {
-    const answer = await (state.similar ? ask(similar(), { slot }) : ask("v1/search", { slot, body: body(column) }));
+    const answer = await (state.similar ? ask(similarPath(column.model), { slot }) : ask("v1/search", { slot, body: body(column) }));
     return answer && { answer };
   } catch (problem) {
     return { problem };
@@ -75,6 +86,7 @@ async function run() {
   controls();
   const empty = address.isEmpty(state);
   $("#empty").hidden = !empty;
+  $("#facets").hidden = empty;
   $("#columns").hidden = empty;
   $("#paging").hidden = true;
   if (empty) {
@@ -85,10 +97,9 @@ async function run() {
     $(".sorting").hidden = true;
     document.title = "Product search";
     drawChips(state, change);
-    drawFacets(settings, state, {}, change);
     return;
   }
-  document.title = `${state.similar ? "Similar items" : state.q || "Filtered items"} – Product search`;
+  document.title = `${state.similar ? "Similar items" : state.q} – Product search`;
   busy(true);
   const columns = compared() ? [side("a"), side("b")] : [side("a")];
   const found = await Promise.all(columns.map(search));
@@ -197,10 +208,16 @@ async function drawHistory() {
   section.hidden = false;
 }
 
+/** A user and what he searched for before he clicked: "u17: red dress, shoes". */
+function userLabel({ user, events }) {
+  const queries = [...new Set(events.map((event) => event.query).filter(Boolean))].slice(0, 2);
+  return queries.length ? `${user}: ${queries.join(", ")}` : user;
+}
+
 /** Selects and box as the state has them. */
 function controls() {
   box.set(state.q);
-  const users = [["", "Anonymous"], ...settings.users.map((user) => [user, user])];
+  const users = [["", "Anonymous"], ...settings.users];
   const profiles = settings.profiles.map((profile) => [profile.name, profile.label]);
   options($("#user"), users, state.user);
   options($("#user-b"), users, state.userB);
@@ -238,7 +255,7 @@ async function start() {
   session();
   try {
     settings = { ...settings, ...(await ask("v1/page")) };
-    if (settings.demo) settings.users = (await ask("v1/users?limit=50").catch(() => [])).map((row) => row.user);
+    if (settings.demo) settings.users = (await ask("v1/users?limit=50").catch(() => [])).map((row) => [row.user, userLabel(row)]);
   } catch (problem) {
     draw([{ ...side("a"), problem }]);
     return;

@@ -71,7 +71,7 @@ export function image(hit, settings) {
 
 /** One honest sentence about how much was found. */
 export function summary(answer, profile, state) {
-  if (!answer.hits.length) return "No item matches.";
+  if (!answer.hits.length) return answer.offset ? "There are no more items." : "No item matches.";
   const to = answer.offset + answer.hits.length;
   const span = `${number(answer.offset + 1)}–${number(to)}`;
   const of = state.similar ? `of the ${number(answer.total)} nearest items`

@@ -39,4 +39,5 @@ export function write(state) {
   return text ? `?${text}` : "";
 }
 
-export const isEmpty = (state) => !state.q.trim() && !state.similar && !state.filters.length && !state.stock && !state.min && !state.max;
+/** Whether there is nothing to search for; filters wait for a query. */
+export const isEmpty = (state) => !state.q.trim() && !state.similar;
