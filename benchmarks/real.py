@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from bars import Bar, verdict
 from numpy.typing import NDArray
 from quality_data import Data
+from query_vector import query_times
 from rich.console import Console
 
 from mrse_model.config import Config, preset
@@ -43,7 +44,9 @@ from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.queries import QuerySet, judged_queries
 from mrse_model.evaluation.rankers import LinearFusion, Ranker, Ranking, ReciprocalRankFusion, VectorRanker
 from mrse_model.evaluation.tuning import MIDDLE
+from mrse_model.export import export
 from mrse_model.model import META, MRSE
+from mrse_model.serving.exported_model import ExportedModel
 from mrse_model.teacher.encoders import Teacher, installed, load_teacher
 from mrse_model.teacher.vectors import VectorCache
 from mrse_model.training.claim import Inputs
@@ -182,6 +185,9 @@ def bars_of(name: str, rows: Sequence[Row], recommended: Row, labels: str) -> li
             out.append(Bar(f"{name}:{short}_over_best_untrained", gain.difference, 0, ">"))
         better = max(parts[part].values[measure].mean() for part in ("MRSE", "BM25"))
         out.append(Bar(f"{name}:{short}_mix_minus_better_part", float(ours.mean() - better), -0.003))
+        for encoder in filter(parts.__contains__, installed()):
+            alone = parts["MRSE"].values[measure].mean() - parts[encoder].values[measure].mean()
+            out.append(Bar(f"{name}:{short}_vectors_over_{encoder}", float(alone), 0))
     learnt = [row for row in rows if row.peer and not row.untrained and "BM25" in row.name]
     if learnt:
         best = max(learnt, key=lambda row: row.values[NDCG].mean())
@@ -250,6 +256,11 @@ def measure_one(folder: Path, labels: str, runs: Path, config: Config, teacher: 
     out = bars_of(name, rows, recommended, labels) if teacher else _parts_bars(name, rows, recommended)
     if teacher:
         out += misspelt_bars(name, spelt, mistyped)
+        with tempfile.TemporaryDirectory() as folder:
+            export(model, Path(folder) / "models")
+            exported = ExportedModel.load(Path(folder) / "models", threads=1)
+            ours, theirs, _ = query_times(exported, queries.texts[:200], Path(folder))
+        out.append(Bar(f"{name}:query_time_of_minilms", ours / theirs, 0.1, "<="))
         out.append(Bar(f"{name}:training_minutes", minutes, 45, "<="))
     return out
 

@@ -130,6 +130,10 @@ class TrainConfig:
     vbert: StageConfig = field(default_factory=lambda: StageConfig(epochs=2.0, extra_negatives=64))
     light_bert: StageConfig = field(default_factory=lambda: StageConfig(epochs=1.0, extra_negatives=128))
     ft_att: StageConfig = field(default_factory=lambda: StageConfig(epochs=8.0, batch=1024, extra_negatives=512))
+    # FtAtt where a teacher starts it: its table knows most from the start, and small steps soon have the rest.
+    ft_att_taught: StageConfig = field(
+        default_factory=lambda: StageConfig(epochs=4.0, batch=192, extra_negatives=64, min_steps=1000)
+    )
     dssm: StageConfig = field(
         default_factory=lambda: StageConfig(epochs=10.0, batch=1024, lr=2e-3, extra_negatives=256, average=0.997)
     )

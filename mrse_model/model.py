@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ class MRSE(nn.Module):
             nn.init.zeros_(self.item.attention.mix)
         else:
             self.ngrams.start(table)
+
+    def leave_out(self, expert: str) -> None:
+        """Does without an expert from now on: zeros stand for it, and nothing is computed."""
+        experts = tuple(name for name in self.config.model.experts if name != expert)
+        self.config = replace(self.config, model=replace(self.config.model, experts=experts))
+        for tower in (self.query, self.item):
+            tower.leave_out(expert)
 
     def query_embedding(
         self, ids: Tensor, mask: Tensor, history_text: Tensor, history_image: Tensor, history_weight: Tensor

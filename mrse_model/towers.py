@@ -6,6 +6,8 @@ A tower works in two halves, because most of the first is frozen after stage 1 a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,13 +65,23 @@ class Tower(nn.Module):
 
     keep: Tensor
 
+    def leave_out(self, expert: str) -> None:
+        """Zeros stand for this expert from now on."""
+        self.config = replace(self.config, experts=tuple(name for name in self.config.experts if name != expert))
+        self.keep[EXPERTS.index(expert)] = 0
+
     def ft_att(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
         """The FtAtt expert of this tower: ids, mask [b, t] → [b, d]."""
         raise NotImplementedError
 
     def berts(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """ids, mask int64 [b, t] → [b, 2, d]: VBert's text half, Light-Bert; frozen in stage 2."""
-        return torch.stack([self.vbert_text(ids, mask), self.light_bert(ids, mask)], 1)
+        """ids, mask int64 [b, t] → [b, 2, d]: VBert's text half, Light-Bert; frozen in stage 2. Zeros for one that is
+        left out.
+        """
+        encoders = (("vbert", self.vbert_text), ("light_bert", self.light_bert))
+        none = torch.zeros(ids.shape[0], self.config.dims, device=ids.device)
+        found = [encoder(ids, mask) if name in self.config.experts else none for name, encoder in encoders]
+        return torch.stack(found, 1)
 
     def texts(self, ngrams: NGrams, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask int64 [b, t] → [b, 3, d]: VBert's text half, Light-Bert, FtAtt."""

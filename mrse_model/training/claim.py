@@ -31,7 +31,7 @@ from mrse_model.training.stages import STAGES
 
 CLAIM = "run.json"  # in a run's folder
 OTHER_FOLDER = "Give another --out, or delete this folder"
-FORMAT = 7  # of what a run keeps, and of the figures it leads to: raise it when a change of the code alters either
+FORMAT = 8  # of what a run keeps, and of the figures it leads to: raise it when a change of the code alters either
 
 FILES: dict[str, tuple[str, ...]] = {
     "features": ("cache/features.npy", "cache/features.parquet"),
@@ -97,6 +97,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "settings.loss.margin": ("vbert",),
     "settings.loss.hard_in_softmax": ("vbert",),
     **{f"settings.train.{stage}": (stage,) for stage in STAGES},
+    "settings.train.ft_att_taught": ("ft_att",),
     "settings.train.seed": ("ngrams", *STAGES),
     "settings.train.modality_dropout": ("vbert",),
     "settings.train.history_dropout": ("vbert",),

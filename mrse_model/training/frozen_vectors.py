@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mrse_model.config import Config
 from mrse_model.model import MRSE
 from mrse_model.towers import FT
 from mrse_model.training.corpus import Corpus
@@ -40,13 +41,18 @@ class FrozenVectors:
     """
 
     def __init__(self, model: MRSE, corpus: Corpus, device: torch.device, folder: Path) -> None:
-        self.model, self.corpus, self.config, self.device = model.to(device), corpus, model.config, device
+        self.model, self.corpus, self.device = model.to(device), corpus, device
         dims = model.config.model.dims
         self.has_image = torch.from_numpy(corpus.has_image.astype(np.float32)).unsqueeze(1)
         self.images = torch.zeros(len(corpus), dims)
         self.text_features = torch.zeros(len(corpus), dims)
         self.query_entries = torch.zeros(len(corpus.query_tokens), dims)
         self._folder = folder
+
+    @property
+    def config(self) -> Config:
+        """The model's, which changes when an expert is left out."""
+        return self.model.config
 
     # ---- images
 

@@ -149,6 +149,9 @@ class Trainable(Protocol):
     def keep(self, now: np.ndarray, kept: np.ndarray, step: int) -> bool:
         """Whether this score replaces the one that is kept, of an earlier step; a single score has no error."""
 
+    def gives_up(self, best_step: int) -> bool:
+        """Asked after each later score: whether more steps are not worth their time. best_step: of what is kept."""
+
     def watch(self) -> None:
         """Called by the main process after each later score, to warn of what looks wrong."""
 
@@ -269,6 +272,9 @@ def fit(run: Run, stage: Trainable) -> StageResult:
             sums = {}
             if stale >= train.patience:
                 run.console.print(f"  {name}: no improvement in {stale} evaluations, stops early")
+                break
+            if stage.gives_up(best_step):
+                run.console.print(f"  {name}: does not help what is trained already, stops")
                 break
             save(done=False)
     modules.load_state_dict(best_weights or modules.state_dict())

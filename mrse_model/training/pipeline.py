@@ -55,6 +55,7 @@ from mrse_model.training.teacher.table import hashed_ngrams, whole_words
 from mrse_model.training.teacher.taught import MIN_SHARE, Taught, TeacherVectors
 from mrse_model.training.tokenizer import train_tokenizer
 
+TAUGHT_SPANS = 2  # pseudo-queries of an item with a teacher: to encode them costs more than to learn from them
 MIN_ITEMS = 32  # a page of results; with fewer, nearly every item of a batch is right for nearly every query
 
 
@@ -256,7 +257,8 @@ class _Training:
         settings = self.inputs.examples
         if self.inputs.teacher is None:
             return settings
-        return replace(settings, min_pseudo_share=max(settings.min_pseudo_share, MIN_SHARE))
+        share = max(settings.min_pseudo_share, MIN_SHARE)
+        return replace(settings, min_pseudo_share=share, pseudo_queries=settings.pseudo_queries or TAUGHT_SPANS)
 
     def _train_stages(self, model: MRSE, corpus: Corpus) -> tuple[FusionVectors | None, dict[str, float]]:
         """Trains the stages up to `until`, or all. Returns what the fusion reads, if it was trained, and each stage's
@@ -308,6 +310,7 @@ class _Training:
                 "positive_grade": self.inputs.examples.positive_grade,
                 "pseudo_share": summary.pseudo_share,
                 "teacher": made.teacher,
+                "left_out": [name for name in made.config.model.experts if name not in model.config.model.experts],
                 "seconds": round(seconds, 1),
                 "cpu_seconds": self.spent.seconds,
                 "examples_per_second": {k: round(v) for k, v in speed.items() if v},
@@ -416,6 +419,7 @@ def _positive_counts(examples: Examples, items: int) -> np.ndarray:
 def _report(folder: Path, model: MRSE, summary: ExampleSummary) -> None:
     training = model.meta["training"]
     lines = ["# Training report", "", *(f"- {line}" for line in summary.lines()), ""]
+    lines += [f"- left out, because it did not help FtAtt: {name}" for name in training["left_out"]]
     lines += [f"- {name}: {rate} examples/s" for name, rate in training["examples_per_second"].items()]
     lines += ["", "## Warnings", "", *(f"- {w}" for w in training["warnings"] or ["none"]), ""]
     (folder / "report.md").write_text("\n".join(lines), "utf-8")

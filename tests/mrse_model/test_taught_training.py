@@ -12,11 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.console import Console
 
 from mrse_model.config import Config, ModelConfig, StageConfig, TrainConfig
 from mrse_model.errors import InputError
+from mrse_model.export import export
 from mrse_model.model import MRSE
+from mrse_model.serving.exported_model import ExportedModel
 from mrse_model.teacher.encoders import Teacher
 from mrse_model.training.pipeline import Inputs, train
 from tests.helpers.random_teacher import random_teacher
@@ -27,7 +30,7 @@ TITLES = [" ".join(words) for words in product(("red", "steel", "lawn"), ("mug",
 def small() -> Config:
     stage = StageConfig(epochs=1, batch=32, extra_negatives=8, min_steps=6, max_steps=6)
     size = ModelConfig(dims=16, vocab_size=150, bert_layers=1, bert_heads=2, bert_dims=16, dssm_hidden=16)
-    train = TrainConfig(evaluate_every=3, vbert=stage, light_bert=stage, ft_att=stage, dssm=stage, threads=1)
+    train = TrainConfig(evaluate_every=3, vbert=stage, light_bert=stage, ft_att_taught=stage, dssm=stage, threads=1)
     return Config(model=size, train=train)
 
 
@@ -66,6 +69,28 @@ def test_it_learns_from_a_teacher_and_needs_it_no_more(tmp_path: Path, judged: i
     monkeypatch.setattr(Teacher, "__init__", refuse)
     again = train(inputs, tmp_path / "run", small(), Console(quiet=True))
     assert np.allclose(again.query_vectors(["red mug"]), vectors[:1], atol=1e-5)
+
+
+def test_an_expert_that_does_not_help_costs_one_evaluation_and_is_left_out(tmp_path: Path, monkeypatch) -> None:
+    from mrse_model.training.stages import experts
+
+    def weights_beside(dev, ft_att, others):
+        return {name: (0.6 if name == "light_bert" else 0.0, np.eye(16)) for name in others}
+
+    monkeypatch.setattr(experts, "weights_beside", weights_beside)
+    out = io.StringIO()
+    train(inputs_of(tmp_path, 30), tmp_path / "run", small(), Console(file=out, width=200))
+    steps = {line["stage"]: line["step"] for line in map(json.loads, (tmp_path / "run" / "log.jsonl").open())}
+    assert steps["vbert"] == 3 and steps["light_bert"] == 6 and "vbert: does not help" in out.getvalue()
+    model = MRSE.from_pretrained(tmp_path / "run")
+    assert model.config.model.experts == ("light_bert", "ft_att", "history")
+    assert "it did not help FtAtt: vbert" in (tmp_path / "run" / "report.md").read_text()
+    ids = torch.tensor([[2, 5, 6, 3]])
+    berts = model.query.berts(ids, torch.ones_like(ids))
+    assert not berts[:, 0].any() and berts[:, 1].any()
+    before = model.query_vectors(["red mug"])
+    export(model, tmp_path / "models")
+    assert np.allclose(ExportedModel.load(tmp_path / "models").query_vectors(["red mug"]), before, atol=1e-5)
 
 
 def test_a_killed_run_goes_on_to_the_same_model(tmp_path: Path, monkeypatch) -> None:

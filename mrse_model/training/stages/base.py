@@ -54,6 +54,10 @@ class Stage:
         """Whether a dev score replaces the one that is kept, of an earlier step."""
         return keep_clearly_higher(now, kept, step)
 
+    def gives_up(self, best_step: int) -> bool:
+        """Asked after each later score: whether more steps are not worth their time. best_step: of what is kept."""
+        return False
+
     def watch(self) -> None:
         """Called after each later score: warns of what looks wrong (mrse_model.training.diagnostics)."""
 

@@ -5,7 +5,7 @@ b texts, t tokens, d = dims.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from mrse_model.cpu_threads import uniform
 from mrse_model.training.corpus import pool_ndcg
 from mrse_model.training.diagnostics import check_triplet
+from mrse_model.training.frozen_vectors import FrozenVectors
 from mrse_model.training.loop import StageResult, keep_clearly_higher, keep_later
+from mrse_model.training.run_folder import Run
 from mrse_model.training.stages.base import Encode
+from mrse_model.training.stages.beside_ft_att import Vectors, weights_beside
 from mrse_model.training.stages.contrastive import ContrastiveStage, by_history, by_length
 from mrse_model.training.teacher.table import BUCKETS
 
@@ -57,6 +60,7 @@ class ExpertStage(ContrastiveStage):
         blocks = [dev.pool[i : i + 1024] for i in range(0, len(dev.pool), 1024)]
         pool = torch.cat([shared(len(rows), partial(self._encode_rows, rows)) for rows in blocks])
         queries = F.normalize(self.encode_queries(*self.vectors.tokens(dev.tokens)), dim=-1)
+        self.scored = Vectors(queries, pool)
         found = pool_ndcg(dev, queries, pool)
         return float(found.mean()) if self.corpus.taught is None else found
 
@@ -70,6 +74,11 @@ class FtAttStage(ExpertStage):
     """
 
     name, hybrid, length_groups = "ft_att", False, 4
+
+    def __init__(self, run: Run, vectors: FrozenVectors) -> None:
+        super().__init__(run, vectors)
+        if self.corpus.taught is not None:
+            self.settings = self.config.train.ft_att_taught
 
     @property
     def modules(self) -> nn.Module:
@@ -91,7 +100,39 @@ class FtAttStage(ExpertStage):
         return result
 
 
-class LightBertStage(ExpertStage):
+class BertStage(ExpertStage):
+    """A BERT, which begins with nothing. Beside an FtAtt that a teacher has started it must help: it is given up at the
+    first score where it does not.
+    """
+
+    def gives_up(self, best_step: int) -> bool:
+        return self.corpus.taught is not None and not self._helps()
+
+    def train(self) -> StageResult | None:
+        """Leaves the expert out of the model where it does not help."""
+        result = super().train()
+        if self.corpus.taught is not None:
+            with torch.no_grad():
+                self.score()
+            if not self._helps():
+                self.model.leave_out(self.name)
+        return result
+
+    def _helps(self) -> bool:
+        weights = weights_beside(self.corpus.dev, self._ft_att, {self.name: self.scored})
+        return weights[self.name][0] > 0
+
+    @cached_property
+    @torch.no_grad()
+    def _ft_att(self) -> Vectors:
+        model, dev = self.model, self.corpus.dev
+        blocks = [self.vectors.item_tokens(dev.pool[i : i + 1024]) for i in range(0, len(dev.pool), 1024)]
+        pool = torch.cat([model.item.ft_att(model.ngrams, *block) for block in blocks])
+        queries = model.query.ft_att(model.ngrams, *self.vectors.tokens(dev.tokens))
+        return Vectors(F.normalize(queries, dim=-1), F.normalize(pool, dim=-1))
+
+
+class LightBertStage(BertStage):
     """Light-Bert: MNSCE. It does not pad (mrse_model.layers), so it needs no groups of like length."""
 
     name, hybrid = "light_bert", False
@@ -107,7 +148,7 @@ class LightBertStage(ExpertStage):
         return self.model.item.light_bert(ids, mask)
 
 
-class VBertStage(ExpertStage):
+class VBertStage(BertStage):
     """VBert: text and image, the hybrid loss. The query side's image is made of the clicked items' images."""
 
     name, hybrid = "vbert", True

@@ -98,6 +98,10 @@ class FusionStage(ContrastiveStage):
         """With a teacher the start is FtAtt, which is worth something: it stays unless something is better."""
         return (keep_clearly_higher if self.corpus.taught is None else keep_proven)(now, kept, step)
 
+    def gives_up(self, best_step: int) -> bool:
+        """With a teacher: at the first score, where the start is still the best."""
+        return self.corpus.taught is not None and best_step == 0
+
     def watch(self) -> None:
         check_triplet(self.run, self.name)
         check_fusion(self.run, self.fusion)
