@@ -32,7 +32,7 @@ from mrse_model.data.example_files import (
     ExampleSummary,
 )
 from mrse_model.data.history import Event, Histories
-from mrse_model.data.pseudo_queries import DESCRIPTION, MAX_MIXED, pseudo_queries, share_of_pseudo
+from mrse_model.data.pseudo_queries import DESCRIPTION, MAX_MIXED, pseudo_queries, share_of_pseudo, taught_share
 from mrse_model.data.scripts import is_unspaced
 from mrse_model.data.search_log import MOST_KNOWN, Progress, Search, SearchLog, SpamRule, query_key
 from mrse_model.data.shards import ShardWriter
@@ -52,7 +52,7 @@ class ExampleSettings:
         positive_grade: judged at least this is a positive, judged below is hard; where no judgment is that high, the
         highest one takes its place.
         pseudo_queries: of each item; None for 4 where no query leads to an item, for 2 where few do, else 0
-        (pseudo_queries.share_of_pseudo). min_pseudo_share: of a batch, however many queries lead to items.
+        (pseudo_queries.share_of_pseudo). taught: by a teacher, which has to encode them: None is then 2, always.
         shard_rows: rows of a shard, and what is held in memory of them.
     """
 
@@ -62,7 +62,7 @@ class ExampleSettings:
     validation_fraction: float = 0.1
     positive_grade: int = 2
     pseudo_queries: int | None = None
-    min_pseudo_share: float = 0.0
+    taught: bool = False
     spam: SpamRule = field(default_factory=SpamRule)
     shard_rows: int = 1 << 16
     seed: int = 7
@@ -248,13 +248,16 @@ class _Writer:
         pairs = log.pairs()
         if not pairs and (has_searches or self.positive_grade is not None):
             return 0.0
-        return max(share_of_pseudo(pairs, len(self.catalogue.ids)), self.settings.min_pseudo_share)
+        items = len(self.catalogue.ids)
+        if self.settings.taught:
+            return taught_share(pairs, min((self.settings.pseudo_queries or 2) * items, MAX_MIXED))
+        return share_of_pseudo(pairs, items)
 
     def _pseudo_examples(self, share: float) -> Iterator[dict[str, object]]:
         """share: of a batch that will be pseudo-queries."""
         count, items = self.settings.pseudo_queries, len(self.catalogue.ids)
         if count is None:
-            count = 4 if share == 1 else 2 if share else 0
+            count = 4 if share == 1 and not self.settings.taught else 2 if share else 0
         if count == 0:
             return
         chosen = np.ones(items, bool)

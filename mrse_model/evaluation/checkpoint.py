@@ -28,7 +28,7 @@ from mrse_model.evaluation.personal import PersonalResult, PersonalSearches, com
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import LinearFusion, Ranker, ReciprocalRankFusion, VectorRanker
 from mrse_model.evaluation.report import Report, evaluate
-from mrse_model.evaluation.tuning import MIDDLE, Mix, held_out, tune
+from mrse_model.evaluation.tuning import MIDDLE, Mix
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ItemVectors, QueryHistory
 from mrse_model.serving.texts import item_texts
@@ -43,7 +43,7 @@ CUTS = (100, 500)  # K of Recall@K and Rele@K
 class Measured:
     """report: MRSE, BM25 and their hybrids on a query set. personal: None where no search has a history.
 
-    mix: which hybrid is recommended, chosen on queries that are not measured. not_personal: why personal is None.
+    mix: which hybrid training recommends. not_personal: why personal is None.
     """
 
     report: Report
@@ -111,14 +111,6 @@ def trained_on(examples: Path, queries: QuerySet) -> dict[str, int]:
     return {by: count for by, count in known.items() if count}
 
 
-def choose_mix(vectors: VectorRanker, words: Ranker, examples: Path, measured: Sequence[str] = ()) -> Mix:
-    """Which hybrid of the two to recommend, by queries that the run (RUN/cache/examples) held out of training and that
-    are not measured.
-    """
-    fused, summed = ReciprocalRankFusion(FUSED, (vectors, words)), LinearFusion(MIX, vectors, words, MIDDLE)
-    return tune(summed, fused, held_out(examples, measured))
-
-
 def measure(
     model: MRSE,
     catalogue: Catalogue,
@@ -135,7 +127,7 @@ def measure(
 
     Args:
         features: float32 [N, F] with NaN rows, or None. examples: the run's (RUN/cache/examples): the queries that led
-            to each item before the split, the searches after it for the personal measure, the pairs to tune by.
+            to each item before the split, the searches after it for the personal measure.
         queries: judged or clicked queries; MRSE, BM25, their hybrids and `others` are compared on them, tested against
             `baseline`. folder: for the report, the TREC run and qrels files.
     """
@@ -145,10 +137,10 @@ def measure(
     vectors = VectorRanker(VECTORS, lambda texts: model.query_vectors(texts), items.embedding)
     bm25 = BM25(catalogue_texts(catalogue))
     new = vectors
-    if any(led):  # training queries are tuned on as they were new: their own items must not name them
+    if any(led):
         without = model.item_vectors(catalogue.titles, catalogue.categories, features)
         new = VectorRanker(NEW_ITEMS, lambda texts: model.query_vectors(texts), without.embedding)
-    mix = choose_mix(new, bm25, examples, queries.texts)
+    mix = Mix(**model.meta.get("mix", {}))
     fused = ReciprocalRankFusion(FUSED, (vectors, bm25))
     summed = LinearFusion(MIX, vectors, bm25, MIDDLE if mix.weight is None else mix.weight)
     rankers = [bm25, *others, *([new] if new is not vectors else []), vectors, fused, summed]

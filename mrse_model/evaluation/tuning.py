@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrse_model.data.example_files import dev_queries, has_real_queries, training_pairs
+from mrse_model.data.example_files import has_real_queries, training_pairs
 from mrse_model.data.search_log import query_key
 from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.queries import QuerySet
-from mrse_model.evaluation.rankers import LinearFusion, Ranking, ReciprocalRankFusion
+from mrse_model.evaluation.rankers import LinearFusion, Ranker, Ranking, ReciprocalRankFusion, VectorRanker
 
 WEIGHTS = (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)  # of the words
 MIDDLE = 0.4  # the weight where a weighted sum is asked for and nothing says which
@@ -51,17 +51,14 @@ class Mix:
         return asdict(self)
 
 
-def held_out(examples: Path, measured: Sequence[str] = ()) -> QuerySet | None:
-    """Real queries that a run (RUN/cache/examples) held out of training, those `measured` left out, TUNED_ON at most:
-    with what is known of them, and their judged near misses at grade 0. None where they are fewer than FEWEST.
+def known_queries(examples: Path, texts: Sequence[str]) -> QuerySet | None:
+    """Of these queries those of a run's examples (RUN/cache/examples), TUNED_ON at most: with what is known of them,
+    and their judged near misses at grade 0. None where the run has no real queries.
     """
     if not has_real_queries(examples):
         return None
-    pairs, held = training_pairs(examples), set(map(query_key, dev_queries(examples)))
-    held -= set(map(query_key, measured))
-    rows = [row for row, text in enumerate(pairs.queries) if query_key(text) in held]
-    if len(rows) < FEWEST:
-        return None
+    pairs, keys = training_pairs(examples), set(map(query_key, texts))
+    rows = [row for row, text in enumerate(pairs.queries) if query_key(text) in keys]
     rows = np.random.default_rng(0).permutation(rows)[:TUNED_ON].tolist()
     both = [(pairs.positives[row], pairs.negatives[row]) for row in rows]
     return QuerySet(
@@ -104,10 +101,18 @@ def choose(fused: NDArray[np.float64], sums: NDArray[np.float64], weights: Seque
     return float(min(level, key=lambda weight: (abs(weight - MIDDLE), weight)))
 
 
-def tune(mix: LinearFusion, fusion: ReciprocalRankFusion, queries: QuerySet | None) -> Mix:
-    """What to recommend, by queries that were not learnt from; the fusion where there are none."""
-    if queries is None:
+def qualities(vectors: VectorRanker, words: Ranker, queries: QuerySet) -> NDArray[np.float64]:
+    """The quality of the fusion, and of the weighted sum with each of WEIGHTS, for each query: [1 + w, n]."""
+    summed, fused = LinearFusion("", vectors, words, MIDDLE), ReciprocalRankFusion("", (vectors, words))
+    found = summed.candidates(queries.texts)
+    sums = [quality(queries, found.mix(weight, summed.depth)) for weight in WEIGHTS]
+    return np.array([quality(queries, fused.search(queries.texts, fused.depth)), *sums])
+
+
+def tune(found: Sequence[NDArray[np.float64]]) -> Mix:
+    """What to recommend, by `qualities` for queries that were not learnt from; the fusion where they are few."""
+    count = sum(part.shape[1] for part in found)
+    if count < FEWEST:
         return Mix()
-    found = mix.candidates(queries.texts)
-    sums = np.array([quality(queries, found.mix(weight, mix.depth)) for weight in WEIGHTS])
-    return Mix(choose(quality(queries, fusion.search(queries.texts, mix.depth)), sums), len(queries))
+    fused, *sums = np.concatenate(found, 1)
+    return Mix(choose(fused, np.array(sums)), count)

@@ -145,8 +145,8 @@ def split_dev(
     made = out.with_name(f"{out.stem}-pseudo{out.suffix}")
     if not out.exists():
         # The second file first: that `out` is there says that both are.
-        _write_where(examples, made, lambda rows: (rows["kind"] == PSEUDO) & mixed & ~np.isin(rows["query"], held))
-        _write_where(
+        write_where(examples, made, lambda rows: (rows["kind"] == PSEUDO) & mixed & ~np.isin(rows["query"], held))
+        write_where(
             examples, out, lambda rows: ((rows["kind"] != PSEUDO) | (not mixed)) & ~np.isin(rows["query"], held)
         )
     judged = [queries.known[row] for row in held] + [queries.hard[row] for row in held]
@@ -156,7 +156,8 @@ def split_dev(
     return MixedExamples(out, history, made, pseudo_share) if mixed else Examples(out, history), dev
 
 
-def _write_where(examples: Examples, out: Path, keep: Callable[[np.ndarray], np.ndarray]) -> None:
+def write_where(examples: Examples, out: Path, keep: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Writes the examples for which `keep` says so, given their records [n] → bool [n]."""
     with atomic_file(out) as part, open(part, "wb") as file:
         for start in range(0, examples.count, 65536):
             rows = examples.read(start, 65536)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,13 @@ from mrse_model.atomic_file import atomic_file
 from mrse_model.config import Config
 from mrse_model.data.contract import Catalogue, ItemsFile, Judgments, SearchesFile, read_catalogue, read_judgments
 from mrse_model.data.example_files import ExampleSummary, item_queries, save_dev_queries
-from mrse_model.data.examples import ExampleSettings, write_examples
+from mrse_model.data.examples import write_examples
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 from mrse_model.evaluation.bm25 import BM25
-from mrse_model.evaluation.checkpoint import catalogue_texts, choose_mix
+from mrse_model.evaluation.checkpoint import catalogue_texts
 from mrse_model.evaluation.rankers import VectorRanker
-from mrse_model.evaluation.tuning import Mix
+from mrse_model.evaluation.tuning import Mix, known_queries, qualities, tune
 from mrse_model.fingerprint import fingerprint_of
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
@@ -41,9 +42,10 @@ from mrse_model.serving.manifest import EncoderInfo
 from mrse_model.serving.texts import item_texts
 from mrse_model.training.claim import Inputs, claim_of, data_fingerprint, stake, take_over
 from mrse_model.training.corpus import Corpus, Dev, split_dev
-from mrse_model.training.dataset import Examples, Queries, build_examples, tokenise_items
+from mrse_model.training.dataset import Examples, MixedExamples, Queries, build_examples, tokenise_items
 from mrse_model.training.diagnostics import check_fusion, check_histories, check_triplet
 from mrse_model.training.distributed import Processes
+from mrse_model.training.folds import ENOUGH, fold_rankers
 from mrse_model.training.frozen_vectors import FrozenVectors, FusionVectors
 from mrse_model.training.hard_negatives import mine_hard_negatives
 from mrse_model.training.ngrams import random_vectors, token_vectors
@@ -52,10 +54,9 @@ from mrse_model.training.ragged import Ragged
 from mrse_model.training.run_folder import CpuSeconds, Run, locked
 from mrse_model.training.stages import IN_ORDER, STAGES, FtAttStage, FusionStage, Stage
 from mrse_model.training.teacher.table import hashed_ngrams, whole_words
-from mrse_model.training.teacher.taught import MIN_SHARE, Taught, TeacherVectors
+from mrse_model.training.teacher.taught import Taught, TeacherVectors
 from mrse_model.training.tokenizer import train_tokenizer
 
-TAUGHT_SPANS = 2  # pseudo-queries of an item with a teacher: to encode them costs more than to learn from them
 MIN_ITEMS = 32  # a page of results; with fewer, nearly every item of a batch is right for nearly every query
 
 
@@ -148,17 +149,29 @@ class _Training:
         for name in ("vbert", "dssm"):  # a part of them may have been another call's
             check_triplet(self.run, name)
         check_fusion(self.run, fusion)
-        mix = self._choose_mix(model, fusion, catalogue)
+        mix = self._choose_mix(model, made, fusion, catalogue)
         self._save(model, made, catalogue, speed, mix)
         return model.eval()
 
-    def _choose_mix(self, model: MRSE, fusion: FusionVectors, catalogue: Catalogue) -> Mix:
-        """Which hybrid to recommend, by the queries that were held out."""
+    def _choose_mix(self, model: MRSE, made: _Prepared, fusion: FusionVectors, catalogue: Catalogue) -> Mix:
+        """Which hybrid to recommend, by queries that were not learnt from: those held out, and where they are few, each
+        fold of the others.
+        """
         self.console.print("mix", style="bold")
-        with self.console.status("words and vectors on the queries that were held out"):
-            items = fusion.base.text_features.numpy()  # as of new items: an item's own queries must not name it
-            vectors = VectorRanker("MRSE", model.cpu().eval().query_vectors, items)
-            mix = choose_mix(vectors, BM25(catalogue_texts(catalogue)), self.cache / "examples")
+        words, folder, corpus = BM25(catalogue_texts(catalogue)), self.cache / "examples", made.corpus
+        items = fusion.base.text_features.numpy()  # as of new items: an item's own queries must not name it
+        dev = [corpus.queries.texts[row] for row in corpus.dev.rows]
+        ours = VectorRanker("MRSE", model.cpu().eval().query_vectors, items)
+        rankers: Iterable[tuple[VectorRanker, list[str]]] = [(ours, dev)]
+        found = []
+        if corpus.taught is not None and isinstance(corpus.examples, MixedExamples) and len(dev) < ENOUGH:
+            start = MRSE(made.config, made.tokenizer)
+            start.start_tables(made.ngrams, from_teacher=True)
+            rankers = chain(rankers, fold_rankers(self.run, corpus, start, corpus.examples))
+        for ranker, texts in rankers:
+            if (queries := known_queries(folder, texts)) is not None:
+                found.append(qualities(ranker, words, queries))
+        mix = tune(found)
         self.console.print(f"  {mix.line()}")
         self._count("mix")
         return mix
@@ -193,9 +206,10 @@ class _Training:
         if not folder.exists():
             for left in cache.glob(f".{folder.name}-*"):  # by a kill
                 shutil.rmtree(left)
+            settings = replace(self.inputs.examples, taught=self.inputs.teacher is not None)
             with steps_shown(console) as progress:
                 write_examples(
-                    folder, catalogue, searches=searches, judgments=judgments, settings=self._example_settings(),
+                    folder, catalogue, searches=searches, judgments=judgments, settings=settings,
                     progress=progress,
                 )  # fmt: skip
         summary = ExampleSummary.load(folder)
@@ -252,13 +266,6 @@ class _Training:
         )
         known = teacher.teacher.fingerprint if teacher is not None else None
         return _Prepared(corpus, replace(config, model=size), tokenizer, table, known, encoder, summary)
-
-    def _example_settings(self) -> ExampleSettings:
-        settings = self.inputs.examples
-        if self.inputs.teacher is None:
-            return settings
-        share = max(settings.min_pseudo_share, MIN_SHARE)
-        return replace(settings, min_pseudo_share=share, pseudo_queries=settings.pseudo_queries or TAUGHT_SPANS)
 
     def _train_stages(self, model: MRSE, corpus: Corpus) -> tuple[FusionVectors | None, dict[str, float]]:
         """Trains the stages up to `until`, or all. Returns what the fusion reads, if it was trained, and each stage's

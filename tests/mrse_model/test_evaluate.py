@@ -18,7 +18,6 @@ from mrse_model.data.contract import Catalogue, SearchesFile, read_catalogue
 from mrse_model.data.example_files import EXAMPLE_SCHEMA, dev_queries, item_queries, queries_in_training
 from mrse_model.data.example_files import KINDS as KINDS_OF_EXAMPLES
 from mrse_model.data.examples import write_examples
-from mrse_model.data.search_log import query_key
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.checkpoint import (
     MIX,
@@ -33,7 +32,7 @@ from mrse_model.evaluation.measures import per_query
 from mrse_model.evaluation.personal import PersonalSearches
 from mrse_model.evaluation.queries import QuerySet, clicked_queries
 from mrse_model.evaluation.rankers import LinearFusion, VectorRanker
-from mrse_model.evaluation.tuning import MIDDLE
+from mrse_model.evaluation.tuning import MIDDLE, Mix
 from mrse_model.serving.exported_model import ItemVectors
 
 DAY = 86400.0
@@ -41,40 +40,27 @@ DAY = 86400.0
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run, measured on the clicks after its split; held: the queries that the mix was chosen on."""
+    """A trained run, measured on the clicks after its split."""
 
     catalogue: Catalogue
     features: np.ndarray
     examples: Path
     queries: QuerySet
     measured: Measured
-    held: list[str]
 
 
 @pytest.fixture(scope="module")
 def run(trained) -> Run:
-    cache, held = trained.run / "cache", list[str]()
+    cache = trained.run / "cache"
     catalogue, features = read_catalogue(trained.sample.items), np.load(cache / "features.npy")
     queries = clicked_queries("clicks", cache / "examples" / "validation.parquet")
-    chosen = LinearFusion.candidates
-
-    def spied(mix, texts):
-        if mix.vectors.name == NEW_ITEMS:
-            held.extend(texts)
-        return chosen(mix, texts)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LinearFusion, "candidates", spied)
-        patch.setattr("mrse_model.evaluation.tuning.FEWEST", 2)
-        found = measure(trained.model, catalogue, features, cache / "examples", queries, cuts=(20, 100, 10**6))
-    return Run(catalogue, features, cache / "examples", queries, found, held)
+    found = measure(trained.model, catalogue, features, cache / "examples", queries, cuts=(20, 100, 10**6))
+    return Run(catalogue, features, cache / "examples", queries, found)
 
 
-def test_the_mix_is_chosen_on_queries_that_are_neither_trained_on_nor_measured(run) -> None:
-    dev = set(map(query_key, dev_queries(run.examples)))
-    assert run.held and set(map(query_key, run.held)) <= dev
-    assert not set(map(query_key, run.held)) & set(map(query_key, run.queries.texts))
-    assert run.measured.mix.queries == len(run.held)
+def test_the_mix_is_the_one_that_training_noted(trained, run) -> None:
+    noted = Mix(**trained.model.meta["mix"])
+    assert run.measured.mix == noted and noted.queries == len(dev_queries(run.examples))
 
 
 def test_new_items_are_ranked_without_the_queries_that_led_to_them(trained, run) -> None:

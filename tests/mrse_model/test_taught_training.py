@@ -21,6 +21,7 @@ from mrse_model.export import export
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ExportedModel
 from mrse_model.teacher.encoders import Teacher
+from mrse_model.training.dataset import example_type
 from mrse_model.training.pipeline import Inputs, train
 from tests.helpers.random_teacher import random_teacher
 
@@ -91,6 +92,23 @@ def test_an_expert_that_does_not_help_costs_one_evaluation_and_is_left_out(tmp_p
     before = model.query_vectors(["red mug"])
     export(model, tmp_path / "models")
     assert np.allclose(ExportedModel.load(tmp_path / "models").query_vectors(["red mug"]), before, atol=1e-5)
+
+
+def test_few_queries_choose_the_mix_by_cross_validation(tmp_path: Path) -> None:
+    inputs = inputs_of(tmp_path, 30)
+    asked = [f"{title} please" for title in TITLES[:30]]
+    rows = {"query": asked, "item_id": [f"i{n}" for n in range(30)], "grade": [2] * 30}
+    pq.write_table(pa.table(rows), tmp_path / "judgments.parquet")
+    model = train(inputs, tmp_path / "run", small(), Console(quiet=True))
+    assert model.meta["mix"]["queries"] == 30  # three held out of training, nine in each fold
+    stages = {json.loads(line)["stage"] for line in (tmp_path / "run" / "log.jsonl").open()}
+    assert {"ft_att_fold0", "ft_att_fold1", "ft_att_fold2"} <= stages
+    whole, *folds = (
+        np.fromfile(tmp_path / "run" / "cache" / f"{name}.bin", example_type(small().model.history_length))["query"]
+        for name in ("train", "fold0", "fold1", "fold2")
+    )
+    left = [set(whole.tolist()) - set(fold.tolist()) for fold in folds]
+    assert [len(some) for some in left] == [9, 9, 9] and len(set.union(*left)) == 27
 
 
 def test_a_killed_run_goes_on_to_the_same_model(tmp_path: Path, monkeypatch) -> None:

@@ -21,7 +21,6 @@ from mrse_model.teacher.encoders import load_teacher
 from mrse_model.teacher.vectors import VectorCache
 from mrse_model.training.teacher.table import principal_axes, token_table, token_texts
 
-MIN_SHARE = 0.1  # of a batch that is pseudo-queries, however dense the log: they carry the teacher's knowledge
 SAMPLE = 100_000  # texts by which the table's axes are found
 
 

@@ -200,13 +200,14 @@ def test_a_catalogue_alone_gives_pseudo_queries(tmp_path: Path) -> None:
     assert read(tmp_path / "y") != rows
 
 
-@pytest.mark.parametrize(("clicked", "least"), [(2, 0.0), (ITEMS, 0.0), (2 * ITEMS, 0.0), (2 * ITEMS, 0.1)])
-def test_few_real_queries_have_pseudo_queries_beside_them(tmp_path: Path, clicked: int, least: float) -> None:
+@pytest.mark.parametrize(("clicked", "taught"), [(2, False), (ITEMS, False), (2 * ITEMS, False), (2 * ITEMS, True)])
+def test_few_real_queries_have_pseudo_queries_beside_them(tmp_path: Path, clicked: int, taught: bool) -> None:
     rows = [{"query": f"q{n}", "clicked": [f"i{n % ITEMS}"], "timestamp": n} for n in range(clicked)]
-    settings = ExampleSettings(validation_fraction=0, min_pseudo_share=least)
+    settings = ExampleSettings(validation_fraction=0, taught=taught)
     summary = write_examples(tmp_path / "x", catalogue(tmp_path), searches=searches(tmp_path, rows), settings=settings)
     assert summary.examples["click"] == clicked
-    assert summary.pseudo_share == pytest.approx(max(least, 0.8 * (1 - clicked / ITEMS / 1.5)))
+    share = 1 / (1 + 2.5 * clicked / (2 * ITEMS)) if taught else max(0, 0.8 * (1 - clicked / ITEMS / 1.5))
+    assert summary.pseudo_share == pytest.approx(share)
     assert (summary.examples["pseudo-query"] > ITEMS) == (summary.pseudo_share > 0)
     said = any(f"{summary.pseudo_share:.0%} of each batch" in line for line in summary.lines())
     assert said == (summary.pseudo_share > 0)

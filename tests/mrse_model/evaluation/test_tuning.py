@@ -9,12 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mrse_model.data.example_files import EXAMPLE_SCHEMA, JUDGED, PSEUDO, save_dev_queries
-from mrse_model.evaluation import tuning
+from mrse_model.data.example_files import EXAMPLE_SCHEMA, JUDGED, PSEUDO
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.queries import QuerySet
-from mrse_model.evaluation.rankers import LinearFusion, Ranking, ReciprocalRankFusion, VectorRanker
-from mrse_model.evaluation.tuning import MIDDLE, WEIGHTS, Mix, choose, held_out, quality, tune
+from mrse_model.evaluation.rankers import Ranking, VectorRanker
+from mrse_model.evaluation.tuning import FEWEST, MIDDLE, WEIGHTS, Mix, choose, known_queries, qualities, quality, tune
 
 COLOURS, KINDS = ("red", "blue", "green", "black", "white", "pink"), ("dress", "shoe", "coat", "hat")
 TITLES = [f"{colour} {kind}" for colour in COLOURS for kind in KINDS]
@@ -44,29 +43,20 @@ def vectors_of(right: bool) -> VectorRanker:
     return VectorRanker("v", encode, own)
 
 
-def test_only_queries_that_were_held_out_and_are_not_measured_count(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(tuning, "FEWEST", 3)
-    examples = run_of(tmp_path)
-    assert held_out(examples) is None
-    save_dev_queries(examples, [title.upper() for title in TITLES[:5]])
-    found = held_out(examples, [TITLES[0].title(), "hat"])
+def test_what_is_known_of_queries_comes_from_the_examples(tmp_path: Path) -> None:
+    found = known_queries(run_of(tmp_path), [*(title.upper() for title in TITLES[1:5]), "nothing like it"])
     assert found is not None and {text.lower() for text in found.texts} == set(TITLES[1:5])
     at = [text.lower() for text in found.texts].index(TITLES[2])
     assert found.items[at].tolist() == [2, 3] and found.grades[at].tolist() == [1, 0]
-    assert held_out(examples, TITLES[:3]) is None  # two are left
-    made = run_of(tmp_path / "made", PSEUDO)
-    save_dev_queries(made, TITLES)
-    assert held_out(made) is None  # pieces of titles say nothing of the words' worth
+    assert known_queries(run_of(tmp_path / "made", PSEUDO), TITLES) is None  # titles' pieces say nothing of the words
 
 
 @pytest.mark.parametrize(("right", "weight"), [(True, None), (False, 1.0)])
 def test_a_part_that_is_clearly_better_alone_is_recommended_alone(tmp_path: Path, right: bool, weight) -> None:
-    examples = run_of(tmp_path)
-    save_dev_queries(examples, TITLES)
-    vectors, words = vectors_of(right), BM25(TITLES)
-    mix = tune(
-        LinearFusion("m", vectors, words, MIDDLE), ReciprocalRankFusion("r", (vectors, words)), held_out(examples)
-    )
+    queries = known_queries(run_of(tmp_path), TITLES)
+    assert queries is not None
+    found = qualities(vectors_of(right), BM25(TITLES), queries)
+    mix = tune([found[:, :9], found[:, 9:]])
     assert mix.queries == len(TITLES)
     if right:
         assert mix.weight is None  # both find it first: nothing to choose
@@ -85,9 +75,10 @@ def test_a_weighted_sum_must_be_better_by_more_than_its_error() -> None:
     assert choose(fused, level) == MIDDLE  # the lead of weight 0 is no lead
 
 
-def test_without_queries_it_is_the_fusion() -> None:
-    vectors, words = vectors_of(True), BM25(TITLES)
-    mix = tune(LinearFusion("m", vectors, words, MIDDLE), ReciprocalRankFusion("r", (vectors, words)), None)
+def test_without_enough_queries_it_is_the_fusion() -> None:
+    few = np.stack([np.zeros(FEWEST - 1), *np.ones((len(WEIGHTS), FEWEST - 1))])
+    assert tune([few]) == Mix() and tune([few, few]).weight == MIDDLE
+    mix = tune([])
     assert mix == Mix(None, 0) and "reciprocal rank fusion" in mix.line()
     assert "0.3" in Mix(0.3, 50).line() and "50 queries" in Mix(None, 50).line()
     assert Mix(**Mix(0.3, 50).noted()) == Mix(0.3, 50)
