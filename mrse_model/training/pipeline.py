@@ -45,7 +45,6 @@ from mrse_model.training.corpus import Corpus, Dev, split_dev
 from mrse_model.training.dataset import Examples, MixedExamples, Queries, build_examples, tokenise_items
 from mrse_model.training.diagnostics import check_fusion, check_histories, check_triplet
 from mrse_model.training.distributed import Processes
-from mrse_model.training.folds import ENOUGH, fold_rankers
 from mrse_model.training.frozen_vectors import FrozenVectors, FusionVectors
 from mrse_model.training.hard_negatives import mine_hard_negatives
 from mrse_model.training.ngrams import random_vectors, token_vectors
@@ -53,6 +52,7 @@ from mrse_model.training.preference import fit_preference
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.run_folder import CpuSeconds, Run, locked
 from mrse_model.training.stages import IN_ORDER, STAGES, FtAttStage, FusionStage, Stage
+from mrse_model.training.stages.folds import ENOUGH, fold_rankers
 from mrse_model.training.teacher.table import hashed_ngrams, whole_words
 from mrse_model.training.teacher.taught import Taught, TeacherVectors
 from mrse_model.training.tokenizer import train_tokenizer

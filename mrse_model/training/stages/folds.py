@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -44,12 +45,16 @@ def fold_rankers(
     fresh = {name: value.clone() for name, value in start.state_dict().items()}
     for fold, held in enumerate(np.array_split(order, FOLDS)):
         path = run.folder / "cache" / f"fold{fold}.bin"
-        write_where(examples, path, lambda rows, held=held: ~np.isin(rows["query"], held))
+        write_where(examples, path, partial(_are_of, np.setdiff1d(learnt, held)))
         start.load_state_dict(fresh)
         kept = MixedExamples(path, examples.history, examples.pseudo.path, examples.share)
         vectors = FrozenVectors(start, replace(corpus, examples=kept), run.processes.device, run.folder)
         FoldStage(run, vectors, fold).train()
         yield ft_att_ranker(vectors), [corpus.queries.texts[row] for row in held]
+
+
+def _are_of(queries: np.ndarray, records: np.ndarray) -> np.ndarray:
+    return np.isin(records["query"], queries)
 
 
 @torch.no_grad()
