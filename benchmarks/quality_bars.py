@@ -29,7 +29,7 @@ TERMS = {"MNSCE alone": "mnsce", "triplet alone": "triplet"}  # the rows of the 
 
 def report_bars(report: Report, title: str, absolute: bool, learnt_from_judgments: bool) -> list[Bar]:
     """The bars that a report decides. absolute: the data is the one for which figures were set. What has learnt from
-    pieces of titles alone is held against BM25.
+    spans of titles alone is held against BM25.
     """
     mrse = report["MRSE"]
     out = [Bar(f"{title}:{m}", mrse.value(m), t) for m, t in FASHION.get(title, {}).items()] if absolute else []

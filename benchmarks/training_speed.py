@@ -72,7 +72,7 @@ def prepare(data: Path, folder: Path, batch: int, steps: int) -> tuple[Config, T
     shards = sorted((folder / "examples").glob("train-*.parquet"))
     examples, queries = build_examples(shards, folder / "examples.bin", tokenizer, model, config.train)
     examples, dev = split_dev(examples, queries, len(catalogue), 1, folder / "train.bin")
-    # The look at the dev score before and after is no training: it is made as small as it can be.
+    # The evaluation before and after is no training: it is made as small as it can be.
     dev = dataclasses.replace(dev, tokens=dev.tokens[:1], relevant=dev.relevant[:1], pool=dev.pool[:64])
     tokens = tokenise_items(catalogue, tokenizer, model)
     nothing = type(queries.known).of([[] for _ in range(len(catalogue))])

@@ -9,7 +9,7 @@ that arrives live is not erased by last night's log, nor the log by the click. A
 of the tensor of its kind; where the query is known that it was made for, it is a cell {query, item} of `asked` too (the
 paper's H_q). Events may come twice and in any order: of one item the newest time counts, an event id that
 was recorded before changes nothing, and of each kind the newest 20 items are kept. A write is a read of the document
-and an update on the condition that nobody wrote meanwhile (`updated`), tried again where somebody did.
+and an update on the condition that no other writer came first (`updated`), tried again where one did.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RETRY_SECONDS = 60.0  # of one write, while Vespa is busy or away
 @dataclass(frozen=True, slots=True)
 class UserEvent:
     """One event. timestamp: Unix seconds. event_id: "" for one without, which counts by user, item, kind and time.
-    query: the key of the query that it was made for (`retrieval.query_text.key_of`), "" where nobody knows.
+    query: the key of the query that it was made for (`retrieval.query_text.key_of`), "" where it is not known.
     """
 
     user: str
@@ -197,7 +197,7 @@ class EventWriter:
             if status != 412 and status not in RETRIED:
                 raise InputError(f"Vespa refuses an event of {user!r} ({said(status, message)})")
             tries += 1
-            # Somebody else wrote between read and update (412): soon again. Vespa is busy or away: slower.
+            # Another writer came between read and update (412): soon again. Vespa is busy or away: slower.
             wait = random.uniform(0.5, 1.0) * min(0.01 * 2 ** min(tries, 6) if status == 412 else 0.1 * 2**tries, 2.0)
             if time.monotonic() + wait > until:
                 words = "others write it all the time" if status == 412 else said(status, message)
@@ -214,7 +214,7 @@ class EventWriter:
 
     def forget(self, user: str) -> bool:
         """Removes the document of a user, and reads it back to be sure; returns whether there was one. Raises
-        ShopperUnavailable, also where somebody writes the user anew meanwhile.
+        ShopperUnavailable, also where another writer keeps changing the user meanwhile.
         """
         there = self.read(user).exists
         status, content = self._request("DELETE", document_path("shopper", user))

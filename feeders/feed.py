@@ -13,7 +13,7 @@ from vespa.application import Vespa
 
 from feeders.index.deployed import check_deployed, check_fields, check_metric, indexed, second_set
 from feeders.index.journal import Journal, index_name
-from feeders.index.reconcile import document_ids, forget_lost
+from feeders.index.reconcile import document_ids, reconcile
 from feeders.items import ItemSource
 from feeders.operations import DeliveryResult, Operation
 from feeders.report import Progress, Report
@@ -114,7 +114,7 @@ def feed_items(
     name = source.doctype.name
     with Journal(state, index_name(app.end_point, name)) as journal, tempfile.TemporaryFile() as spool:
         # With others, vectors alone are sent, and an update of what is not there is no error.
-        if lost := forget_lost(app, name, journal, ours + others, source.ids.sample, surely=others > 0):
+        if lost := reconcile(app, name, journal, ours + others, source.ids.sample, surely=others > 0):
             report.note = f"{lost} items of the journal were not in the index any more: those in the file are fed again"
         elif others:
             report.note = f"{others} items in the index were of another model version; those in the file were replaced"

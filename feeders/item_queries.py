@@ -1,4 +1,4 @@
-"""The queries that led to each item, by click or by judgment: the item side's history (paper, H_i), counted on disk."""
+"""Item queries, from clicks and judgments: the item side's history (paper, H_i), counted on disk."""
 
 from __future__ import annotations
 

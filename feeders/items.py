@@ -276,12 +276,12 @@ class ItemSource:
     ) -> int:
         """Stands for all that an item's vectors are made of, the fields that they go to, and its language."""
         if self.vectors:
-            made_of = encoded[row].inputs
+            inputs = encoded[row].inputs
         else:
             version, image = self.model.manifest.model_version, self.images.identity(batch, row)
-            made_of = inputs_hash(batch.titles[row], batch.categories[row], version, queries, image)
+            inputs = inputs_hash(batch.titles[row], batch.categories[row], version, queries, image)
         later = self.next_model.manifest.model_version if self.next_model else ""
-        return number(orjson.dumps([made_of, goes_to, later]))
+        return number(orjson.dumps([inputs, goes_to, later]))
 
     def _fields(self, batch: ItemBatch, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The document's fields but its tensors: its columns, and what its vectors are made of and by."""

@@ -106,7 +106,7 @@ class Migration:
             _, without = indexed(self.queries, version, suffix)
             self.say(f"{done}: {report.ok} items in {report.seconds:.1f} s, {report.unchanged} had them before")
             if report.stopped:
-                raise InputError(report.stopped, fix="Run the same command again: it goes on")
+                raise InputError(report.stopped, fix="Run the same command again to resume")
             if not report.failed and not without:
                 return
             if report.failed or source.written == before:

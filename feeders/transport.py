@@ -29,7 +29,7 @@ from vespa.application import Vespa
 from feeders.operations import METHOD, DeliveryResult, Operation
 
 RETRIED = frozenset({0, 429, 500, 502, 503, 504, 507, 599})
-OVERLOAD = frozenset({0, 429, 503, 504, 507})  # what fewer requests at a time may mend
+OVERLOAD = frozenset({0, 429, 503, 504, 507})  # what fewer requests at a time may help
 HEADERS = {"Content-Type": "application/json"}
 ADJUST_SECONDS = 0.5  # between two decreases of the concurrency: one burst of failures counts once
 
@@ -281,7 +281,7 @@ class Transport:
 
 
 def said(status: int, message: str) -> str:
-    """Status and words of a refusal, for people."""
+    """Status and words of a refusal, for messages."""
     return f"{f'status {status}' if status else 'no answer'}: {message or 'without a word'}"
 
 

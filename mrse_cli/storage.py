@@ -25,7 +25,7 @@ QUOTED = re.compile(r"""["'](/[^"']*|[^"' ]*/[^"']*)["']""")  # a path in a mess
 def storage_problem(error: BaseException) -> InputError | None:
     """The line about the disk or the path that an error, or the one that it came from, is about; None for others.
 
-    Python's own errors name their file; those of SQLite, Arrow, ONNX and PyTorch are told by their words.
+    Python's own errors name their file; those of SQLite, Arrow, ONNX and PyTorch are known by their words.
     """
     for one in _chain(error):
         if isinstance(one, OSError) and one.filename is not None:

@@ -92,7 +92,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
     def start(_: int) -> None:
         torch.set_num_threads(1)
-        torch.get_num_threads()  # a thread takes the number over at its first look: not later, when it is another
+        torch.get_num_threads()  # a thread takes the number over at its first use: not later, when it is another
         started.wait()
 
     list(pool.map(start, range(threads)))

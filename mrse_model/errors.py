@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line that says what is wrong, where, and what to do next."""
+"""Errors that the user can fix: one line that says what is wrong, where, and what to do next."""
 
 from __future__ import annotations
 

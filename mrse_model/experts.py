@@ -292,7 +292,7 @@ class NGrams(nn.Module):
 
     def mean(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The text's mean n-gram vector [..., d], zeros for one without tokens: the query tower's FtAtt, and what an
-        item's history holds of a query that led to it.
+        item's history holds of one of its queries.
         """
         return masked_mean(self.tokens(ids), self.weight(ids, mask))
 
@@ -329,7 +329,7 @@ class HistoryExpert(nn.Module):
     """FtAtt over a history (paper §Stage 2): attention over its entries, asked by the tower's own text.
 
     Query tower: entries are clicked items' text features, with their weights. Item tower: the mean n-gram vectors of
-    the queries that led to the item. Entries of weight 0 do not count; an empty history gives the learned flag `empty`.
+    the item queries. Entries of weight 0 do not count; an empty history gives the learned flag `empty`.
     """
 
     def __init__(self, config: ModelConfig) -> None:

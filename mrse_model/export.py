@@ -273,7 +273,7 @@ Graph = tuple[str, nn.Module, dict[str, dict[int, str]], Sequence[str], tuple[Te
 def graphs(model: MRSE) -> list[Graph]:
     """Each graph: its name, the module, its inputs with their dynamic axes, its outputs, and a golden input."""
     g = {k: torch.from_numpy(v) for k, v in golden_inputs(model).items()}
-    query, item, led = g["query.input_ids"], g["item.input_ids"], g["history_ids"]
+    query, item, asked = g["query.input_ids"], g["item.input_ids"], g["history_ids"]
     tokens = {0: "batch", 1: "tokens"}
     text = {"input_ids": tokens, "attention_mask": tokens}
     rows = {0: "batch"}
@@ -285,7 +285,7 @@ def graphs(model: MRSE) -> list[Graph]:
         ("query_tower", QueryTowerGraph(model), text | history, ["embedding"], ranked),
         ("query_experts", QueryExpertsGraph(model), text | history, [f"without_{name}" for name in EXPERTS], ranked),
         ("item_tower", ItemTowerGraph(model), text | image, ["embedding", "image_embedding", "text_feature"],
-         (item, (item != 0).long(), g["image_feature"], g["image_present"], led, (led != 0).long())),
+         (item, (item != 0).long(), g["image_feature"], g["image_present"], asked, (asked != 0).long())),
     ]  # fmt: skip
 
 
@@ -311,9 +311,7 @@ def _export_graph(
     _rename(proto.graph, {f"out.{name}": name for name in outputs})
     proto.ir_version = IR
     del proto.metadata_props[:]
-    for (
-        node
-    ) in proto.graph.node:  # the exporter notes source lines of this machine: no use to anybody, and not the same twice
+    for node in proto.graph.node:  # the exporter notes source lines of this machine: of no use, and not the same twice
         del node.metadata_props[:]
         node.doc_string = ""
     onnx.checker.check_model(proto, full_check=True)

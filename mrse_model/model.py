@@ -115,14 +115,14 @@ class MRSE(nn.Module):
         history_mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """ids, mask [b, t ≤ 64]; an image's components, image [b, d] (image_embedding's), present [b, 1]; history_*
-        [b, 8, 16], the queries that led to the item → its vector [b, d], and its text feature [b, d], which a user's
+        [b, 8, 16], the item queries → its vector [b, d], and its text feature [b, d], which a user's
         history reads: its vector without those queries, the same on its first day and later.
         """
         texts, image_residual = self.item.texts(self.ngrams, ids, mask), self.image_residual(components)
-        entries, led = self.mean_ngrams(history_ids, history_mask), (history_mask.sum(-1) > 0).float()
+        entries, has_queries = self.mean_ngrams(history_ids, history_mask), (history_mask.sum(-1) > 0).float()
         with_queries, alone = (
             self.item.fuse(texts, image, present, entries, weight, image_residual)
-            for weight in (led, torch.zeros_like(led))
+            for weight in (has_queries, torch.zeros_like(has_queries))
         )
         return with_queries, alone
 
@@ -170,11 +170,10 @@ class MRSE(nn.Module):
             present = torch.from_numpy((~np.isnan(raw[:, :1])).astype(np.float32))
             seen = self.components(torch.from_numpy(np.nan_to_num(raw)))
             image = self.image_embedding(seen, present)
-            led = queries[rows] if queries is not None else [()] * len(some)
-            led_ids, led_mask = map(
-                torch.from_numpy, item_query_tokens(self.tokenizer, led, size.item_history_queries, size.query_tokens)
-            )
-            found = self.item_embeddings(ids, mask, seen, image, present, led_ids, led_mask)
+            some_queries = queries[rows] if queries is not None else [()] * len(some)
+            asked = item_query_tokens(self.tokenizer, some_queries, size.item_history_queries, size.query_tokens)
+            query_ids, query_mask = map(torch.from_numpy, asked)
+            found = self.item_embeddings(ids, mask, seen, image, present, query_ids, query_mask)
             out.embedding[rows], out.text_feature[rows] = (vectors.numpy() for vectors in found)
             out.image_embedding[rows] = np.where(present.numpy() > 0, image.numpy(), np.nan)
         return out

@@ -139,7 +139,7 @@ class QueryTower(Tower):
 
 
 class ItemTower(Tower):
-    """Item text, image and the queries that led to it → unit vector.
+    """Item text, image and item queries → unit vector.
 
     The image comes twice: through the shared, frozen adaptor, and as `image_residual`, one dense layer over the
     encoder's features that learns with VBert and the fusion what pairs of images do not teach (docs/design-notes.md).

@@ -77,9 +77,9 @@ plt.show()
 
 # %%
 log = pq.read_table(sample.searches).to_pandas()
-people = log[~log.user_id.astype(str).str.startswith("bot") & log.clicked.map(len).gt(0)]
-user = people.user_id.value_counts().index[0]
-mine = people[people.user_id == user].sort_values("timestamp")
+users = log[~log.user_id.astype(str).str.startswith("bot") & log.clicked.map(len).gt(0)]
+user = users.user_id.value_counts().index[0]
+mine = users[users.user_id == user].sort_values("timestamp")
 row_of = {item_id: row for row, item_id in enumerate(catalogue.ids)}
 clicked = [row_of[item_id] for items in mine.clicked for item_id in items][::-1][: model.manifest.history_length]
 history = QueryHistory(
@@ -92,11 +92,11 @@ pd.Series([catalogue.titles[row] for row in clicked[:8]], name=f"{user} clicked 
 # %%
 queries = ["dress", "shoes", "bag", "mug", "lamp"]
 alone = model.query_vectors(queries)
-told = model.query_vectors(queries, [history] * len(queries))
+known_user = model.query_vectors(queries, [history] * len(queries))
 figure, axes = plt.subplots(figsize=(7, 5))
 axes.scatter(*places.T, s=6, color="#cccccc")
 axes.scatter(*places[clicked].T, s=40, color="#d95f02", label=f"clicked by {user}")
-for text, start, end in zip(queries, on_map(alone), on_map(told), strict=True):
+for text, start, end in zip(queries, on_map(alone), on_map(known_user), strict=True):
     axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#1b9e77", "lw": 2})
     axes.text(*start, text)
 axes.legend()

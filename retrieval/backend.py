@@ -120,7 +120,7 @@ class Backend:
             time.sleep(step.seconds)
             return None
         future: Future[Reply] = self._pool.submit(self._request, step)
-        try:  # the client's own timeout is for each piece of an answer: one that trickles in would never end
+        try:  # the client's own timeout is for each part of an answer: one that trickles in would never end
             return future.result(step.timeout)
         except FutureTimeout:
             future.cancel()

@@ -87,7 +87,7 @@ class WarmVectors:
         return None
 
     def queries(self) -> list[tuple[str, int]]:
-        """(query, searches) of all rows: what people search for, for suggestions."""
+        """(query, searches) of all rows: what users search for, for suggestions."""
         return list(zip(self._table["query"].to_pylist(), self._table["searches"].to_pylist(), strict=True))
 
 

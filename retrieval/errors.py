@@ -20,7 +20,7 @@ class SearchError(InputError):
 
 
 class Unavailable(SearchError):
-    """Nobody answers, or what answers is overloaded, broken or no Vespa."""
+    """There is no answer, or what answers is overloaded, broken or no Vespa."""
 
 
 class DeadlineExceeded(SearchError):

@@ -1,4 +1,4 @@
-"""`mrse warm`: the vectors of the queries that people search for, computed ahead into a file; and how much it saves.
+"""`mrse warm`: the vectors of the queries that users search for, computed ahead into a file; and how much it saves.
 
 The paper caches a week of queries and finds 90 % of its traffic there: that is its traffic. The curve here is measured
 on one's own log: warm on what came before, hit rate on what came after.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from mrse_cli.main import app
 from mrse_cli.reference import names
 
 ROOT = Path(__file__).parent.parent
+BEFORE_DOCSTRING = (tokenize.NEWLINE, tokenize.INDENT, tokenize.NL, tokenize.COMMENT)
 FOLDERS = ("mrse_model", "feeders", "retrieval", "local_vespa", "mrse_cli", "vespa_package")
 
 
@@ -46,6 +49,22 @@ def old_words(text: str) -> list[str]:
 def test_no_message_says_an_old_word() -> None:
     found = [(place, old, text) for place, text in messages() for old in old_words(text)]
     assert not found, "\n".join(f"{place}: {old!r} in {text!r}" for place, old, text in found)
+
+
+def comments() -> Iterator[tuple[str, str]]:
+    """(place, text) of every comment and docstring in the code."""
+    for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        text, previous = path.read_text("utf-8"), tokenize.NEWLINE
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            docstring = token.type == tokenize.STRING and previous in BEFORE_DOCSTRING
+            if token.type == tokenize.COMMENT or docstring:
+                yield f"{path.relative_to(ROOT)}:{token.start[0]}", " ".join(token.string.split())
+            previous = token.type
+
+
+def test_no_comment_and_no_docstring_says_an_old_word() -> None:
+    found = [f"{place}: {old!r}" for place, text in comments() for old in old_words(text)]
+    assert found == []
 
 
 @pytest.mark.parametrize("name", names())

@@ -138,7 +138,7 @@ def _send(server: httpx.Client, body: bytes, wait: float) -> dict[str, Any]:
     except httpx.ReadTimeout:
         raise InputError(
             f"{server.base_url} has not deployed the package in {wait:.0f} s, and may still be at it",
-            fix="It goes on by itself; run the command again to see, or wait longer with --wait",
+            fix="It continues by itself; run the command again to see, or wait longer with --wait",
         ) from None
     except httpx.HTTPError as error:
         raise InputError(
@@ -181,7 +181,7 @@ def _converge(server: httpx.Client, generation: int, wait: float, say: Callable[
             raise InputError(
                 f"generation {generation} is deployed, but does not run everywhere after {wait:.0f} s (waiting for: "
                 f"{behind})",
-                fix="It goes on by itself: run the command again to see, wait longer with --wait, or read vespa log",
+                fix="It continues by itself: run the command again to see, wait longer with --wait, or read vespa log",
             )
         if waited > PATIENCE and not explained:
             explained = True

@@ -28,7 +28,7 @@ VECTORS = tuple(name for name in MODEL_FIELDS if name != "model_version")
 PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
 ANSWER_SECONDS = 20  # a server that hangs is told apart from one that works within this time
 METRIC_PRECISION = 0.003  # of a closeness; bfloat16 cells and a query's rounding are below 0.001
-SAME = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below
+MIN_COSINE = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below
 
 
 def check_deployed(app: Vespa, model: ExportedModel) -> None:
@@ -50,7 +50,7 @@ def check_deployed(app: Vespa, model: ExportedModel) -> None:
     theirs = np.array(body["values"] if isinstance(body, dict) else body, np.float32).ravel()
     ours = model.query_vectors([PROBE])[0]
     alike = float(theirs @ ours) / max(float(np.linalg.norm(theirs)), 1e-9) if theirs.shape == ours.shape else 0.0
-    if alike < SAME:
+    if alike < MIN_COSINE:
         raise InputError(
             f"the model deployed at {app.end_point} is not {version} (cosine of a probe's two vectors: {alike:.3f})",
             file=model.folder / "manifest.json",
@@ -138,7 +138,7 @@ def indexed(app: Vespa, version: str, suffix: str = "") -> tuple[int, int]:
 
 
 def count(app: Vespa, yql: str, **parameters: str) -> int:
-    """How many documents match. Raises InputError with Vespa's words, or when nobody answers."""
+    """How many documents match. Raises InputError with Vespa's words, or when there is no answer."""
     root = _search(app, {"yql": yql, "hits": 0, "ranking": "unranked", **parameters})
     try:
         if errors := root.get("errors"):
@@ -149,7 +149,7 @@ def count(app: Vespa, yql: str, **parameters: str) -> int:
 
 
 def _search(app: Vespa, body: dict[str, Any]) -> dict[str, Any]:
-    """The root of a search's answer. Raises InputError where nobody answers, or no search."""
+    """The root of a search's answer. Raises InputError where there is no answer, or none of a search."""
     try:
         with app.syncio(num_retries_429=1) as session:  # pyvespa's own query() would wait two minutes
             content = orjson.dumps({"timeout": "10s", **body})
@@ -168,7 +168,7 @@ def _uncounted(app: Vespa, words: str) -> InputError:
 
 
 def get(session: VespaSync, path: str, parameters: dict[str, str]) -> tuple[int, Any]:
-    """GET with pyvespa's connection settings: status, and the JSON body or its text. Raises InputError if nobody
+    """GET with pyvespa's connection settings: status, and the JSON body or its text. Raises InputError if none
     answers.
     """
     assert session.http_client is not None  # it is open

@@ -1,4 +1,4 @@
-"""What an index holds as far as its feeds know, so that a feed goes on where it stopped and sends only what changed.
+"""What an index holds as far as its feeds know, so that a feed resumes where it stopped and sends only what changed.
 
 One SQLite file an index (beside the application package, or --state), whatever the input files are called. Of each
 acknowledged document it has a key (64 bits of its id's hash), two digests, and which input they came from.

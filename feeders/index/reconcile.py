@@ -13,7 +13,7 @@ from feeders.operations import NAMESPACE, document_path
 from mrse_model.errors import InputError
 
 
-def forget_lost(
+def reconcile(
     app: Vespa, doctype: str, journal: Journal, held: int, sample: Sequence[str], *, surely: bool = False
 ) -> int:
     """Makes the journal forget the documents that the index lost, so that they are fed again; returns how many they

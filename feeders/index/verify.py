@@ -135,7 +135,7 @@ class _Held:
         return orjson.loads(row[0])
 
     def rest(self) -> Iterator[str]:
-        """The ids that nobody asked for."""
+        """The ids that were not asked for."""
         return (item_id for (item_id,) in self._db.execute("SELECT id FROM held"))
 
     def __enter__(self) -> _Held:

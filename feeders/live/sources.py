@@ -16,7 +16,7 @@ from watchfiles import watch
 from feeders.live.changes import Batch, kind_of
 from mrse_model.errors import InputError
 
-MOST = 512  # changes of a batch
+MAX_CHANGES = 512  # changes of a batch
 LINGER = 0.1  # seconds that a batch waits for more, once it has one
 DONE, FAILED = "done", "failed"
 DROPS = (".parquet", ".jsonl")
@@ -51,7 +51,7 @@ class Folder:
             (path / folder).mkdir(parents=True, exist_ok=True)
 
     def batches(self, stop: threading.Event) -> Iterator[Batch]:
-        # The watch is there before the first look, so that no drop falls between them.
+        # The watch is there before the first listing, so that no drop falls between them.
         changes = watch(self.path, stop_event=stop, recursive=False, debounce=100, step=50, yield_on_timeout=True,
                         rust_timeout=500, raise_interrupt=False)  # fmt: skip
         while not stop.is_set():
@@ -78,7 +78,7 @@ class Folder:
                 for line in lines:
                     if line.strip():
                         batch.add_line(line, file.name)
-                    if len(batch.changes) >= MOST:
+                    if len(batch.changes) >= MAX_CHANGES:
                         yield batch
                         batch = Batch(commit=finished, since=since)
                 yield batch
@@ -90,7 +90,7 @@ class Lines:
     """JSON lines of a stream. There is nothing to commit: whoever writes them sends them again after a crash."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._lines = stream, queue.Queue[bytes | None](maxsize=4 * MOST)
+        self._stream, self._lines = stream, queue.Queue[bytes | None](maxsize=4 * MAX_CHANGES)
 
     def batches(self, stop: threading.Event) -> Iterator[Batch]:
         threading.Thread(target=self._read, daemon=True).start()
@@ -104,7 +104,7 @@ class Lines:
             while line is not None:
                 if line.strip():
                     batch.add_line(line, "stdin")
-                if len(batch.changes) >= MOST or (wait := until - time.monotonic()) <= 0:
+                if len(batch.changes) >= MAX_CHANGES or (wait := until - time.monotonic()) <= 0:
                     break
                 try:
                     line = self._lines.get(timeout=wait)
@@ -145,7 +145,7 @@ class Topic:
         self._consumer.subscribe([self._topic])
         try:
             while not stop.is_set():
-                messages = self._consumer.consume(MOST, timeout=LINGER)
+                messages = self._consumer.consume(MAX_CHANGES, timeout=LINGER)
                 batch, offsets = Batch(since=time.time()), dict[int, int]()
                 for message in messages:
                     if (error := message.error()) is not None:

@@ -78,7 +78,7 @@ def groups_of(items: ItemsFile, out: Path) -> list[Group]:
 def encode_groups(
     groups: Sequence[Group], job: Job, *, processes: int = 1, progress: Callable[[int], object] = lambda rows: None
 ) -> int:
-    """Makes the shards that are not there, and returns how many were. progress: is told how many rows are done.
+    """Makes the shards that are not there, and returns how many were. progress: is given how many rows are done.
 
     Raises InputError, with the shards that were finished left in place: the same call makes the others.
     """

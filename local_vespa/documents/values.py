@@ -18,7 +18,7 @@ from ..errors import DocumentError
 from ..package.schema import INTEGERS, Field, FieldType, Schema
 from ..tensors import Tensor, TensorError, TensorType, parse_document_tensor, render
 
-LEAST_INTEGER = {kind: -(1 << bits - 1) for kind, bits in INTEGERS.items()}
+MIN_INTEGER = {kind: -(1 << bits - 1) for kind, bits in INTEGERS.items()}
 
 Fields = dict[str, Any]
 
@@ -166,7 +166,7 @@ def is_undefined(field: Field, value: Any) -> bool:
         return False
     if value is None or value == "" or value == [] or value == {} or value != value:
         return True
-    return not field.type.collection and value == LEAST_INTEGER.get(field.type.scalar)
+    return not field.type.collection and value == MIN_INTEGER.get(field.type.scalar)
 
 
 def document_json(schema: Schema, fields: Mapping[str, Any], chosen: frozenset[str] | None, tensors: str) -> Fields:

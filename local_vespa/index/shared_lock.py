@@ -33,7 +33,7 @@ class SharedLock:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """A block that nobody else is in."""
+        """A block that no other thread is in."""
         with self._changed:
             self._alone += 1
             self._changed.wait_for(lambda: not self._sharing and not self._held)

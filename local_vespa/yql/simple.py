@@ -159,8 +159,8 @@ def expand_user_input(tree: ast.Node, queried: Fields, defaults: UserTextDefault
 
 
 def loosened(tree: ast.Node, queried: Fields, language: str | None) -> ast.Node:
-    """The tree with each phrase that nobody asked for as all of its words, in languages that are written without spaces
-    (CJKSearcher.java). `language` is that of the request, None if it names none."""
+    """The tree with each phrase that the user did not write as all of its words, in languages that are written without
+    spaces (CJKSearcher.java). `language` is that of the request, None if it names none."""
     children: dict[str, ast.Node | tuple[ast.Node, ...]] = {}
     match tree:
         case ast.And() | ast.Or() | ast.WeakAnd():
@@ -296,17 +296,17 @@ class _Tree:
 
     def number(self, text: str, index: str, weight: int | None) -> ast.Term:
         """A number as typed: 10, -5.5, <20, >20, [1;5], [1;5;10]."""
-        marks = self.noted(weight)
+        annotations = self.noted(weight)
         if text[0] in "<>":
             limit = _number(text[1:])
             ends = (-math.inf, limit) if text[0] == "<" else (limit, math.inf)
-            return ast.Range(index, *ends, False, False, annotations=marks)
+            return ast.Range(index, *ends, False, False, annotations=annotations)
         if text[0] == "[":
             low, high, *limit_text = text[1:-1].split(";")
             ends = -math.inf if not low else _number(low), math.inf if not high else _number(high)
             hits = int(limit_text[0]) if limit_text and limit_text[0] else None
-            return ast.Range(index, *ends, hit_limit=hits, annotations=marks)
-        return ast.Word(index, text, "whole", annotations=marks)
+            return ast.Range(index, *ends, hit_limit=hits, annotations=annotations)
+        return ast.Word(index, text, "whole", annotations=annotations)
 
 
 def _words(item: _Item) -> Iterator[str]:

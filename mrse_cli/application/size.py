@@ -19,7 +19,7 @@ from vespa_package.sizing import size as compute
 
 
 def parse_count(text: str) -> int:
-    """'100M' → 100000000; K, M and B, as people say them. Raises InputError.
+    """'100M' → 100000000; K, M and B for a thousand, a million and a billion. Raises InputError.
 
     >>> parse_count("2.5M")
     2500000

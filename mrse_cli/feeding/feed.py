@@ -136,7 +136,7 @@ def feed_items_command(
 
     if to_jsonl is not None and dry_run:
         raise InputError("--to-jsonl and --dry-run exclude each other", fix="Give one of them")
-    # Lines for people go to stderr where the documents go to stdout.
+    # Messages go to stderr where the documents go to stdout.
     out = Console(stderr=True, markup=False, highlight=False, soft_wrap=True) if str(to_jsonl) == "-" else console()
     _say_of_via(via)
     vespa, queries = connect(endpoint, cert, key, ca), connect(query_endpoint or endpoint, cert, key, ca)

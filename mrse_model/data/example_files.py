@@ -62,7 +62,7 @@ class ExampleSummary:
         return sum(self.examples.values())
 
     def lines(self) -> list[str]:
-        """The summary for people."""
+        """The summary as lines to print."""
         counts = ", ".join(f"{n:,} {name}" for name, n in self.examples.items() if n)
         lines = [
             f"{self.rows:,} training examples: {counts or 'none'}; {self.hard_share:.0%} with a judged hard negative"
@@ -99,7 +99,7 @@ class ExampleSummary:
 
 
 def item_queries(folder: str | Path, items: int) -> list[list[str]]:
-    """The queries that led to each of the `items` items before the split, most frequent first; [] for none."""
+    """The item queries of each of the `items` items before the split, most frequent first; [] for none."""
     queries: list[list[str]] = [[] for _ in range(items)]
     for row in pq.read_table(Path(folder) / "item_queries.parquet").to_pylist():
         queries[row["item"]] = row["queries"]
@@ -108,7 +108,7 @@ def item_queries(folder: str | Path, items: int) -> list[list[str]]:
 
 def queries_in_training(folder: str | Path) -> dict[str, set[str]]:
     """The queries (`query_key`) of a folder's training examples, by what they were learnt from: judgments, clicks (and
-    what follows them), or texts, of which pseudo-queries are pieces.
+    what follows them), or texts, of which pseudo-queries are spans.
     """
     found: dict[str, set[str]] = {"judgments": set(), "clicks": set(), "texts": set()}
     for shard in sorted(Path(folder).glob("train-*.parquet")):

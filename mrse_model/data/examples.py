@@ -1,12 +1,12 @@
 """Training examples from searches, judgments and the catalogue (docs/contracts.md, "Training examples").
 
 One folder: `train-00000.parquet`, … in time order (judged pairs and pseudo-queries have no time and come first, at 0),
-`validation.parquet` (the searches after the split, each with its history), `item_queries.parquet` (the queries that
-led to each item before the split) and `summary.json`. It appears when it is complete, never half.
+`validation.parquet` (the searches after the split, each with its history), `item_queries.parquet` (each item's
+queries before the split) and `summary.json`. It appears when it is complete, never half.
 
-No user's history knows the future: it holds strictly earlier events of other searches and never the target. What led
-to an item and what is a known positive are counted over all that is before the split, later searches than the example's
-included; the trainer leaves the example's own query out. Bots are told by the whole log.
+No user's history knows the future: it holds strictly earlier events of other searches and never the target. Item
+queries and what is a known positive are counted over all that is before the split, later searches than the example's
+included; the trainer leaves the example's own query out. Bots are found by the whole log.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from mrse_model.data.example_files import (
 from mrse_model.data.history import Event, Histories
 from mrse_model.data.pseudo_queries import DESCRIPTION, MAX_MIXED, pseudo_queries, share_of_pseudo, taught_share
 from mrse_model.data.scripts import is_unspaced
-from mrse_model.data.search_log import MOST_KNOWN, Progress, Search, SearchLog, SpamRule, query_key
+from mrse_model.data.search_log import MAX_KNOWN, Progress, Search, SearchLog, SpamRule, query_key
 from mrse_model.data.shards import ShardWriter
 from mrse_model.errors import InputError
 
-MOST_HARD = 64  # judged low grades of one query that are passed on; a seeded choice among more
+MAX_HARD = 64  # judged low grades of one query that are passed on; a seeded choice among more
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class _Writer:
             key = query_key(query)
             self.spelling.setdefault(key, " ".join(query.split()))
             low = items[grades < grade]
-            low = low if len(low) <= MOST_HARD else np.sort(self.rng.choice(low, MOST_HARD, replace=False))
+            low = low if len(low) <= MAX_HARD else np.sort(self.rng.choice(low, MAX_HARD, replace=False))
             before = self.judged.get(key, _Judged([], []))  # "Red dress" and "red dress" are one query …
             positive = list(dict.fromkeys(before.positive + items[grades >= grade].tolist()))
             both = set(positive)  # … and where they disagree, the item is no hard negative
@@ -231,7 +231,7 @@ class _Writer:
             "history_kind": [],
             "history_age": [],
             "hard": hard,
-            "known": _without(known, item)[:MOST_KNOWN],
+            "known": _without(known, item)[:MAX_KNOWN],
             "skipped": [],
         }
 
@@ -263,7 +263,7 @@ class _Writer:
         chosen = np.ones(items, bool)
         if share < 1 and count * items > MAX_MIXED:
             chosen = self.rng.random(items) < MAX_MIXED / (count * items)
-        same_title: dict[str, list[int]] = {}  # two items of one title cannot be told apart by a piece of it
+        same_title: dict[str, list[int]] = {}  # a span of a title that two items share is of both
         for row, title in enumerate(self.catalogue.titles):
             same_title.setdefault(query_key(title), []).append(row)
         described = descriptions(self.catalogue.path)

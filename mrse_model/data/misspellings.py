@@ -1,4 +1,4 @@
-"""Queries as people mistype them: one edit each. Training learns from them beside the right ones, so that a misspelt
+"""Queries as users mistype them: one edit each. Training learns from them beside the right ones, so that a misspelt
 word, or a part number written with a space, lies near the right one.
 """
 

@@ -1,7 +1,7 @@
 """Queries for a catalogue with little or no search log: spans of an item's own title, description and category.
 
-A description says the same in other words: a piece of it, asked for the title, teaches what a title alone cannot.
-A stand-in: it teaches the towers which words belong together, not how people ask. Commands say so when they use it.
+A description says the same in other words: a span of it, asked for the title, teaches what a title alone cannot.
+A stand-in: it teaches the towers which words belong together, not how users ask. Commands say so when they use it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import numpy as np
 from mrse_model.data.scripts import joined, parts
 
 SPANS = 0.75  # share of the queries that are words in a row; the others are words from all over the title
-LONGEST_SPAN = 4  # words; people ask in few
+LONGEST_SPAN = 4  # words; users ask in few
 KEPT = 0.5  # share of the title's words that word dropout leaves
 WITH_CATEGORY = 0.5  # share of the queries that name the narrowest category
 DESCRIPTION = (
     "spans of 1 to 4 words of the item's own title and description, or half of the title's words (in scripts without "
     "spaces 2 to 16 characters), half of them with its category"
 )
-MOST_MIXED, DENSE = 0.8, 1.5
-LEAST_TAUGHT, REPEATS = 0.1, 2.5
+MAX_PSEUDO_SHARE, DENSE = 0.8, 1.5
+MIN_TAUGHT, REPEATS = 0.1, 2.5
 MAX_MIXED = 400_000  # pseudo-queries beside real ones, of a large catalogue
 
 
@@ -32,18 +32,18 @@ def share_of_pseudo(pairs: int, items: int) -> float:
     """
     if not pairs:
         return 1.0
-    return max(0.0, MOST_MIXED * (1 - pairs / items / DENSE))
+    return max(0.0, MAX_PSEUDO_SHARE * (1 - pairs / items / DENSE))
 
 
 def taught_share(pairs: int, made: int) -> float:
     """The same where a teacher says how right each item of a batch is, for so many pseudo-queries: in one pass over
-    these a real pair comes REPEATS times, or few of them are learnt by heart (dev/LOG.md). LEAST_TAUGHT at least: the
+    these a real pair comes REPEATS times, or few of them are learnt by heart (dev/LOG.md). MIN_TAUGHT at least: the
     teacher knows more of the catalogue than any log.
 
     >>> [round(taught_share(pairs, 2000), 2) for pairs in (0, 40, 740, 20_000)]
     [1.0, 0.95, 0.52, 0.1]
     """
-    return max(LEAST_TAUGHT, made / (made + REPEATS * pairs))
+    return max(MIN_TAUGHT, made / (made + REPEATS * pairs))
 
 
 def pseudo_queries(

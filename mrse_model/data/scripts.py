@@ -43,8 +43,8 @@ def parts(text: str, rng: np.random.Generator) -> list[tuple[str, bool]]:
         if not is_unspaced(word):
             found.append((word, True))
             continue
-        pieces = [piece for run in RUNS.findall(word) for piece in _cut(run, rng)]
-        found += [(piece, number == 0) for number, piece in enumerate(pieces)]
+        spans = [span for run in RUNS.findall(word) for span in _cut(run, rng)]
+        found += [(span, number == 0) for number, span in enumerate(spans)]
     return found
 
 

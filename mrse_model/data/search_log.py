@@ -20,8 +20,8 @@ from mrse_model.data.contract import SearchesFile
 
 CACHE_KIB = 16 * 1024
 PAIRS_IN_MEMORY = 50_000  # counts gathered before they are added to the file
-MOST_SKIPPED = 20  # shown and left alone in one search, the first ones
-MOST_KNOWN = 256  # known positives of one query that are passed on
+MAX_SKIPPED = 20  # shown and left alone in one search, the first ones
+MAX_KNOWN = 256  # known positives of one query that are passed on
 CLICK, CART, ORDER = 0, 1, 2
 
 Progress = Callable[[str, int, int], None]
@@ -120,7 +120,7 @@ class SearchLog:
                 items = np.fromiter(kinds.keys(), np.int32, len(kinds)).tobytes()
                 strongest = np.fromiter(kinds.values(), np.int8, len(kinds)).tobytes()
                 shown = dict.fromkeys(row_of[item] for item in batch.shown[i] if item in row_of)
-                left = [row for row in shown if row not in kinds][:MOST_SKIPPED]
+                left = [row for row in shown if row not in kinds][:MAX_SKIPPED]
                 skipped = np.array(left, np.int32).tobytes()
                 counts = len(batch.shown[i]), len(set(batch.clicked[i]))
                 head = (batch.first_row + i, batch.search_ids[i], batch.user_ids[i], int(batch.timestamps[i]), query)
@@ -205,9 +205,7 @@ class SearchLog:
         """The items clicked for a query (a `query_key`) or judged its positives, most clicked first. Cached for the
         queries used last.
         """
-        rows = self._db.execute(
-            "SELECT item FROM pair WHERE query = ? ORDER BY n DESC, item LIMIT ?", (key, MOST_KNOWN)
-        )
+        rows = self._db.execute("SELECT item FROM pair WHERE query = ? ORDER BY n DESC, item LIMIT ?", (key, MAX_KNOWN))
         return tuple(item for (item,) in rows)
 
     def index_items(self) -> None:

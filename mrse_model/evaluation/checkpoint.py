@@ -73,7 +73,7 @@ def catalogue_texts(catalogue: Catalogue) -> list[str]:
 def pseudo_query_set(
     catalogue: Catalogue, most: int = 500, seed: int = 101, but: Collection[str] = frozenset()
 ) -> QuerySet:
-    """Pieces of titles as queries, for a catalogue without searches and judgments; another seed than training's.
+    """Spans of titles as queries, for a catalogue without searches and judgments; another seed than training's.
 
     Relevant is every item with all of the query's words in its title and category: what the words alone can say.
     but: queries (`query_key`) that are left out.
@@ -122,22 +122,22 @@ def measure(
     cuts: Sequence[int] = CUTS,
     folder: Path | None = None,
 ) -> Measured:
-    """Ranks the whole catalogue by exact search; where queries are known to lead to items, once more without them: as
+    """Ranks the whole catalogue by exact search; where there are item queries, once more without them: as
     well as items are found that are new.
 
     Args:
-        features: float32 [N, F] with NaN rows, or None. examples: the run's (RUN/cache/examples): the queries that led
-            to each item before the split, the searches after it for the personal measure.
+        features: float32 [N, F] with NaN rows, or None. examples: the run's (RUN/cache/examples): the item queries
+            before the split, the searches after it for the personal measure.
         queries: judged or clicked queries; MRSE, BM25, their hybrids and `others` are compared on them, tested against
             `baseline`. folder: for the report, the TREC run and qrels files.
     """
-    led = item_queries(examples, len(catalogue.ids))
-    items = model.item_vectors(catalogue.titles, catalogue.categories, features, led)
+    of_items = item_queries(examples, len(catalogue.ids))
+    items = model.item_vectors(catalogue.titles, catalogue.categories, features, of_items)
     cuts = sorted({k for k in cuts if k <= len(catalogue.ids)}) or [len(catalogue.ids)]
     vectors = VectorRanker(VECTORS, lambda texts: model.query_vectors(texts), items.embedding)
     bm25 = BM25(catalogue_texts(catalogue))
     new = vectors
-    if any(led):
+    if any(of_items):
         without = model.item_vectors(catalogue.titles, catalogue.categories, features)
         new = VectorRanker(NEW_ITEMS, lambda texts: model.query_vectors(texts), without.embedding)
     mix = Mix(**model.meta.get("mix", {}))

@@ -19,7 +19,7 @@ from mrse_model.errors import InputError
 from mrse_model.evaluation.bootstrap import Bootstrap, Comparison, Estimate
 from mrse_model.evaluation.rankers import search_exact
 
-CUT = 20
+K = 20
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,17 @@ class PersonalResult:
     lift: Comparison
 
     def markdown(self) -> str:
-        """One paragraph for people."""
+        """One paragraph of Markdown."""
         c = self.lift
         return (
-            f"Recall@{CUT} of the clicked items, {self.searches:,} searches of {self.users:,} users: "
+            f"Recall@{K} of the clicked items, {self.searches:,} searches of {self.users:,} users: "
             f"{self.with_history.mean:.4f} with history, {self.without.mean:.4f} without; "
             f"{c.relative:+.1%} [{c.relative_low:+.1%}, {c.relative_high:+.1%}], p {c.p:.4f} (bootstrap over users).\n"
         )
 
 
 def clicked_recall(
-    queries: NDArray[np.float32], items: NDArray[np.float32], clicked: Sequence[Sequence[int]], cut: int = CUT
+    queries: NDArray[np.float32], items: NDArray[np.float32], clicked: Sequence[Sequence[int]], cut: int = K
 ) -> NDArray[np.float64]:
     """|clicked ∩ top cut| / |clicked| of each search [n]."""
     rows = search_exact(queries, items, cut).rows

@@ -64,7 +64,7 @@ class Report:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def markdown(self) -> str:
-        """Tables for people: one for all queries, one for each slice, one of the paired tests."""
+        """Markdown tables: one for all queries, one for each slice, one of the paired tests."""
         names = list(self.results[0].measures)
         left = f"; {self.left_out} without a relevant item left out" if self.left_out else ""
         lines = [f"### {self.queries}", "", f"{self.n} queries over {self.catalogue:,} items, exact search{left}. "]

@@ -1,7 +1,7 @@
 """How words and vectors are mixed: by reciprocal rank fusion, which needs no tuning, unless queries that were not
 learnt from say clearly that a weighted sum ranks better.
 
-A query that was trained on cannot say it: its own vector finds what it was taught to find. Nor can a piece of a title:
+A query that was trained on cannot say it: its own vector finds what it was taught to find. Nor can a span of a title:
 the words find that by themselves.
 """
 

@@ -1,3 +1,3 @@
 """Images to features: frozen encoders behind one interface, extraction to Parquet, the ONNX file for serving."""
 
-DEFAULT_ENCODER = "efficientnet-lite0-colours"  # what reads the images where nobody says otherwise
+DEFAULT_ENCODER = "efficientnet-lite0-colours"  # what reads the images by default

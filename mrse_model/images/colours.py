@@ -14,7 +14,7 @@ from mrse_model.serving.images import MEAN, STD
 
 LEVELS = 6  # of each channel: 8 tell no more, 5 less
 GROUND = 235.0  # a pixel is empty ground where all its channels are at least that; JPEG blurs white
-LEAST = 0.02  # of the image: where less is left of it, the whole counts
+MIN_SHARE = 0.02  # of the image: where less is left of it, the whole counts
 
 
 class Colours(nn.Module):
@@ -47,7 +47,7 @@ class Colours(nn.Module):
 
 def _or(mask: Tensor, otherwise: Tensor) -> Tensor:
     """mask [b, h, w] of 0 and 1, or `otherwise` for the images in which next to nothing is 1."""
-    enough = (mask.mean((1, 2), keepdim=True) >= LEAST).float()
+    enough = (mask.mean((1, 2), keepdim=True) >= MIN_SHARE).float()
     return mask * enough + otherwise * (1 - enough)
 
 

@@ -64,7 +64,7 @@ def extract(
     threads: int | None = None,
     progress: bool = True,
 ) -> Extraction:
-    """Encodes the images of `items_path` into the feature file `out_path`; call it again after a kill to go on.
+    """Encodes the images of `items_path` into the feature file `out_path`; call it again after a kill to resume.
 
     Args:
         batch: images encoded, and items committed, at a time.
@@ -160,7 +160,7 @@ class _Work:
         self.begun = before[0] == key
 
     def begin(self, there: FeatureFile | None) -> None:
-        """Takes over the images of a finished file of this encoder, of other items; after a kill it goes on."""
+        """Takes over the images of a finished file of this encoder, of other items; resumable after a kill."""
         if self.begun:
             return
         for digests, features in there.images() if there is not None else ():

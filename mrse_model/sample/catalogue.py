@@ -1,11 +1,11 @@
-"""The generated sample catalogue: what `make demo`, the tests and the benchmarks run on when nobody brings data.
+"""The generated sample catalogue: what `make demo`, the tests and the benchmarks run on without data of one's own.
 
 It is planted so that each part of the model has something to find that the others cannot:
 * two titles in five leave the colour out and two in five the pattern: only the image shows them;
 * queries and titles word one thing differently, so words alone fall short of judgments and clicks;
-* every user has a taste for looks (two colours, a pattern; seen only in pixels) and for words (two brands, a style),
+* every user prefers some looks (two colours, a pattern; seen only in pixels) and some words (two brands, a style),
   which shows in clicks on short queries, so a history tells what the query does not.
-Nothing here is a claim about people. The same arguments give the same bytes (with the same Pillow and pyarrow).
+Nothing here is a claim about real users. The same arguments give the same bytes (with the same Pillow and pyarrow).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WEEKS = 8
 LIST_LENGTH = 20
 PER_GRADE = 12  # judged items a train query and grade, as a relevance log would sample
 VALIDATION_SHARE = 0.15
-# Relevance grade → chance of a click on rank 1; rank r has r ** -0.5 of it; tastes multiply.
+# Relevance grade → chance of a click on rank 1; rank r has r ** -0.5 of it; preferences multiply.
 CLICK = np.array([0.008, 0.06, 0.40])
 COLOUR_TASTE, PATTERN_TASTE, BRAND_TASTE, STYLE_TASTE, NO_TASTE = 3.0, 1.7, 3.2, 1.5, 0.6
 SPAM_USERS = 2  # bots that click everything, for the spam rule to find
@@ -221,7 +221,7 @@ def _judgments(
 def _searches(
     ids: list[str], attributes: np.ndarray, intents: list[Intent], users: int, searches: int, rng: np.random.Generator
 ) -> pa.Table:
-    """Sessions of a few searches on one type; lists with position bias; clicks by relevance × taste."""
+    """Sessions of a few searches on one type; lists with position bias; clicks by relevance × preference."""
     by_type: dict[int, list[list[Intent]]] = {t: [[], [], [], []] for t in range(len(TYPES))}
     for intent in intents:
         said = intent.asked >= 0
@@ -230,24 +230,26 @@ def _searches(
         by_type[int(intent.asked[TYPE])][kind].append(intent)
     grades = {id(intent): _grades(attributes, intent.asked) for intent in intents}
     popularity = rng.normal(0, 0.8, len(ids))  # log; what the shop's old ranking saw
-    tastes = [_Taste.draw(rng) for _ in range(users)]
+    preferences = [_Preference.draw(rng) for _ in range(users)]
     activity = rng.dirichlet(np.full(users, 1.5))
     rows: list[dict[str, object]] = []
     spammers = min(SPAM_USERS, searches // (4 * SPAM_SEARCHES))
     real = searches - spammers * SPAM_SEARCHES
     while len(rows) < real:
         user = int(rng.choice(users, p=activity))
-        taste = tastes[user]
+        preference = preferences[user]
         now = START + rng.uniform(0, WEEKS * 7 * 86400)
-        kinds = by_type[int(rng.choice(taste.types))]
+        kinds = by_type[int(rng.choice(preference.types))]
         for _ in range(min(1 + int(rng.poisson(1.2)), real - len(rows))):
             choice = rng.choice(4, p=[0.5, 0.22, 0.16, 0.12])
-            intent = taste.prefers(kinds[choice] or kinds[0], rng)
+            intent = preference.prefers(kinds[choice] or kinds[0], rng)
             shown = _shown(grades[id(intent)], popularity, rng)
-            chance = CLICK[grades[id(intent)][shown]] * taste.factor(attributes[shown])
+            chance = CLICK[grades[id(intent)][shown]] * preference.factor(attributes[shown])
             chance *= (1 + np.arange(len(shown))) ** -0.5
             clicked = shown[rng.random(len(shown)) < np.minimum(chance, 0.95)]
-            carted = clicked[rng.random(len(clicked)) < np.clip(0.12 * taste.factor(attributes[clicked]), 0.05, 0.6)]
+            carted = clicked[
+                rng.random(len(clicked)) < np.clip(0.12 * preference.factor(attributes[clicked]), 0.05, 0.6)
+            ]
             ordered = carted[rng.random(len(carted)) < 0.5]
             lists = _lists(ids, shown=shown, clicked=clicked, carted=carted, ordered=ordered)
             query = str(rng.choice(intent.wordings))
@@ -283,7 +285,7 @@ def _lists(ids: list[str], **rows: np.ndarray) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class _Taste:
+class _Preference:
     """What a user likes: of looks two colours and a pattern, of words two brands and a style; and what types."""
 
     colours: np.ndarray
@@ -293,8 +295,8 @@ class _Taste:
     types: np.ndarray
 
     @staticmethod
-    def draw(rng: np.random.Generator) -> _Taste:
-        return _Taste(
+    def draw(rng: np.random.Generator) -> _Preference:
+        return _Preference(
             colours=rng.choice(len(COLOURS), 2, replace=False),
             pattern=int(rng.integers(1, len(PATTERNS))),
             brands=rng.choice(len(BRANDS), 2, replace=False),

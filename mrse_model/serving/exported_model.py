@@ -111,8 +111,8 @@ class ExportedModel:
     ) -> ItemVectors:
         """Items to vectors.
 
-        image_features: float32 [n, F], a NaN row (or None for all) where there is no image. queries: the queries
-        that led to each item, most frequent first; the first 8 count. Raises InputError when F is not what the model
+        image_features: float32 [n, F], a NaN row (or None for all) where there is no image. queries: the item queries
+        of each, most frequent first; the first 8 count. Raises InputError when F is not what the model
         was trained on.
         """
         n, dims = len(titles), self.manifest.dims
@@ -185,7 +185,7 @@ def history_arrays(histories: Sequence[QueryHistory | None], length: int, dims: 
 def item_query_tokens(
     tokenizer: Tokenizer, queries: Sequence[Sequence[str]], count: int, tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `count` queries that led to each item → ids and mask, int64 [n, count, tokens]."""
+    """The first `count` item queries of each item → ids and mask, int64 [n, count, tokens]."""
     ids = np.zeros((len(queries), count, tokens), np.int64)
     mask = np.zeros_like(ids)
     places = [(row, place) for row, few in enumerate(queries) for place in range(min(count, len(few)))]

@@ -13,7 +13,7 @@ FUSION = -1.0  # instead of a weight: reciprocal rank fusion
 
 
 def mix_constant(weight: float | None) -> str:
-    """The constant as Vespa reads it, a tensor<float>(x[1]): the words' weight from 0 to 1, or FUSION for None.
+    """The constant as Vespa reads it, a tensor<float>(x[1]): the lexical weight from 0 to 1, or FUSION for None.
 
     >>> mix_constant(0.3)
     '{"cells": [{"address": {"x": "0"}, "value": 0.3}]}'
@@ -28,6 +28,6 @@ def write_mix(folder: Path, weight: float | None) -> None:
 
 
 def read_mix(folder: Path) -> float | None:
-    """The words' weight of an exported model; None where it is reciprocal rank fusion."""
+    """The lexical weight of an exported model; None where it is reciprocal rank fusion."""
     (cell,) = json.loads((folder / FILE).read_text("utf-8"))["cells"]
     return None if cell["value"] < 0 else float(cell["value"])

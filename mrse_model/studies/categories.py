@@ -15,7 +15,7 @@ from mrse_model.studies.measured import Measured
 from mrse_model.studies.results import Results, Row, difference, tabulate
 from mrse_model.studies.study import Study
 
-LEVEL, LEAST = 1, 20  # of the category path; queries that a category needs for a row of its own
+LEVEL, MIN_QUERIES = 1, 20  # of the category path; queries that a category needs for a row of its own
 OTHER = "other categories"
 
 
@@ -27,7 +27,7 @@ def query_categories(queries: QuerySet, catalogue: Catalogue) -> list[str]:
         names = Counter(path[min(LEVEL, len(path) - 1)] for path in paths if path)
         out.append(min(names, key=lambda n: (-names[n], n)) if names else OTHER)
     sizes = Counter(out)
-    return [name if sizes[name] >= LEAST else OTHER for name in out]
+    return [name if sizes[name] >= MIN_QUERIES else OTHER for name in out]
 
 
 def by_category(
@@ -58,13 +58,13 @@ def _gain(values: np.ndarray, names: np.ndarray) -> str:
     half = np.random.default_rng(0).permutation(len(names)) % 2
     own, common = np.zeros(len(names)), np.zeros(len(names))
     for side in (0, 1):
-        learn, told = half != side, half == side
+        learn, held_out = half != side, half == side
         best = int(values[:, learn].mean(1).argmax())
-        common[told] = values[best, told]
+        common[held_out] = values[best, held_out]
         for name in set(names):
             mine = learn & (names == name)
             choice = int(values[:, mine].mean(1).argmax()) if mine.any() else best
-            own[told & (names == name)] = values[choice, told & (names == name)]
+            own[held_out & (names == name)] = values[choice, held_out & (names == name)]
     c = Bootstrap(len(names)).compare(own, common)
     return (
         f"Chosen per category instead of once for all: {difference(c)}, p {c.p:.4f} "

@@ -31,7 +31,7 @@ from mrse_model.studies.study import Data, Variant
 from mrse_model.towers import Tower
 
 CUTS, CLICK_CUTS, DEPTH = (100, 500), (20, 500), 500
-MOST_ITEMS = 4000  # for the experts' cosines
+MAX_ITEMS = 4000  # for the experts' cosines
 
 
 class EvaluationSet:
@@ -83,7 +83,7 @@ class TrainedVariant:
 
     model: MRSE
     run: Path
-    exam: EvaluationSet
+    evaluation: EvaluationSet
 
     @cached_property
     def features(self) -> Floats | None:
@@ -93,12 +93,12 @@ class TrainedVariant:
 
     @cached_property
     def item_queries(self) -> list[list[str]]:
-        """The queries that led to each item before the split."""
-        return item_queries(self.run / "cache" / "examples", len(self.exam.catalogue))
+        """The item queries before the split."""
+        return item_queries(self.run / "cache" / "examples", len(self.evaluation.catalogue))
 
     @cached_property
     def _items(self) -> tuple[ItemVectors, Tensor]:
-        catalogue, found = self.exam.catalogue, list[Tensor]()
+        catalogue, found = self.evaluation.catalogue, list[Tensor]()
         with _experts(self.model.item, found):
             vectors = self.model.item_vectors(catalogue.titles, catalogue.categories, self.features, self.item_queries)
         experts = torch.cat(found[::2])  # an item is fused twice (MRSE.item_embeddings): with its queries, then without
@@ -135,12 +135,12 @@ class TrainedVariant:
 class Measure(Protocol):
     """A way to measure a variant."""
 
-    def __call__(self, subject: TrainedVariant, variant: Variant) -> dict[str, Values]: ...
+    def __call__(self, trained: TrainedVariant, variant: Variant) -> dict[str, Values]: ...
 
 
-def judged(exam: EvaluationSet, queries: Floats, items: Floats) -> dict[str, Values]:
+def judged(evaluation: EvaluationSet, queries: Floats, items: Floats) -> dict[str, Values]:
     """nDCG@10, Recall@K and Rele@K of the judged queries, which know no user. queries [n, d], items [m, d]."""
-    found = per_query(exam.queries, search_exact(queries, items, max(CUTS)), CUTS)
+    found = per_query(evaluation.queries, search_exact(queries, items, max(CUTS)), CUTS)
     return {name: Values("queries", values) for name, values in found.items()}
 
 
@@ -153,12 +153,14 @@ def clicks(searches: PersonalSearches, ranking: Ranking) -> dict[str, Values]:
     return out
 
 
-def relevance(exam: EvaluationSet, searches: PersonalSearches, ranking: Ranking) -> dict[str, Values]:
+def relevance(evaluation: EvaluationSet, searches: PersonalSearches, ranking: Ranking) -> dict[str, Values]:
     """Rele@K over the searches whose query is judged: a query counts as often as it is asked (the paper's weighted
-    variant). ranking: of items without the queries that led to them, which are the judged ones.
+    variant). ranking: of items without their item queries, which are the judged ones.
     """
     out: dict[str, Values] = {}
-    known = [(i, exam.grades[k]) for i, q in enumerate(searches.queries) if (k := query_key(q)) in exam.grades]
+    known = [
+        (i, evaluation.grades[k]) for i, q in enumerate(searches.queries) if (k := query_key(q)) in evaluation.grades
+    ]
     if known:
         users = [searches.users[i] for i, _ in known]
         for cut in CUTS:
@@ -167,17 +169,17 @@ def relevance(exam: EvaluationSet, searches: PersonalSearches, ranking: Ranking)
     return out
 
 
-def measure_model(subject: TrainedVariant, variant: Variant) -> dict[str, Values]:
+def measure_model(trained: TrainedVariant, variant: Variant) -> dict[str, Values]:
     """The fused vectors, on judged queries and on users' next clicks.
 
-    The variant's option: `no user` (judged queries alone), `no history` (the user is not told), `three queues`
+    The variant's option: `no user` (judged queries alone), `no history` (the user is unknown), `three queues`
     (with the I2I queues; judged queries know no user and have no value then).
     """
-    model, exam, items = subject.model, subject.exam, subject.items
+    model, evaluation, items = trained.model, trained.evaluation, trained.items
     out = {}
     if variant.option != "three queues":
-        out = judged(exam, model.query_vectors(exam.queries.texts), items.embedding)
-    searches = subject.searches
+        out = judged(evaluation, model.query_vectors(evaluation.queries.texts), items.embedding)
+    searches = trained.searches
     if searches is None or variant.option == "no user":
         return out
     histories = None if variant.option == "no history" else histories_of(model, items, searches)
@@ -191,40 +193,40 @@ def measure_model(subject: TrainedVariant, variant: Variant) -> dict[str, Values
         return three_queues(vectors, found, searches.history, weights, DEPTH)
 
     new = replace(items, embedding=items.text_feature)  # the text feature is the vector without the item's queries
-    return out | clicks(searches, ranked(items)) | relevance(exam, searches, ranked(new))
+    return out | clicks(searches, ranked(items)) | relevance(evaluation, searches, ranked(new))
 
 
-def measure_vbert(subject: TrainedVariant, variant: Variant) -> dict[str, Values]:
+def measure_vbert(trained: TrainedVariant, variant: Variant) -> dict[str, Values]:
     """VBert's own vectors: the judged queries over the catalogue, the hard pool and the easy pool."""
-    place, exam = EXPERTS.index("vbert"), subject.exam
-    queries = subject.query_experts(exam.queries.texts)[:, place].numpy()
-    items = subject.item_experts[:, place].numpy()
-    out = judged(exam, queries, items)
+    place, evaluation = EXPERTS.index("vbert"), trained.evaluation
+    queries = trained.query_experts(evaluation.queries.texts)[:, place].numpy()
+    items = trained.item_experts[:, place].numpy()
+    out = judged(evaluation, queries, items)
     for pool in POOLS:
-        out[f"{pool} pool"] = Values("queries", r_precision(exam.queries, queries, items, pool))
+        out[f"{pool} pool"] = Values("queries", r_precision(evaluation.queries, queries, items, pool))
     return out
 
 
-def measure_expert(subject: TrainedVariant, variant: Variant) -> dict[str, Values]:
+def measure_expert(trained: TrainedVariant, variant: Variant) -> dict[str, Values]:
     """Of one expert (the variant's option): its cosine with the final vector, its share of it, nDCG@10 without it.
 
     `all` has only that last figure, of the whole model. The cosines are of the validation searches with their histories
-    (or the judged queries, where there are none) and of items that searches led to (or any items).
+    (or the judged queries, where there are none) and of items with item queries (or any items).
     """
-    model, exam = subject.model, subject.exam
+    model, evaluation = trained.model, trained.evaluation
     place = None if variant.option == "all" else EXPERTS.index(variant.option)
-    asked = subject.query_experts(exam.queries.texts)
-    vectors, items = _fused(model.query, asked, place), _fused(model.item, subject.item_experts, place)
-    out = {"nDCG@10 without it": judged(exam, vectors.numpy(), items.numpy())["nDCG@10"]}
+    asked = trained.query_experts(evaluation.queries.texts)
+    vectors, items = _fused(model.query, asked, place), _fused(model.item, trained.item_experts, place)
+    out = {"nDCG@10 without it": judged(evaluation, vectors.numpy(), items.numpy())["nDCG@10"]}
     if place is None:
         return out
     users = None
-    if (searches := subject.searches) is not None:
+    if (searches := trained.searches) is not None:
         users = searches.users
-        asked = subject.query_experts(searches.queries, histories_of(model, subject.items, searches))
-    led = [row for row, some in enumerate(subject.item_queries) if some] or list(range(len(items)))
-    chosen = np.sort(np.random.default_rng(0).permutation(led)[:MOST_ITEMS])
-    sides = (("query", model.query, asked, users), ("item", model.item, subject.item_experts[chosen], None))
+        asked = trained.query_experts(searches.queries, histories_of(model, trained.items, searches))
+    with_queries = [row for row, some in enumerate(trained.item_queries) if some] or list(range(len(items)))
+    chosen = np.sort(np.random.default_rng(0).permutation(with_queries)[:MAX_ITEMS])
+    sides = (("query", model.query, asked, users), ("item", model.item, trained.item_experts[chosen], None))
     for name, tower, experts, clusters in sides:
         final = _fused(tower, experts, None)
         moves = torch.stack([1 - (_fused(tower, experts, p) * final).sum(-1) for p in range(len(EXPERTS))])

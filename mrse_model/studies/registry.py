@@ -87,13 +87,13 @@ _STUDIES = (
         (
             Variant("without history", _row(**_IMAGE, use_category=True), option="no history"),
             Variant("with history", {"model": {"experts": ALL}}),
-            Variant("with history, not told", {"model": {"experts": ALL}}, run="with history", option="no history"),
+            Variant("with history, user unknown", {"model": {"experts": ALL}}, run="with history", option="no history"),
         ),
         reference="without history",
         measure="model",
         columns=(*CLICKS, "Rele@500_w", "nDCG@10"),
         needs=("searches", "returning users"),
-        note="`Not told`: the model that learnt with histories, measured without the user's.",
+        note="`User unknown`: the model that learnt with histories, measured without the user's.",
     ),
     Study(
         "loss",

@@ -66,7 +66,7 @@ class Results:
         return "\n".join(lines) if len(lines) > 2 else ""
 
     def markdown(self) -> str:
-        """The page for people."""
+        """The page results.md."""
         parts = [f"# {self.study}: {self.question}", f"{self.source}. Data: {self.data}.", self.table()]
         trainings = "One training a row, one seed: the intervals do not hold what another seed would change."
         if self.seeds > 1:
@@ -98,9 +98,9 @@ class Results:
             if len(winners) == 1 < len(means) and any(column in r.against for r in self.rows):
                 best.append(f"{column} {winners[0]}")
         column = self.columns[0]
-        told = [(f"{r.name} − {r.versus}", r.against[column]) for r in self.rows if column in r.against]
-        clear = [f"{name} {difference(c)}" for name, c in told if c.low > 0 or c.high < 0]
-        level = [f"{name} {difference(c)}" for name, c in told if c.low <= 0 <= c.high]
+        tests = [(f"{r.name} − {r.versus}", r.against[column]) for r in self.rows if column in r.against]
+        clear = [f"{name} {difference(c)}" for name, c in tests if c.low > 0 or c.high < 0]
+        level = [f"{name} {difference(c)}" for name, c in tests if c.low <= 0 <= c.high]
         return " ".join(
             [f"Best: {', '.join(best)}."] * bool(best)
             + [f"{column}, clear of 0: {', '.join(clear)}."] * bool(clear)

@@ -55,15 +55,16 @@ def run_study(
     """
     console, stage_cache = console or Console(), stage_cache or out.parent
     data = check(study, data, out / "sample", console)
-    exam = EvaluationSet(data)
+    evaluation = EvaluationSet(data)
     _claim(study, data, out, config, seeds)
-    described = f"{about(data.items, data.title)}: {len(exam.catalogue):,} items, {len(exam.queries)} judged queries"
-    if exam.learnt:
-        described += f", {exam.learnt} {LEARNT_FROM}"
+    items, queries = len(evaluation.catalogue), len(evaluation.queries)
+    described = f"{about(data.items, data.title)}: {items:,} items, {queries} judged queries"
+    if evaluation.learnt:
+        described += f", {evaluation.learnt} {LEARNT_FROM}"
         console.print(f"warning: {described}", style="yellow")
     (out / "measured").mkdir(exist_ok=True)
     measured: dict[str, Measured] = {}
-    subject: TrainedVariant | None = None
+    trained: TrainedVariant | None = None
     for number, variant in enumerate(study.ordered(), 1):
         console.print(f"{study.name}, {number} of {len(study.variants)}: {variant.name}", style="bold cyan")
         trainings = []
@@ -72,14 +73,14 @@ def run_study(
             path = out / "measured" / f"{slug(variant.name)}{suffix}.json"
             if not path.exists():
                 run, settings = out / "runs" / f"{variant.folder}{suffix}", overlay(config, {"train": {"seed": seed}})
-                if subject is None or subject.run != run:
+                if trained is None or trained.run != run:
                     if seeds > 1:
                         console.print(f"seed {seed}", style="bold")
-                    subject = _trained(study, variant, exam, run, settings, stage_cache, console)
-                _measure(study, variant, subject).save(path)
+                    trained = _trained(study, variant, evaluation, run, settings, stage_cache, console)
+                _measure(study, variant, trained).save(path)
             trainings.append(Measured.load(path))
         measured[variant.name] = mean_of(trainings)
-        results = replace(_results(study, measured, described, exam), seeds=seeds)
+        results = replace(_results(study, measured, described, evaluation), seeds=seeds)
         _write(study, results, out, command)
     console.print(f"{out / 'results.md'}, {out / 'plot.png'}, {out / 'log-entry.md'}")
     return results
@@ -126,12 +127,18 @@ def _trained_for(toml: str) -> dict[str, object]:
 
 
 def _trained(
-    study: Study, variant: Variant, exam: EvaluationSet, run: Path, config: Config, stage_cache: Path, console: Console
+    study: Study,
+    variant: Variant,
+    evaluation: EvaluationSet,
+    run: Path,
+    config: Config,
+    stage_cache: Path,
+    console: Console,
 ) -> TrainedVariant:
     """Trains the variant in `run`, or reads its finished run."""
     if (run / META).is_file():
-        return TrainedVariant(MRSE.from_pretrained(run), run, exam)
-    data = some_queries(exam.data, variant.queries, run.parent.parent / "data" / f"{variant.queries:g}")
+        return TrainedVariant(MRSE.from_pretrained(run), run, evaluation)
+    data = some_queries(evaluation.data, variant.queries, run.parent.parent / "data" / f"{variant.queries:g}")
     inputs = Inputs(
         data.items, data.searches, data.judgments, data.features, data.feature_column, data.encoder, title=data.title
     )
@@ -139,18 +146,18 @@ def _trained(
     runs = [folder for folder in (*run.parent.glob("*"), *stage_cache.glob("*/runs/*")) if folder != run]
     source = best_run(sorted(runs), claim_of(inputs, settings))
     model = train(inputs, run, settings, console, init_from=source, until=study.until or None)
-    return TrainedVariant(model, run, exam)
+    return TrainedVariant(model, run, evaluation)
 
 
-def _measure(study: Study, variant: Variant, subject: TrainedVariant) -> Measured:
-    values = MEASURES[study.measure](subject, variant)
+def _measure(study: Study, variant: Variant, trained: TrainedVariant) -> Measured:
+    values = MEASURES[study.measure](trained, variant)
     stages = STAGES[: STAGES.index(study.until) + 1] if study.until else STAGES
-    return Measured(values, *stage_figures(subject.run, stages))
+    return Measured(values, *stage_figures(trained.run, stages))
 
 
-def _results(study: Study, measured: dict[str, Measured], data: str, exam: EvaluationSet) -> Results:
+def _results(study: Study, measured: dict[str, Measured], data: str, evaluation: EvaluationSet) -> Results:
     if study.tabulate == "categories":
-        return by_category(study, measured, data, exam.queries, exam.catalogue)
+        return by_category(study, measured, data, evaluation.queries, evaluation.catalogue)
     return tabulate(study, measured, data)
 
 

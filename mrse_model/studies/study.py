@@ -39,7 +39,7 @@ class Variant:
         settings: what differs from the study's settings, as in a settings file.
         run: the training that the row is measured on, where rows share one; default: its own.
         queries: the share of the training queries that is learnt from.
-        option: told to the study's measure, to tell rows of one training apart.
+        option: given to the study's measure: what differs between rows of one training.
         versus: the row that it is tested against; default: the study's reference.
         x: its place on a plot's axis.
     """

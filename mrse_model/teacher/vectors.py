@@ -1,4 +1,4 @@
-"""A teacher's vectors of texts, kept on disk: each text is encoded once, and a killed run goes on where it was.
+"""A teacher's vectors of texts, kept on disk: each text is encoded once, and a killed run resumes where it was.
 
 Two files a teacher: `FINGERPRINT.vectors`, float16 [n, dims], and `FINGERPRINT.keys`, 16 bytes a text (BLAKE2b). Both
 only grow; a key is written after its vector, so that what a kill cut off is encoded again.

@@ -166,7 +166,7 @@ def stake(folder: Path, claim: Mapping[str, Any], config: Config) -> None:
     """Writes the claim into the run's folder: what is cached there must not be mixed with another's.
 
     As long as nothing but images was made there, the folder may be given to another: what was wrong in the input is
-    mended so. Raises InputError where it belongs to other data or settings.
+    corrected so. Raises InputError where it belongs to other data or settings.
     """
     path, cache = folder / CLAIM, folder / "cache"
     if path.exists():

@@ -24,7 +24,7 @@ from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import PSEUDO
 from mrse_model.data.history import history_weight
 from mrse_model.data.misspellings import misspelt_all
-from mrse_model.data.search_log import MOST_SKIPPED, query_key
+from mrse_model.data.search_log import MAX_SKIPPED, query_key
 from mrse_model.serving.texts import item_texts, token_matrix
 from mrse_model.training.ragged import Ragged, places_within
 
@@ -38,7 +38,7 @@ def example_type(history: int) -> np.dtype:
     """
     return np.dtype([
         ("query", "i4"), ("target_item", "i4"), ("kind", "i1"),
-        ("history_items", "i4", (history,)), ("history_weight", "f4", (history,)), ("skipped", "i4", (MOST_SKIPPED,)),
+        ("history_items", "i4", (history,)), ("history_weight", "f4", (history,)), ("skipped", "i4", (MAX_SKIPPED,)),
     ])  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def build_examples(
                 items, kinds, ages = (rows[f"history_{n}"].flatten().to_numpy()[kept] for n in ("items", "kind", "age"))
                 records["history_items"] = -1
                 records["history_items"][at], records["history_weight"][at] = items, history_weight(kinds, ages, train)
-                at, kept = _places(rows["skipped"], MOST_SKIPPED)
+                at, kept = _places(rows["skipped"], MAX_SKIPPED)
                 records["skipped"] = -1
                 records["skipped"][at] = rows["skipped"].flatten().to_numpy()[kept]
                 file.write(records.tobytes())

@@ -18,7 +18,7 @@ from mrse_model.training.frozen_vectors import FusionVectors
 from mrse_model.training.run_folder import Run
 
 SHARE_COLLAPSED, NOTHING_CHANGED, EMPTY, NEARLY_0, DOMINATES = 0.02, 0.002, 0.5, 0.001, 0.95
-CUT = 10  # a clicked item is found among so many
+K = 10  # a clicked item counts as found among the first K
 
 
 def check_histories(run: Run, summary: ExampleSummary) -> None:
@@ -122,13 +122,13 @@ def modality_ablation(fusion: FusionVectors, most: int = 1000) -> dict[str, tupl
     batch = corpus.examples.with_history(most)
     if len(batch) and "history" in experts:
         texts = fusion.query_texts[batch["query"].astype(np.int64)].to(base.device)
-        # Without the queries that led to it: one of them is the example's own, and finds it whoever asks.
+        # Without item queries: one of them is the example's own, and finds it whoever asks.
         pool, clicked = items(dev.pool, queries=0), items(batch["target_item"].astype(np.int64), queries=0)
 
         def among_first(weight: np.ndarray) -> float:
             asked = model.query.fuse(texts, *base.histories(batch, weight))
             better = asked @ pool.T > (asked * clicked).sum(1, keepdim=True) + 1e-6
-            return float((better.sum(1) < CUT).float().mean())
+            return float((better.sum(1) < K).float().mean())
 
         weight = base.event_weights(batch)
         found["a user's history"] = (among_first(weight), among_first(np.zeros_like(weight)))

@@ -25,7 +25,7 @@ BLOCK = 1024  # examples read together
 LATE, MAX_LATE = 0.1, 5000  # the last clicks, by which the strength is chosen: this share of them, at most so many
 MIN_LATE = 100  # late clicks; with fewer there is nothing to choose by, and no preference
 RIDGES, SCALES = (10.0, 30.0, 100.0), (1.0, 2.0, 3.0, 4.0, 6.0)
-CUT, POOL = 20, 50_000  # the clicked item has to be among the first CUT of at most POOL others
+K, POOL = 20, 50_000  # the clicked item has to be among the first K of at most POOL others
 
 
 class _Regression:
@@ -93,7 +93,7 @@ def fit_preference(run: Run, fusion: FusionVectors) -> None:
     best = found[ridge, scale]
     run.log("preference", total, ridge=ridge, scale=scale, without=without, recall=best)
     run.console.print(
-        f"  {total:,} clicks with a history; Recall@{CUT} of the last {late:,}: {without:.4f} without a preference, "
+        f"  {total:,} clicks with a history; Recall@{K} of the last {late:,}: {without:.4f} without a preference, "
         f"{best:.4f} with it (ridge {ridge:g}, scale {scale:g})"
     )
 
@@ -128,9 +128,9 @@ def _asked(fusion: FusionVectors, rows: np.ndarray) -> Tensor:
 
 
 def _recall(queries: Tensor, wanted: Tensor, others: Tensor) -> float:
-    """Share of the queries [n, d] that fewer than CUT of others [m, d] are nearer to than the wanted item [n, d]."""
+    """Share of the queries [n, d] that fewer than K of others [m, d] are nearer to than the wanted item [n, d]."""
     hits = [
-        ((some @ others.T) > (some * item).sum(1, keepdim=True) + 1e-6).sum(1) < CUT
+        ((some @ others.T) > (some * item).sum(1, keepdim=True) + 1e-6).sum(1) < K
         for some, item in zip(queries.split(512), wanted.split(512), strict=True)
     ]
     return float(torch.cat(hits).float().mean())

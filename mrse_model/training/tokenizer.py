@@ -15,12 +15,12 @@ from mrse_model.serving.texts import CLS, SEP, SPECIAL, UNK
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int, min_count: int = 2) -> Tokenizer:
-    """A SentencePiece-style unigram tokenizer (paper §Methodology: 30k pieces), lower-cased, as Vespa's tokenizer
+    """A SentencePiece-style unigram tokenizer (paper §Methodology: 30k tokens), lower-cased, as Vespa's tokenizer
     reads it.
 
-    Half the vocabulary is the trainer's pieces, the rest the most frequent whole words, those that occur `min_count`
-    times or more: the trainer takes its first pieces from the list of distinct words, so a word that occurs in one form
-    only ("nike") would never become a piece of its own.
+    Half the vocabulary is the trainer's tokens, the rest the most frequent whole words, those that occur `min_count`
+    times or more: the trainer takes its first tokens from the list of distinct words, so a word that occurs in one form
+    only ("nike") would never become a token of its own.
 
     Raises InputError when the texts hold no word at all.
     """
@@ -53,23 +53,23 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, min_count: int = 2) -
     except Exception as error:  # tokenizers has no class of its own for it
         fix = f"Give more: {ModelConfig.vocab_size:,} is the paper's"
         raise InputError(f"{vocab_size} are too few ({error})", field="model.vocab_size", fix=fix) from None
-    # The trainer's sums differ by some 1e-11 from run to run, and equally good pieces come in any order. So do the
+    # The trainer's sums differ by some 1e-11 from run to run, and equally good tokens come in any order. So do the
     # characters that it adds to cover the texts, each 0.0001 above the one before: all of them get the lowest score.
-    found = {piece: round(score, 6) for piece, score in json.loads(learner.to_str())["model"]["vocab"]}
-    pieces: list[tuple[str, float]] = [(piece, found.pop(piece)) for piece in SPECIAL]
+    found = {token: round(score, 6) for token, score in json.loads(learner.to_str())["model"]["vocab"]}
+    tokens: list[tuple[str, float]] = [(token, found.pop(token)) for token in SPECIAL]
     lowest = min(found.values())
-    few = lowest + 0.0001 * sum(len(piece) == 1 for piece in found)
-    found |= {piece: lowest for piece, score in found.items() if len(piece) == 1 and score <= few}
-    pieces += sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))
-    known = {piece for piece, _ in pieces}
+    few = lowest + 0.0001 * sum(len(token) == 1 for token in found)
+    found |= {token: lowest for token, score in found.items() if len(token) == 1 and score <= few}
+    tokens += sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))
+    known = {token for token, _ in tokens}
     total = words.total()
     for word, count in sorted(words.items(), key=lambda entry: (-entry[1], entry[0])):
-        if len(pieces) >= vocab_size or count < min_count:
+        if len(tokens) >= vocab_size or count < min_count:
             break
         if word not in known:
-            pieces.append((word, math.log(count / total)))
+            tokens.append((word, math.log(count / total)))
     # A new tokenizer, because the trainer registered its special tokens: a user's "[CLS]" would become one.
-    tokenizer = empty(models.Unigram(pieces, unk_id=UNK, byte_fallback=False))
+    tokenizer = empty(models.Unigram(tokens, unk_id=UNK, byte_fallback=False))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )

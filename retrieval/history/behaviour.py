@@ -19,7 +19,7 @@ MAX_HALF_LIVES = 6  # an event older than this counts no more: the tower weighs 
 @dataclass(frozen=True)
 class Event:
     """A user's event with an item. kind: click, cart or order. at: Unix seconds. query: what it was searched with
-    (`query_text.key_of`), None where nobody knows.
+    (`query_text.key_of`), None where it is not known.
     """
 
     item_id: str

@@ -15,7 +15,7 @@ from retrieval.backend import Backend, Deadline, Plan
 from retrieval.history.behaviour import ClickedItems, Event, ranked_events, tensor_values
 from retrieval.history.item_vectors import ItemVector, ItemVectorCache
 
-SPELLINGS = 20  # ids at most that differ in case alone, which a word of an attribute does not tell apart
+MAX_SPELLINGS = 20  # ids at most that differ in case alone, which a word of an attribute does not tell apart
 KINDS = {"clicks": "click", "carts": "cart", "orders": "order"}
 ASKED = "asked"  # tensor of query and item: which query an event was made for
 READ = ", ".join(["user_id", *KINDS, ASKED])  # attributes alone: nothing is read from disk
@@ -31,7 +31,7 @@ def user_events(backend: Backend, user: str, deadline: Deadline) -> Plan[list[Ev
         "user": user,
         "ranking": "unranked",
         "presentation.format.tensors": "short",
-        "hits": SPELLINGS,
+        "hits": MAX_SPELLINGS,
     }
     answer = yield from backend.ask(body, deadline)
     hits = [hit.get("fields", {}) for hit in answer["root"].get("children", [])]
@@ -147,7 +147,9 @@ def _read_vectors(
         "ranking": "unranked",
         "presentation.summary": "vectors",
         "presentation.format.tensors": "hex-value",
-        "hits": min(SPELLINGS * len(item_ids), 400),  # ids that differ in case alone match too; 400 is Vespa's limit
+        "hits": min(
+            MAX_SPELLINGS * len(item_ids), 400
+        ),  # ids that differ in case alone match too; 400 is Vespa's limit
         **names,
     }
     answer = yield from backend.ask(body, deadline)

@@ -455,7 +455,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         q: Annotated[str, Query(max_length=256, examples=["red"])] = "",
         limit: Annotated[int, Query(ge=1, le=50)] = 8,
     ) -> Response:
-        """Queries that people search for and that begin so."""
+        """Queries that users search for and that begin so."""
         return _answer([{"query": query, "searches": n} for query, n in service.suggestions.of(q, limit)])
 
     @app.get("/v1/users/{user}", response_model=bodies.UserAnswer, responses=ERRORS, tags=["users"])

@@ -83,7 +83,7 @@ class Client:
         )
 
     def suggest(self, prefix: str, limit: int = 8) -> list[bodies.Suggestion]:
-        """Queries that people search for and that begin so."""
+        """Queries that users search for and that begin so."""
         return self._ask(list[bodies.Suggestion], "GET", "/v1/suggest", parameters={"q": prefix, "limit": limit})
 
     def user(self, user: str) -> bodies.UserAnswer:

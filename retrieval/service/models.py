@@ -15,7 +15,7 @@ from vespa.application import Vespa
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval.backend import Deadline, Plan
 from retrieval.embed_producer import EmbedProducer
-from retrieval.history.users import SPELLINGS
+from retrieval.history.users import MAX_SPELLINGS
 from retrieval.results import read_hits, read_total
 from retrieval.searcher import AsyncSearcher
 from retrieval.service.settings import MAIN, Settings
@@ -69,7 +69,7 @@ class ServedModel:
         names = {f"item{i}": item for i, item in enumerate(items)}
         any_of = " or ".join(f"item_id contains @{name}" for name in names)
         body |= {"yql": f"select item_id from item where ({any_of}) and {ours}", **names}
-        body["hits"] = min(SPELLINGS * len(items), 400)  # ids that differ in case alone match too; 400 is Vespa's limit
+        body["hits"] = min(MAX_SPELLINGS * len(items), 400)  # ids differ in case alone; 400 is Vespa's limit
         found = {hit.item_id for hit in read_hits((yield from ask(body, deadline)))}
         return Held(held, total - held, [item for item in items if item not in found])
 

@@ -13,8 +13,8 @@ SCANNED = 5000  # queries of one prefix that are looked at
 
 class Suggestions:
     def __init__(self, queries: Iterable[tuple[str, int]], minimum: int = 2) -> None:
-        """queries: (key, searches). minimum: searches that a suggestion must have had: what one person typed once is
-        nobody else's business.
+        """queries: (key, searches). minimum: searches that a suggestion must have had: what one user typed once is not
+        shown to others.
         """
         self._rows = sorted((query, n) for query, n in queries if n >= minimum)
         self._texts = [query for query, _ in self._rows]

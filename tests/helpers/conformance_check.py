@@ -66,7 +66,7 @@ class Reference:
     models: Path
 
     def embed(self, text: str) -> np.ndarray:
-        """The query vector of the exported model: [CLS] pieces [SEP], at most 16 tokens."""
+        """The query vector of the exported model: [CLS] tokens [SEP], at most 16 tokens."""
         tokenizer = Tokenizer.from_file(str(self.models / "tokenizer.json"))
         tokenizer.enable_truncation(16)
         ids = np.array([tokenizer.encode(text).ids])

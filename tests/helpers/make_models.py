@@ -29,12 +29,12 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
 def make_tokenizer() -> Tokenizer:
-    """A Unigram tokenizer with whole words and single letters as pieces; [CLS] text [SEP]."""
+    """A Unigram tokenizer with whole words and single letters as tokens; [CLS] text [SEP]."""
     letters = [*"abcdefghijklmnopqrstuvwxyz0123456789", "▁"]
-    pieces = [(piece, 0.0) for piece in SPECIAL]
-    pieces += [("▁" + word, -3.0 - 0.01 * n) for n, word in enumerate(WORDS)]
-    pieces += [(letter, -9.0 - 0.01 * n) for n, letter in enumerate(letters)]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=1))
+    tokens = [(token, 0.0) for token in SPECIAL]
+    tokens += [("▁" + word, -3.0 - 0.01 * n) for n, word in enumerate(WORDS)]
+    tokens += [(letter, -9.0 - 0.01 * n) for n, letter in enumerate(letters)]
+    tokenizer = Tokenizer(models.Unigram(tokens, unk_id=1))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -11,7 +11,7 @@ from mrse_model.config import Config, overlay, preset, write_config
 
 
 def settings(path: Path, images: bool = False, **train: object) -> Path:
-    """Every stage as small as it can be, a look every five steps, no images (their encoder would cost)."""
+    """Every stage as small as it can be, an evaluation every five steps, no images (their encoder would cost)."""
     tiny = preset("tiny")
     stages = {
         name: replace(getattr(tiny.train, name), max_steps=steps, batch=64, extra_negatives=16)

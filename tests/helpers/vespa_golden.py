@@ -81,11 +81,11 @@ def expected(models: Path) -> dict[str, Values]:
     """{profile: {function: value}} of the default package; `models` holds query_tower.onnx and query_experts.onnx."""
     session = onnxruntime.InferenceSession(models / "query_tower.onnx")
     experts = onnxruntime.InferenceSession(models / "query_experts.onnx")
-    pieces = tokens[tokens > 0]
+    known = tokens[tokens > 0]
     ids = np.zeros((1, 16), np.float32)
-    ids[0, : len(pieces) + 2] = [2, *pieces, 3]
+    ids[0, : len(known) + 2] = [2, *known, 3]
     mask = np.zeros((1, 16), np.float32)
-    mask[0, : len(pieces) + 2] = 1
+    mask[0, : len(known) + 2] = 1
     inputs = {
         "input_ids": ids,
         "attention_mask": mask,

@@ -1,4 +1,4 @@
-"""A stranger's machine: a proxy in the environment, another working directory, and nobody who is told about it."""
+"""A stranger's machine: a proxy in the environment, another working directory, and no user who knows of either."""
 
 from __future__ import annotations
 

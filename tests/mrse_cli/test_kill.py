@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a feed: the same command goes on, and every item arrives."""
+"""kill -9 in the middle of a feed: the same command resumes, and every item arrives."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_killed_feed_goes_on(vespa, package, tmp_path) -> None:
     assert again.returncode == 0, again.stderr
     assert set(vespa.documents) == {f"id:item:item::{i}" for i in ids}
     fed, unchanged = re.search(r"(\d+) fed .*; (\d+) unchanged", again.stdout).groups()
-    assert int(fed) + int(unchanged) == ITEMS and int(unchanged) > 0, "it goes on, and does not begin again"
+    assert int(fed) + int(unchanged) == ITEMS and int(unchanged) > 0, "it resumes, and does not begin again"
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -148,7 +148,7 @@ def test_a_query_is_one_however_it_is_spelt(tmp_path: Path) -> None:
     examples, queries = build_examples([shard], tmp_path / "examples.bin", tokenizer, size, TrainConfig())
     assert queries.texts == ["Mug", "cup"]
     assert examples.read(0, 4)["query"].tolist() == [0, 1, 0, 1]
-    # What a search knows of its query is not lost where a piece of a title reads the same.
+    # What a search knows of its query is not lost where a span of a title reads the same.
     assert [queries.known[row].tolist() for row in (0, 1)] == [[1, 4], [3, 5, 6]]
     assert [queries.hard[row].tolist() for row in (0, 1)] == [[2], [7]]
     assert queries.real.tolist() == [True, True] and queries.misspelt is None

@@ -107,13 +107,13 @@ def test_a_run_says_what_is_other_than_when_it_began(tmp_path: Path) -> None:
     (tmp_path / "cache" / "examples").mkdir(parents=True)
     begin(tmp_path, Inputs(items), overlay(Config(), {"train": {"threads": 3}}))
     other = overlay(Config(), {"train": {"dssm": {"epochs": 3.0}}, "model": {"experts": ["vbert"]}})
-    with pytest.raises(InputError, match=r"train\.dssm\.epochs: 10\.0 → 3\.0") as told:
+    with pytest.raises(InputError, match=r"train\.dssm\.epochs: 10\.0 → 3\.0") as raised:
         begin(tmp_path, Inputs(items), other)
     many = overlay(Config(), {"loss": {"beta": 1.0, "alpha": 2.0, "margin": 0.3}, "train": {"seed": 2, "patience": 9}})
     many = overlay(many, {"train": {"evaluate_every": 7, "dssm": {"epochs": 3.0}}})
     with pytest.raises(InputError, match=r"; and 2 more\)"):
         begin(tmp_path, Inputs(items), many)
-    assert "model.experts: ['vbert', 'light_bert', 'ft_att', 'history'] → ['vbert']" in str(told.value)
+    assert "model.experts: ['vbert', 'light_bert', 'ft_att', 'history'] → ['vbert']" in str(raised.value)
     with pytest.raises(InputError, match=r"inputs\.title: title → name"):
         begin(tmp_path, Inputs(items, title="name"), Config())
     pq.write_table(pa.table({"item_id": ["b"], "title": ["Mug"], "name": ["Mug"]}), items)

@@ -183,9 +183,9 @@ def test_tensorboard_shows_a_step_once_where_a_run_was_cut_off(tmp_path: Path) -
             run.log("line", 40, score=0.5)  # an evaluation that no checkpoint followed
         run.close()
     shown = EventAccumulator(str(tmp_path / "tensorboard" / "line")).Reload().Scalars("score")
-    told = [(row["step"], row["score"]) for row in curve(tmp_path) if "score" in row]
-    assert [e.step for e in shown] == [step for step, _ in told]
-    assert [e.value for e in shown] == pytest.approx([score for _, score in told], abs=1e-5)
+    logged = [(row["step"], row["score"]) for row in curve(tmp_path) if "score" in row]
+    assert [e.step for e in shown] == [step for step, _ in logged]
+    assert [e.value for e in shown] == pytest.approx([score for _, score in logged], abs=1e-5)
 
 
 def test_patience_counts_over_a_stop(tmp_path: Path) -> None:

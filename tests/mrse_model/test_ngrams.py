@@ -1,4 +1,4 @@
-"""FastText's vectors of the vocabulary's pieces: n-grams 2 to 4, one scale, reproducible."""
+"""FastText's vectors of the vocabulary's tokens: n-grams 2 to 4, one scale, reproducible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_pieces_of_the_same_ngrams_are_near() -> None:
     table = token_vectors(tokenizer, TEXTS, 24, size.ngram_min, size.ngram_max)
     place = tokenizer.get_vocab()
     assert table.shape == (tokenizer.get_vocab_size(), 24) and table.dtype == np.float32
-    assert not table[[place[piece] for piece in SPECIAL]].any()
+    assert not table[[place[token] for token in SPECIAL]].any()
     assert np.sqrt(np.square(table[table.any(1)]).mean()) == pytest.approx(1, rel=0.05)
 
     def cosine(a: str, b: str) -> float:

@@ -50,8 +50,8 @@ def test_ngrams_are_shared_and_marked_at_a_words_ends() -> None:
     assert {"striped", "stripes", "sc", "141"} <= words
     grams, place = hashed_ngrams(tokenizer, words, buckets=1 << 20), tokenizer.get_vocab()
 
-    def of(piece: str) -> set[int]:
-        return set(grams[place[piece]].tolist())
+    def of(token: str) -> set[int]:
+        return set(grams[place[token]].tolist())
 
     assert len(of("▁striped") & of("▁stripes")) == 9  # <st str tri rip ipe <str stri trip ripe
     assert len(of("▁mug")) == 5  # <mu mug ug> <mug mug>

@@ -1,4 +1,4 @@
-"""Token ids: the same as Vespa's embedder makes, cut to the limit, never empty; a frequent word is one piece."""
+"""Token ids: the same as Vespa's embedder makes, cut to the limit, never empty; a frequent word is one token."""
 
 from __future__ import annotations
 

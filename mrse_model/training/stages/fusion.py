@@ -83,7 +83,7 @@ class FusionStage(ContrastiveStage):
         ones, which have no queries yet and take longer to learn.
 
         Each query's, so that of ties the earliest is kept (loop.exceeds_one_standard_error): the fusion learns by heart
-        which queries led to which items, and what nobody has judged pays for it before the dev queries show it.
+        which queries led to which items, and what is not judged pays for it before the dev queries show it.
         """
         self.fusion.refresh()
         dev, vectors = self.corpus.dev, self.vectors

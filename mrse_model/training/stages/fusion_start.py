@@ -46,7 +46,7 @@ def _skip(fusion: FusionVectors, turns: Mapping[str, Tensor]) -> Tensor:
 
 
 def _item_experts(fusion: FusionVectors, rows: np.ndarray) -> Tensor:
-    """[n, 4, d]; without the queries that led to the items."""
+    """[n, 4, d]; without the item queries."""
     texts, image, present, entries, weight = fusion.item_inputs(rows)
     return fusion.model.item.experts(
         texts, image, present, entries, torch.zeros_like(weight), fusion.base.image_residual(rows)

@@ -32,8 +32,8 @@ def principal_axes(vectors: NDArray, dims: int) -> NDArray[np.float32]:
 
 def token_texts(tokenizer: Tokenizer) -> list[str]:
     """What each token of the vocabulary says, without its mark of a word's start; "" for special tokens."""
-    pieces = (tokenizer.id_to_token(index) or "" for index in range(tokenizer.get_vocab_size()))
-    return ["" if piece in SPECIAL else piece.removeprefix(MARK) for piece in pieces]
+    tokens = (tokenizer.id_to_token(index) or "" for index in range(tokenizer.get_vocab_size()))
+    return ["" if token in SPECIAL else token.removeprefix(MARK) for token in tokens]
 
 
 def token_table(vectors: NDArray, axes: NDArray[np.float32], item_tokens: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -60,9 +60,9 @@ def hashed_ngrams(tokenizer: Tokenizer, whole: Collection[str], buckets: int = B
     """
     rows: list[list[int]] = []
     for index in range(tokenizer.get_vocab_size()):
-        piece = tokenizer.id_to_token(index) or ""
-        word = "" if piece in SPECIAL else piece.removeprefix(MARK)
-        if word and piece.startswith(MARK):
+        token = tokenizer.id_to_token(index) or ""
+        word = "" if token in SPECIAL else token.removeprefix(MARK)
+        if word and token.startswith(MARK):
             word = f"<{word}>" if word in whole else f"<{word}"
         grams = {word[i : i + n] for n in range(NGRAM_MIN, NGRAM_MAX + 1) for i in range(len(word) - n + 1)}
         rows.append(sorted({zlib.crc32(gram.encode()) % buckets for gram in grams}))
@@ -76,7 +76,7 @@ def rotation(of: NDArray[np.float32], onto: NDArray[np.float32]) -> NDArray[np.f
 
 
 def whole_words(tokenizer: Tokenizer, texts: Sequence[str]) -> set[str]:
-    """The words of the texts, as the tokenizer cuts them before it looks for pieces."""
+    """The words of the texts, as the tokenizer cuts them before it looks for tokens."""
     found: set[str] = set()
     for text in texts:
         normal = tokenizer.normalizer.normalize_str(text)

@@ -215,8 +215,8 @@ def test_few_real_queries_have_pseudo_queries_beside_them(tmp_path: Path, clicke
 
 def test_pseudo_queries_are_pieces_of_descriptions_too(tmp_path: Path) -> None:
     path = tmp_path / "items.parquet"
-    told = ["Flash drive for students", None, "  "]
-    rows = {"item_id": ["a", "b", "c"], "title": ["USB stick 16", "HDMI cable", "Lamp"], "description": told}
+    descriptions = ["Flash drive for students", None, "  "]
+    rows = {"item_id": ["a", "b", "c"], "title": ["USB stick 16", "HDMI cable", "Lamp"], "description": descriptions}
     pq.write_table(pa.table(rows), path)
     items = read_catalogue(path)
     write_examples(tmp_path / "x", items, settings=ExampleSettings(pseudo_queries=20))

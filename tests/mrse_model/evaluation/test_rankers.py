@@ -8,7 +8,7 @@ from mrse_model.evaluation.rankers import LinearFusion, Ranking, ReciprocalRankF
 
 
 class Fixed:
-    """A ranker that answers what it was told."""
+    """A ranker that answers what it was given."""
 
     def __init__(self, name, rows, scores):
         self.name, self.ranking = name, Ranking(np.array(rows), np.array(scores, np.float32))

@@ -48,7 +48,7 @@ def test_what_is_known_of_queries_comes_from_the_examples(tmp_path: Path) -> Non
     assert found is not None and {text.lower() for text in found.texts} == set(TITLES[1:5])
     at = [text.lower() for text in found.texts].index(TITLES[2])
     assert found.items[at].tolist() == [2, 3] and found.grades[at].tolist() == [1, 0]
-    assert known_queries(run_of(tmp_path / "made", PSEUDO), TITLES) is None  # titles' pieces say nothing of the words
+    assert known_queries(run_of(tmp_path / "made", PSEUDO), TITLES) is None  # spans of titles say nothing of the words
 
 
 @pytest.mark.parametrize(("right", "weight"), [(True, None), (False, 1.0)])

@@ -218,11 +218,11 @@ def test_the_items_experts_are_those_of_their_vectors(
     run = experts / "runs" / "mrse"
     model = MRSE.from_pretrained(run)
     monkeypatch.setattr(model, "item_vectors", partial(model.item_vectors, batch=50))
-    subject = TrainedVariant(model, run, EvaluationSet(data))
-    assert any(subject.item_queries)
+    one = TrainedVariant(model, run, EvaluationSet(data))
+    assert any(one.item_queries)
     with torch.no_grad():
-        fused = model.item.dssm(subject.item_experts).numpy()
-    assert np.allclose(fused, subject.items.embedding, atol=1e-5)
+        fused = model.item.dssm(one.item_experts).numpy()
+    assert np.allclose(fused, one.items.embedding, atol=1e-5)
 
 
 def test_relevance_of_judged_searches_is_of_items_without_their_queries(data: Data, experts: Path) -> None:
@@ -230,16 +230,16 @@ def test_relevance_of_judged_searches_is_of_items_without_their_queries(data: Da
     run, variant = experts / "runs" / "mrse", STUDIES["history"].variants[1]
     known, new = (TrainedVariant(MRSE.from_pretrained(run), run, EvaluationSet(data)) for _ in range(2))
     new.__dict__["item_queries"] = [[] for _ in range(120)]
-    told, untold = (MEASURES["model"](subject, variant) for subject in (known, new))
-    assert np.array_equal(told["Rele@100_w"].values, untold["Rele@100_w"].values)
-    assert not np.array_equal(told["clicks Recall@20"].values, untold["clicks Recall@20"].values)
+    with_user, without_user = (MEASURES["model"](one, variant) for one in (known, new))
+    assert np.array_equal(with_user["Rele@100_w"].values, without_user["Rele@100_w"].values)
+    assert not np.array_equal(with_user["clicks Recall@20"].values, without_user["clicks Recall@20"].values)
 
 
 def test_the_experts_shares_of_users_searches_are_resampled_by_user(data: Data, experts: Path) -> None:
     run = experts / "runs" / "mrse"
-    subject = TrainedVariant(MRSE.from_pretrained(run), run, EvaluationSet(data))
-    found = MEASURES["expert"](subject, STUDIES["experts"].variants[1])
-    assert subject.searches is not None and found["query share"].clusters == subject.searches.users
+    one = TrainedVariant(MRSE.from_pretrained(run), run, EvaluationSet(data))
+    found = MEASURES["expert"](one, STUDIES["experts"].variants[1])
+    assert one.searches is not None and found["query share"].clusters == one.searches.users
     assert found["item share"].clusters is None
 
 
@@ -257,8 +257,8 @@ def test_every_study_writes_its_table_plot_and_entry(
         return model
 
     monkeypatch.setattr(runner, "train", taken)
-    out, told = tmp_path / name, replace(data, feature_column="vector", encoder="clip")
-    runner.run_study(study, told, out, few_steps(), command=f"mrse study {name}", console=QUIET)
+    out, data_of_vectors = tmp_path / name, replace(data, feature_column="vector", encoder="clip")
+    runner.run_study(study, data_of_vectors, out, few_steps(), command=f"mrse study {name}", console=QUIET)
     found = json.loads((out / "results.json").read_text("utf-8"))
     page, entry = ((out / file).read_text("utf-8") for file in ("results.md", "log-entry.md"))
     names = [variant.name for variant in study.variants]

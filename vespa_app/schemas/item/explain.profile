@@ -1,7 +1,7 @@
 rank-profile explain inherits query_tower {
   # Why is this item here? Orders as query_tower and returns each part's share as match-features: input_*, expert_*. A share is
   # what the score loses without that part; negative: the part speaks against the item. Shares do not add up to the score. Runs the
-  # tower six times: for people who look, not for traffic.
+  # tower six times: to inspect one query, not for traffic.
 
   # The query tower's inputs: the score is the cosine of query_vector and the item
   function no_tokens() { # [0, 0, …]
@@ -87,7 +87,7 @@ rank-profile explain inherits query_tower {
   function expert_light_bert() { # words in their order: 0.17
     expression: similarity - sum(rename(reduce(onnx(query_experts).without_light_bert, sum, d0), d1, x) * attribute(embedding))
   }
-  function expert_ft_att() { # word pieces and their n-grams: 0.26
+  function expert_ft_att() { # tokens and their n-grams: 0.26
     expression: similarity - sum(rename(reduce(onnx(query_experts).without_ft_att, sum, d0), d1, x) * attribute(embedding))
   }
   function expert_history() { # attention over the clicked items: 0.04; 0 for a stranger

@@ -4,13 +4,13 @@ rank-profile query_tower inherits base {
   # A dense query input that is not sent is zeros on the content node: the empty history.
 
   inputs {
-    query(tokens) tensor<float>(d0[14])                      # piece ids without CLS and SEP, 0 where there is none
+    query(tokens) tensor<float>(d0[14])                      # token ids without CLS and SEP, 0 where there is none
     query(history_text) tensor<float>(d0[1],d1[20],d2[128])  # text_feature of the clicked items, newest first
     query(history_image) tensor<float>(d0[1],d1[20],d2[128]) # image_embedding of the same items
     query(history_weight) tensor<float>(d0[1],d1[20])        # event weight x decay; 0 where there is no item
   }
   # One function an input, so that an ablation_* profile can take one away by overriding it.
-  function input_ids() { # [[2, 41, 7, 3, 0, …]]: CLS pieces SEP padding
+  function input_ids() { # [[2, 41, 7, 3, 0, …]]: CLS tokens SEP padding
     expression: customTokenInputIds(2, 3, 16, query(tokens))
   }
   function attention_mask() { # [[1, 1, 1, 1, 0, …]]
