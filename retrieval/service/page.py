@@ -23,9 +23,9 @@ LABELS = {
 NO_FACETS = {"item_id", "title", "description", "image_url", "model_version", "language", "market"}
 MAX_FACETS = 6
 TEMPERATURE = 0.06  # of training's softmax (docs/design-notes.md)
-# Where a hit has a hundredth of the best one's weight in the softmax that the model was trained with.
-DROP = TEMPERATURE * math.log(100)
-FLOOR = 0.2  # cosine below which even the nearest item is far
+# Where a hit has a tenth of the best one's weight in the softmax that the model was trained with (dev/LOG.md).
+DROP = TEMPERATURE * math.log(10)
+FLOOR = 0.3  # cosine below which even the nearest item is far
 
 
 def page_settings(fields: Mapping[str, str] | None, **more: Any) -> dict[str, Any]:
