@@ -18,6 +18,7 @@ import orjson
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from vespa.application import Vespa
@@ -61,6 +62,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (504, "No answer within the deadline"),
     )
 }
+
+
+class IdConvertor(PathConvertor):
+    """An id in a path: any text, slashes and newlines too (`/v1/similar/a%2Fb`)."""
+
+    regex = r"[\s\S]+"
+
+
+register_url_convertor("id", IdConvertor())
 
 
 class Service:
@@ -374,7 +384,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         )  # fmt: skip
         return await searched(request, body, who)
 
-    @app.get("/v1/similar/{item}", response_model=bodies.SearchAnswer, responses=ERRORS, tags=["search"])
+    @app.get("/v1/similar/{item:id}", response_model=bodies.SearchAnswer, responses=ERRORS, tags=["search"])
     async def similar(
         request: Request,
         who: Who,
@@ -458,14 +468,14 @@ def _routes(app: FastAPI, service: Service) -> None:
         """Queries that users search for and that begin so."""
         return _answer([{"query": query, "searches": n} for query, n in service.suggestions.of(q, limit)])
 
-    @app.get("/v1/users/{user}", response_model=bodies.UserAnswer, responses=ERRORS, tags=["users"])
+    @app.get("/v1/users/{user:id}", response_model=bodies.UserAnswer, responses=ERRORS, tags=["users"])
     async def user_get(who: Who, user: bodies.Id) -> Response:
         """The last events of a user, newest first."""
         allowed = service.access.user(who, user, None)
         events = await service.searcher.events(allowed or "")
         return _answer({"user": user, "events": _events(events)})
 
-    @app.delete("/v1/users/{user}", response_model=bodies.DeletedAnswer, responses=ERRORS, tags=["users"])
+    @app.delete("/v1/users/{user:id}", response_model=bodies.DeletedAnswer, responses=ERRORS, tags=["users"])
     async def user_delete(who: Who, user: bodies.Id) -> Response:
         """Deletes a user's history, and reads it back to be sure that it is gone."""
         allowed = service.access.user(who, user, None)
@@ -473,7 +483,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         there = await asyncio.to_thread(service.writer.forget, allowed)
         return _answer({"user": user, "deleted": there})
 
-    @app.delete("/v1/sessions/{session}", response_model=bodies.DeletedAnswer, responses=ERRORS, tags=["users"])
+    @app.delete("/v1/sessions/{session:id}", response_model=bodies.DeletedAnswer, responses=ERRORS, tags=["users"])
     async def session_delete(who: Who, session: bodies.Id) -> Response:
         """Deletes a session's history."""
         allowed = service.access.user(who, None, session)
@@ -500,7 +510,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         }
         return _answer(page_settings(service.own.fields, **more))
 
-    @app.get("/v1/images/{item}", responses={200: {"content": {"image/*": {}}}, 404: ERRORS[404]}, tags=["page"])
+    @app.get("/v1/images/{item:id}", responses={200: {"content": {"image/*": {}}}, 404: ERRORS[404]}, tags=["page"])
     async def image(item: bodies.Id) -> Response:
         """An item's image, where the service was started with an items file."""
         found = service.images.get(item)

@@ -13,8 +13,16 @@ from retrieval.searcher import SearchRequest
 from retrieval.service.settings import MAIN, MODEL_NAME
 from vespa_package.fields import legal_text
 
+
+def identifier(text: str) -> str:
+    """An id, if Vespa takes its characters and an address can hold it. Raises ValueError."""
+    if text in (".", ".."):
+        raise ValueError(f"{text} is a folder in an address, and no id")
+    return legal_text(text)
+
+
 Text = Annotated[str, Field(max_length=4096)]
-Id = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(legal_text)]  # what Vespa takes of an id
+Id = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(identifier)]
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 ModelName = Annotated[
     str,

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from mrse_model.atomic_file import atomic_file
 from mrse_model.errors import InputError
 from retrieval.interleave import sign_test
+from retrieval.query_text import key_of
 
 KINDS = {"click": "clicked", "cart": "carted", "order": "ordered"}
 SCHEMA = pa.schema(
@@ -120,7 +121,7 @@ def without_results(folder: str | Path, limit: int = 100) -> list[tuple[str, int
     counts: dict[str, int] = {}
     for entry in _entries(folder):
         if "event" not in entry and not entry["shown"] and not entry.get("offset"):
-            key = " ".join(entry["query"].casefold().split())
+            key = key_of(entry["query"])
             counts[key] = counts.get(key, 0) + 1
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
 

@@ -76,7 +76,7 @@ class Wrapping:
             self._now -= 1
             self._metrics.in_flight.set(self._now)
             seconds = time.perf_counter() - begin
-            route = getattr(scope.get("route"), "path", "other")
+            route = getattr(scope.get("route"), "path_format", "other")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
             line = {

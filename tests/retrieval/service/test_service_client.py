@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
+from vespa.application import Vespa
 
+from local_vespa.testing import free_port
 from mrse_model.errors import InputError
 from retrieval.service import bodies
 from retrieval.service.client import Client, ServiceError
+from retrieval.service.run import start
+from retrieval.service.settings import Settings
 
 SESSION = "0123456789abcdef"
 METHODS = {  # what each route of the API is in the client
@@ -78,6 +84,40 @@ def test_a_search_an_event_and_what_becomes_of_them(connect) -> None:
     assert item not in {hit.item for hit in client.similar(item, hits=5, filters=["colour=red"]).hits}
     assert client.explain("red dress", item).shares["similarity"] > 0
     assert client.suggest("re") == [] and client.no_results() == []
+
+
+HOSTILE = ["a/b", "/", "a//b/", "a/../b", "?q=1#x", "100%", "%2F", "a;b=c&d+e", " x ", "ü 漢", "a\nb", "a:b@c"]
+
+
+@pytest.fixture(scope="module")
+def served(engine, package, tmp_path_factory) -> Iterator[str]:
+    """A service of its own process: paths are decoded by its server, once."""
+    settings = Settings(endpoint=engine, app=str(package), port=free_port(), demo=True, deadline=10)
+    process = start(settings, tmp_path_factory.mktemp("served") / "log")
+    yield f"http://127.0.0.1:{settings.port}"
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.mark.parametrize("item", HOSTILE)
+def test_an_id_may_hold_any_character(served, engine, item) -> None:
+    vespa, client = Vespa(engine), Client(served, timeout=20)
+    fields = vespa.get_data("item", "i0", namespace="item").json["fields"] | {"item_id": item}
+    assert vespa.feed_data_point("item", "hostile", fields, namespace="item").is_successful()
+    found = client.search("red dress", filters=[bodies.FilterBody(field="item_id", values=[item])])
+    assert [hit.item for hit in found.hits] == [item]
+    assert "i0" in {hit.item for hit in client.similar(item, hits=3).hits}, "of the same vector"
+    assert client.event(item, user=item, at=900).recorded
+    assert [event.item for event in client.user(item).events] == [item]
+    assert client.delete_user(item).deleted and client.user(item).events == []
+    session = item * 16
+    assert client.event(item, session=session, at=900).recorded and client.delete_session(session).deleted
+
+
+@pytest.mark.parametrize("item", [".", ".."])
+def test_what_no_address_can_hold_is_no_id(connect, item) -> None:
+    with pytest.raises(InputError, match="no id"):
+        connect(demo=True).event(item, user="u1")
 
 
 def test_errors_are_typed(connect) -> None:

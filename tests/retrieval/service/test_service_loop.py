@@ -32,13 +32,15 @@ def test_served_searches_are_a_search_log(client_of, vespa, tmp_path) -> None:
     ask(client, "red dress", search_id=first["search_id"], offset=10)
     vespa.answer = lambda body: {"root": {"fields": {"totalCount": 0 if "userInput" in body["yql"] else 7}}}
     ask(client, "Nothing  Here", profile="bm25")
+    ask(client, "ＮＯＴＨＩＮＧ here", profile="bm25")
     out = tmp_path / "searches.parquet"
-    assert to_parquet(folder, out) == 2
+    assert to_parquet(folder, out) == 3
     [batch] = SearchesFile(out).batches()
-    assert batch.queries == ["red dress", "Nothing Here"] and batch.user_ids == [f"session:{SESSION}"] * 2
-    assert batch.shown == [["i1"], []] and batch.clicked == [["i1"], []]
-    assert batch.search_ids[0] == first["search_id"] and batch.timestamps.tolist() == [1000, 1000]
-    assert client.get("/v1/reports/no-results").json() == [{"query": "nothing here", "searches": 1}]
+    assert batch.queries == ["red dress", "Nothing Here", "ＮＯＴＨＩＮＧ here"]
+    assert batch.user_ids == [f"session:{SESSION}"] * 3
+    assert batch.shown == [["i1"], [], []] and batch.clicked == [["i1"], [], []]
+    assert batch.search_ids[0] == first["search_id"] and batch.timestamps.tolist() == [1000] * 3
+    assert client.get("/v1/reports/no-results").json() == [{"query": "nothing here", "searches": 2}]
 
 
 def test_a_line_that_was_cut_off_and_foreign_events_are_left_out(tmp_path) -> None:
