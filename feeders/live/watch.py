@@ -89,6 +89,7 @@ class Watch:
         check_deployed(queries or app, model)
         check_fields(app, DocumentType.load(package), model.manifest)
         check_metric(queries or app, model)
+        model.item_vectors([""], [[]])  # opens the graph, which the first change would wait for
         encoder = ImageEncoder.load(image_encoder) if image_encoder else None
         return cls(app, package, model, state, encoder=encoder, **options)
 
