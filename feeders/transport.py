@@ -1,10 +1,10 @@
 """Operations to Vespa over pyvespa's HTTP library, on plain threads: the one way in which a feed writes.
 
 Up to `max_in_flight` requests are under way, as many as the server takes without complaint (additive increase,
-multiplicative decrease). What fails for a while (429, 500, 502, 503, 504, 507, 599, a reset, silence) is tried again
-after a wait that doubles, is jittered and bounded, without holding a thread meanwhile. Operations of one document are
-sent in their order. Two things end a feed early, each with its reason: no success for `give_up_after` seconds, and
-`same_refusals` refusals of one kind in a row.
+multiplicative decrease; while nothing waits, more would not help). What fails for a while (429, 500, 502, 503, 504,
+507, 599, a reset, silence) is tried again after a wait that doubles, is jittered and bounded, without holding a thread
+meanwhile. Operations of one document are sent in their order. Two things end a feed early, each with its reason: no
+success for `give_up_after` seconds, and `same_refusals` refusals of one kind in a row.
 
 Not pyvespa's `feed_iterable`: it tries neither 503 nor 504 again, takes one kind of operation a call, and renders JSON
 ten times slower. Not `vespa feed`: it tries 503 ten times without a pause, 504 and 507 never, and reports by log lines.
@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import orjson
 from vespa.application import Vespa
@@ -163,20 +162,21 @@ class Transport:
         return bool(self.stopped) or self._failure is not None
 
     def _start(self) -> None:
+        """Sees that there is a thread for each request that the limit allows."""
         if not self._threads and not self._closing:
-            client = self.app.get_sync_session(compress=False)
+            self._client = self.app.get_sync_session(compress=False)
             self._last_success = time.monotonic()
-            for n in range(self.policy.max_in_flight):
-                thread = threading.Thread(target=self._work, args=(n, client), name=f"feed-{n}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+        while len(self._threads) < int(self._limit) and not self._closing:
+            n = len(self._threads)
+            self._threads.append(threading.Thread(target=self._work, args=(n,), name=f"feed-{n}", daemon=True))
+            self._threads[n].start()
 
     # What the threads do
 
-    def _work(self, n: int, client: Any) -> None:
+    def _work(self, n: int) -> None:
         while (attempt := self._next(n)) is not None:
             attempt.tries += 1
-            status, message = self._request(client, attempt)
+            status, message = self._request(attempt)
             try:
                 self._answered(attempt, status, message)
             except BaseException as error:  # the caller's report failed: it ends the feed, in the caller's thread
@@ -189,7 +189,7 @@ class Transport:
         while True:
             wait = 0.2
             with self._lock:
-                while n >= self._limit and not (self._closing or self._over()):
+                while n >= int(self._limit) and not (self._closing or self._over()):
                     self._changed.wait(0.2)
                 if self._closing or self._over():
                     return None
@@ -203,11 +203,11 @@ class Transport:
             except Empty:
                 pass
 
-    def _request(self, client: Any, attempt: _Attempt) -> tuple[int, str]:
+    def _request(self, attempt: _Attempt) -> tuple[int, str]:
         operation = attempt.operation
         timeout = min(self.policy.request_timeout * 2 ** (attempt.tries - 1), self.policy.longest_timeout)
         try:
-            response = client.request(
+            response = self._client.request(
                 METHOD[operation.kind],
                 self._url + operation.path,
                 content=operation.body,
@@ -231,7 +231,7 @@ class Transport:
                 if now - self._last_success > self.policy.longest_wait:
                     self._recovered = now
                 self._successes, self._last_success, self._row = self._successes + 1, now, 0
-                if self._limit < self.policy.max_in_flight:
+                if self._limit < self.policy.max_in_flight and not self._queue.empty():
                     self._limit = min(self._limit + 1 / self._limit, self.policy.max_in_flight)
             elif status in RETRIED and self._try_again(attempt, status, now):
                 self._last_failure = said(status, message)
