@@ -175,6 +175,7 @@ def export(model: MRSE, folder: str | Path) -> Manifest:
             image_encoder=EncoderInfo(**encoder) if encoder else None,
             metrics={k: float(v) for k, v in meta.get("metrics", {}).items()},
             training=meta.get("training", {}),
+            profile=meta.get("mix", {}).get("profile", "ann"),
         )
         write_mix(work, meta.get("mix", {}).get("weight"))
         manifest.save(work)

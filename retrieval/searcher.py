@@ -68,7 +68,7 @@ class Options(TypedDict, total=False):
     offset: int
     sort: Sequence[Sort]
     facets: Sequence[Facet]
-    profile: str | RankProfile
+    profile: str | RankProfile | None
     target_hits: int
     exact: bool
     inputs: Mapping[str, float]
@@ -88,6 +88,7 @@ class SearchRequest:
     """One search.
 
     user: whose `shopper` document gives the history. clicks: events beside those (a session's). sort: instead of rank.
+    profile: None for the one that the model's training recommends, where the Searcher has the model, else ann.
     target_hits: candidates of each nearest-neighbour search; raised where offset and hits need more. exact: no HNSW.
     inputs: of the rank profile, as alpha of hybrid_linear. timeout: seconds. ranks: each hit's rank in each queue, at
     the cost of a second call. language: of the text, as `model.language`. now: Unix seconds of the search.
@@ -105,7 +106,7 @@ class SearchRequest:
     offset: int = 0
     sort: Sequence[Sort] = ()
     facets: Sequence[Facet] = ()
-    profile: str | RankProfile = "ann"
+    profile: str | RankProfile | None = None
     target_hits: int = 200
     exact: bool = False
     inputs: Mapping[str, float] = field(default_factory=dict)
@@ -198,6 +199,11 @@ class SearchPlans:
         self.own, self.fields = tuple(profiles), fields
         self._suffix, self._deadline, self._language, self._clock = suffix, deadline, language, clock
         self._held: dict[str, float] = {}  # model version → when the index was last seen to hold it
+
+    @property
+    def profile(self) -> str:
+        """The rank profile of a text search that names none."""
+        return self.producer.model.manifest.profile if self.producer else "ann"
 
     def search_plan(self, request: SearchRequest) -> Plan[SearchResult]:
         begin = time.perf_counter()
@@ -353,8 +359,9 @@ class SearchPlans:
 
     def _begin(self, request: SearchRequest) -> _Search:
         """Checks what can be checked here."""
-        profile = profile_of(request.profile, self.own)
         text = cleaned(request.query) if isinstance(request.query, str) else None
+        wanted = request.profile or ("ann" if text is None else self.profile)
+        profile = profile_of(wanted, self.own)
         deadline = Deadline(request.timeout or self._deadline)
         search = _Search(request, profile, deadline, text)
         if text is None and "words" in profile.recall:

@@ -38,7 +38,7 @@ def why(
     query: str,
     item_id: str,
     *,
-    profile: str | RankProfile = "ann",
+    profile: str | RankProfile | None = None,
     filters: Sequence[Filter] = (),
     user: str | None = None,
     hits: int = 10,
@@ -77,6 +77,7 @@ def why(
     checks.append(Check("vectors", bool(by_vectors), says))
     if len(passed) < len(filters):
         return [*checks, Check("profile", False, "a filter keeps it out; words and vectors are without that filter")]
+    profile = profile or searcher.profile
     found = searcher.search(query, profile=profile, user=user, hits=MAX_HITS, target_hits=target_hits, **asked)
     rank = _rank(found, item_id)
     says = _verdict(found, rank, by_vectors if profile_of(profile).takes_vector else 0, hits, target_hits)

@@ -20,12 +20,13 @@ def query(
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     profile: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="ann, exact, bm25, hybrid, hybrid_linear, three_queues, query_tower; any other is taken for a rank "
-            "profile of your own over nearest neighbours."
+            "profile of your own over nearest neighbours. Default: what the model's training recommends, if the model "
+            "is here (--embed here), else ann."
         ),
-    ] = "ann",
+    ] = None,
     user: Annotated[str | None, typer.Option(help="A shopper in Vespa: the last events are the history.")] = None,
     clicked: Annotated[
         list[str] | None, typer.Option(help="An item clicked just now, in addition to the history; may be repeated.")
@@ -96,7 +97,7 @@ def query(
             inputs=dict(_input(i) for i in input or []),
             hits=hits,
             offset=offset,
-            profile=profile if profile in TABLE else RankProfile(profile),
+            profile=profile if profile is None or profile in TABLE else RankProfile(profile),
             target_hits=target_hits,
             collapse=collapse,
             ranks=ranks,

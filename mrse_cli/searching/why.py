@@ -17,7 +17,9 @@ def why(
     item: Annotated[str, typer.Argument(help="Id of the item that should be found.")],
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
-    profile: Annotated[str, typer.Option(help="Rank profile of the search in question.")] = "ann",
+    profile: Annotated[
+        str | None, typer.Option(help="Rank profile of the search in question. Default: as the model recommends.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="User whose history counts.")] = None,
     filter: Annotated[list[str] | None, typer.Option(help="Filter of the search in question; repeatable.")] = None,
     hits: Annotated[int, typer.Option(min=1, max=400, help="Hits of a page.")] = 10,
@@ -41,7 +43,7 @@ def why(
     model = ExportedModel.load(app / "models")
     with Searcher(connect(endpoint, cert, key, ca), model=model, deadline=timeout) as searcher:
         checks = ask(
-            searcher, query, item, profile=profile if profile in TABLE else RankProfile(profile),
+            searcher, query, item, profile=profile if profile is None or profile in TABLE else RankProfile(profile),
             filters=[Filter.parse(f) for f in filter or []], user=user, hits=hits, target_hits=target_hits,
             timeout=timeout,
         )  # fmt: skip

@@ -26,16 +26,19 @@ MIDDLE = 0.4  # the weight where a weighted sum is asked for and nothing says wh
 FEWEST, TUNED_ON = 20, 400  # queries
 DOUBT = 0.05  # a standard deviation that is always added to the differences': a few queries may agree by chance
 DEPTH = 100
+HYBRID, VECTORS = "hybrid_linear", "ann"  # rank profiles
 
 
 @dataclass(frozen=True)
 class Mix:
     """What is recommended for a model. weight: of the words in the weighted sum; None: reciprocal rank fusion. queries:
-    how many it was chosen on.
+    how many it was chosen on. profile: the rank profile to search by: the hybrid's, or the vectors' where they alone
+    are as good.
     """
 
     weight: float | None = None
     queries: int = 0
+    profile: str = HYBRID
 
     def line(self) -> str:
         """For reports."""
@@ -88,17 +91,17 @@ def choose(fused: NDArray[np.float64], sums: NDArray[np.float64], weights: Seque
     better than the fusion where its mean gain is above the standard error of the gains, DOUBT added; of weights that
     are level with the best of them, within the same error, the one nearest the middle.
     """
-
-    def error(gain: NDArray[np.float64]) -> float:
-        return float(np.sqrt((gain.var() + DOUBT**2) / len(gain)))
-
     best = int(np.argmax(sums.mean(1)))
     gain = sums[best] - fused
-    if gain.mean() <= error(gain):
+    if gain.mean() <= _error(gain):
         return None
     behind = [sums[best] - row for row in sums]
-    level = [weight for weight, gap in zip(weights, behind, strict=True) if gap.mean() <= error(gap)]
+    level = [weight for weight, gap in zip(weights, behind, strict=True) if gap.mean() <= _error(gap)]
     return float(min(level, key=lambda weight: (abs(weight - MIDDLE), weight)))
+
+
+def _error(gain: NDArray[np.float64]) -> float:
+    return float(np.sqrt((gain.var() + DOUBT**2) / len(gain)))
 
 
 def qualities(vectors: VectorRanker, words: Ranker, queries: QuerySet) -> NDArray[np.float64]:
@@ -115,4 +118,6 @@ def tune(found: Sequence[NDArray[np.float64]]) -> Mix:
     if count < FEWEST:
         return Mix()
     fused, *sums = np.concatenate(found, 1)
-    return Mix(choose(fused, np.array(sums)), count)
+    weight = choose(fused, np.array(sums))
+    gain = (fused if weight is None else sums[WEIGHTS.index(weight)]) - sums[WEIGHTS.index(0)]
+    return Mix(weight, count, HYBRID if gain.mean() > _error(gain) else VECTORS)

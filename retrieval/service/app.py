@@ -128,7 +128,7 @@ class Service:
             return dataclasses.replace(found, fallbacks=[*unread, *found.fallbacks])
         profiles = self.settings.interleave
         within = request.offset + request.hits <= MAX_HITS
-        if not profiles or request.profile != profiles[0] or request.sort or not within:
+        if not profiles or (request.profile or self.searcher.profile) != profiles[0] or request.sort or not within:
             return await self.searcher.search(request)
         # both from their first hit on: a later page goes on with the list that the first page began
         whole = dataclasses.replace(request, offset=0, hits=request.offset + request.hits)
@@ -371,7 +371,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         sort: Annotated[list[str] | None, Query(max_length=5)] = None,
         hits: Annotated[int, Query(ge=0, le=400)] = 10,
         offset: Annotated[int, Query(ge=0, le=1000)] = 0,
-        profile: bodies.FieldName = "ann",
+        profile: bodies.FieldName | None = None,
         ranks: bool = False,
         collapse: bodies.FieldName | None = None,
         model: bodies.ModelName = MAIN,
@@ -508,7 +508,7 @@ def _routes(app: FastAPI, service: Service) -> None:
             "examples": service.suggestions.top(EXAMPLES),
             "models": list(service.models),
         }
-        return _answer(page_settings(service.own.fields, **more))
+        return _answer(page_settings(service.own.fields, service.searcher.profile, **more))
 
     @app.get("/v1/images/{item:id}", responses={200: {"content": {"image/*": {}}}, 404: ERRORS[404]}, tags=["page"])
     async def image(item: bodies.Id) -> Response:

@@ -81,7 +81,7 @@ class SearchBody(Strict):
     offset: Annotated[int, Field(ge=0, le=1000)] = 0
     sort: Annotated[list[Text], Field(max_length=5, description="price, -price")] = []
     facets: Annotated[list[FacetBody | FieldName], Field(max_length=20)] = []
-    profile: FieldName = "ann"
+    profile: Annotated[FieldName | None, Field(description="Default: what the model's training recommends")] = None
     model: ModelName = MAIN
     target_hits: Annotated[int, Field(ge=1, le=10_000)] = 200
     exact: bool = False

@@ -28,9 +28,9 @@ DROP = TEMPERATURE * math.log(10)
 FLOOR = 0.3  # cosine below which even the nearest item is far
 
 
-def page_settings(fields: Mapping[str, str] | None, **more: Any) -> dict[str, Any]:
+def page_settings(fields: Mapping[str, str] | None, profile: str, **more: Any) -> dict[str, Any]:
     """What the page offers: profiles, facets, price, stock, sorting. fields: name → type of the item's fields, None
-    where the service has no application package.
+    where the service has no application package. profile: of a search that names none.
     """
     fields = fields or {}
     numeric = [name for name in ("price", "rating", "popularity") if name in fields]
@@ -39,7 +39,7 @@ def page_settings(fields: Mapping[str, str] | None, **more: Any) -> dict[str, An
     texts = ("string", "array<string>")
     return {
         "profiles": [_profile(profile) for profile in TABLE.values()],
-        "profile": "ann",
+        "profile": profile,
         "facets": [n for n, kind in fields.items() if kind in texts and n not in NO_FACETS][:MAX_FACETS],
         "price": "price" if "price" in fields else "",
         "stock": "in_stock" if fields.get("in_stock") == "bool" else "",

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from mrse_model.config import Config, ModelConfig, StageConfig, TrainConfig
 from mrse_model.errors import InputError
+from mrse_model.evaluation.tuning import Mix
 from mrse_model.export import export
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ExportedModel
@@ -55,7 +56,7 @@ def test_it_learns_from_a_teacher_and_needs_it_no_more(tmp_path: Path, judged: i
     model = MRSE.from_pretrained(tmp_path / "run")
     size = model.config.model
     assert size.ngrams == "teacher" and size.ngram_dims == 16 and model.ngrams.hashed is None
-    assert "starts at ft_att" in out.getvalue() and model.meta["mix"] == {"weight": None, "queries": 0}
+    assert "starts at ft_att" in out.getvalue() and Mix(**model.meta["mix"]) == Mix(None, 0, "hybrid_linear")
     assert model.meta["training"]["teacher"] == Teacher("", tmp_path / "teacher").fingerprint
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert all(line["distil"] >= 0 for line in lines if line["stage"] == "ft_att" and "loss" in line)
@@ -91,7 +92,9 @@ def test_an_expert_that_does_not_help_costs_one_evaluation_and_is_left_out(tmp_p
     assert not berts[:, 0].any() and berts[:, 1].any()
     before = model.query_vectors(["red mug"])
     export(model, tmp_path / "models")
-    assert np.allclose(ExportedModel.load(tmp_path / "models").query_vectors(["red mug"]), before, atol=1e-5)
+    exported = ExportedModel.load(tmp_path / "models")
+    assert np.allclose(exported.query_vectors(["red mug"]), before, atol=1e-5)
+    assert exported.manifest.profile == "hybrid_linear"  # six queries do not say that vectors alone are as good
 
 
 def test_few_queries_choose_the_mix_by_cross_validation(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def test_a_part_that_is_clearly_better_alone_is_recommended_alone(tmp_path: Path
     mix = tune([found[:, :9], found[:, 9:]])
     assert mix.queries == len(TITLES)
     if right:
-        assert mix.weight is None  # both find it first: nothing to choose
+        assert mix.weight is None and mix.profile == "ann"  # both find it first: nothing to choose
     else:
-        assert mix.weight is not None and mix.weight > 0.5
+        assert mix.weight is not None and mix.weight > 0.5 and mix.profile == "hybrid_linear"
 
 
 def test_a_weighted_sum_must_be_better_by_more_than_its_error() -> None:
