@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from bars import Bar, verdict
 from quality_bars import cpu_seconds, history_bars, report_bars, study_bars, training_bar
 from quality_data import Data
 
-from mrse_model.config import preset
+from mrse_model.config import Config, ModelConfig, preset
+from mrse_model.evaluation.bootstrap import Comparison, Estimate
 from mrse_model.evaluation.checkpoint import MIX
+from mrse_model.evaluation.personal import PersonalResult
 from mrse_model.model import MRSE
 from mrse_model.studies.measured import Measured, Values
 from mrse_model.studies.registry import STUDIES
@@ -151,7 +154,7 @@ def test_a_study_of_something_else_does_not_count(
 
 
 def spent(image_dims: int = 0, **seconds: float) -> Any:
-    config = SimpleNamespace(model=SimpleNamespace(image_dims=image_dims))
+    config = Config(model=ModelConfig(image_dims=image_dims))
     return SimpleNamespace(config=config, meta={"training": {"cpu_seconds": seconds}})
 
 
@@ -194,11 +197,13 @@ def test_what_learnt_from_pseudo_queries_is_held_against_bm25(mix: float, ok: bo
 
 
 def test_the_lift_of_a_history_is_relative() -> None:
-    lift = SimpleNamespace(difference=0.3, low=0.2, high=0.4, relative=0.09, relative_low=0.02, relative_high=0.1)
-    bars = history_bars(cast(Any, SimpleNamespace(lift=lift)), "title")
+    with_history, without = Estimate(3.6, 3.5, 3.7, 9), Estimate(3.3, 3.2, 3.4, 9)
+    lift = Comparison(0.3, 0.2, 0.4, p=0.01, relative=0.09, relative_low=0.02, relative_high=0.1, n=9)
+    found = PersonalResult(9, 9, with_history, without, lift)
+    bars = history_bars(found, "title")
     assert [(bar.value, bar.target, bar.ok) for bar in bars] == [(0.09, 0.1, False), (0.02, 0, True)]
-    lift.relative, lift.relative_low = 0.1, -0.01
-    assert [bar.ok for bar in history_bars(cast(Any, SimpleNamespace(lift=lift)), "title")] == [True, False]
+    found = replace(found, lift=replace(lift, relative=0.1, relative_low=-0.01))
+    assert [bar.ok for bar in history_bars(found, "title")] == [True, False]
 
 
 def test_a_history_that_cannot_be_measured_is_said() -> None:

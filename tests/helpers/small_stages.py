@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import numpy as np
 import torch
 from rich.console import Console
 
 from mrse_model.config import Config, ModelConfig
+from mrse_model.data.contract import Catalogue
 from mrse_model.model import MRSE
 from mrse_model.serving.texts import token_matrix
 from mrse_model.training.corpus import Corpus, Dev
@@ -46,7 +45,8 @@ def small_fusion(folder: Path) -> FusionStage:
     features = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
     features[3] = np.nan
     model.adaptor.start(features[:3])
-    catalogue = cast(Any, SimpleNamespace(titles=TITLES, categories=CATEGORIES))
+    ids = [f"i{row}" for row in range(len(TITLES))]
+    catalogue = Catalogue(Path("items"), ids, TITLES, CATEGORIES, {item: row for row, item in enumerate(ids)})
     tokens = np.zeros((5, size.query_tokens), np.int64)
     some, _ = token_matrix(tokenizer, QUERIES, size.query_tokens)
     tokens[:, : some.shape[1]] = some

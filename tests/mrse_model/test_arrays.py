@@ -5,8 +5,7 @@ serving.
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ from mrse_model.data.example_files import EXAMPLE_SCHEMA, JUDGED, PSEUDO
 from mrse_model.data.history import history_weight
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import event_weight
+from mrse_model.serving.manifest import Manifest, TokenizerFile
 from mrse_model.training.corpus import Dev, split_dev
 from mrse_model.training.dataset import BLOCK, Examples, Queries, build_examples, example_type
 from mrse_model.training.pipeline import item_query_rows
@@ -139,10 +139,10 @@ def test_a_query_is_one_however_it_is_spelt(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["steel mug", "mug"] * 3, 40)
     shard = shard_of(
         tmp_path / "train.parquet",
-        {"query": "Mug", "item": 1, "kind": JUDGED, "known": [1, 4], "hard": [2]},
-        {"query": "cup", "item": 3, "kind": PSEUDO, "known": [3]},
-        {"query": " mug", "item": 4, "kind": 0, "known": [1, 4], "hard": [2]},
-        {"query": "Cup", "item": 5, "kind": 0, "known": [5, 6], "hard": [7]},
+        {"query": "Mug", "target_item": 1, "kind": JUDGED, "known": [1, 4], "hard": [2]},
+        {"query": "cup", "target_item": 3, "kind": PSEUDO, "known": [3]},
+        {"query": " mug", "target_item": 4, "kind": 0, "known": [1, 4], "hard": [2]},
+        {"query": "Cup", "target_item": 5, "kind": 0, "known": [5, 6], "hard": [7]},
     )
     size = ModelConfig(vocab_size=tokenizer.get_vocab_size())
     examples, queries = build_examples([shard], tmp_path / "examples.bin", tokenizer, size, TrainConfig())
@@ -159,7 +159,7 @@ def test_a_query_is_one_however_it_is_spelt(tmp_path: Path) -> None:
 def test_misspelt_queries_have_tokens_of_their_own(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["steel refrigerator", "mug"] * 3, 60)
     texts = ["refrigerator", "mug", "steel refrigerator"]
-    rows = [{"query": text, "item": n, "kind": JUDGED, "known": [n]} for n, text in enumerate(texts)]
+    rows = [{"query": text, "target_item": n, "kind": JUDGED, "known": [n]} for n, text in enumerate(texts)]
     shard = shard_of(tmp_path / "train.parquet", *rows)
     size = ModelConfig(vocab_size=tokenizer.get_vocab_size())
     _, queries = build_examples([shard], tmp_path / "examples.bin", tokenizer, size, TrainConfig(), True)
@@ -184,9 +184,12 @@ def test_dev_ndcg_by_hand(examples: Examples, tmp_path: Path) -> None:
 
 def test_history_weights_are_the_same_in_training_and_in_serving() -> None:
     train = TrainConfig()
-    manifest = SimpleNamespace(event_weights=train.event_weights, half_life_days=train.half_life_days)
+    manifest = Manifest(
+        "mrse-1", "", 8, "prenormalized-angular", 16, 64, ("title",), 20, 8, train.event_weights, train.half_life_days,
+        {}, TokenizerFile("tokenizer.json", "", 4), {},
+    )  # fmt: skip
     ages = [0.0, 86400.0 * 30, 86400.0 * 60]
-    serving = event_weight(["click", "cart", "order"], ages, cast(Any, manifest))
+    serving = event_weight(["click", "cart", "order"], ages, manifest)
     assert history_weight(np.array([0, 1, 2]), np.array(ages), train).tolist() == pytest.approx(serving.tolist())
     assert serving.tolist() == pytest.approx([1.0, 1.0, 0.75])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -132,7 +131,7 @@ def test_relevant_to_a_pseudo_query_are_the_items_with_all_its_words(shop) -> No
 
 def test_a_history_is_told_to_the_model_as_its_items_and_their_weights() -> None:
     seen = []
-    config = SimpleNamespace(train=preset("tiny").train)
+    config = preset("tiny")
     items = ItemVectors(*(np.eye(40, dtype=np.float32) * scale for scale in (1, 2, 3)))
 
     class Follower:
@@ -163,7 +162,7 @@ def test_a_history_is_told_to_the_model_as_its_items_and_their_weights() -> None
 
 def test_what_a_run_learnt_from_is_told_apart(tmp_path) -> None:
     lists = {name: [] for name in ("history_items", "history_kind", "history_age", "hard", "known", "skipped")}
-    who = {"item": 0, "timestamp": 0, "user_id": "", "search_id": ""}
+    who = {"target_item": 0, "timestamp": 0, "user_id": "", "search_id": ""}
     rows = [{"query": query, "kind": KINDS_OF_EXAMPLES.index(kind)} | who | lists for query, kind in (
         ("Mug", "click"), ("mug", "judged"), ("red  mug", "order"), ("steel", "pseudo-query"),
     )]  # fmt: skip

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 import torch
 from rich.console import Console
 
 from mrse_model.config import EXPERTS, TrainConfig
+from mrse_model.data.example_files import ExampleSummary
 from mrse_model.experts import VBertHead
 from mrse_model.training import diagnostics as health
 from mrse_model.training.diagnostics import check_fusion, check_histories, check_triplet
@@ -33,7 +32,12 @@ def stage(tmp_path: Path) -> FusionStage:
 
 @pytest.mark.parametrize(("share", "warns"), [(None, True), (0.4, False), (0.6, True)])
 def test_a_history_that_is_empty_for_most(run: Run, share: float | None, warns: bool) -> None:
-    check_histories(run, cast(Any, SimpleNamespace(empty_history_share=share)))
+    summary = ExampleSummary(
+        examples={"click": 10}, validation_searches=0, empty_history_share=share, empty_validation_share=None,
+        split=None, dropped={}, spam_users=0, items_with_queries=0, hard_share=0, positive_grade=None,
+        pseudo_queries=None,
+    )  # fmt: skip
+    check_histories(run, summary)
     assert list(run.signatures) == (["empty history"] if warns else [])
 
 
