@@ -21,17 +21,18 @@ from mrse_model.errors import InputError
 KINDS = (*EVENTS, "judged", "pseudo-query")
 JUDGED, PSEUDO = 3, 4
 DEV_QUERIES = "dev_queries.json"
+FORMAT = 2  # of the folder, in its summary: 1 named the targets item and items
 
 ITEMS, AGES = pa.list_(pa.int32()), pa.list_(pa.float32())
 HISTORY = {"history_items": ITEMS, "history_kind": pa.list_(pa.int8()), "history_age": AGES}
 EXAMPLE_SCHEMA = pa.schema(
-    {"query": pa.string(), "item": pa.int32(), "kind": pa.int8(), "timestamp": pa.int64()}
+    {"query": pa.string(), "target_item": pa.int32(), "kind": pa.int8(), "timestamp": pa.int64()}
     | {"user_id": pa.string(), "search_id": pa.string()}
     | HISTORY
     | {"hard": ITEMS, "known": ITEMS, "skipped": ITEMS}
 )
 VALIDATION_SCHEMA = pa.schema(
-    {"query": pa.string(), "items": ITEMS, "kinds": pa.list_(pa.int8()), "timestamp": pa.int64()}
+    {"query": pa.string(), "target_items": ITEMS, "kinds": pa.list_(pa.int8()), "timestamp": pa.int64()}
     | {"user_id": pa.string(), "search_id": pa.string()}
     | HISTORY
 )
@@ -55,6 +56,7 @@ class ExampleSummary:
     pseudo_queries: str | None  # what they are made of, where there are any
     pseudo_share: float = 0.0  # of a batch in training
     unspaced_titles: int = 0  # in a script without spaces between words
+    format: int = FORMAT
 
     @property
     def rows(self) -> int:
@@ -88,14 +90,18 @@ class ExampleSummary:
 
     @staticmethod
     def load(folder: str | Path) -> ExampleSummary:
-        """Reads the summary of a folder of examples."""
-        path = Path(folder) / "summary.json"
+        """Reads the summary of a folder of examples. Raises InputError for another folder, and for another format."""
+        path, fix = Path(folder) / "summary.json", "Run mrse train in a new folder"
         try:
-            return ExampleSummary(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(
-                "this is not a folder of training examples", file=folder, fix="Run mrse train in a new folder"
-            ) from error
+            raw = json.loads(path.read_text())
+            found = raw.get("format", 1)
+            summary = ExampleSummary(**raw)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InputError("this is not a folder of training examples", file=folder, fix=fix) from error
+        if found != FORMAT:
+            problem = f"another version wrote these training examples (format {found} instead of {FORMAT})"
+            raise InputError(problem, file=folder, fix=fix)
+        return summary
 
 
 def item_queries(folder: str | Path, items: int) -> list[list[str]]:
@@ -156,10 +162,10 @@ def training_pairs(examples: Path) -> Pairs:
     positives: dict[str, set[int]] = {}
     negatives: dict[str, set[int]] = {}
     for shard in sorted(examples.glob("train-*.parquet")):
-        for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "item", "hard", "kind"]):
+        for batch in pq.ParquetFile(shard).iter_batches(8192, columns=["query", "target_item", "hard", "kind"]):
             if real:
                 batch = batch.filter(pc.not_equal(batch["kind"], PSEUDO))
-            columns = (batch.column(name).to_pylist() for name in ("query", "item", "hard"))
+            columns = (batch.column(name).to_pylist() for name in ("query", "target_item", "hard"))
             for query, item, hard in zip(*columns, strict=True):
                 key = query_key(query)
                 spelling.setdefault(key, query)

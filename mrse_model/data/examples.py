@@ -222,7 +222,7 @@ class _Writer:
         self.with_hard += bool(hard)
         return {
             "query": query,
-            "item": item,
+            "target_item": item,
             "kind": kind,
             "timestamp": 0,
             "user_id": "",
@@ -303,7 +303,7 @@ class _Writer:
         self.empty_validation += not history["history_items"]
         return {
             "query": search.query,
-            "items": search.items,
+            "target_items": search.items,
             "kinds": search.kinds,
             "timestamp": search.time,
             "user_id": search.user_id,

@@ -47,9 +47,11 @@ class PersonalSearches:
 
 def personal_searches(validation: str | Path) -> PersonalSearches:
     """The validation searches (docs/contracts.md) with a known user, a click and a history."""
-    columns = ("query", "user_id", "items", "history_items", "history_kind", "history_age")
+    columns = ("query", "user_id", "target_items", "history_items", "history_kind", "history_age")
     rows = pq.read_table(Table(validation).path, columns=list(columns)).to_pylist()
-    kept = [[row[c] for c in columns] for row in rows if row["user_id"] and row["items"] and row["history_items"]]
+    kept = [
+        [row[c] for c in columns] for row in rows if row["user_id"] and row["target_items"] and row["history_items"]
+    ]
     if not kept:
         raise InputError("no search with a click has a history", file=validation, fix="Give a log of returning users")
     return PersonalSearches(*(list(column) for column in zip(*kept, strict=True)))

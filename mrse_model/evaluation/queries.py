@@ -92,11 +92,11 @@ def clicked_queries(name: str, validation: str | Path) -> QuerySet:
 
     A query is one however it is spelt (`query_key`); its text is the first spelling.
     """
-    table = pq.read_table(Table(validation).path, columns=["query", "items"])
+    table = pq.read_table(Table(validation).path, columns=["query", "target_items"])
     clicked: dict[str, set[int]] = {}
     spelling: dict[str, str] = {}
     searches: Counter[str] = Counter()
-    for query, items in zip(table["query"].to_pylist(), table["items"].to_pylist(), strict=True):
+    for query, items in zip(table["query"].to_pylist(), table["target_items"].to_pylist(), strict=True):
         if items:
             key = query_key(query)
             spelling.setdefault(key, query)

@@ -189,8 +189,10 @@ def build_examples(
         for shard in shards:
             for rows in pq.ParquetFile(shard).iter_batches(8192):
                 records = np.zeros(rows.num_rows, example_type(length))
-                records["target_item"], records["kind"] = rows["item"].to_numpy(), rows["kind"].to_numpy()
-                for i, (text, item) in enumerate(zip(rows["query"].to_pylist(), rows["item"].to_pylist(), strict=True)):
+                records["target_item"], records["kind"] = rows["target_item"].to_numpy(), rows["kind"].to_numpy()
+                for i, (text, item) in enumerate(
+                    zip(rows["query"].to_pylist(), rows["target_item"].to_pylist(), strict=True)
+                ):
                     query = records["query"][i] = number.setdefault(query_key(text), len(number))
                     if query == len(texts):
                         texts.append(text)

@@ -28,7 +28,8 @@ TITLES = ["Red dress", "Blue dress", "Red shoe", "Blue shoe"]
 def example(query: str, item: int, hard: list[int]) -> dict[str, object]:
     lists = {"history_items": [], "history_kind": [], "history_age": [], "known": []}
     return {
-        "query": query, "item": item, "kind": 0, "timestamp": 0, "user_id": "", "search_id": "", "hard": hard, **lists,
+        "query": query, "target_item": item, "kind": 0, "timestamp": 0, "user_id": "", "search_id": "",
+        "hard": hard, **lists,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def test_no_example_knows_its_future(tmp_path: Path, rows: list[dict[str, Any]],
     train, held_out = read(out), pq.read_table(out / "validation.parquet").to_pylist()
     assert len(train) == summary.rows and len(held_out) == summary.validation_searches
     for row in train + held_out:
-        targets = row.get("items") or [row["item"]]
+        targets = row.get("target_items") or [row["target_item"]]
         assert row["query"] == " ".join(by_id[row["search_id"]]["query"].split())
         assert not set(row["history_items"]) & set(targets) and len(row["history_items"]) <= 3
         assert row["history_age"] == sorted(row["history_age"])  # newest first
@@ -88,14 +89,14 @@ def test_no_example_knows_its_future(tmp_path: Path, rows: list[dict[str, Any]],
             assert age > 0 and (row["user_id"], item, row["timestamp"] - int(age)) in done and row["user_id"]
     assert [r["timestamp"] for r in train] == sorted(r["timestamp"] for r in train)
     assert all(r["timestamp"] < start for r in train) and all(r["timestamp"] >= start for r in held_out)
-    before = {(r["query"].lower(), r["item"]) for r in train}  # what was clicked before the split
+    before = {(r["query"].lower(), r["target_item"]) for r in train}  # what was clicked before the split
     for row in train:
-        others = {item for query, item in before if query == row["query"].lower()} - {row["item"]}
+        others = {item for query, item in before if query == row["query"].lower()} - {row["target_item"]}
         assert set(row["known"]) == others
     led = item_queries(out, ITEMS)
     assert {(query, item) for item, queries in enumerate(led) for query in queries} == before
     clicked = [set(r["clicked"] + r["ordered"]) - {f"i{ITEMS}"} for r in rows if r["query"].strip()]
-    assert len(train) + sum(len(r["items"]) for r in held_out) == sum(map(len, clicked))
+    assert len(train) + sum(len(r["target_items"]) for r in held_out) == sum(map(len, clicked))
     assert summary.dropped.get("nothing clicked", 0) == sum(not c for c in clicked)
     assert summary.dropped.get("blank query", 0) == sum(not r["query"].strip() for r in rows)
 
@@ -116,7 +117,7 @@ def test_one_item_of_one_search_is_one_example_of_the_strongest_kind(tmp_path: P
     row = {"clicked": ["i1", "i2", "i3"], "carted": ["i2", "i3"], "ordered": ["i3", "i4"]}
     config = ExampleSettings(pseudo_queries=0, validation_fraction=0)
     summary = write_examples(tmp_path / "x", catalogue(tmp_path), searches=searches(tmp_path, [row]), settings=config)
-    assert [(r["item"], r["kind"]) for r in read(tmp_path / "x")] == [(1, 0), (2, 1), (3, 2), (4, 2)]
+    assert [(r["target_item"], r["kind"]) for r in read(tmp_path / "x")] == [(1, 0), (2, 1), (3, 2), (4, 2)]
     assert summary.examples == {"click": 1, "cart": 1, "order": 2, "judged": 0, "pseudo-query": 0}
     assert (summary.split, summary.empty_history_share) == (None, 1.0)
 
@@ -127,7 +128,7 @@ def test_what_was_shown_and_skipped_goes_with_each_click_of_its_search(tmp_path:
     config = ExampleSettings(pseudo_queries=0, validation_fraction=0)
     out = tmp_path / "x"
     write_examples(out, catalogue(tmp_path), searches=searches(tmp_path, [row]), judgments=judged, settings=config)
-    assert [(r["item"], r["skipped"]) for r in read(out)] == [(7, []), (2, [5, 1]), (3, [5, 1])]
+    assert [(r["target_item"], r["skipped"]) for r in read(out)] == [(7, []), (2, [5, 1]), (3, [5, 1])]
 
 
 def judgments(folder: Path, rows: list[tuple[str, str, int]]) -> Path:
@@ -143,7 +144,7 @@ def test_judged_pairs_are_positives_hard_negatives_and_masks(tmp_path: Path) -> 
     config = ExampleSettings(pseudo_queries=0, validation_fraction=0)
     out = tmp_path / "x"
     summary = write_examples(out, items, searches=log, judgments=read_judgments(path, items), settings=config)
-    rows = {(r["query"], r["item"], r["kind"]): (r["hard"], set(r["known"])) for r in read(out)}
+    rows = {(r["query"], r["target_item"], r["kind"]): (r["hard"], set(r["known"])) for r in read(out)}
     assert rows == {
         ("Mug", 0, 3): ([2, 3], {1, 5}),
         ("Mug", 1, 3): ([2, 3], {0, 5}),
@@ -167,7 +168,7 @@ def test_binary_judgments_have_positives_too(tmp_path: Path) -> None:
     items = catalogue(tmp_path)
     judged = read_judgments(judgments(tmp_path, [("mug", "i0", 1), ("mug", "i3", 0)]), items)
     summary = write_examples(tmp_path / "x", items, judgments=judged, settings=ExampleSettings(pseudo_queries=0))
-    assert [(r["item"], r["hard"]) for r in read(tmp_path / "x")] == [(0, [3])]
+    assert [(r["target_item"], r["hard"]) for r in read(tmp_path / "x")] == [(0, [3])]
     assert summary.positive_grade == 1
 
 
@@ -189,10 +190,10 @@ def test_a_catalogue_alone_gives_pseudo_queries(tmp_path: Path) -> None:
     summary = write_examples(tmp_path / "x", items)
     rows = read(tmp_path / "x")
     assert summary.examples["pseudo-query"] == len(rows) > 2 * ITEMS
-    assert {r["item"] for r in rows} == set(range(ITEMS)) and {r["kind"] for r in rows} == {4}
+    assert {r["target_item"] for r in rows} == set(range(ITEMS)) and {r["kind"] for r in rows} == {4}
     for row in rows:
-        assert set(row["query"].split()) <= set(items.titles[row["item"]].lower().split())
-        assert row["known"] == {0: [ITEMS - 1], ITEMS - 1: [0]}.get(row["item"], [])  # the two of one title
+        assert set(row["query"].split()) <= set(items.titles[row["target_item"]].lower().split())
+        assert row["known"] == {0: [ITEMS - 1], ITEMS - 1: [0]}.get(row["target_item"], [])  # the two of one title
     assert any("no searches" in line for line in summary.lines())
     write_examples(tmp_path / "y", items)
     assert read(tmp_path / "y") == rows
@@ -222,7 +223,7 @@ def test_pseudo_queries_are_pieces_of_descriptions_too(tmp_path: Path) -> None:
     write_examples(tmp_path / "x", items, settings=ExampleSettings(pseudo_queries=20))
     found: dict[int, set[str]] = {0: set(), 1: set(), 2: set()}
     for row in read(tmp_path / "x"):
-        found[row["item"]].update(row["query"].split())
+        found[row["target_item"]].update(row["query"].split())
     assert found == {0: {"usb", "stick", "16", "flash", "drive", "for", "students"}, 1: {"hdmi", "cable"}, 2: {"lamp"}}
     pq.write_table(pa.table(rows | {"description": [1, 2, 3]}), path)
     with pytest.raises(InputError, match=r"items.parquet, field description"):
@@ -252,6 +253,16 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
         ExampleSummary.load(tmp_path)
     first = write_examples(tmp_path / "x", items)
     assert write_examples(tmp_path / "x", items) == first == ExampleSummary.load(tmp_path / "x")
+
+
+def test_examples_of_another_format_are_refused_with_what_makes_them_anew(tmp_path: Path) -> None:
+    write_examples(tmp_path / "x", catalogue(tmp_path))
+    path = tmp_path / "x" / "summary.json"
+    summary = json.loads(path.read_text())
+    del summary["format"]  # the first format had no number
+    path.write_text(json.dumps(summary))
+    with pytest.raises(InputError, match=r"format 1 instead of 2\)\. Run mrse train in a new folder"):
+        ExampleSummary.load(tmp_path / "x")
 
 
 def test_a_bad_date_is_named(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_judged_query_is_one_however_it_is_spelt(tmp_path):
 
 def test_clicked_queries_and_traffic(tmp_path):
     path = tmp_path / "validation.parquet"
-    pq.write_table(pa.table({"query": ["x", "y", "x", "z"], "items": [[3], [1, 2], [9, 3], []]}), path)
+    pq.write_table(pa.table({"query": ["x", "y", "x", "z"], "target_items": [[3], [1, 2], [9, 3], []]}), path)
     found = clicked_queries("c", path)
     assert found.texts == ["x", "y"] and found.traffic.tolist() == [2, 1]
     assert [i.tolist() for i in found.items] == [[3, 9], [1, 2]]

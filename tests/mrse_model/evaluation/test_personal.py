@@ -11,7 +11,7 @@ from mrse_model.evaluation.personal import clicked_recall, compare_personal, per
 COLUMNS = {
     "query": ["a", "b", "c", "d"],
     "user_id": ["u", "u", "", "v"],
-    "items": [[1], [2, 3], [1], [4]],
+    "target_items": [[1], [2, 3], [1], [4]],
     "kinds": [[0], [0, 0], [0], [0]],
     "history_items": [[7], [], [5], [8, 9]],
     "history_kind": [[0], [], [0], [0, 2]],
@@ -42,7 +42,7 @@ def test_lift_over_users(tmp_path):
             {
                 "query": ["q"] * n,
                 "user_id": [f"u{i % 50}" for i in range(n)],
-                "items": [[i] for i in range(n)],
+                "target_items": [[i] for i in range(n)],
                 "history_items": [[0]] * n,
                 "history_kind": [[0]] * n,
                 "history_age": [[1.0]] * n,

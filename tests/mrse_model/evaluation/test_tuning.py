@@ -24,7 +24,7 @@ def run_of(folder: Path, kind: int = JUDGED) -> Path:
     (examples := folder / "examples").mkdir(parents=True)
     nothing = {name: [] for name in ("history_items", "history_kind", "history_age", "known", "skipped")}
     rows = [
-        {"query": title.title(), "item": i, "hard": [(i + 1) % len(TITLES)], "kind": kind, "timestamp": 0}
+        {"query": title.title(), "target_item": i, "hard": [(i + 1) % len(TITLES)], "kind": kind, "timestamp": 0}
         | {"user_id": "", "search_id": ""} | nothing
         for i, title in enumerate(TITLES)
     ]  # fmt: skip
