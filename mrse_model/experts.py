@@ -115,7 +115,7 @@ class TextEncoder(nn.Module):
         layer comes after that mean, and its query and key layers, whose product is all that counts, are multiplied
         first: one product a token instead of three.
         """
-        x = self.dropout(texts.filled(self.embed(texts.ids) + self.position(texts.places)))
+        x = self.dropout(texts.filled(self.embed(texts.ids) + self.position(texts.positions)))
         for block in self.blocks:
             x = block(x, lambda attend, qkv: texts.each(qkv, attend))
         x, last = self.norm(x), self.attention
@@ -272,10 +272,10 @@ class NGrams(nn.Module):
         tokens = ids.cpu()
         low, sizes = start[tokens], start[tokens + 1] - start[tokens]
         first = sizes.cumsum(0) - sizes
-        place = torch.arange(int(sizes.sum())) + (low - first).repeat_interleave(sizes)
+        index = torch.arange(int(sizes.sum())) + (low - first).repeat_interleave(sizes)
         weight = self.hashed.weight
         return found + F.embedding_bag(
-            buckets[place].to(weight.device), weight, first.to(weight.device), mode="sum", sparse=self.hashed.sparse
+            buckets[index].to(weight.device), weight, first.to(weight.device), mode="sum", sparse=self.hashed.sparse
         )
 
     @staticmethod
@@ -287,8 +287,8 @@ class NGrams(nn.Module):
         """ids [...] → the tokens' projected vectors [..., d]."""
         if torch.compiler.is_compiling():
             return self.project(self.table(ids))
-        distinct, place = torch.unique(ids, return_inverse=True)  # a batch repeats its words: project each once
-        return F.embedding(place, self.project(self._rows(distinct)))
+        distinct, index = torch.unique(ids, return_inverse=True)  # a batch repeats its words: project each once
+        return F.embedding(index, self.project(self._rows(distinct)))
 
     def mean(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The text's mean n-gram vector [..., d], zeros for one without tokens: the query tower's FtAtt, and what an

@@ -97,7 +97,7 @@ class QueryExpertsGraph(nn.Module):
         tower = self.model.query
         texts = tower.texts(self.model.ngrams, input_ids.long(), attention_mask.long())
         experts = tower.all_experts(texts, history_text, history_image, history_weight)
-        return tuple(tower.without(experts, place) for place in range(len(EXPERTS)))
+        return tuple(tower.without(experts, index) for index in range(len(EXPERTS)))
 
 
 class ItemTowerGraph(nn.Module):

@@ -52,12 +52,12 @@ class Dense(nn.Linear):
 
 @dataclass(frozen=True)
 class Packed:
-    """ids, places int64 [T]: the tokens of the texts in order of length, and each one's place in its text. groups:
-    (number of texts, their length), shortest first. order [b]: which text of the batch comes when.
+    """ids, positions int64 [T]: the tokens of the texts in order of length, and where each stands in its text.
+    groups: (number of texts, their length), shortest first. order [b]: which text of the batch comes when.
     """
 
     ids: Tensor
-    places: Tensor
+    positions: Tensor
     groups: list[tuple[int, int]]
     order: Tensor
 
@@ -67,9 +67,9 @@ class Packed:
         lengths, order = mask.sum(1).sort(stable=True)
         kept = mask[order] != 0
         each, number = torch.unique_consecutive(lengths, return_counts=True)
-        places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)[kept]
+        positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)[kept]
         groups = list(zip(number.tolist(), each.tolist(), strict=True))
-        return cls(ids[order][kept], places, groups, order)
+        return cls(ids[order][kept], positions, groups, order)
 
     def filled(self, tokens: Tensor) -> Tensor:
         """tokens [T, d] → [F, d], F the next multiple of ROWS, with rows of zeros that belong to no text."""

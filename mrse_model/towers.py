@@ -16,7 +16,7 @@ from mrse_model.config import EXPERTS, ModelConfig
 from mrse_model.experts import FtAttItem, HistoryExpert, ImageHistory, NGrams, TextEncoder, UserPreference, VBertHead
 from mrse_model.layers import Dense, Dropout
 
-VBERT, LIGHT, FT = 0, 1, 2  # places in what `texts` returns
+VBERT, LIGHT, FT = 0, 1, 2  # indices into what `texts` returns
 HISTORY = EXPERTS.index("history")
 
 
@@ -102,13 +102,13 @@ class Tower(nn.Module):
         outputs = torch.stack([vbert, texts[:, LIGHT], texts[:, FT], history], 1)
         return F.normalize(outputs, dim=-1, eps=1e-6) * self.keep[:, None]
 
-    def without(self, experts: Tensor, place: int) -> Tensor:
-        """experts → the fused vector [b, d] without the one at `place` of EXPERTS: what it is worth. Without the
+    def without(self, experts: Tensor, index: int) -> Tensor:
+        """experts → the fused vector [b, d] without the one at `index` of EXPERTS: what it is worth. Without the
         history there is no preference either.
         """
         kept = torch.ones(experts.shape[1], device=experts.device)
-        kept[place] = 0
-        if place == HISTORY:
+        kept[index] = 0
+        if index == HISTORY:
             kept[len(EXPERTS) :] = 0
         return self.dssm(experts * kept[:, None])
 

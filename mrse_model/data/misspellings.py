@@ -32,14 +32,14 @@ def misspelt_all(texts: Sequence[str], seed: int) -> list[str]:
 
 
 def _within_word(text: str, rng: np.random.Generator, last: int) -> int | None:
-    """A place in a word of enough letters, but not its first; `last`: so many of its last characters are left out."""
-    places: list[int] = []
+    """A position in a word of enough letters, but not its first. last: so many of its last characters are left out."""
+    positions: list[int] = []
     start = 0
     for word in text.split(" "):
         if sum(c.isalnum() for c in word) >= SHORTEST:
-            places += range(start + 1, start + len(word) - last)
+            positions += range(start + 1, start + len(word) - last)
         start += len(word) + 1
-    return int(rng.choice(places)) if places else None
+    return int(rng.choice(positions)) if positions else None
 
 
 def _drop(text: str, rng: np.random.Generator) -> str | None:

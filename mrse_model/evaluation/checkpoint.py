@@ -104,7 +104,7 @@ def pseudo_query_set(
 
 def trained_on(examples: Path, queries: QuerySet) -> dict[str, int]:
     """How many of the queries a run (RUN/cache/examples) was trained on, by what it learnt of them: "judgments" or
-    "clicks". What is measured on those is not what new queries will find.
+    "clicks". Figures on those do not hold for new queries.
     """
     asked, learnt = set(map(query_key, queries.texts)), queries_in_training(examples)
     known = {by: len(learnt[by] & asked) for by in ("judgments", "clicks")}
@@ -122,8 +122,8 @@ def measure(
     cuts: Sequence[int] = CUTS,
     folder: Path | None = None,
 ) -> Measured:
-    """Ranks the whole catalogue by exact search; where there are item queries, once more without them: as
-    well as items are found that are new.
+    """Ranks the whole catalogue by exact search; where there are item queries, once more without them,
+    which shows how well new items are found.
 
     Args:
         features: float32 [N, F] with NaN rows, or None. examples: the run's (RUN/cache/examples): the item queries

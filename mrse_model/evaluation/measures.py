@@ -46,9 +46,9 @@ def per_query(queries: QuerySet, ranking: Ranking, cuts: Sequence[int] = (100, 5
         ir_measures.ScoredDoc(query_id(i), str(row), score)
         for i, row, _, score in run_lines(ranking.cut(max(*cuts, NDCG_CUT)))
     ]
-    place = {query_id(i): i for i in range(len(queries))}
+    index = {query_id(i): i for i in range(len(queries))}
     for found in ir_measures.iter_calc(list(names), qrels, run):
-        out[names[found.measure]][place[found.query_id]] = found.value
+        out[names[found.measure]][index[found.query_id]] = found.value
     for k in cuts:
         out[f"Rele@{k}"] = relevance_at(queries, ranking, k)
     return out
@@ -61,9 +61,9 @@ def relevance_at(queries: QuerySet, ranking: Ranking, k: int) -> NDArray[np.floa
     for i, (rows, grades) in enumerate(zip(queries.items, queries.grades, strict=True)):
         order = np.argsort(rows)
         found = ranking.rows[i, :k]
-        place = np.minimum(np.searchsorted(rows, found, sorter=order), len(rows) - 1)
-        hit = rows[order[place]] == found
-        out[i] = (grades[order[place]] * hit).sum() / (top * k)
+        index = np.minimum(np.searchsorted(rows, found, sorter=order), len(rows) - 1)
+        hit = rows[order[index]] == found
+        out[i] = (grades[order[index]] * hit).sum() / (top * k)
     return out
 
 

@@ -52,7 +52,7 @@ class QuerySet:
 
     @property
     def weighted(self) -> bool:
-        """Whether some are asked more often than others, so that a mean by traffic is another."""
+        """Whether some are asked more often than others, so that means by traffic differ from plain ones."""
         return bool((self.traffic != self.traffic[0]).any())
 
 

@@ -160,9 +160,9 @@ class LinearFusion:
         rows, cosine, words = [], [], []
         for i, vector in enumerate(asked):
             hits = said.rows[i] >= 0
-            both, place = np.unique(np.concatenate([said.rows[i, hits], near[i]]), return_inverse=True)
+            both, index = np.unique(np.concatenate([said.rows[i, hits], near[i]]), return_inverse=True)
             score = np.zeros(len(both), np.float32)
-            score[place[: hits.sum()]] = said.scores[i, hits]
+            score[index[: hits.sum()]] = said.scores[i, hits]
             rows.append(both)
             cosine.append(np.asarray(self.vectors.items[both], dtype=np.float32) @ vector)
             words.append(score)

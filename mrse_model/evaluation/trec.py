@@ -26,7 +26,7 @@ def trec_id(text: str) -> str:
 
 
 def query_id(number: int) -> str:
-    """The id of the query in that place of its set: texts are long and hold blanks."""
+    """The id of the query at that index of its set: texts are long and hold blanks."""
     return f"q{number + 1}"
 
 

@@ -46,7 +46,7 @@ class Colours(nn.Module):
 
 
 def _or(mask: Tensor, otherwise: Tensor) -> Tensor:
-    """mask [b, h, w] of 0 and 1, or `otherwise` for the images in which next to nothing is 1."""
+    """mask [b, h, w] of 0 and 1, or `otherwise` for the images in which almost nothing is 1."""
     enough = (mask.mean((1, 2), keepdim=True) >= MIN_SHARE).float()
     return mask * enough + otherwise * (1 - enough)
 

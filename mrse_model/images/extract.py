@@ -215,10 +215,10 @@ class _Work:
         """Encodes the new images of a batch and commits it. Returns how many they were."""
         numbers: dict[bytes, int] = {}
         new: dict[bytes, bytes] = {}  # digest → image
-        places: list[int] = []
+        indices: list[int] = []
         for image in some.images:
             if image is None:
-                places.append(NO_IMAGE)
+                indices.append(NO_IMAGE)
                 continue
             digest = hashlib.blake2b(image, digest_size=DIGEST_BYTES).digest()
             if digest not in numbers:
@@ -226,7 +226,7 @@ class _Work:
                 numbers[digest] = self.images + len(new) if found is None else found
                 if found is None:
                     new[digest] = image
-            places.append(numbers[digest])
+            indices.append(numbers[digest])
         try:
             features = encoder.features(list(new.values()), pool)
         except InputError as error:
@@ -235,7 +235,7 @@ class _Work:
         try:
             with self.db:
                 rows = range(some.first_row, some.first_row + len(some))
-                self.db.executemany("insert into item values (?, ?, ?)", zip(rows, some.ids, places, strict=True))
+                self.db.executemany("insert into item values (?, ?, ?)", zip(rows, some.ids, indices, strict=True))
                 self._commit(list(new))
         except sqlite3.IntegrityError:
             items.check()  # names the row
@@ -268,10 +268,10 @@ class _Work:
                 "select item_id, image, digest from item left join image on item.image = number order by row"
             )
             while some := cursor.fetchmany(ROW_GROUP):
-                ids, places, digests = [i for i, *_ in some], np.array([p for _, p, _ in some]), [d for *_, d in some]
+                ids, indices, digests = [i for i, *_ in some], np.array([p for _, p, _ in some]), [d for *_, d in some]
                 features = np.full((len(some), self.dims), np.nan, np.float32)
-                features[places >= 0] = vectors[places[places >= 0]]
-                missing += int((places < 0).sum())
+                features[indices >= 0] = vectors[indices[indices >= 0]]
+                missing += int((indices < 0).sum())
                 images = pa.array(digests, pa.binary(DIGEST_BYTES))
                 columns = [pa.array(ids, pa.string()), feature_array(features), images]
                 writer.write_table(pa.table(columns, schema=schema))

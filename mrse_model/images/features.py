@@ -113,9 +113,9 @@ class FeatureFile:
 
     def matrix(self, item_ids: Sequence[str]) -> NDArray[np.float32]:
         """float32 [n, F] in the order of `item_ids`; NaN rows for items that the file lacks or has null for."""
-        place = {item_id: row for row, item_id in enumerate(item_ids)}
+        row_of = {item_id: row for row, item_id in enumerate(item_ids)}
         out = np.full((len(item_ids), self.dims), np.nan, np.float32)
         for ids, features in self.batches():
-            rows = np.array([place.get(item_id, -1) for item_id in ids])
+            rows = np.array([row_of.get(item_id, -1) for item_id in ids])
             out[rows[rows >= 0]] = features[rows >= 0]
         return out

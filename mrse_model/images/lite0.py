@@ -130,7 +130,7 @@ class EfficientNetLite0(nn.Module):
         return torch.cat([*found, F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))], 1)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """ImageNet class scores, [batch, 1000]: what the weights were trained for; by them a test knows them right."""
+        """ImageNet class scores, [batch, 1000]: what the weights were trained for, and are tested by."""
         return self._fc(self(pixels)[:, -HEAD:])
 
 

@@ -188,10 +188,10 @@ def item_query_tokens(
     """The first `count` item queries of each item → ids and mask, int64 [n, count, tokens]."""
     ids = np.zeros((len(queries), count, tokens), np.int64)
     mask = np.zeros_like(ids)
-    places = [(row, place) for row, few in enumerate(queries) for place in range(min(count, len(few)))]
-    if places:
-        rows, columns = np.array(places).T
-        found, found_mask = token_matrix(tokenizer, [queries[r][c] for r, c in places], tokens)
+    indices = [(row, column) for row, few in enumerate(queries) for column in range(min(count, len(few)))]
+    if indices:
+        rows, columns = np.array(indices).T
+        found, found_mask = token_matrix(tokenizer, [queries[r][c] for r, c in indices], tokens)
         ids[rows, columns, : found.shape[1]], mask[rows, columns, : found.shape[1]] = found, found_mask
     return ids, mask
 

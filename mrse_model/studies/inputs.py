@@ -136,6 +136,6 @@ def some_queries(data: Data, share: float, folder: Path) -> Data:
 
 
 def _chosen(query: str | None, share: float) -> bool:
-    """By a query's place in [0, 1), the same for all its spellings. A null is of no query."""
+    """By a query's number in [0, 1), the same for all its spellings. A null is of no query."""
     digest = hashlib.sha256(query_key(query or "").encode()).digest()
     return query is not None and int.from_bytes(digest[:8], "big") / 2**64 < share

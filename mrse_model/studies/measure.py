@@ -112,11 +112,11 @@ class TrainedVariant:
 
     @property
     def item_experts(self) -> Tensor:
-        """What the item tower's experts say of the catalogue [m, 4, d], each of unit norm or zero."""
+        """The outputs of the item tower's experts for the catalogue [m, 4, d], each of unit norm or zero."""
         return self._items[1]
 
     def query_experts(self, texts: list[str], histories: list[QueryHistory | None] | None = None) -> Tensor:
-        """What the query tower's experts say of the texts [n, 4, d]."""
+        """The outputs of the query tower's experts for the texts [n, 4, d]."""
         found: list[Tensor] = []
         with _experts(self.model.query, found):
             self.model.query_vectors(texts, histories)
@@ -139,7 +139,7 @@ class Measure(Protocol):
 
 
 def judged(evaluation: EvaluationSet, queries: Floats, items: Floats) -> dict[str, Values]:
-    """nDCG@10, Recall@K and Rele@K of the judged queries, which know no user. queries [n, d], items [m, d]."""
+    """nDCG@10, Recall@K and Rele@K of the judged queries, which have no user. queries [n, d], items [m, d]."""
     found = per_query(evaluation.queries, search_exact(queries, items, max(CUTS)), CUTS)
     return {name: Values("queries", values) for name, values in found.items()}
 
@@ -198,9 +198,9 @@ def measure_model(trained: TrainedVariant, variant: Variant) -> dict[str, Values
 
 def measure_vbert(trained: TrainedVariant, variant: Variant) -> dict[str, Values]:
     """VBert's own vectors: the judged queries over the catalogue, the hard pool and the easy pool."""
-    place, evaluation = EXPERTS.index("vbert"), trained.evaluation
-    queries = trained.query_experts(evaluation.queries.texts)[:, place].numpy()
-    items = trained.item_experts[:, place].numpy()
+    index, evaluation = EXPERTS.index("vbert"), trained.evaluation
+    queries = trained.query_experts(evaluation.queries.texts)[:, index].numpy()
+    items = trained.item_experts[:, index].numpy()
     out = judged(evaluation, queries, items)
     for pool in POOLS:
         out[f"{pool} pool"] = Values("queries", r_precision(evaluation.queries, queries, items, pool))
@@ -214,11 +214,11 @@ def measure_expert(trained: TrainedVariant, variant: Variant) -> dict[str, Value
     (or the judged queries, where there are none) and of items with item queries (or any items).
     """
     model, evaluation = trained.model, trained.evaluation
-    place = None if variant.option == "all" else EXPERTS.index(variant.option)
+    index = None if variant.option == "all" else EXPERTS.index(variant.option)
     asked = trained.query_experts(evaluation.queries.texts)
-    vectors, items = _fused(model.query, asked, place), _fused(model.item, trained.item_experts, place)
+    vectors, items = _fused(model.query, asked, index), _fused(model.item, trained.item_experts, index)
     out = {"nDCG@10 without it": judged(evaluation, vectors.numpy(), items.numpy())["nDCG@10"]}
-    if place is None:
+    if index is None:
         return out
     users = None
     if (searches := trained.searches) is not None:
@@ -230,8 +230,8 @@ def measure_expert(trained: TrainedVariant, variant: Variant) -> dict[str, Value
     for name, tower, experts, clusters in sides:
         final = _fused(tower, experts, None)
         moves = torch.stack([1 - (_fused(tower, experts, p) * final).sum(-1) for p in range(len(EXPERTS))])
-        share = moves[place] / moves.sum(0).clamp_min(1e-9)
-        cosine = (experts[:, place] * final).sum(-1).numpy()
+        share = moves[index] / moves.sum(0).clamp_min(1e-9)
+        cosine = (experts[:, index] * final).sum(-1).numpy()
         out[f"{name} cosine"] = Values(f"{name} side", cosine, clusters)
         out[f"{name} share"] = Values(f"{name} side", share.numpy(), clusters)
     return out
@@ -239,7 +239,7 @@ def measure_expert(trained: TrainedVariant, variant: Variant) -> dict[str, Value
 
 @torch.no_grad()
 def _fused(tower: Tower, experts: Tensor, without: int | None) -> Tensor:
-    """experts [n, 4, d] → the fused vectors [n, d], without the expert at that place."""
+    """experts [n, 4, d] → the fused vectors [n, d], without the expert at that index."""
     blocks = experts.split(4096)
     return torch.cat([tower.dssm(some) if without is None else tower.without(some, without) for some in blocks])
 

@@ -32,18 +32,18 @@ def _bars(axes: Axes, study: Study, results: Results) -> None:
     """The first column, a bar a row."""
     column = _measured(results)[0]
     rows = [r for r in results.rows if column in r.measures][::-1]
-    places = range(len(rows))
+    positions = range(len(rows))
     found = [r.measures[column] for r in rows]
     errors = [[e.mean - e.low for e in found], [e.high - e.mean for e in found]]
-    axes.barh(places, [e.mean for e in found], xerr=errors, color="#8fb3d9", ecolor="#444444", capsize=3)
-    axes.set_yticks(list(places), [r.name for r in rows])
+    axes.barh(positions, [e.mean for e in found], xerr=errors, color="#8fb3d9", ecolor="#444444", capsize=3)
+    axes.set_yticks(list(positions), [r.name for r in rows])
     axes.set_xlabel(f"{column}, 95 % interval")
     low = min(e.low for e in found)
     axes.set_xlim(left=max(0.0, low - 0.3 * (max(e.high for e in found) - low)))
 
 
 def _lines(axes: Axes, study: Study, results: Results) -> None:
-    """Every column that has intervals, over the variants' places (or, by category, a line a row over the variants)."""
+    """Every column that has intervals, over the variants' x (or, by category, a line a row over the variants)."""
     by_variant = {v.name: v.x for v in study.variants if v.x is not None}
     if study.tabulate == "categories":
         columns = [c for c in results.columns if c in by_variant]
@@ -54,10 +54,10 @@ def _lines(axes: Axes, study: Study, results: Results) -> None:
         rows = sorted((r for r in results.rows if r.x is not None), key=_place)
         for column in _measured(results):
             some = [r for r in rows if column in r.measures]
-            places = [_place(r) for r in some]
-            (line,) = axes.plot(places, [r.measures[column].mean for r in some], "o-", label=column)
+            positions = [_place(r) for r in some]
+            (line,) = axes.plot(positions, [r.measures[column].mean for r in some], "o-", label=column)
             lows, highs = [r.measures[column].low for r in some], [r.measures[column].high for r in some]
-            axes.fill_between(places, lows, highs, color=line.get_color(), alpha=0.12)
+            axes.fill_between(positions, lows, highs, color=line.get_color(), alpha=0.12)
         axes.set_ylabel("95 % interval shaded")
     axes.set_xlabel(study.axis)
     axes.legend(fontsize=8)
@@ -85,9 +85,9 @@ def _experts(axes: Axes, study: Study, results: Results) -> None:
     rows = [r for r in results.rows if columns[0] in r.measures]
     width = 0.8 / len(columns)
     for number, column in enumerate(columns):
-        places = [place + number * width for place in range(len(rows))]
-        axes.bar(places, [r.measures[column].mean for r in rows], width, label=column)
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(rows))], [r.name for r in rows])
+        positions = [position + number * width for position in range(len(rows))]
+        axes.bar(positions, [r.measures[column].mean for r in rows], width, label=column)
+    axes.set_xticks([position + 0.4 - width / 2 for position in range(len(rows))], [r.name for r in rows])
     axes.axhline(0, color="#444444", linewidth=0.8)
     axes.legend(fontsize=8)
 

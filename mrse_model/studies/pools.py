@@ -32,6 +32,6 @@ def r_precision(queries: QuerySet, vectors: np.ndarray, items: np.ndarray, pool:
             continue
         good, bad = items[positives] @ vectors[i], items[negatives] @ vectors[i]
         above = (bad[None, :] >= good[:, None]).sum(1)  # negatives before each positive
-        place = np.argsort(np.argsort(-good, kind="stable"), kind="stable") + above
-        out[i] = (place < len(positives)).mean()
+        rank = np.argsort(np.argsort(-good, kind="stable"), kind="stable") + above
+        out[i] = (rank < len(positives)).mean()
     return out

@@ -17,7 +17,7 @@ CLICKS = ("clicks Recall@20", "clicks Recall@500", "Rele@100_w")
 
 
 def _row(**model: Any) -> dict[str, Any]:
-    """Settings of an ablation row before the history: the user is never known, the item's queries neither."""
+    """Settings of an ablation row before the history: neither users' histories nor item queries."""
     whole = {"experts": TEXT, "use_images": False, "use_category": False} | model
     return {"model": whole, "train": {"history_dropout": 1.0}}
 

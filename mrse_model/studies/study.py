@@ -41,7 +41,7 @@ class Variant:
         queries: the share of the training queries that is learnt from.
         option: given to the study's measure: what differs between rows of one training.
         versus: the row that it is tested against; default: the study's reference.
-        x: its place on a plot's axis.
+        x: its position on a plot's axis.
     """
 
     name: str

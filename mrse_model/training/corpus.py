@@ -110,7 +110,7 @@ class Dev:
     pool: np.ndarray
 
     def ndcg(self, top: np.ndarray) -> np.ndarray:
-        """Each query's nDCG [Q], with gain 1 for a relevant item. top: places in `pool`, best first, int [Q, k]."""
+        """Each query's nDCG [Q], with gain 1 for a relevant item. top: indices in `pool`, best first, int [Q, k]."""
         discount = 1 / np.log2(np.arange(2, top.shape[1] + 2))
         values = []
         for row, relevant in zip(self.pool[top], self.relevant, strict=True):
@@ -167,7 +167,7 @@ def write_where(examples: Examples, out: Path, keep: Callable[[np.ndarray], np.n
 def pool_ndcg(dev: Dev, queries: Tensor, pool: Tensor, k: int = 10, without: Tensor | None = None) -> np.ndarray:
     """nDCG@k of each dev query [Q], of vectors [Q, d] over the pool [P, d].
 
-    without: for each query a place in the pool, int64 [Q], that it must not find.
+    without: for each query an index into the pool, int64 [Q], that it must not find.
     """
     scores = queries @ pool.T
     if without is not None:

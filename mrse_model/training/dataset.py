@@ -26,7 +26,7 @@ from mrse_model.data.history import history_weight
 from mrse_model.data.misspellings import misspelt_all
 from mrse_model.data.search_log import MAX_SKIPPED, query_key
 from mrse_model.serving.texts import item_texts, token_matrix
-from mrse_model.training.ragged import Ragged, places_within
+from mrse_model.training.ragged import Ragged, positions_within
 
 BLOCK = 4096  # examples read together
 GROUP = 64  # blocks shuffled together: 65 MB with 20 events of history each
@@ -151,9 +151,9 @@ def tokenise_items(catalogue: Catalogue, tokenizer: Tokenizer, size: ModelConfig
 def _places(lists: pa.ListArray, length: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Where the values of the lists go in an array [n, length], row and column, and which of them do (bool)."""
     sizes = lists.value_lengths().fill_null(0).to_numpy()
-    place = places_within(sizes)
-    kept = place < length
-    return (np.repeat(np.arange(len(sizes)), sizes)[kept], place[kept]), kept
+    position = positions_within(sizes)
+    kept = position < length
+    return (np.repeat(np.arange(len(sizes)), sizes)[kept], position[kept]), kept
 
 
 def query_tokens(texts: Sequence[str], tokenizer: Tokenizer, size: ModelConfig) -> np.ndarray:

@@ -86,9 +86,9 @@ def expert_shares(fusion: FusionVectors, most: int = 1000) -> dict[str, dict[str
     ):
         full = tower.dssm(experts)
         moves = {}
-        for place, expert in enumerate(EXPERTS):
+        for index, expert in enumerate(EXPERTS):
             if expert != "history" or has_history:
-                moves[expert] = max(0.0, float((1 - (tower.without(experts, place) * full).sum(-1)).mean()))
+                moves[expert] = max(0.0, float((1 - (tower.without(experts, index) * full).sum(-1)).mean()))
         total = max(sum(moves.values()), 1e-9)
         found[name] = {expert: move / total for expert, move in moves.items()}
     return found

@@ -57,9 +57,9 @@ class Processes:
             self.wait()
 
     def shared(self, count: int, encode: Callable[[Any], Tensor]) -> Tensor:
-        """encode(places) → [len(places), …] for all of `count` places, each process a share of them.
+        """encode(indices) → [len(indices), …] for all of `count` indices, each process a share of them.
 
-        Alone, `places` is slice(None); else an int array. All processes must call with the same count. The gradient
+        Alone, `indices` is slice(None); else an int array. All processes must call with the same count. The gradient
         of a process's own share flows through it, that of the others' in theirs: see `sum_gradients`.
         """
         if self.world == 1:

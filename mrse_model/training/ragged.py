@@ -29,16 +29,16 @@ class Ragged:
         return len(self.start) - 1
 
     def rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The values of these rows end to end, and for each the place in `rows` of its row."""
+        """The values of these rows end to end, and for each the index in `rows` of its row."""
         low, sizes = self.start[rows], self.start[rows + 1] - self.start[rows]
-        return self.values[np.repeat(low, sizes) + places_within(sizes)], np.repeat(np.arange(len(rows)), sizes)
+        return self.values[np.repeat(low, sizes) + positions_within(sizes)], np.repeat(np.arange(len(rows)), sizes)
 
     def sample(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One value of each row at random, -1 where a row has none."""
         low, high = self.start[rows], self.start[rows + 1]
-        place = low + (rng.random(len(rows)) * (high - low)).astype(np.int64)
+        index = low + (rng.random(len(rows)) * (high - low)).astype(np.int64)
         return np.where(
-            high > low, self.values[np.minimum(place, len(self.values) - 1)] if len(self.values) else -1, -1
+            high > low, self.values[np.minimum(index, len(self.values) - 1)] if len(self.values) else -1, -1
         )
 
     def where(self, keep: np.ndarray) -> Ragged:
@@ -47,6 +47,6 @@ class Ragged:
         return Ragged(np.concatenate([[0], np.cumsum(kept)])[self.start], self.values[kept])
 
 
-def places_within(sizes: np.ndarray) -> np.ndarray:
-    """Of lists of these sizes end to end, each value's place in its own list: [2, 3] → 0 1 0 1 2."""
+def positions_within(sizes: np.ndarray) -> np.ndarray:
+    """Of lists of these sizes end to end, each value's index in its own list: [2, 3] → 0 1 0 1 2."""
     return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)

@@ -21,7 +21,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_packed_batch_holds_every_token_once_and_in_order(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     ids, mask = batch
     texts = Packed.of(ids, mask)
-    assert len(texts.ids) == len(texts.places) == int(mask.sum())
+    assert len(texts.ids) == len(texts.positions) == int(mask.sum())
     found = [row.flatten().tolist() for part in texts.split(texts.ids.unsqueeze(-1)) for row in part]
     assert [found[i] for i in texts.order.argsort().tolist()] == [
         row[: int(n)].tolist() for row, n in zip(ids, mask.sum(1), strict=True)

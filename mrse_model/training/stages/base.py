@@ -13,7 +13,7 @@ from mrse_model.training.frozen_vectors import FrozenVectors
 from mrse_model.training.loop import Losses, StageResult, fit, keep_clearly_higher
 from mrse_model.training.run_folder import Run
 
-Encode = Callable[[Any], Tensor]  # places in a batch (an int array or a slice) → the vectors of what stands there
+Encode = Callable[[Any], Tensor]  # indices in a batch (an int array or a slice) → the vectors of what stands there
 
 
 class Stage:

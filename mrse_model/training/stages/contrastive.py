@@ -31,11 +31,11 @@ class ContrastiveStage(Stage):
     hybrid: bool
 
     def queries(self, batch: np.ndarray, rng: np.random.Generator) -> Encode:
-        """The encoder of the batch's queries: places in the batch → [·, d], unit norm. What is random is drawn now."""
+        """The encoder of the batch's queries: indices in the batch → [·, d], unit norm. What is random is drawn now."""
         raise NotImplementedError
 
     def items(self, rows: np.ndarray, batch: np.ndarray, rng: np.random.Generator) -> Encode:
-        """The encoder of these items, of which the first b are the batch's targets: places in `rows` → [·, d]."""
+        """The encoder of these items, of which the first b are the batch's targets: indices in `rows` → [·, d]."""
         raise NotImplementedError
 
     def loss(self, batch: np.ndarray, rng: np.random.Generator) -> Losses:
@@ -125,7 +125,7 @@ def by_history(encode: Callable[[np.ndarray, np.ndarray], Tensor], batch: np.nda
 
 
 def by_length(lengths: np.ndarray, encode: Callable[[np.ndarray], Tensor], parts: int = 4) -> Tensor:
-    """encode(places) of rows of like length together, back in their order: a batch is padded to its longest row, and
+    """encode(indices) of rows of like length together, back in their order: a batch is padded to its longest row, and
     titles' lengths differ so much that one batch of all would be half padding."""
     order = np.argsort(lengths, kind="stable")
     found = torch.cat([encode(some) for some in np.array_split(order, min(parts, len(order)))])

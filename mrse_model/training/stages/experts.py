@@ -46,7 +46,7 @@ class ExpertStage(ContrastiveStage):
         return partial(self._encode_rows, rows)
 
     def _encode_rows(self, rows: np.ndarray, at: Any) -> Tensor:
-        """The items that stand at places `at` of `rows`, [·, d], unit norm."""
+        """The items that stand at indices `at` of `rows`, [·, d], unit norm."""
         rows = rows[at]
 
         def encode(some: np.ndarray) -> Tensor:

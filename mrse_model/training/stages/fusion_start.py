@@ -25,7 +25,7 @@ def start_fusion(fusion: FusionVectors) -> dict[str, float]:
     fusion.refresh()
     asked = model.query.all_experts(fusion.dev_texts, *base.no_history(len(dev.tokens)))
     pool = torch.cat([_item_experts(fusion, dev.pool[i : i + 4096]) for i in range(0, len(dev.pool), 4096)])
-    known = {name: Vectors(asked[:, place], pool[:, place]) for place, name in enumerate(EXPERTS)}
+    known = {name: Vectors(asked[:, index], pool[:, index]) for index, name in enumerate(EXPERTS)}
     others = {name: known[name] for name in ("vbert", "light_bert") if model.query.keep[EXPERTS.index(name)]}
     weights = weights_beside(dev, known["ft_att"], others)
     skip = _skip(fusion, {name: weight * turn for name, (weight, turn) in weights.items()})
@@ -40,8 +40,8 @@ def _skip(fusion: FusionVectors, turns: Mapping[str, Tensor]) -> Tensor:
     out = torch.zeros(dims, len(EXPERTS) * dims, device=fusion.base.device)
     blocks = {**turns, "ft_att": torch.eye(dims, device=fusion.base.device)}
     for name, turn in blocks.items():
-        place = EXPERTS.index(name)
-        out[:, place * dims : (place + 1) * dims] = turn.T
+        index = EXPERTS.index(name)
+        out[:, index * dims : (index + 1) * dims] = turn.T
     return out
 
 
