@@ -34,7 +34,7 @@ def make_plan(application: Application, parameters: Parameters) -> Plan:
         grammar = grammar.changed(parameters.values, "model.type.")
     except yql.YqlError as e:
         raise QueryError(ILLEGAL_QUERY, f"Could not set 'model.type': {e}") from e
-    query = _statement(parameters)
+    query = _statement(parameters, application.cluster)
     offset, hits = _window(query, parameters)
     schemas = _sources(application, query, parameters)
     known = [application.schemas[s] for s in schemas]
@@ -275,12 +275,15 @@ def _presentation(query: yql.Query, parameters: Parameters) -> Presentation:
     )  # fmt: skip
 
 
-def _statement(parameters: Parameters) -> yql.Query:
+def _statement(parameters: Parameters, cluster: str) -> yql.Query:
     text, typed = parameters.text("yql"), parameters.text("model.queryString")
     select = parameters.values.get("select")
     if select and not isinstance(select, str):
         raise QueryError(ILLEGAL_QUERY, unsupported("the query parameter 'select' as JSON"))
     if text:
+        most = parameters.integer("maxQueryItems", MAX_QUERY_ITEMS)
+        if len(text) > most and (items := yql.least_items(text)) > most:
+            raise _too_many(most, items, cluster)
         query = yql.parse_yql(text, parameters.for_yql())
     elif typed is None or not typed.strip():
         raise QueryError(ILLEGAL_QUERY, "No query", parameters.text("cluster"))

@@ -10,6 +10,7 @@ from .ast import *  # noqa: F403  every node is public
 from .errors import YqlError
 from .languages import ENGLISH, UNKNOWN
 from .parse import Given, parse_yql
+from .raw import least_items
 from .simple import Grammar, QueriedField, UserTextDefaults, expand_user_input, loosened, parse_user_text
 from .tokens import Whole
 
@@ -23,6 +24,7 @@ __all__ = [
     "Whole",
     "YqlError",
     "expand_user_input",
+    "least_items",
     "loosened",
     "parse_user_text",
     "parse_yql",

@@ -19,6 +19,11 @@ MAX_REMEMBERED, STATEMENTS = 2_000, 256
 _BRACKETS = re.compile(
     r"""("(?:\\.|[^\\"])*"|'(?:\\.|[^\\'])*'|(?://|\#)[^\n]*|/\*.*?\*/)|([(\[{])|([)\]}])|(\|)""", re.DOTALL
 )
+_LEAVES = re.compile(
+    r"""'(?:\\.|[^\\'])*'|"(?:\\.|[^\\"])*"|(?://|\#)[^\n]*|/\*.*?\*/
+    |(\b(?:contains|matches|in|userInput|userQuery|nearestNeighbor)\b|[<>]=?|=)""",
+    re.DOTALL | re.IGNORECASE | re.VERBOSE,
+)
 _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"} | {c: c for c in "\"'\\/"}
 
 
@@ -59,6 +64,13 @@ def split_pipe(text: str) -> tuple[str, str | None]:
         if depth > MAX_NESTING:
             raise YqlError(f"query:{_place(text, found.start())} nested deeper than {MAX_NESTING} brackets")
     return text, None
+
+
+def least_items(text: str) -> int:
+    """How many items the tree of a statement has at least: its leaves, and an operator over them. It is not parsed for
+    that, which for 40,000 terms takes seconds."""
+    leaves = sum(found[1] is not None for found in _LEAVES.finditer(split_pipe(text)[0]))
+    return leaves + (leaves > 1)
 
 
 def parse_raw(text: str) -> RawStatement:

@@ -20,6 +20,7 @@ from .languages import UNKNOWN, is_without_spaces, language_of
 from .tokens import Token, Tokens, Whole, split_words, tokenize
 
 MAX_NESTING = 100
+MAX_NAME = 1000  # tokens; no field has a longer name
 _COMPOSITES = ("and", "or", "phrase", "weakAnd", "near", "oNear")
 _SYNTAXES = ("none", "simple", "web")
 
@@ -332,6 +333,9 @@ class _Parser:
         self.segmenting = segmenting
         self.depth = 0
         self.ends: dict[int, int] = {}
+        self.after_blanks: dict[int, int] = {}
+        self.name_ends: dict[int, int] = {}
+        self.empty: set[int] = set()  # where a group begins that holds nothing: `(+(+(` would ask twice at each level
 
         def whole(name: str) -> Whole | None:
             known = queried(name)
@@ -467,9 +471,11 @@ class _SimpleParser(_Parser):
         start = self.tokens.position
         self.tokens.skip_all("+")
         item = None
-        if self.tokens.skip("("):
+        if self.tokens.skip("(") and (inside := self.tokens.position) not in self.empty:
             with self.nested():
                 item = self.any_items(False)
+            if item is None:
+                self.empty.add(inside)
             self.tokens.skip(")")
         if item is None:
             self.tokens.position = start
@@ -558,12 +564,16 @@ class _SimpleParser(_Parser):
 
     def skip_same_element(self) -> None:
         """Passes over `{a b}`, which names no part of a struct: there are none here. Where one such search ends is
-        remembered, as a text may start many."""
+        remembered of all words in it, as a text may start many."""
         tokens, passed = self.tokens, []
         while tokens.more() and not tokens.at("}") and tokens.position not in self.ends:
-            passed.append(tokens.position)
+            start = tokens.position
+            passed.append(start)
             if tokens.at("word"):
                 self.phrase()
+                run = range(start, tokens.position)  # read from a later word of it, the phrase would end there too
+                if not any(tokens.all[at].kind == "quote" for at in run):
+                    passed += [at for at in run if tokens.all[at].kind == "word"]
             if tokens.more():
                 tokens.next()
         tokens.position = self.ends.get(tokens.position, tokens.position)
@@ -599,29 +609,43 @@ class _SimpleParser(_Parser):
         return at
 
     def index_prefix(self) -> str | None:
-        """The name before a colon, if it is that of an index. A name followed by nothing is passed over."""
-        tokens, start = self.tokens, self.tokens.position
+        """The name before a colon, if it is that of an index. A name followed by nothing is passed over, and what
+        follows it; where that leads is remembered of each name on the way."""
+        tokens, passed = self.tokens, []
         while True:
+            start = tokens.position = self.after_blanks.get(tokens.position, tokens.position)
+            passed.append(start)
             tokens.skip("[")
-            name = ""
-            if tokens.at("word", "number", "_"):
-                name = tokens.next().text
-                while tokens.at("_", "word", "number", spaces=False):
-                    name += tokens.next().text
-                while tokens.at(".", spaces=False):
-                    name += tokens.next().text
-                    if not tokens.at("word", "number", spaces=False):
-                        name = ""
-                        break
-                    while tokens.at("_", "word", "number", spaces=False):
-                        name += tokens.next().text
-            if not (name and tokens.skip(":", spaces=False) and self.queried(name) is not None):
+            name = self.name()
+            found = bool(name) and tokens.skip(":", spaces=False) and self.queried(name) is not None
+            if not found or (after := self.nothing_ahead()) is None:
+                self.after_blanks.update(dict.fromkeys(passed, start))
+                if found:
+                    return name
                 tokens.position = start
                 return None
-            after = self.nothing_ahead()
-            if after is None:
-                return name
-            start = tokens.position = after
+            tokens.position = after
+
+    def name(self) -> str:
+        """The name here, of words, numbers and `_` in parts joined by dots, "" if there is none. It ends where it does
+        from each of its words on."""
+        tokens = self.tokens
+        tokens.skip_spaces()
+        every, first = tokens.all, tokens.position
+        if first not in self.name_ends:
+            end = self.end_of_part(first)
+            while end > first and every[end].kind == ".":
+                end = self.end_of_part(end + 1) if every[end + 1].kind in ("word", "number") else first
+            last = end if end > first else max(first + 1, self.end_of_part(first))
+            self.name_ends |= {at: end for at in range(first, last) if every[at].kind != "." or at == first}
+        tokens.position = max(first, self.name_ends[first])
+        return "".join(token.text for token in every[first : tokens.position][:MAX_NAME])
+
+    def end_of_part(self, at: int) -> int:
+        """Where the words, numbers and `_` end that begin at a token."""
+        while self.tokens.all[at].kind in ("word", "number", "_"):
+            at += 1
+        return at
 
     def weight(self) -> int | None:
         """`!200`, `!` (150), `!!` (200) after an item."""

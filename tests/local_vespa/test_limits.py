@@ -18,11 +18,12 @@ from granian.server.embed import Server
 
 from local_vespa.api import search as search_api
 from local_vespa.api.search import SearchApi
+from local_vespa.application import Application
 from local_vespa.deadline import Deadline, OutOfTime
 from local_vespa.documents.operations import read_put
 from local_vespa.documents.values import check_id
 from local_vespa.engine import Engine
-from local_vespa.errors import DocumentError
+from local_vespa.errors import DocumentError, QueryError
 from local_vespa.http import Request, Response, RsgiApplication
 from local_vespa.index import analysis
 from local_vespa.matching import Matcher
@@ -31,6 +32,7 @@ from local_vespa.search.executor import run
 from local_vespa.search.parameters import Parameters
 from local_vespa.search.planner import make_plan
 from local_vespa.testing import deploy, free_port, running_engine
+from local_vespa.yql import least_items, raw
 from local_vespa.yql.raw import MAX_REMEMBERED, _remembered, parse_raw
 from tests.helpers.small_app import ask, package_files, put, search, zipped
 
@@ -124,6 +126,16 @@ def test_ten_thousand_items_are_enough(shop: str, query: dict[str, str], items: 
     status, code, message = refusal(search(shop, **query))
     assert status == 400 and code == 3 and "exceeds allowed item count. Configured limit: 10000" in message
     assert message.endswith(f"Item count: {items}")
+
+
+def test_a_statement_of_too_many_terms_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    statement = "select * from thing where " + " or ".join(f"title contains 'contains {i}'" for i in range(40_000))
+    assert least_items(statement) == 40_001
+    assert least_items("select * from thing where title contains 'a = \\' b' # or c = 'd'\n and stock in (1, 2)") == 3
+    monkeypatch.setattr(raw, "_parse", lambda text: pytest.fail("it was parsed"))
+    package = Application(zipped(package_files()))
+    with pytest.raises(QueryError, match="Item count: 40001"):
+        make_plan(package, Parameters({"yql": statement}, {}))
 
 
 def test_many_values_are_one_item(shop: str) -> None:

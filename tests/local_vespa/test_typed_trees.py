@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from local_vespa.index.analysis import normalized, tokens
 from local_vespa.yql import QueriedField, Whole, YqlError, ast, parse_user_text
+from local_vespa.yql.tokens import Tokens
 
 CASES = json.loads((Path(__file__).parent / "data" / "typed_text.json").read_text(encoding="utf-8"))
 FIELDS = {
@@ -93,3 +96,36 @@ def test_typed_texts_mean_what_they_mean_to_vespa(start):
         if made != (None if tree is None else theirs(tree)):
             differing[grammar, index, text] = made, tree
     assert not differing
+
+
+# How long a text takes: counted in looks at its tokens, of texts that repeat a few signs
+
+SIGNS = [*"""title: colour: { } " ( ) [ ] ; * - + a 1 : ! < . _""".split(), " "]  # noqa: SIM905
+DRAWN = ["".join(random.Random(seed).choices(SIGNS, k=1 + seed % 5)) for seed in range(200)]
+LONG_ONCE = ["title:{", "title: ", "_", "(+", "-(", "+(-(", 'title:"', "title:{a "]
+
+
+@pytest.mark.parametrize("grammar", ["weakAnd", "any", "web"])
+def test_the_work_of_a_text_is_linear(grammar, monkeypatch):
+    looks, at = 0, Tokens.at
+
+    def counted(self, *kinds, **more):
+        nonlocal looks
+        looks += 1
+        assert looks < 500_000
+        return at(self, *kinds, **more)
+
+    def work(text):
+        nonlocal looks
+        looks = 0
+        with contextlib.suppress(YqlError):
+            parse_user_text(text, grammar, "title", FIELDS.get)
+        return looks
+
+    monkeypatch.setattr(Tokens, "at", counted)
+    slow = {}
+    for signs in LONG_ONCE + DRAWN:
+        short, long = work(signs * 40), work(signs * 80)
+        if long > max(3000, 2.7 * short):
+            slow[signs] = short, long
+    assert not slow
