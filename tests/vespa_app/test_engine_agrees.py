@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from local_vespa.testing import deploy, running_engine
-from tests.helpers import vespa_golden as golden
 from tests.helpers.make_models import make_models
+from tests.helpers.vespa import golden
 
 REPO = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.helpers.vespa_job import Judged, ask_all
+from tests.helpers.vespa.job import Judged, ask_all
 from vespa_package.checks import vespa_java as judge
 
 

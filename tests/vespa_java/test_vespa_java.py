@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from mrse_model.serving.exported_model import CELLS
-from tests.helpers.vespa_broken import DEFECTS, Defect, plant
-from tests.helpers.vespa_golden import bits, expected, expected_compact, expected_int8, int8
-from tests.helpers.vespa_job import BY_QUEUE, INPUTS, PROFILES, STEPS, Judged, tower_inputs
+from tests.helpers.vespa.broken import DEFECTS, Defect, plant
+from tests.helpers.vespa.golden import bits, expected, expected_compact, expected_int8, int8
+from tests.helpers.vespa.job import BY_QUEUE, INPUTS, PROFILES, STEPS, Judged, tower_inputs
 from vespa_package.checks.vespa_java import complaints
 from vespa_package.variants import list_variants
 
@@ -179,7 +179,7 @@ def test_every_function_equals_numpy(judged: Judged, position: int, table) -> No
         for function, value in functions.items():
             if (profile, function) in fused_by_the_container:
                 continue
-            assert function in right[profile], f"{profile}.{function} has no expected value in vespa_golden.py"
+            assert function in right[profile], f"{profile}.{function} has no expected value in vespa/golden.py"
             want = np.asarray(right[profile][function], np.float64)
             np.testing.assert_allclose(dense(value), want, atol=1e-4, rtol=1e-4, err_msg=f"{profile}.{function}")
             compared += 1

@@ -24,7 +24,7 @@ from mrse_model.training.distributed import Processes
 from mrse_model.training.pipeline import train
 from tests.helpers.small_runs import curve, settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(folder: Path, out: Path) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import pytest
 from local_vespa.expressions import Evaluator, RankingError, Unsupported, Value, infer_type, parse_expression
 from local_vespa.tensors import Tensor, TensorType, parse_query_tensor
 
-RECORDED = json.loads((Path(__file__).parent / "data" / "ranking_cases.json").read_text(encoding="utf-8"))
+RECORDED = json.loads((Path(__file__).parents[1] / "data" / "ranking_cases.json").read_text(encoding="utf-8"))
 
 
 def literal(text):

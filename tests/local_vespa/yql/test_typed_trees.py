@@ -14,7 +14,7 @@ from local_vespa.index.analysis import normalized, tokens
 from local_vespa.yql import QueriedField, Whole, YqlError, ast, parse_user_text
 from local_vespa.yql.tokens import Tokens
 
-CASES = json.loads((Path(__file__).parent / "data" / "typed_text.json").read_text(encoding="utf-8"))
+CASES = json.loads((Path(__file__).parents[1] / "data" / "typed_text.json").read_text(encoding="utf-8"))
 FIELDS = {
     "default": QueriedField(),
     "title": QueriedField(),

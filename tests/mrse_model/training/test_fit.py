@@ -36,7 +36,7 @@ from mrse_model.training.pipeline import train
 from mrse_model.training.run_folder import Run
 from tests.helpers.small_runs import curve, settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

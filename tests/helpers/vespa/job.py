@@ -16,14 +16,14 @@ import numpy as np
 
 from mrse_model.serving.manifest import Manifest
 from tests.helpers.make_models import make_models
-from tests.helpers.vespa_broken import CHANGES, DEFECTS, plant
-from tests.helpers.vespa_golden import features, literal
+from tests.helpers.vespa.broken import CHANGES, DEFECTS, plant
+from tests.helpers.vespa.golden import features, literal
 from tests.helpers.written_yql import Written, all_written
 from vespa_package.checks import vespa_java as judge
 from vespa_package.second_set import double_package, plain_package
 from vespa_package.variants import build_variant, list_variants
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 
 PROFILES = ["q2i", "hybrid", "three_queues", "query_tower", "explain"]
 BY_QUEUE = ("three_queues", "explain")
