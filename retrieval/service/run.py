@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,26 @@ def require_free(address: str, port: int) -> None:
             raise InputError(f"{address}:{port} cannot be taken ({error.strerror})", field="--port", fix=fix) from None
 
 
+def tls_options(settings: Settings) -> dict[str, Any]:
+    """Granian's options for TLS, {} for none. Raises InputError for a certificate, key or authority that cannot be
+    read, or that do not belong together.
+    """
+    if settings.tls_cert is None:
+        return {}
+    cert, key, authority = settings.tls_cert, settings.tls_key or settings.tls_cert, settings.tls_client_ca
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        if authority:
+            context.load_verify_locations(authority)
+    except OSError as error:
+        named = {cert, key, authority} - {None}
+        problem = f"{', '.join(sorted(map(str, named)))}: {error.strerror or error}"
+        raise InputError(problem, field="tls_cert", fix="Give PEM files of one certificate") from None
+    client = {"ssl_ca": Path(authority), "ssl_client_verify": True} if authority else {}
+    return {"ssl_cert": Path(cert), "ssl_key": Path(key), **client}
+
+
 def start(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
     """A process that serves, once it answers; what it writes goes to `log`. Raises InputError where it does not start.
 
@@ -82,6 +103,7 @@ def serve(settings: Settings, started: Callable[[str], None]) -> None:
     from granian.constants import HTTPModes, Interfaces
 
     require_free(settings.address, settings.port)
+    tls = tls_options(settings)
     shared = tempfile.mkdtemp(prefix="mrse-metrics-") if settings.workers > 1 else None
     if shared:
         os.environ[MULTIPROCESS] = shared  # before prometheus_client is imported
@@ -90,11 +112,6 @@ def serve(settings: Settings, started: Callable[[str], None]) -> None:
 
     asyncio.run(Service(settings).close())  # what a worker would fail at is said here, once
     os.environ |= settings.environment()
-    tls: dict[str, Any] = {}
-    if settings.tls_cert:
-        tls = {"ssl_cert": Path(settings.tls_cert), "ssl_key": Path(settings.tls_key or settings.tls_cert)}
-        if settings.tls_client_ca:
-            tls |= {"ssl_ca": Path(settings.tls_client_ca), "ssl_client_verify": True}
     server = Granian(
         TARGET,
         address=settings.address,

@@ -132,6 +132,10 @@ class Settings:
                 field="address",
                 fix="Configure keys or tls_client_ca, or serve on 127.0.0.1",
             )
+        if self.tls_cert is None and (self.tls_key or self.tls_client_ca):
+            raise InputError(
+                "a key or an authority without a certificate: nothing would be encrypted", field="tls_cert"
+            )
         if self.interleave:
             if len(self.interleave) != 2 or len(set(self.interleave)) != 2:
                 raise InputError("it must be two profiles", field="interleave", fix='Write ["ann", "hybrid"]')
