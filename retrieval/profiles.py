@@ -23,13 +23,15 @@ FOUND_BY = {"from_query": "q2i", "from_clicks": "i2i", "from_images": "image"}  
 class RankProfile:
     """name: of the rank profile in Vespa. recall: what finds its candidates: nearest neighbours of the query vector,
     words, the neighbours of the clicked items, those of their images. user: how a history counts: `vector`, the query
-    vector is the tower's with the history; `inputs`, the profile runs the tower itself; `none`.
+    vector is the tower's with the history; `inputs`, the profile runs the tower itself; `none`. sorted_by: the profile
+    that scores its candidates in a search that is sorted, "" for itself: Vespa sorts no profile with a global phase.
     """
 
     name: str
     recall: tuple[Recall, ...] = ("query",)
     user: Literal["vector", "inputs", "none"] = "vector"
     exact: bool = False
+    sorted_by: str = ""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or not self.recall:
@@ -50,8 +52,8 @@ TABLE = {
         RankProfile("ann"),
         RankProfile("exact", exact=True),
         RankProfile("bm25", ("words",), user="none"),
-        RankProfile("hybrid", ("query", "words")),
-        RankProfile("hybrid_linear", ("query", "words")),
+        RankProfile("hybrid", ("query", "words"), sorted_by="ann"),
+        RankProfile("hybrid_linear", ("query", "words"), sorted_by="ann"),
         RankProfile("three_queues", ("query", "clicks", "images")),
         RankProfile("query_tower", user="inputs"),
     )

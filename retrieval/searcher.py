@@ -416,7 +416,7 @@ class SearchPlans:
         condition, parameters = where([one.checked(self.fields) for one in request.filters])
         body: dict[str, Any] = parameters | vector
         body |= {
-            "ranking": search.profile.name + self._suffix,
+            "ranking": ((request.sort and search.profile.sorted_by) or search.profile.name) + self._suffix,
             "hits": request.hits,
             "presentation.format.tensors": "short-value",
         }

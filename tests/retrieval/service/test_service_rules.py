@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mrse_model.errors import InputError
+from retrieval.profiles import TABLE
 from retrieval.service.settings import Settings
 
 RULES = """
@@ -46,6 +47,13 @@ def rules(tmp_path) -> str:
 
 def ids(answer: dict[str, Any]) -> list[str]:
     return [hit["item"] for hit in answer["hits"]]
+
+
+@pytest.mark.parametrize("profile", TABLE)
+def test_every_profile_s_candidates_can_be_sorted(search_of, profile) -> None:
+    search = search_of()
+    found = ids(search("red dress", hits=40, profile=profile, sort=["-item_id"]))
+    assert found == sorted(ids(search("red dress", hits=40, profile=profile)), reverse=True) and len(found) > 4
 
 
 @pytest.mark.parametrize("profile", ["ann", "bm25"])
