@@ -107,7 +107,7 @@ class ExportedModel:
         categories: Sequence[Sequence[str]],
         image_features: Floats | None = None,
         queries: Sequence[Sequence[str]] | None = None,
-        batch: int = 128,
+        batch: int = 32,
     ) -> ItemVectors:
         """Items to vectors.
 
