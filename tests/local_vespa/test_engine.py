@@ -401,7 +401,7 @@ def test_readers_see_whole_documents(engine):
     def read():
         while not stop.is_set():
             fields = stored(engine)
-            with engine.lock:
+            with engine.lock.shared():
                 table = engine.tables["thing"]
                 row = table.rows["id:shop:thing::a"]
                 searched = {int(table.columns[c].values[row]) for c in ("stock", "added", "price")}
