@@ -52,6 +52,7 @@ class Store:
     """Documents by id, in a folder that no other process may use meanwhile (RuntimeError)."""
 
     def __init__(self, folder: Path) -> None:
+        folder = folder.resolve()  # each thread opens the file for itself, whatever the working directory is by then
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
         self._lock = (folder / "lock").open("w")

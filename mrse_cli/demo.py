@@ -141,7 +141,7 @@ def demo(
         )
         stays = keep
         if keep:
-            served = {"endpoint": url, "app": str(app.resolve()), "items": str(items.resolve()), "now": now}
+            served = {"endpoint": url, "app": str(app), "items": str(items), "now": now}
             _how_to_ask(out, url, engine.pid, _page(served, folder / "page.log"))
     finally:
         if not stays:

@@ -51,7 +51,7 @@ def connect(endpoint: str, cert: Path | None = None, key: Path | None = None, ca
         if file is not None and not file.is_file():
             raise InputError("no such file", file=file, field=option)
     if ca is not None:  # pyvespa has no argument for it; its HTTP library and the Vespa client read these
-        os.environ["HTTPR_CA_BUNDLE"] = os.environ["VESPA_CLI_DATA_PLANE_CA_CERT_FILE"] = str(ca)
+        os.environ["HTTPR_CA_BUNDLE"] = os.environ["VESPA_CLI_DATA_PLANE_CA_CERT_FILE"] = str(ca.resolve())
     return Vespa(
         endpoint.rstrip("/"),
         cert=str(cert) if cert else None,

@@ -42,6 +42,7 @@ def encode_catalogue(
     the address of a cluster, or "local" to start one here. progress: is given how many items are done and of how many.
     Raises InputError, with the finished shards left in place: the same call makes the others.
     """
+    models, out, features = models.resolve(), out.resolve(), features.resolve() if features else None
     items, path, done = ItemsFile(file, title=title), None, 0
     groups = groups_of(items, out)
     queries = item_queries_for(Manifest.load(models), searches, judgments, warn)

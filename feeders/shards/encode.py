@@ -65,9 +65,11 @@ class Job:
 
 
 def groups_of(items: ItemsFile, out: Path) -> list[Group]:
-    """The row groups of all part files, each with the place of its shard."""
+    """The row groups of all part files, each with its shard in `out`. Paths are absolute: other machines read them."""
     found: list[Group] = []
+    out = out.resolve()
     for part in items.table.parts:
+        part = part.resolve()
         with pq.ParquetFile(part) as file:
             for group in range(file.num_row_groups):
                 shard = out / f"shard-{len(found):05}.parquet"

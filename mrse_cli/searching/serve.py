@@ -63,23 +63,23 @@ def serve(
 
     compared = [Compared.parse(text) for text in compare or []]
     if next_models is not None:
-        compared.append(Compared("next", next_models=str(next_models.resolve())))
+        compared.append(Compared("next", next_models=str(next_models)))
     chosen = Settings.read(
         settings,
         endpoint=endpoint,
-        app=str(app.resolve()),
+        app=str(app),
         address=address,
         port=port,
         workers=workers,
         demo=demo or None,
-        items=str(items.resolve()) if items else None,
-        warm=str(warm.resolve()) if warm else None,
-        log=str(log.resolve()) if log else None,
+        items=str(items) if items else None,
+        warm=str(warm) if warm else None,
+        log=str(log) if log else None,
         language=language,
-        rules=str(rules.resolve()) if rules else None,
+        rules=str(rules) if rules else None,
         compare=compared or None,
         now=now,
-        cert=str(cert.resolve()) if cert else None,
-        key=str(key.resolve()) if key else None,
+        cert=str(cert) if cert else None,
+        key=str(key) if key else None,
     )
     run(chosen, lambda url: console().print(f"search at {url}, Ctrl-C to stop"))

@@ -59,13 +59,14 @@ class Compared:
             _require_url(self.endpoint, f"compare.{self.name}")
         if not (self.endpoint or self.app or self.next_models):
             raise InputError("nothing differs from the service's own model", field=f"compare.{self.name}")
+        _resolve_paths(self, "app", "next_models")
 
     @classmethod
     def parse(cls, text: str) -> Compared:
         """NAME=ENDPOINT or NAME=ENDPOINT,APP. Raises InputError.
 
-        >>> Compared.parse("new=http://localhost:8090,new_app")
-        Compared(name='new', endpoint='http://localhost:8090', app='new_app', next_models=None)
+        >>> Compared.parse("new=http://localhost:8090,/shop/new_app")
+        Compared(name='new', endpoint='http://localhost:8090', app='/shop/new_app', next_models=None)
         """
         name, equals, rest = text.partition("=")
         endpoint, _, app = rest.partition(",")
@@ -76,6 +77,7 @@ class Compared:
 
 
 TABLES: dict[str, Any] = {"keys": ApiKey, "compare": Compared}
+PATHS = ("app", "log", "warm", "rules", "items", "cert", "key", "tls_cert", "tls_key", "tls_client_ca")
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class Settings:
             raise InputError("two models of one name", field="compare")
         if "*" in self.origins:
             raise InputError("name the sites, not *", field="origins")
+        _resolve_paths(self, *PATHS)
 
     @property
     def loopback(self) -> bool:
@@ -193,6 +196,13 @@ class Settings:
         raw = json.loads(os.environ[ENVIRONMENT])
         raw |= {name: tuple(kind(**one) for one in raw[name]) for name, kind in TABLES.items()}
         return cls(**raw | {name: tuple(raw[name]) for name in LISTS})
+
+
+def _resolve_paths(settings: object, *names: str) -> None:
+    """Makes paths absolute: settings go to processes that may run in another folder."""
+    for name in names:
+        if (path := getattr(settings, name)) is not None:
+            object.__setattr__(settings, name, str(Path(path).resolve()))
 
 
 def _require_url(text: str, field: str) -> None:
