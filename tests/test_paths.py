@@ -26,8 +26,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", PATHS)
 def test_of_the_settings_of_the_service(name: str, here: Path) -> None:
-    (here / "settings.toml").write_text(f'[serve]\n{name} = "some/file"\n')
-    for settings in (Settings(**{name: "some/file"}), Settings.read("settings.toml")):
+    given = {"tls_cert": "cert.pem", name: "some/file"}  # a key of its own needs a certificate
+    (here / "settings.toml").write_text("\n".join(f'{key} = "{path}"' for key, path in given.items()))
+    for settings in (Settings(**given), Settings.read("settings.toml")):  # type: ignore[arg-type]
         assert getattr(settings, name) == str(here / "some/file")
 
 
