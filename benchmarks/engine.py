@@ -27,13 +27,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import engine_peers
-import engine_server
-import engine_vectors
+import engine_parts.peers as engine_peers
+import engine_parts.server as engine_server
+import engine_parts.vectors as engine_vectors
 import numpy as np
 from bars import Bar, verdict
-from engine_data import Corpus, make_corpus, nearest
-from engine_vectors import Comparison
+from engine_parts.data import Corpus, make_corpus, nearest
+from engine_parts.vectors import Comparison
 
 PARTS = ("vectors", "server", "memory", "databases")
 RATIO, REQUESTS_S, PUTS_S, MEMORY = 1.5, 600, 1500, 2.5

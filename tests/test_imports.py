@@ -65,7 +65,15 @@ LAYERS = {
         {"atomic_file", "environment", "errors", "fingerprint"},
     ),
 }
-MAX_MODULES = {"local_vespa": 12, "feeders": 14, "mrse_cli": 14, "mrse_model": 14, "retrieval": 14, "vespa_package": 14}
+MAX_MODULES = {
+    "benchmarks": 14,
+    "local_vespa": 12,
+    "feeders": 14,
+    "mrse_cli": 14,
+    "mrse_model": 14,
+    "retrieval": 14,
+    "vespa_package": 14,
+}
 
 
 @cache
@@ -128,7 +136,7 @@ def test_no_import_goes_upwards(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", sorted(MAX_MODULES))
 def test_no_room_holds_too_many_modules(folder: str) -> None:
-    rooms = {path.parent for module, path in modules().items() if module.split(".")[0] == folder}
+    rooms = {path.parent for path in (ROOT / folder).rglob("*.py")}
     counts = {str(room.relative_to(ROOT)): len(set(room.glob("*.py")) - {room / "__init__.py"}) for room in rooms}
     assert {room: n for room, n in counts.items() if n > MAX_MODULES[folder]} == {}
 

@@ -1,7 +1,7 @@
 """One embedded vector database in a process of its own, for engine.py: load, search, put, and what a kill -9 leaves.
 
 Needs only numpy and the database, so that `engine.py --python PATH` can run it from another environment:
-`python engine_peers.py DATABASE measure|put|check FOLDER data.npz`. Prints JSON; `put` prints the number of each
+`python peers.py DATABASE measure|put|check FOLDER data.npz`. Prints JSON; `put` prints the number of each
 document that was acknowledged until it is killed.
 """
 
@@ -37,9 +37,8 @@ class LocalVespa:
     def __init__(self, folder: Path) -> None:
         import asyncio
 
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-        from engine_data import write_package
-
+        sys.path[:0] = [str(Path(__file__).resolve().parents[up]) for up in (1, 2)]  # of benchmarks/ and the repository
+        from engine_parts.data import write_package
         from local_vespa.api.documents import DocumentApi
         from local_vespa.api.search import SearchApi
         from local_vespa.engine import Engine

@@ -10,8 +10,8 @@ from typing import Any
 
 import faiss
 import numpy as np
-from engine_data import DIMS, Corpus, nearest, recall
 
+from engine_parts.data import DIMS, Corpus, nearest, recall
 from local_vespa.index import vector_index as vectors
 from local_vespa.index.vector_index import VectorColumn
 from local_vespa.package.schema import Field, FieldType

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-from engine_data import Corpus, cpu_seconds, memory, write_feed, write_package
 
+from engine_parts.data import Corpus, cpu_seconds, memory, write_feed, write_package
 from local_vespa.testing import deploy, free_port, start
 
 CLIENTS, HITS = 4, 10
@@ -74,10 +74,10 @@ class RunningEngine:
         """Searches with 4 clients, each in its own process with one connection that is kept."""
         queries = self.folder / "queries.npy"
         np.save(queries, corpus.queries)
-        command = [sys.executable, __file__, str(self.port), str(queries), str(seconds)]
+        command = [sys.executable, "-m", "engine_parts.server", str(self.port), str(queries), str(seconds)]
+        at, pipe = Path(__file__).parents[1], subprocess.PIPE
         clients = [
-            subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for n in range(CLIENTS)
+            subprocess.Popen([*command, str(n)], cwd=at, stdin=pipe, stdout=pipe, text=True) for n in range(CLIENTS)
         ]
         for client in clients:
             assert client.stdout and client.stdin
