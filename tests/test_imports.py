@@ -1,4 +1,4 @@
-"""Who may import whom (docs/contracts.md): the table of folders, layers inside two of them, no circle, no torch."""
+"""Which folder may import which (docs/contracts.md): the table, the layers in two folders, no circle, no torch."""
 
 from __future__ import annotations
 

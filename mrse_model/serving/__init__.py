@@ -1,1 +1,1 @@
-"""The exported model beside its caller: texts, images and histories to vectors, in ONNX Runtime. Needs no torch."""
+"""The exported model in the client's process: texts, images and histories to vectors, in ONNX Runtime; no torch."""

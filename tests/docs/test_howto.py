@@ -89,7 +89,7 @@ def test_a_market_is_a_query_profile(changed: Path) -> None:
 def test_the_settings_of_fewer_experts_are_read(tmp_path: Path) -> None:
     from mrse_model.config import preset, read_config
 
-    (tmp_path / "s.toml").write_text(recipe("Leave an expert out, or try one alone", "toml"), "utf-8")
+    (tmp_path / "s.toml").write_text(recipe("Leave an expert out, or add one", "toml"), "utf-8")
     config = read_config(tmp_path / "s.toml", preset("tiny"))
     assert config.model.experts == ("vbert", "ft_att", "history")
 
