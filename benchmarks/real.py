@@ -193,7 +193,7 @@ def bars_of(name: str, rows: Sequence[Row], recommended: Row, labels: str) -> li
             out.append(Bar(f"{name}:{short}_over_best_untrained", gain.difference, 0, ">"))
         better = max(parts[part].values[measure].mean() for part in ("MRSE", "BM25"))
         out.append(Bar(f"{name}:{short}_mix_minus_better_part", float(ours.mean() - better), -0.003))
-        for encoder in filter(parts.__contains__, installed()):
+        for encoder in filter(parts.__contains__, installed() if name.startswith("homedepot") else ()):
             alone = parts["MRSE"].values[measure].mean() - parts[encoder].values[measure].mean()
             out.append(Bar(f"{name}:{short}_vectors_over_{encoder}", float(alone), 0))
     learnt = [row for row in rows if row.peer and not row.untrained and "BM25" in row.name]

@@ -200,6 +200,8 @@ def equal_parts(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     touched = {part for key in changed for part in _readers(key)}
     equal: list[str] = []
     for part, earlier in BUILDS_ON.items():
+        if part == "light_bert" and one["inputs"]["teacher"] is not None:  # it is held against FtAtt (stages.experts)
+            earlier = (*earlier, "ft_att")
         if part not in touched and all(name in equal for name in earlier):
             equal.append(part)
     return equal

@@ -35,6 +35,15 @@ def test_the_recommended_hybrid_is_held_against_the_best_untrained_peer(labels: 
     assert bars["d:ndcg_mix_minus_better_part"].value == pytest.approx(0.05 + gain)
 
 
+def test_vectors_alone_are_held_against_the_encoders_where_there_is_one(monkeypatch) -> None:
+    monkeypatch.setattr(real, "installed", lambda: ["x", "not measured"])
+    ours = row("MRSE + BM25", 0.6, peer=False)
+    rows = [row("BM25", 0.4), row("x", 0.5), row("MRSE", 0.49, peer=False), ours]
+    alone = [bar for bar in bars_of("homedepot-0", rows, ours, "0") if "vectors_over" in bar.name]
+    assert len(alone) == 2 and not any(bar.ok for bar in alone)
+    assert not any("vectors_over" in bar.name for bar in bars_of("icecat-0", rows, ours, "0"))
+
+
 def test_a_lead_that_may_be_chance_is_none_with_all_labels() -> None:
     rng = np.random.default_rng(0)
     ours = Row("m", {name: rng.random(50) + 0.01 for name in (NDCG, RECALL)}, False, False)

@@ -110,6 +110,14 @@ def test_other_data_leave_what_does_not_read_them(shop: Shop) -> None:
     assert equal_parts(shop.claim(), searches_alone) == ["features"]
 
 
+def test_with_a_teacher_light_bert_is_held_against_ft_att(shop: Shop) -> None:
+    taught = replace(shop.inputs, teacher="somewhere")
+    slower = overlay(few_steps(), {"train": {"ft_att_taught": {"lr": 1e-4}}})
+    parts = equal_parts(claim_of(taught, few_steps()), claim_of(taught, slower))
+    assert "ngrams" in parts and not {"ft_att", "light_bert"} & set(parts)
+    assert "light_bert" in equal_parts(shop.claim(), shop.claim(train={"ft_att_taught": {"lr": 1e-4}}))
+
+
 def test_a_setting_that_no_table_names_is_read_by_all(shop: Shop) -> None:
     new = shop.claim()
     new["settings"]["model"]["brand_new"] = 1
