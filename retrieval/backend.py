@@ -45,6 +45,21 @@ class Sleep:
 
 
 @dataclass(frozen=True)
+class Begin:
+    """A request whose answer is not waited for here: `Backend.ask` takes what is sent back."""
+
+    send: Send
+
+
+@dataclass(frozen=True)
+class Wait:
+    """For a request under way. timeout: seconds."""
+
+    reply: Future[Reply]
+    timeout: float
+
+
+@dataclass(frozen=True)
 class Reply:
     """status 0: no answer; then `words` says why."""
 
@@ -53,7 +68,7 @@ class Reply:
     words: str = ""
 
 
-Step = Send | Sleep
+Step = Send | Sleep | Begin | Wait
 Plan = Generator[Step, Any, T]
 
 
@@ -115,24 +130,28 @@ class Backend:
         except StopIteration as end:
             return end.value
 
-    def _perform(self, step: Step) -> Reply | None:
+    def _perform(self, step: Step) -> Reply | Future[Reply] | None:
         if isinstance(step, Sleep):
             time.sleep(step.seconds)
             return None
-        future: Future[Reply] = self._pool.submit(self._request, step)
+        if isinstance(step, Begin):
+            return self._pool.submit(self._request, step.send)
+        future = step.reply if isinstance(step, Wait) else self._pool.submit(self._request, step)
         try:  # the client's own timeout is for each part of an answer: one that trickles in would never end
             return future.result(step.timeout)
         except FutureTimeout:
             future.cancel()
             return Reply(0, words="timeout")
 
-    async def _aperform(self, step: Step) -> Reply | None:
+    async def _aperform(self, step: Step) -> Reply | Future[Reply] | None:
         if isinstance(step, Sleep):
             await asyncio.sleep(step.seconds)
             return None
-        future = asyncio.wrap_future(self._pool.submit(self._request, step))
+        if isinstance(step, Begin):
+            return self._pool.submit(self._request, step.send)
+        future = step.reply if isinstance(step, Wait) else self._pool.submit(self._request, step)
         try:
-            return await asyncio.wait_for(future, step.timeout)
+            return await asyncio.wait_for(asyncio.wrap_future(future), step.timeout)
         except TimeoutError:
             return Reply(0, words="timeout")
 
@@ -152,8 +171,17 @@ class Backend:
             late = "timeout" in type(error).__name__.lower() or "timed out" in str(error).lower()
             return Reply(0, words="timeout" if late else str(error) or type(error).__name__)
 
-    def ask(self, body: dict[str, Any], deadline: Deadline) -> Plan[dict[str, Any]]:
+    def begin(self, body: dict[str, Any], deadline: Deadline) -> Plan[Future[Reply]]:
+        """Sends a query that `ask` waits for later."""
+        reply: Future[Reply] = yield Begin(self._send(body, max(deadline.left(), 0.001)))
+        return reply
+
+    def _send(self, body: dict[str, Any], seconds: float) -> Send:
+        return Send("/search/", body | {"timeout": f"{max(1, int(seconds * SOFT * 1000))}ms"}, seconds)
+
+    def ask(self, body: dict[str, Any], deadline: Deadline, begun: Future[Reply] | None = None) -> Plan[dict[str, Any]]:
         """A query → Vespa's answer: `root`, perhaps in part (`root.errors`, `root.coverage`) but never empty-handed.
+        begun: the first try, where it is under way already.
 
         Raises InputError for what Vespa refuses, in its words; Unavailable; DeadlineExceeded.
         """
@@ -162,9 +190,8 @@ class Backend:
             left = deadline.left()
             if left <= 0.001:
                 raise self._late(deadline)
-            sent = Send("/search/", body | {"timeout": f"{max(1, int(left * SOFT * 1000))}ms"}, left)
-            reply: Reply = yield sent
-            tries += 1
+            reply: Reply = yield Wait(begun, left) if begun is not None else self._send(body, left)
+            begun, tries = None, tries + 1
             try:
                 return self._read(reply, deadline)
             except Unavailable:

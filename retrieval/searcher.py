@@ -28,7 +28,7 @@ from retrieval.errors import Degraded, SearchError
 from retrieval.filters import NAME, Facet, Filter, Sort, field_type, plain, tail, where
 from retrieval.history.behaviour import ClickedItems, Event, image_queue, item_queue, tensor_hex
 from retrieval.history.item_vectors import ItemVectorCache
-from retrieval.history.users import clicked_items, item_vectors, some_users, user_events
+from retrieval.history.users import KnownHistories, clicked_items, events_query, item_vectors, some_users, user_events
 from retrieval.profiles import RankProfile, matching, profile_of
 from retrieval.query_text import cleaned, has_words, key_of
 from retrieval.results import (
@@ -187,15 +187,18 @@ class SearchPlans:
         retries: Retries = Retries(),  # noqa: B008 (frozen)
         language: str | None = None,
         vectors: ItemVectorCache | None = None,
+        known_seconds: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """model or producer: for histories and vectors made here. suffix: of the second set of vectors (mrse
         migrate). profiles: of one's own. fields: name → type of the item's fields, to check filters against. deadline:
-        seconds of a search that names none. clock: Unix seconds, for the ages of events.
+        seconds of a search that names none. known_seconds: how long a user's events are searched with while they are
+        read again; 0 reads them first. clock: Unix seconds, for the ages of events.
         """
         self.backend = Backend(app, retries)
         self.producer = producer or (EmbedProducer(model) if model else None)
         self.vectors = vectors or ItemVectorCache()
+        self.histories = KnownHistories(known_seconds)
         self.own, self.fields = tuple(profiles), fields
         self._suffix, self._deadline, self._language, self._clock = suffix, deadline, language, clock
         self._held: dict[str, float] = {}  # model version → when the index was last seen to hold it
@@ -209,9 +212,7 @@ class SearchPlans:
         begin = time.perf_counter()
         search = self._begin(request)
         pinned = yield from self._pinned(search)
-        yield from self._read_user(search)
-        body, conditions = self._query(search)
-        answer = yield from self._ask_stepwise(search, body, conditions)
+        body, answer = yield from self._answered(search)
         hits, length, total = read_hits(answer), read_total(answer), read_total(answer)
         groups: list[Hit] = []
         if request.collapse is not None:
@@ -240,6 +241,37 @@ class SearchPlans:
             fallbacks=search.fallbacks,
             stages=search.stages,
         )
+
+    def _answered(self, search: _Search) -> Plan[tuple[dict[str, Any], dict[str, Any]]]:
+        """The body asked and Vespa's answer. A user who is known is searched for as he was while his events are read
+        again, and once more where they have changed: what was clicked counts in the next search.
+        """
+        known = self.histories.get(search.request.user) if search.request.user is not None else None
+        if known is None or search.profile.user == "none":
+            yield from self._read_user(search)
+            body, conditions = self._query(search)
+            return body, (yield from self._ask_stepwise(search, body, conditions))
+        user, first = search.request.user, dataclasses.replace(search, fallbacks=[], stages={})
+        assert user is not None
+        begun = yield from self.backend.begin(events_query(user), search.deadline)
+        yield from self._read_user(first, known)
+        body, conditions = self._query(first)
+        answer = yield from self._ask_stepwise(first, body, conditions)
+        begin, events = time.perf_counter(), known
+        try:
+            events = yield from user_events(self.backend, user, search.deadline, begun)
+            self.histories.put(user, events)
+        except (SearchError, InputError) as error:
+            first.without("history", error)
+        first.stages["history"] += time.perf_counter() - begin
+        if set(events) != set(known):
+            yield from self._read_user(search, events)
+            body, conditions = self._query(search)
+            return body, (yield from self._ask_stepwise(search, body, conditions))
+        search.profile, search.clicked = first.profile, first.clicked
+        search.fallbacks += first.fallbacks
+        search.stages |= first.stages
+        return body, answer
 
     def _pinned(self, search: _Search) -> Plan[list[Hit]]:
         """The pinned items that the filters let through; and the search is of the others, from where these end."""
@@ -376,8 +408,10 @@ class SearchPlans:
                 raise InputError(f"it is {kind}: only a string collapses hits", field=request.collapse)
         return search
 
-    def _read_user(self, search: _Search) -> Plan[None]:
-        """The clicked items of the user and of the session, or none and a fallback that says why."""
+    def _read_user(self, search: _Search, known: list[Event] | None = None) -> Plan[None]:
+        """The clicked items of the user and of the session, or none and a fallback that says why. known: the events of
+        the user, where they need not be read.
+        """
         request, begin = search.request, time.perf_counter()
         if request.user is None and not request.clicks:
             return
@@ -386,10 +420,12 @@ class SearchPlans:
         if search.profile.user == "none":
             return
         manifest, deadline = self.producer.model.manifest, search.deadline.share(USER_SHARE)
-        events = list(request.clicks)
+        events = [*request.clicks, *(known or ())]
         try:
-            if request.user is not None:
-                events += yield from user_events(self.backend, request.user, deadline)
+            if request.user is not None and known is None:
+                stored = yield from user_events(self.backend, request.user, deadline)
+                self.histories.put(request.user, stored)
+                events += stored
         except (SearchError, InputError) as error:
             search.without("history", error)
         try:

@@ -5,38 +5,76 @@ Functions here are plans (`retrieval.backend`): they yield requests and return w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
 from mrse_model.serving.manifest import Manifest
-from retrieval.backend import Backend, Deadline, Plan
+from retrieval.backend import Backend, Deadline, Plan, Reply
 from retrieval.history.behaviour import ClickedItems, Event, ranked_events, tensor_values
 from retrieval.history.item_vectors import ItemVector, ItemVectorCache
 
 MAX_SPELLINGS = 20  # ids at most that differ in case alone, which a word of an attribute does not tell apart
+MAX_KNOWN = 10_000  # users whose events are known at once
 KINDS = {"clicks": "click", "carts": "cart", "orders": "order"}
 ASKED = "asked"  # tensor of query and item: which query an event was made for
 READ = ", ".join(["user_id", *KINDS, ASKED])  # attributes alone: nothing is read from disk
 VECTORS = ("embedding", "image_embedding", "text_feature")
 
 
-def user_events(backend: Backend, user: str, deadline: Deadline) -> Plan[list[Event]]:
-    """The events of a `shopper` document; [] for a user that Vespa does not know. By a search, because a container
-    for queries need not serve documents (variants/cluster).
+def events_query(user: str) -> dict[str, Any]:
+    """The body of a search for a `shopper` document: a container for queries need not serve documents
+    (variants/cluster).
     """
-    body = {
+    return {
         "yql": f"select {READ} from shopper where user_id contains @user",
         "user": user,
         "ranking": "unranked",
         "presentation.format.tensors": "short",
         "hits": MAX_SPELLINGS,
     }
-    answer = yield from backend.ask(body, deadline)
+
+
+def user_events(
+    backend: Backend, user: str, deadline: Deadline, begun: Future[Reply] | None = None
+) -> Plan[list[Event]]:
+    """The events of a `shopper` document; [] for a user that Vespa does not know. begun: `events_query`, under way."""
+    answer = yield from backend.ask(events_query(user), deadline, begun)
     hits = [hit.get("fields", {}) for hit in answer["root"].get("children", [])]
     found = [fields for fields in hits if fields.get("user_id") == user]
     return _events(found[0]) if found else []
+
+
+class KnownHistories:
+    """Users' events as they were last read, for `seconds`: a search begins with them while they are read again. An LRU.
+    Thread-safe.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock, self._lock = seconds, clock, threading.Lock()
+        self._events: OrderedDict[str, tuple[float, list[Event]]] = OrderedDict()
+
+    def get(self, user: str) -> list[Event] | None:
+        with self._lock:
+            until, events = self._events.get(user, (0.0, []))
+        return events if self._clock() < until else None
+
+    def put(self, user: str, events: list[Event]) -> None:
+        now = self._clock()
+        with self._lock:
+            self._events[user] = (now + self._seconds, events)
+            self._events.move_to_end(user)
+            while self._events and (len(self._events) > MAX_KNOWN or next(iter(self._events.values()))[0] <= now):
+                self._events.popitem(last=False)
+
+    def forget(self, user: str) -> None:
+        with self._lock:
+            self._events.pop(user, None)
 
 
 def some_users(backend: Backend, limit: int, deadline: Deadline) -> Plan[dict[str, list[Event]]]:

@@ -447,6 +447,7 @@ def _routes(app: FastAPI, service: Service) -> None:
             query = key_of(service.rules.rewritten(cleaned(body.query))) if body.query and body.query.strip() else ""
             name = body.event_id or ""
             recorded = await asyncio.to_thread(writer.record, user, body.item, body.kind, at, name, query)
+            service.searcher.histories.forget(user)
             reason = "" if recorded else "known, or older than what is kept"
         service.metrics.events.labels(body.kind, str(recorded).lower()).inc()
         return _answer({"recorded": recorded, "reason": reason})
@@ -481,6 +482,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         allowed = service.access.user(who, user, None)
         assert allowed is not None
         there = await asyncio.to_thread(service.writer.forget, allowed)
+        service.searcher.histories.forget(allowed)
         return _answer({"user": user, "deleted": there})
 
     @app.delete("/v1/sessions/{session:id}", response_model=bodies.DeletedAnswer, responses=ERRORS, tags=["users"])
@@ -488,7 +490,9 @@ def _routes(app: FastAPI, service: Service) -> None:
         """Deletes a session's history."""
         allowed = service.access.user(who, None, session)
         assert allowed is not None
-        return _answer({"user": session, "deleted": await asyncio.to_thread(service.sessions.forget, allowed)})
+        there = await asyncio.to_thread(service.sessions.forget, allowed)
+        service.searcher.histories.forget(allowed)
+        return _answer({"user": session, "deleted": there})
 
     if settings.demo:
 

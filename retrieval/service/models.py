@@ -22,6 +22,7 @@ from retrieval.service.settings import MAIN, Settings
 from vespa_package.fields import DocumentType
 from vespa_package.second_set import SUFFIX
 
+KNOWN_SECONDS = 60.0  # a user who was here so lately is searched for while his events are read again
 MAX_ITEMS = 100  # ids that one request looks up
 
 
@@ -104,5 +105,6 @@ def _open(
         fields=fields,
         deadline=settings.deadline,
         language=settings.language,
+        known_seconds=KNOWN_SECONDS,
     )
     return ServedModel(name, searcher, producer, fields, suffix)
