@@ -25,6 +25,7 @@ WEIGHTS = (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1) 
 MIDDLE = 0.4  # the weight where a weighted sum is asked for and nothing says which
 FEWEST, TUNED_ON = 20, 400  # queries
 DOUBT = 0.05  # a standard deviation that is always added to the differences': a few queries may agree by chance
+TAUGHT = 0.3  # the weight for vectors that a teacher has started, where there are no queries to choose by (dev/LOG.md)
 DEPTH = 100
 HYBRID, VECTORS = "hybrid_linear", "ann"  # rank profiles
 
@@ -44,7 +45,8 @@ class Mix:
         """For reports."""
         on = f"chosen on {self.queries} queries that were held out of training"
         if not self.queries:
-            return f"hybrid: reciprocal rank fusion, because fewer than {FEWEST} queries were held out of training"
+            how = "reciprocal rank fusion" if self.weight is None else f"a weighted sum, {self.weight:g} for the words"
+            return f"hybrid: {how}, because fewer than {FEWEST} queries were held out of training"
         if self.weight is None:
             return f"hybrid: reciprocal rank fusion; no weighted sum is clearly better ({on})"
         return f"hybrid: a weighted sum, query(alpha), the lexical weight, {self.weight:g} ({on})"
@@ -112,11 +114,13 @@ def qualities(vectors: VectorRanker, words: Ranker, queries: QuerySet) -> NDArra
     return np.array([quality(queries, fused.search(queries.texts, fused.depth)), *sums])
 
 
-def tune(found: Sequence[NDArray[np.float64]]) -> Mix:
-    """What to recommend, by `qualities` for queries that were not learnt from; the fusion where they are few."""
+def tune(found: Sequence[NDArray[np.float64]], otherwise: float | None = None) -> Mix:
+    """What to recommend, by `qualities` for queries that were not learnt from; where these are few, the weight
+    `otherwise`, or the fusion.
+    """
     count = sum(part.shape[1] for part in found)
     if count < FEWEST:
-        return Mix()
+        return Mix(otherwise)
     fused, *sums = np.concatenate(found, 1)
     weight = choose(fused, np.array(sums))
     gain = (fused if weight is None else sums[WEIGHTS.index(weight)]) - sums[WEIGHTS.index(0)]

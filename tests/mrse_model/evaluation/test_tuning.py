@@ -78,6 +78,7 @@ def test_a_weighted_sum_must_be_better_by_more_than_its_error() -> None:
 def test_without_enough_queries_it_is_the_fusion() -> None:
     few = np.stack([np.zeros(FEWEST - 1), *np.ones((len(WEIGHTS), FEWEST - 1))])
     assert tune([few]) == Mix() and tune([few, few]).weight == MIDDLE
+    assert tune([few], otherwise=0.3) == Mix(0.3) and "0.3" in Mix(0.3).line() and "fewer than" in Mix(0.3).line()
     mix = tune([])
     assert mix == Mix(None, 0) and "reciprocal rank fusion" in mix.line()
     assert "0.3" in Mix(0.3, 50).line() and "50 queries" in Mix(None, 50).line()
