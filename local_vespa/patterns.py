@@ -1,5 +1,5 @@
-"""Regular expressions and misspelt words. They come from untrusted requests: a search has a time limit, since a
-malicious one would run for years."""
+"""Regular expressions, strings and misspelt words. They come from untrusted requests: a search has a time limit, since
+a malicious one would run for years."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 import regex
 
 SECONDS = 1.0
+# A string of YQL or grouping. One that nothing closes runs to the end: else each quote in it would be tried as a start.
+QUOTED = r"""'(?:\\.?|[^\\'])*(?:'|\Z)|"(?:\\.?|[^\\"])*(?:"|\Z)"""
 
 
 class PatternError(ValueError):

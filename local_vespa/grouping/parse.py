@@ -13,6 +13,7 @@ from typing import Any
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput
 
+from ..patterns import QUOTED
 from .ast import (
     MAX_LONG,
     MIN_LONG,
@@ -30,7 +31,7 @@ from .ast import (
 MAX_NESTING = 50
 _PRECEDENCE = {"+": 0, "-": 1, "/": 2, "%": 3, "*": 4}  # MathResolver.java, also in that * binds closer than /
 _OPERATORS = {"+": "add", "-": "sub", "/": "div", "%": "mod", "*": "mul"}
-_STRINGS = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|([({\[<])|([)}\]>])|(\|)""", re.DOTALL)
+_BRACKETS = re.compile(rf"{QUOTED}|([({{\[<])|([)}}\]>])|(\|)", re.DOTALL)
 
 
 def parse_grouping(text: str) -> tuple[GroupingRequest, ...]:
@@ -52,11 +53,11 @@ def parse_grouping(text: str) -> tuple[GroupingRequest, ...]:
 
 def _split(text: str) -> list[str]:
     parts, start, depth = [], 0, 0
-    for found in _STRINGS.finditer(text):
-        depth += bool(found[2]) - bool(found[3])
+    for found in _BRACKETS.finditer(text):
+        depth += bool(found[1]) - bool(found[2])
         if depth > MAX_NESTING:
             raise GroupingError(f"The grouping nests deeper than {MAX_NESTING} brackets")
-        if found[4]:
+        if found[3]:
             parts.append(text[start : found.start()])
             start = found.end()
     return [*parts, text[start:]]

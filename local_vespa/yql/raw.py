@@ -11,18 +11,16 @@ from typing import Any
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, VisitError
 
+from ..patterns import QUOTED
 from .errors import YqlError
 
 MAX_NESTING = 100
 # Parsed statements that are kept: so many characters each, of which one takes 130 bytes, and so many of them.
 MAX_REMEMBERED, STATEMENTS = 2_000, 256
-_BRACKETS = re.compile(
-    r"""("(?:\\.|[^\\"])*"|'(?:\\.|[^\\'])*'|(?://|\#)[^\n]*|/\*.*?\*/)|([(\[{])|([)\]}])|(\|)""", re.DOTALL
-)
+_PASSED = QUOTED + r"|(?://|\#)[^\n]*|/\*.*?(?:\*/|\Z)"
+_BRACKETS = re.compile(rf"{_PASSED}|([(\[{{])|([)\]}}])|(\|)", re.DOTALL)
 _LEAVES = re.compile(
-    r"""'(?:\\.|[^\\'])*'|"(?:\\.|[^\\"])*"|(?://|\#)[^\n]*|/\*.*?\*/
-    |(\b(?:contains|matches|in|userInput|userQuery|nearestNeighbor)\b|[<>]=?|=)""",
-    re.DOTALL | re.IGNORECASE | re.VERBOSE,
+    rf"{_PASSED}|(\b(?:contains|matches|in|userInput|userQuery|nearestNeighbor)\b|[<>]=?|=)", re.DOTALL | re.IGNORECASE
 )
 _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"} | {c: c for c in "\"'\\/"}
 
@@ -58,9 +56,9 @@ def split_pipe(text: str) -> tuple[str, str | None]:
     stack could take."""
     depth = 0
     for found in _BRACKETS.finditer(text):
-        if found[4]:
+        if found[3]:
             return text[: found.start()], text[found.end() :]
-        depth += bool(found[2]) - bool(found[3])
+        depth += bool(found[1]) - bool(found[2])
         if depth > MAX_NESTING:
             raise YqlError(f"query:{_place(text, found.start())} nested deeper than {MAX_NESTING} brackets")
     return text, None

@@ -138,6 +138,14 @@ def test_a_statement_of_too_many_terms_is_not_even_parsed(monkeypatch: pytest.Mo
         make_plan(package, Parameters({"yql": statement}, {}))
 
 
+@pytest.mark.parametrize(
+    "unclosed", ['"' + '\\"' * 100_000, "'" + "\\'" * 100_000 + "\\", "/*=" * 100_000], ids=['"', "'", "/*"]
+)
+def test_what_nothing_closes_is_looked_through_once(shop: str, unclosed: str) -> None:
+    for statement in (f"title contains {unclosed}", f"true | all(group({unclosed}"):  # looked at anew each: an hour
+        assert search(shop, yql=f"select * from thing where {statement}")[0] == 400
+
+
 def test_many_values_are_one_item(shop: str) -> None:
     values = ",".join(map(str, range(20_000)))
     status, answer = search(shop, yql=f"select * from thing where stock in ({values})")

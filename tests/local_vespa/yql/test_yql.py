@@ -149,6 +149,7 @@ def test_clauses():
         "select * from product where {bounds: 'none'}range(p, 1, 2)", "select * from product where 'x'",
         "select * from product where wand(a, {x: 1.5})", "select * from product where a contains 3",
         "select * from product where price in (1.5)", 'select * from product where a contains "\\x"',
+        'select * from product where a contains "\\"', "select * from product where a contains '\\'",
         "select * from product where " + "(" * 10_000 + "true" + ")" * 10_000,
         "select * from product where " + "!(" * 5_000 + "true" + ")" * 5_000,
         "select * from product where f(" + "[" * 5_000 + "]" * 5_000 + ")",
