@@ -197,7 +197,7 @@ def preset(name: str) -> Config:
                 dssm=replace(stage, epochs=5.0, batch=256, extra_negatives=512, average=0.99),
             ),
         )
-    raise InputError(f"no preset {name!r}", field="preset", fix="One of: tiny, base")
+    raise InputError(f"unknown preset {name!r}", field="preset", fix="One of: tiny, base")
 
 
 def choose(name: str, settings: str | Path | None = None, threads: int = 0) -> Config:
@@ -241,7 +241,7 @@ def overlay(config: Any, values: dict[str, Any], file: str | Path | None = None,
         old = getattr(config, key)
         if is_dataclass(old):
             if not isinstance(value, dict):
-                raise InputError(f"{value!r} instead of a table", file=file, field=where)
+                raise InputError(f"must be a table, got {value!r}", file=file, field=where)
             changes[key] = overlay(old, value, file, where + ".")
         else:
             changes[key] = _typed(value, hints[key], file, where)
@@ -269,7 +269,7 @@ def _typed(value: Any, hint: Any, file: str | Path | None, where: str) -> Any:
     ):
         return value
     name = getattr(hint, "__name__", str(hint))
-    raise InputError(f"{value!r} instead of {name}", file=file, field=where)
+    raise InputError(f"must be of type {name}, got {value!r}", file=file, field=where)
 
 
 def config_toml(config: Config) -> str:

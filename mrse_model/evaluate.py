@@ -77,7 +77,11 @@ def evaluate_run(
     if too_deep := [depth for depth in cuts if depth > len(catalogue)]:
         raise InputError(f"{too_deep[0]} exceeds the catalogue size ({len(catalogue)})", field="--k")
     if searches is not None and judgments is None:
-        raise InputError("a search log weights judged queries", field="--searches", fix="Give --judgments, too")
+        raise InputError(
+            "a search log only weights judged queries, and there are none",
+            field="--searches",
+            fix="Give --judgments, too",
+        )
     known_labels = 0
     if judgments is not None:
         queries = _judged(Path(judgments), catalogue, examples, searches, say)
@@ -102,7 +106,7 @@ def _check_ranker(against: str, run: Path, baselines: bool) -> None:
     rankers = [*RANKERS, *(compared.names(run) if baselines else ())]
     if against not in rankers:
         fix = "Choose one of " + ", ".join(map(repr, rankers)) + ("" if baselines else "; with --baselines more")
-        raise InputError(f"no ranker {against!r}", field="--against", fix=fix)
+        raise InputError(f"unknown ranker {against!r}", field="--against", fix=fix)
 
 
 def _check_items(model: MRSE, catalogue: Catalogue) -> None:

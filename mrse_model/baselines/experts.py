@@ -100,7 +100,7 @@ class TextTwoTower:
         tokens, _ = token_matrix(self._tokenizer, queries, self._limit)
         pairs = np.array([(q, item) for q, items in enumerate(positives) for item in items], np.int64)
         if not len(pairs):
-            raise InputError("no query has a positive", field="grade", fix="Judge some pairs, or give searches")
+            raise InputError("no query has a relevant item", field="grade", fix="Judge some pairs, or give searches")
         known = np.unique(pairs[:, 0] * len(self._ids) + pairs[:, 1])
         self.modules.train()
         optimizer = torch.optim.Adam(self.modules.parameters(), lr=lr)

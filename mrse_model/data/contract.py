@@ -304,7 +304,7 @@ class Judgments:
     def check(self) -> None:
         """Raises InputError where rows were left out and none is left: it is another catalogue that was judged."""
         if self.skipped and not len(self):
-            problem = f"none of its {self.skipped:,} judgments is of an item of the catalogue"
+            problem = f"none of the {self.skipped:,} judged items is in the catalogue"
             raise InputError(problem, file=self.path, field="item_id", fix="Give the catalogue that was judged")
 
     def groups(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

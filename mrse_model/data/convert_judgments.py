@@ -56,7 +56,7 @@ class Scale:
             return cls(text)
         found = RANGE.fullmatch(text.strip())
         if found is None or float(found[1]) >= float(found[2]):
-            raise InputError(f"not a scale: {text!r}", field="--scale", fix=f"Choose {SCALES}")
+            raise InputError(f"unknown scale: {text!r}", field="--scale", fix=f"Choose {SCALES}")
         return cls("range", float(found[1]), float(found[2]))
 
     def grade(self, value: Any) -> int:

@@ -101,7 +101,7 @@ def write_examples(
     """
     folder, settings = Path(folder), settings or ExampleSettings()
     if folder.exists() and any(folder.iterdir()) and not (folder / "summary.json").exists():
-        raise InputError("the folder holds something else", file=folder, fix="Give a new or an empty folder")
+        raise InputError("the folder holds other files", file=folder, fix="Give a new or an empty folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -109,10 +109,10 @@ def write_examples(
         if not summary.rows:
             found = "; ".join(summary.lines()[1:])
             raise InputError(
-                f"there is nothing to learn from: no click and no judged positive ({found})",
+                f"there is nothing to train on: no click and no positive judgment ({found})",
                 file=searches.path if searches is not None else judgments.path if judgments is not None else None,
-                fix="Look at what was left out: ids of another catalogue, bots (a user who clicks nearly all that is "
-                "shown), or a split before everything",
+                fix="Check why rows were left out: ids that are not in the catalogue, bots (users who click nearly "
+                "all that is shown), or a split date before the whole log",
             )
         (part / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
         part.chmod(0o755)

@@ -102,7 +102,7 @@ class Table:
         for part, schema in zip(self.parts, schemas, strict=True):
             for name in sorted({*schema.names} ^ {*self.schema.names}):
                 where = self.parts[0] if name in schema.names else part
-                raise InputError("a column that other parts have is missing", file=where, field=name,
+                raise InputError("the column is missing here, and other parts have it", file=where, field=name,
                                  fix="Give all parts the same columns")  # fmt: skip
         if len(schemas) > 1:
             self.schema = self._common_schema(schemas)
@@ -131,7 +131,7 @@ class Table:
             wanted = next((kind for kind in kinds if not pt.is_null(kind)), kinds[0])
             for part, kind in zip(self.parts, kinds, strict=True):
                 if kind != wanted and not pt.is_null(kind):
-                    raise InputError(f"the column is {kind}, and {wanted} in another part", file=part, field=name,
+                    raise InputError(f"the column is {kind} here and {wanted} in another part", file=part, field=name,
                                      fix="Give all parts the same types")  # fmt: skip
             fields.append(pa.field(name, wanted))
         return pa.schema(fields, schemas[0].metadata)

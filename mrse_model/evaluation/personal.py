@@ -53,7 +53,11 @@ def personal_searches(validation: str | Path) -> PersonalSearches:
         [row[c] for c in columns] for row in rows if row["user_id"] and row["target_items"] and row["history_items"]
     ]
     if not kept:
-        raise InputError("no search with a click has a history", file=validation, fix="Give a log of returning users")
+        raise InputError(
+            "no search with a click is by a user with earlier clicks",
+            file=validation,
+            fix="Give a log with user_id in which users search more than once",
+        )
     return PersonalSearches(*(list(column) for column in zip(*kept, strict=True)))
 
 

@@ -80,7 +80,7 @@ def judged_queries(
     if not texts:
         judgments.check()
         raise InputError(
-            "no query has a relevant item", file=judgments.path, field="grade", fix="Judge some pairs above 0"
+            "no query has a relevant item", file=judgments.path, field="grade", fix="Give judgments with grades above 0"
         )
     counts = np.array([float((traffic or {}).get(query_key(text), 0)) for text in texts])
     known = counts if counts.any() else np.ones(len(texts))
@@ -103,7 +103,7 @@ def clicked_queries(name: str, validation: str | Path) -> QuerySet:
             clicked.setdefault(key, set()).update(items)
             searches[key] += 1
     if not clicked:
-        raise InputError("no search has a click", file=validation, fix="Evaluate with judgments")
+        raise InputError("no search has a click", file=validation, fix="Give --judgments")
     rows = [np.array(sorted(some), np.int32) for some in clicked.values()]
     grades = [np.ones(len(some), np.int16) for some in rows]
     return QuerySet(name, list(spelling.values()), rows, grades, 1, np.array([float(searches[k]) for k in clicked]))

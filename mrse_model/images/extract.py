@@ -77,7 +77,7 @@ def extract(
     items, out = ItemsFile(items_path, title=None), Path(out_path)
     if items.image_column is None:
         raise InputError(
-            "there are no images",
+            "the items file has no images",
             file=items.path,
             field="image",
             fix="Add `image` (bytes) or `image_path`, or train without",
@@ -87,9 +87,11 @@ def extract(
         try:
             there = FeatureFile(out)
         except InputError:
-            raise InputError("there is something else", file=out, fix="Give another --out") from None
+            raise InputError(
+                "the file exists and holds no image features", file=out, fix="Give another --out"
+            ) from None
         if not there.fingerprint:
-            raise InputError("there are vectors that mrse features did not write", file=out, fix="Give another --out")
+            raise InputError("the file exists and was not written by mrse features", file=out, fix="Give another --out")
         if there.fingerprint == key:
             return Extraction(out, there.rows, None, None, 0, resumed=there.rows)
     before = torch.get_num_threads()
@@ -204,7 +206,9 @@ class _Work:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # a full disk, for one
                 raise
             raise InputError(
-                "another extraction is writing it", file=self.out, fix="Wait for it, or give another output file"
+                "another mrse features is writing this file",
+                file=self.out,
+                fix="Wait for it, or give another output file",
             ) from None
         return db
 

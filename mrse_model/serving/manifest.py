@@ -95,7 +95,7 @@ class Manifest:
         path = Path(folder) / FILE
         export = "Run: mrse export CHECKPOINT --app vespa_app"
         if not path.is_file():
-            raise InputError("no exported model here", file=path, fix=export)
+            raise InputError("the folder has no exported model", file=path, fix=export)
         try:
             raw = json.loads(path.read_text("utf-8"))
         except ValueError as error:
@@ -121,7 +121,7 @@ class Manifest:
         except (TypeError, KeyError, AttributeError) as error:
             raise InputError(f"malformed: {error}", file=path, fix=export) from None
         if not manifest.item_text or not set(manifest.item_text) <= TEXT_COLUMNS:
-            problem = f"{list(manifest.item_text)} is not made of title and category"
+            problem = f"must list title, category or both, got {list(manifest.item_text)}"
             raise InputError(problem, file=path, field="item_text", fix=export)
         for name in MODELS:
             if name not in manifest.models:
@@ -129,10 +129,10 @@ class Manifest:
         for file, digest in manifest.files().items():
             target = Path(folder) / file
             if not target.is_file():
-                raise InputError(f"{path} names this file, and it is missing", file=target, fix=export)
+                raise InputError(f"the file is missing, and {path} lists it", file=target, fix=export)
             if check_hashes and sha256(target) != digest:
                 raise InputError(
-                    f"not the file that {path} was written with (SHA-256 differs)", file=target, fix=export
+                    f"the file has changed since {path} was written (SHA-256 differs)", file=target, fix=export
                 )
         return manifest
 

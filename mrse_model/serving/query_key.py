@@ -21,7 +21,7 @@ def cleaned(text: str) -> str:
     kept = "".join(character if _legal(character) else " " for character in some)
     kept = " ".join(kept.split())[:MAX_CHARACTERS].rstrip()
     if not kept:
-        raise InputError("the query is blank", field="query", fix="Write what you look for")
+        raise InputError("the query is blank", field="query", fix="Give at least one word")
     return kept
 
 

@@ -60,7 +60,7 @@ def given_data(
         return replace(sample_data(sample), encoder=encoder)
     if validation is None:
         fix = "Give judgments of queries that are not learnt from, or leave --items out for the generated sample"
-        raise InputError("a study needs something to measure on", field="--validation-judgments", fix=fix)
+        raise InputError("the study has no queries to measure on", field="--validation-judgments", fix=fix)
     return Data(items, validation, searches, judgments, features, title, feature_column, encoder)
 
 
@@ -79,7 +79,7 @@ def check(study: Study, data: Data, sample: Path, console: Console) -> Data:
         return replace(sample_data(sample), encoder=data.encoder)
     if "returning users" in study.needs and data.searches is not None and not _has_returning_users(data.searches):
         raise InputError(
-            f"the study {study.name!r} needs late searches of users who clicked before; no user of this log comes back",
+            f"the study {study.name!r} needs users who click before the split and search after it; this log has none",
             file=data.searches, field="user_id", fix=FIX["searches"],
         )  # fmt: skip
     return data

@@ -208,5 +208,5 @@ STUDIES = {study.name: study for study in _STUDIES}
 def find_study(name: str) -> Study:
     """The study of that name. Raises InputError."""
     if name not in STUDIES:
-        raise InputError(f"no study {name!r}", field="NAME", fix=f"One of: {', '.join(STUDIES)}")
+        raise InputError(f"unknown study {name!r}", field="NAME", fix=f"One of: {', '.join(STUDIES)}")
     return STUDIES[name]

@@ -158,7 +158,7 @@ def tabulate(study: Study, measured: Mapping[str, Measured], data: str) -> Resul
     if not shown:
         wanted = ", ".join(study.columns)
         fix = "Give a log of returning users, or run it on the generated sample"
-        raise InputError(f"nothing that the study {study.name!r} shows could be measured ({wanted})", fix=fix)
+        raise InputError(f"none of the measures of the study {study.name!r} could be computed ({wanted})", fix=fix)
     missing = tuple(v.name for v in study.variants if v.name not in measured)
     return Results(
         study.name, study.question, study.source, data, study.reference, shown, rows, study.note, missing=missing

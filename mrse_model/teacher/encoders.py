@@ -110,5 +110,7 @@ def _pooling(folder: Path) -> str:
         return str(noted["pooling_mode"])
     if len(used) != 1 or used[0] not in POOLINGS:
         fix = "Give an encoder that pools by the mean or by CLS"
-        raise InputError(f"it pools by {', '.join(used) or 'nothing known'}", file=path, field="--teacher", fix=fix)
+        raise InputError(
+            f"unsupported pooling: {', '.join(used) or 'none known'}", file=path, field="--teacher", fix=fix
+        )
     return POOLINGS[used[0]]

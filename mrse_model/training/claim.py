@@ -172,7 +172,7 @@ def stake(folder: Path, claim: Mapping[str, Any], config: Config) -> None:
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         if before["format"] != FORMAT:
-            raise InputError("this run was begun by another version", file=folder, fix=OTHER_FOLDER)
+            raise InputError("this run was started by another version of mrse", file=folder, fix=OTHER_FOLDER)
         changed = differences(before, claim)
         if changed and ((cache / "examples").exists() or any((folder / "state").glob("*.pt"))):
             problem = f"this run was begun with other data or settings ({summarize(changed)})"
@@ -237,7 +237,10 @@ def take_over(source: Path, run: Run, claim: Mapping[str, Any]) -> list[str]:
     before = _read_claim(source)
     if before is None:
         raise InputError(
-            "no run of this version here", file=source, field="init_from", fix="Give a folder of mrse train"
+            "the folder has no training run of this version of mrse",
+            file=source,
+            field="init_from",
+            fix="Give a folder of mrse train",
         )
     taken = []
     for part in equal_parts(before, claim):

@@ -133,7 +133,9 @@ def split_dev(
     """
     if len(queries.texts) < 2:
         fix = "Give searches or judgments of several queries"
-        raise InputError("all examples are of one query, and one is held out of training", field="query", fix=fix)
+        raise InputError(
+            "all examples have the same query, and training holds out at least one", field="query", fix=fix
+        )
     rng = np.random.default_rng([seed, 99])
     candidates = np.arange(len(queries.texts))
     mixed = 0 < pseudo_share < 1 and queries.real is not None and int(queries.real.sum()) > 1

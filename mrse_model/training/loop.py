@@ -266,7 +266,9 @@ def fit(run: Run, stage: Trainable) -> StageResult:
             means = {k: float(v) / count for k, v in sums.items()}
             if not math.isfinite(means["loss"]):
                 raise InputError(
-                    f"the loss is {means['loss']}", field=f"train.{name}.lr", fix="Lower it, and give another --out"
+                    f"the loss is {means['loss']}",
+                    field=f"train.{name}.lr",
+                    fix="Lower the learning rate, and train into another --out",
                 )
             measure(means)
             sums = {}

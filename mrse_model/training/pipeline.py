@@ -365,7 +365,9 @@ def image_features(
     features = np.load(stored, mmap_mode="r")
     missing = int(np.isnan(features[:, 0]).sum())
     if missing == len(features):
-        raise InputError("no item of the catalogue has a feature here", file=path, fix="Check its item_id column")
+        raise InputError(
+            "no item of the catalogue has an image feature in this file", file=path, fix="Check its item_id column"
+        )
     if missing:
         console.print(f"  {missing:,} of {len(features):,} items have no image")
     return features, file.encoder

@@ -119,7 +119,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         fix = "Wait for it, or give another --out"
-        raise InputError("another training is at work in this folder", file=folder, fix=fix) from None
+        raise InputError("another mrse train is running in this folder", file=folder, fix=fix) from None
     try:
         yield
     finally:

@@ -39,7 +39,9 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, min_count: int = 2) -
     for text in texts:
         words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     if not words:
-        raise InputError("no text to learn a vocabulary from", field="title", fix="All titles are blank")
+        raise InputError(
+            "no text to learn a vocabulary from", field="title", fix="Give items whose titles are not blank"
+        )
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size // 2,
         special_tokens=list(SPECIAL),
@@ -52,7 +54,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, min_count: int = 2) -
         learner.train_from_iterator(iter(texts), trainer)
     except Exception as error:  # tokenizers has no class of its own for it
         fix = f"Give more: {ModelConfig.vocab_size:,} is the paper's"
-        raise InputError(f"{vocab_size} are too few ({error})", field="model.vocab_size", fix=fix) from None
+        raise InputError(f"{vocab_size} tokens are too few ({error})", field="model.vocab_size", fix=fix) from None
     # The trainer's sums differ by some 1e-11 from run to run, and equally good tokens come in any order. So do the
     # characters that it adds to cover the texts, each 0.0001 above the one before: all of them get the lowest score.
     found = {token: round(score, 6) for token, score in json.loads(learner.to_str())["model"]["vocab"]}

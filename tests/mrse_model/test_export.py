@@ -188,21 +188,26 @@ def test_a_text_format_of_unknown_columns_is_refused(folder: Path, tmp_path: Pat
     shutil.copytree(folder, tmp_path / "models")
     path = tmp_path / "models" / "manifest.json"
     path.write_text(path.read_text("utf-8").replace('"category"', '"brand"'), "utf-8")
-    with pytest.raises(InputError, match=r"field item_text: \['title', 'brand'\] is not made of title and category"):
+    with pytest.raises(
+        InputError, match=r"field item_text: must list title, category or both, got \['title', 'brand'\]"
+    ):
         ExportedModel.load(tmp_path / "models")
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "query_text.onnx").unlink(), r"query_text\.onnx: .* names this file, and it is missing"),
-        (lambda f: (f / "tokenizer.json").write_text("{}"), r"tokenizer\.json: not the file that .* was written with"),
+        (lambda f: (f / "query_text.onnx").unlink(), r"query_text\.onnx: the file is missing, and .* lists it"),
+        (
+            lambda f: (f / "tokenizer.json").write_text("{}"),
+            r"tokenizer\.json: the file has changed since .* was written",
+        ),
         (lambda f: (f / "manifest.json").write_text("{"), r"manifest\.json: not JSON"),
         (
             lambda f: (f / "manifest.json").write_text('{"format": 1}'),
             r"another version .*1 instead of 2.*mrse export",
         ),
-        (lambda f: (f / "manifest.json").unlink(), r"no exported model here"),
+        (lambda f: (f / "manifest.json").unlink(), r"the folder has no exported model"),
     ],
 )
 def test_a_spoilt_export_says_what_is_wrong(folder: Path, tmp_path: Path, spoil, message: str) -> None:

@@ -49,7 +49,7 @@ def test_no_words_at_all_is_an_input_error() -> None:
 
 
 def test_too_small_a_vocabulary_names_the_setting() -> None:
-    with pytest.raises(InputError, match=r"field model\.vocab_size: 8 are too few .*30,000 is the paper's"):
+    with pytest.raises(InputError, match=r"field model\.vocab_size: 8 tokens are too few .*30,000 is the paper's"):
         train_tokenizer(TEXTS, 8)
 
 

@@ -69,7 +69,7 @@ def test_no_example_knows_its_future(tmp_path: Path, rows: list[dict[str, Any]],
     try:
         summary = write_examples(out, catalogue(tmp_path), searches=searches(tmp_path, rows), settings=config)
     except InputError as error:
-        assert "nothing to learn from" in str(error)
+        assert "nothing to train on" in str(error)
         return
     by_id = {f"s{n}": row for n, row in enumerate(rows)}
     done = {
@@ -244,10 +244,10 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 1, field timestamp"):
         write_examples(tmp_path / "x", items, searches=log)
     log = searches(tmp_path, [{"clicked": []}])
-    with pytest.raises(InputError, match="nothing to learn from"):
+    with pytest.raises(InputError, match="nothing to train on"):
         write_examples(tmp_path / "x", items, searches=log)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["items.parquet", "searches.parquet"]
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="holds other files"):
         write_examples(tmp_path, items)
     with pytest.raises(InputError, match="not a folder of training examples"):
         ExampleSummary.load(tmp_path)

@@ -25,7 +25,7 @@ def test_only_searches_of_known_people_with_a_history(tmp_path):
     assert (found.queries, found.users, found.history) == (["a", "d"], ["u", "v"], [[7], [8, 9]])
     none = {**COLUMNS, "history_items": [[]] * 4}
     pq.write_table(pa.table(none), tmp_path / "none.parquet")
-    with pytest.raises(InputError, match="no search with a click has a history"):
+    with pytest.raises(InputError, match="no search with a click is by a user with earlier clicks"):
         personal_searches(tmp_path / "none.parquet")
 
 

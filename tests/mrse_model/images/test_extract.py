@@ -168,7 +168,7 @@ def test_vectors_that_a_user_brought_are_not_written_over(items_path, encoder, t
     out = tmp_path / "own.parquet"
     pq.write_table(pa.table({"item_id": ["i0"], "feature": [[1.0, 2.0]]}), out)
     before = out.read_bytes()
-    with pytest.raises(InputError, match="vectors that mrse features did not write"):
+    with pytest.raises(InputError, match="was not written by mrse features"):
         extract(items_path, out, encoder, progress=False)
     assert out.read_bytes() == before
 
@@ -186,7 +186,7 @@ def test_two_runs_into_one_file_are_refused(items_path, encoder, tmp_path):
 
     class Nested:
         def __call__(self, pixels):
-            with pytest.raises(InputError, match="another extraction is writing it"):
+            with pytest.raises(InputError, match="another mrse features is writing this file"):
                 extract(items_path, out, encoder, progress=False)
             return encoder.network(pixels)
 
@@ -205,7 +205,7 @@ def test_errors_name_the_row(items_path, encoder, tmp_path):
     with pytest.raises(InputError, match="row 1, field item_id: 'i0' is also the id of row 0"):
         extract(tmp_path / "twice.parquet", tmp_path / "f.parquet", encoder, progress=False)
     pq.write_table(pa.table({k: table[k] for k in ("item_id", "title")}), tmp_path / "none.parquet")
-    with pytest.raises(InputError, match="there are no images"):
+    with pytest.raises(InputError, match="the items file has no images"):
         extract(tmp_path / "none.parquet", tmp_path / "f.parquet", encoder, progress=False)
 
 
@@ -228,6 +228,8 @@ def test_an_image_file_that_is_replaced_is_read_again(images, image, encoder, tm
 
 def test_what_is_no_feature_file_is_not_written_over(items_path, encoder):
     before = items_path.read_bytes()
-    with pytest.raises(InputError, match=r"items.parquet: there is something else\. Give another --out"):
+    with pytest.raises(
+        InputError, match=r"items.parquet: the file exists and holds no image features\. Give another --out"
+    ):
         extract(items_path, items_path, encoder, progress=False)
     assert items_path.read_bytes() == before

@@ -312,7 +312,7 @@ def test_the_entry_holds_the_best_weight_against_none() -> None:
 
 def test_a_table_without_columns_is_refused() -> None:
     study = STUDIES["events"]
-    with pytest.raises(InputError, match="nothing that the study 'events' shows"):
+    with pytest.raises(InputError, match="none of the measures of the study 'events'"):
         tabulate(study, {study.reference: Measured({"nDCG@10": Values("queries", np.ones(3))})}, "data")
 
 
@@ -394,8 +394,8 @@ def test_the_command_lists_and_refuses() -> None:
     listed = cli.invoke(app, ["study", "list"])
     assert listed.exit_code == 0 and all(name in listed.output for name in ISSUE)
     for arguments, problem in (
-        (["nonsense"], "no study"),
-        (["beta", "--items", "x"], "something to measure on"),
+        (["nonsense"], "unknown study"),
+        (["beta", "--items", "x"], "no queries to measure on"),
         (["beta", "--features", "x"], "--features needs a catalogue of your own"),
     ):
         failed = cli.invoke(app, ["study", *arguments])

@@ -123,7 +123,7 @@ def test_pseudo_queries_are_mixed_into_every_batch(tmp_path: Path) -> None:
 def test_one_query_alone_cannot_be_split(examples: Examples, tmp_path: Path) -> None:
     nothing = Ragged.of([[]])
     alone = Queries(["mug"], np.zeros((1, 16), np.int64), nothing, nothing)
-    with pytest.raises(InputError, match="all examples are of one query"):
+    with pytest.raises(InputError, match="all examples have the same query"):
         split_dev(examples, alone, examples.count, seed=1, out=tmp_path / "train.bin")
 
 

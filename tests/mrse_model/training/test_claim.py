@@ -183,5 +183,5 @@ def test_hard_negatives_are_mined_without_vbert_too(shop: Shop) -> None:
 def test_a_run_of_another_version_gives_nothing(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / CLAIM).write_text(json.dumps({**shop.claim(), "format": 5}), "utf-8")
     assert best_run([tmp_path], shop.claim()) is None
-    with pytest.raises(InputError, match="no run of this version here"):
+    with pytest.raises(InputError, match="no training run of this version"):
         train(shop.inputs, tmp_path / "new", few_steps(), Console(quiet=True), init_from=tmp_path)

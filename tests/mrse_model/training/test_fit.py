@@ -259,7 +259,7 @@ def test_of_ties_the_earliest_is_kept(tmp_path: Path, scores: list[list[float]],
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the loss is nan.*Lower it"):
+    with pytest.raises(InputError, match=r"the loss is nan.*Lower the learning rate"):
         line_fit(tmp_path, TrainConfig(evaluate_every=2), StageConfig(max_steps=9), rate=float("nan"))
 
 
