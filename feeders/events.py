@@ -60,9 +60,9 @@ class UserEvent:
         for name in ("user", "item"):
             value = record.get(name)
             if not isinstance(value, str) or not value.strip():
-                raise InputError(f"it must be a text that is not blank, got {value!r}", field=name)
+                raise InputError(f"must be a non-blank string, got {value!r}", field=name)
         if record.get("event") not in get_args(EventKind):
-            raise InputError(f"no such event: {record.get('event')!r}", field="event", fix="Write click, cart or order")
+            raise InputError(f"unknown event: {record.get('event')!r}", field="event", fix="Write click, cart or order")
         at = record.get("timestamp")
         at = (time.time() if now is None else now) if at is None else at
         if isinstance(at, bool) or not isinstance(at, (int, float)) or not 0 <= at < 1e11:
@@ -71,7 +71,7 @@ class UserEvent:
         texts = {name: record.get(name) or "" for name in ("event_id", "query")}
         for name, text in texts.items():
             if not isinstance(text, str):
-                raise InputError(f"it must be a text, got {text!r}", field=name)
+                raise InputError(f"must be a string, got {text!r}", field=name)
         query = texts["query"].strip()[:MAX_QUERY]
         return cls(record["user"], record["item"], record["event"], float(at), texts["event_id"], query)
 

@@ -177,7 +177,7 @@ def _check_removals(missing: int, held: int, allowed: int | None) -> None:
         raise InputError(
             f"{missing:,} of the {held:,} items of the index are not in the file, and would be removed",
             field="--delete-missing",
-            fix=f"If that is right, give --max-removals {missing}; the whole set may be a folder or several files",
+            fix=f"Give all files of the catalogue, or, if they are to go, --max-removals {missing}",
         )
 
 

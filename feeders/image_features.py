@@ -123,7 +123,10 @@ class ExtractedFeatures:
         (found,) = self._pairs.execute("SELECT count(*) FROM pair").fetchone()
         if not found:
             raise InputError(
-                "no item has a feature here", file=self.path, field="item_id", fix=f"Extract those of {items.path}"
+                "no item has an image feature in this file",
+                file=self.path,
+                field="item_id",
+                fix=f"Extract those of {items.path}",
             )
         return items.rows - found
 
@@ -213,16 +216,18 @@ def _disk(table: str) -> sqlite3.Connection:
 def _check_encoder(found: EncoderInfo, file: Path, manifest: Manifest) -> None:
     wanted = manifest.image_encoder
     if wanted is None:
-        raise InputError("the model was trained without images", file=file, fix="Leave its features out")
+        raise InputError(
+            "the model was trained without images", file=file, fix="Leave --features and --image-encoder out"
+        )
     if (found.name, found.dims) != (wanted.name, wanted.dims):
         raise InputError(
-            f"features of {found.name} ({found.dims} wide), and the model knows {wanted.name} ({wanted.dims} wide)",
+            f"features of {found.name} ({found.dims} dims), and the model was trained on {wanted.name} ({wanted.dims})",
             file=file,
-            fix=f"Extract them with {wanted.name}",
+            fix=f"Run: mrse features --encoder {wanted.name}",
         )
     if found.size != wanted.size:
         raise InputError(
-            f"features of images of {found.size} pixels, and the model knows {wanted.size}",
+            f"features of images of {found.size} pixels, and the model was trained on {wanted.size}",
             file=file,
-            fix=f"Extract them anew: mrse features --size {wanted.size}",
+            fix=f"Run: mrse features --size {wanted.size}",
         )

@@ -95,7 +95,7 @@ def images_of(
         return EncodedImages(ImageEncoder.load(image_encoder), manifest, items.path)
     if wanted and manifest.image_encoder and items.image_column:
         raise InputError(
-            "the model sees images and the file has some, but there are no features of them",
+            "the model uses images and the file has some, but no image features are given",
             file=items.path,
             field="image",
             fix="Give --features (mrse features) or --image-encoder image_encoder.onnx, or --no-images",

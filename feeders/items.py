@@ -154,7 +154,7 @@ class ItemSource:
         if column not in schema.names or not accepts("long", schema.field(column).type):
             have = ", ".join(field.name for field in schema if accepts("long", field.type)) or "none"
             raise InputError(
-                "no column of times by which --since could choose",
+                "--since needs a column of times",
                 file=self.items.path,
                 field=column,
                 fix=f"Name one with --since-column; columns of times or whole numbers: {have}",

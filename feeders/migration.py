@@ -113,7 +113,7 @@ class Migration:
                 raise InputError(
                     f"{without} items of the index have no vectors of {version} ({report.failed} updates were refused)",
                     file=source.items.path,
-                    fix="The file must hold every item of the index: complete it and start again",
+                    fix="Complete the file, which must hold every item of the index, and run the command again",
                 )
             before = source.written
 

@@ -66,7 +66,7 @@ class Operation:
         """The inverse of `json_line`. Raises ValueError for what is no operation on a document of this namespace."""
         kinds = [kind for kind in METHOD if isinstance(document, dict) and kind in document]
         if len(kinds) != 1:
-            raise ValueError("it has none of put, update and remove, or several")
+            raise ValueError("must have exactly one of put, update and remove")
         [kind] = kinds
         scheme, namespace, doctype, options, *name = f"{document[kind]}".split(":", 4) + [""] * 4
         if (scheme, namespace, options) != ("id", NAMESPACE, "") or not name[0]:

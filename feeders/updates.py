@@ -40,7 +40,7 @@ class UpdateSource:
         table.require("item_id", "string id")
         columns = [name for name in table.schema.names if name != "item_id"]
         if not columns:
-            raise InputError("it has no column but item_id", file=table.path, fix="Add the columns to update")
+            raise InputError("there is no column besides item_id", file=table.path, fix="Add the columns to update")
         for column in columns:
             if column in (*READ_BY_NAME, *MODEL_FIELDS):
                 fix = "It changes the vectors: run mrse feed items on the items file"

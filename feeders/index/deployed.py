@@ -69,7 +69,7 @@ def check_fields(app: Vespa, doctype: DocumentType, manifest: Manifest) -> None:
     with app.syncio() as session:
         status, words = _dry_run(session, mine | {"model_version": manifest.model_version})
         if status == 400:
-            raise InputError(f"the schema deployed at {app.end_point} is another: {words}", file=doctype.file, fix=fix)
+            raise InputError(f"the schema deployed at {app.end_point} differs: {words}", file=doctype.file, fix=fix)
         for name in (name for name in VECTORS if name not in doctype.fields):
             cells = "00" * manifest.dims * (1 if name.endswith(INT8) else 2)
             if _dry_run(session, {name: {"values": cells}})[0] == 200:

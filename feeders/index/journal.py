@@ -86,7 +86,7 @@ class Journal:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, FORMAT):
                 fix = "Remove it: what the index holds is then updated once, not replaced"
-                raise InputError("the journal is of another version", file=path, fix=fix)
+                raise InputError("another version of mrse wrote the journal", file=path, fix=fix)
             for statement in SCHEMA.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {FORMAT}")

@@ -67,16 +67,14 @@ def read_change(line: bytes, source: str = "") -> Change:
     except orjson.JSONDecodeError as error:
         raise InputError(f"not JSON ({error})", file=source or None) from None
     if not isinstance(record, dict):
-        raise InputError("not an object", file=source or None, fix='Write {"op": "item", …}')
+        raise InputError("must be a JSON object", file=source or None, fix='Write {"op": "item", …}')
     kind = record.pop("op", None)
     if kind not in get_args(Kind):
         fix = f"Write one of: {', '.join(get_args(Kind))}"
-        raise InputError(f"no such operation: {kind!r}", file=source or None, field="op", fix=fix)
+        raise InputError(f"unknown operation: {kind!r}", file=source or None, field="op", fix=fix)
     key = "user" if kind == "event" else "item_id"
     if not isinstance(record.get(key), str) or not record[key].strip():
-        raise InputError(
-            f"it must be a text that is not blank, got {record.get(key)!r}", file=source or None, field=key
-        )
+        raise InputError(f"must be a non-blank string, got {record.get(key)!r}", file=source or None, field=key)
     return Change(kind, record, source)
 
 
@@ -86,8 +84,8 @@ def kind_of(file: Path) -> Kind:
     if {"user", "event"} <= names:
         return "event"
     if "item_id" not in names:
-        fix = "A drop has item_id, or user, item and event"
-        raise InputError("it is no drop: " + ", ".join(sorted(names)), file=file, fix=fix)
+        fix = "Give item_id, or user, item and event"
+        raise InputError("the columns are those of no kind of change: " + ", ".join(sorted(names)), file=file, fix=fix)
     return "item" if "title" in names else "remove" if names == {"item_id"} else "update"
 
 

@@ -28,7 +28,7 @@ def image_of(record: dict[str, Any], folder: Path) -> bytes | None:
         try:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, TypeError, ValueError):
-            raise InputError("it is not base64", field="image", fix="Encode the bytes of a JPEG, PNG or WebP") from None
+            raise InputError("must be base64", field="image", fix="Encode the bytes of a JPEG, PNG or WebP") from None
     if name := record.get("image_path"):
         file = folder / str(name)
         if not file.is_file() or file.stat().st_size > LARGEST:
@@ -47,7 +47,7 @@ def fetch(url: str, *, inside: bool = False) -> bytes:
     for _ in range(REDIRECTS + 1):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"not a URL of the web: {url!r}", field="image_url")
+            raise InputError(f"not an http or https URL: {url!r}", field="image_url")
         connection = _connect(parts.scheme, parts.hostname, parts.port, url, inside)
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -57,13 +57,13 @@ def fetch(url: str, *, inside: bool = False) -> bytes:
                 url = urljoin(url, target)
                 continue
             if response.status != 200:
-                raise InputError(f"{url} answers {response.status}", field="image_url")
+                raise InputError(f"{url} answers with HTTP status {response.status}", field="image_url")
             return _read(response, url, until)
         except (OSError, http.client.HTTPException) as error:
             raise InputError(f"{url} cannot be read ({error})", field="image_url") from None
         finally:
             connection.close()
-    raise InputError(f"{url} leads from one place to the next", field="image_url")
+    raise InputError(f"{url} redirects too many times", field="image_url")
 
 
 def _connect(scheme: str, host: str, port: int | None, url: str, inside: bool) -> http.client.HTTPConnection:
@@ -71,7 +71,7 @@ def _connect(scheme: str, host: str, port: int | None, url: str, inside: bool) -
     try:
         address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
         if not inside and not ipaddress.ip_address(address).is_global:
-            raise InputError(f"{host} is an address inside a network", field="image_url", fix="Give a public URL")
+            raise InputError(f"{host} is an address of a private network", field="image_url", fix="Give a public URL")
         connection = http.client.HTTPConnection(str(address), port, timeout=SECONDS)
         connection.connect()
         if scheme == "https":
@@ -90,5 +90,5 @@ def _read(response: http.client.HTTPResponse, url: str, until: float) -> bytes:
         size += len(part)
         parts.append(part)
         if size > LARGEST or time.monotonic() > until:
-            raise InputError(f"{url} is over {LARGEST // 10**6} MB or {SECONDS:.0f} s", field="image_url")
+            raise InputError(f"{url} exceeds {LARGEST // 10**6} MB or {SECONDS:.0f} s", field="image_url")
     return b"".join(parts)

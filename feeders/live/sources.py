@@ -34,7 +34,7 @@ def open_source(place: Path | None = None, *, kafka: str | None = None, topic: s
     it is one of them.
     """
     if (place is None) == (kafka is None):
-        raise InputError("it needs a folder, - for stdin, or --kafka", fix="Give one of them")
+        raise InputError("must have exactly one source of changes", fix="Give a folder, - for stdin, or --kafka")
     if kafka is not None:
         return Topic(kafka, topic, group)
     return Lines(sys.stdin.buffer) if str(place) == "-" else Folder(place or Path())

@@ -207,7 +207,7 @@ def read_metadata(shard: Path) -> dict[str, Any]:
     """model_version and dims of a shard. Raises InputError for a file that is none."""
     metadata = pq.read_schema(shard).metadata or {}
     if VERSION not in metadata:
-        raise InputError("it is no shard of vectors", file=shard, fix="Give the folder that mrse encode wrote")
+        raise InputError("not a shard of vectors", file=shard, fix="Give the folder that mrse encode wrote")
     return {"model_version": metadata[VERSION].decode(), "dims": int(metadata[DIMS])}
 
 

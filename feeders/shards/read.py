@@ -42,7 +42,9 @@ class VectorShards:
             found = read_metadata(shard)["model_version"]
             if found != manifest.model_version:
                 fix = f"Encode the items again: mrse encode ITEMS --out {folder}"
-                raise InputError(f"vectors of {found}, and the model is {manifest.model_version}", file=shard, fix=fix)
+                raise InputError(
+                    f"vectors of model {found}, and the package has {manifest.model_version}", file=shard, fix=fix
+                )
         held = sum(pq.read_metadata(shard).num_rows for shard in self._shards)
         if held != rows:
             fix = f"Run again: mrse encode ITEMS --out {folder}"
@@ -71,7 +73,7 @@ class VectorShards:
         """Raises InputError where a row is not of this item as it is now."""
         if row.id != batch.ids[at] or row.source != source:
             raise InputError(
-                f"its vectors in {self.folder} are of {row.id!r} as it was before",
+                f"the vectors in {self.folder} were made before the item {row.id!r} changed",
                 file=file,
                 row=batch.first_row + at,
                 fix=f"Run again: mrse encode ITEMS --out {self.folder}",

@@ -101,7 +101,7 @@ def test_a_document_of_an_earlier_version_is_taken_on(engine, events) -> None:
     [
         (("", "B01", "click", 1), "field user: "),
         (("u", " ", "click", 1), "field item: "),
-        (("u", "B01", "look", 1), "field event: no such event"),
+        (("u", "B01", "look", 1), "field event: unknown event"),
         (("u", "B01", "click", 1_700_000_000_000), "field timestamp: .*Divide milliseconds by 1000"),
     ],
 )

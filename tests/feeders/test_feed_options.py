@@ -84,7 +84,7 @@ def test_items_since_a_time(package, vespa, columns, tmp_path, capsys) -> None:
     assert {name.rpartition("::")[2] for name in vespa.documents} == {"i0", *(f"i{n}" for n in range(5, 12))}
     assert "1 fed" in feed(since="2026-09-21T14:13:19Z", since_column="edited")  # i1; i0 is there
     with pytest.raises(
-        InputError, match=r"title.*no column of times.*columns of times or whole numbers: added, edited"
+        InputError, match=r"title.*--since needs a column of times.*columns of times or whole numbers: added, edited"
     ):
         feed(since="2026-09-21", since_column="title")
     assert "3 fed" in feed()

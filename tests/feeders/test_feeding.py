@@ -415,7 +415,9 @@ def test_features_of_another_size_are_refused(package, features) -> None:
     manifest = ExportedModel.load(package / "models").manifest
     assert manifest.image_encoder
     larger = replace(manifest, image_encoder=replace(manifest.image_encoder, size=224))
-    with pytest.raises(InputError, match=r"images of 96 pixels, and the model knows 224.*mrse features --size 224"):
+    with pytest.raises(
+        InputError, match=r"images of 96 pixels, and the model was trained on 224.*mrse features --size 224"
+    ):
         ExtractedFeatures(features, larger)
 
 

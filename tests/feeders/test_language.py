@@ -70,9 +70,9 @@ def test_every_update_of_a_text_says_the_language(vespa, package, tmp_path) -> N
 def test_what_is_no_language_is_refused(vespa, package, tmp_path) -> None:
     items = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": ["a"], "title": ["Red dress"], "language": ["English (UK)"]}), items)
-    with pytest.raises(InputError, match=r"row 0, field language: 'English \(UK\)' is no language tag like"):
+    with pytest.raises(InputError, match=r"row 0, field language: 'English \(UK\)' is not a language tag like"):
         mrse("feed", "items", items, "--app", package, "-e", vespa.url)
-    with pytest.raises(InputError, match="field --language: 'swedish!' is no language tag"):
+    with pytest.raises(InputError, match="field --language: 'swedish!' is not a language tag"):
         mrse("feed", "items", items, "--app", package, "-e", vespa.url, "--language", "swedish!")
     assert vespa.documents == {}
 

@@ -83,14 +83,16 @@ def test_shards_of_another_model_or_catalogue_are_refused(package, folder, featu
     vectors = folder.parent / "vectors"
     encode_groups(groups_of(ItemsFile(folder), vectors), job(package, folder, features, queries))
     doctype, model = DocumentType.load(package), ExportedModel.load(package / "models")
-    with pytest.raises(InputError, match=r"vectors of mrse-0123456789ab, and the model is mrse-ffffffffffff"):
+    with pytest.raises(InputError, match=r"vectors of model mrse-0123456789ab, and the package has mrse-ffffffffffff"):
         ItemSource.open(folder, doctype, ExportedModel.load(new_models), NoImages(), vectors=vectors)
     with pytest.raises(InputError, match=r"vectors of 12 items, and the file has 8"):
         ItemSource.open(folder / "a.parquet", doctype, model, NoImages(), vectors=vectors)
     table = pq.read_table(folder / "b.parquet").to_pydict()
     table["title"][1] = "blue boot"
     pq.write_table(pa.table(table), folder / "b.parquet")
-    with pytest.raises(InputError, match=r"row 9: its vectors in .* are of 'i9' as it was before.*mrse encode"):
+    with pytest.raises(
+        InputError, match=r"row 9: the vectors in .* were made before the item 'i9' changed.*mrse encode"
+    ):
         ItemSource.open(folder, doctype, model, NoImages(), vectors=vectors)
 
 

@@ -106,9 +106,9 @@ def test_what_is_bad_is_written_down_and_the_rest_goes_on(url, watch, tmp_path) 
 
 
 def test_an_image_is_part_of_a_live_item(url, watch, package, tmp_path) -> None:
-    with pytest.raises(InputError, match="is an address inside a network"):
+    with pytest.raises(InputError, match="is an address of a private network"):
         fetch("http://127.0.0.1:1/x.png")
-    with pytest.raises(InputError, match="not a URL of the web"):
+    with pytest.raises(InputError, match="not an http or https URL"):
         fetch("file:///etc/passwd")
 
     class Encoder:
