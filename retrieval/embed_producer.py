@@ -61,7 +61,7 @@ class WarmVectors:
         except FileNotFoundError:
             raise InputError("no such file", file=path, fix=fix) from None
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"no file of query vectors: {error}", file=path, fix=fix) from None
+            raise InputError(f"not a file of query vectors: {error}", file=path, fix=fix) from None
         found = (table.schema.metadata or {}).get(VERSION_KEY, b"").decode()
         if found != version:
             problem = f"query vectors of {found or 'an unknown model'}, and the model is {version}"

@@ -69,7 +69,9 @@ class Filter:
             raise InputError(f"not a filter: {text!r}", fix="Write FIELD=VALUE, FIELD!=VALUE, FIELD<=NUMBER, …")
         if found[3][:1] in ("=", "<", ">"):
             right = f"{found[1]}{found[2][:1]}{found[3].lstrip('=<>')}"
-            raise InputError(f"no operator {found[2]}{found[3][:1]} in {text!r}", field=found[1], fix=f"Write {right}")
+            raise InputError(
+                f"unknown operator {found[2]}{found[3][:1]} in {text!r}", field=found[1], fix=f"Write {right}"
+            )
         return cls(found[1], found[2], tuple(_scalar(v) for v in found[3].split("|")))
 
     def checked(self, fields: Mapping[str, str] | None) -> Filter:
@@ -83,14 +85,14 @@ class Filter:
         if inner in NUMERIC:
             return Filter(self.field, self.operator, tuple(_number(v, self.field, inner) for v in self.values))
         if self.operator not in ("=", "!="):
-            raise InputError(f"it is {kind}: only = and != compare it", field=self.field)
+            raise InputError(f"the field is {kind}: only = and != apply", field=self.field)
         if inner == "bool":
             if not all(isinstance(v, bool) for v in self.values):
-                raise InputError(f"it is true or false, not {self.values[0]!r}", field=self.field)
+                raise InputError(f"must be true or false, got {self.values[0]!r}", field=self.field)
             return self
         if inner == "string":
             return Filter(self.field, self.operator, tuple(v if isinstance(v, str) else _text(v) for v in self.values))
-        raise InputError(f"it is {kind}: nothing to filter by", field=self.field)
+        raise InputError(f"the field is {kind}: it cannot be filtered by", field=self.field)
 
 
 def field_type(name: str, fields: Mapping[str, str]) -> str:
@@ -118,12 +120,12 @@ def plain(value: Any, field: str) -> Scalar:
         return int(value)
     if isinstance(value, numbers.Real) and math.isfinite(float(value)):
         return float(value)
-    raise InputError(f"{value!r} is no value to filter by", field=field, fix="Give a text, a number, true or false")
+    raise InputError(f"{value!r} cannot be filtered by", field=field, fix="Give a text, a number, true or false")
 
 
 def _number(value: Scalar, field: str, kind: str) -> int | float:
     if isinstance(value, (bool, str)):
-        raise InputError(f"it is a number ({kind}), not {value!r}", field=field, fix=f"Write {field}=NUMBER")
+        raise InputError(f"must be a number ({kind}), got {value!r}", field=field, fix=f"Write {field}=NUMBER")
     return value
 
 

@@ -35,7 +35,7 @@ class RankProfile:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or not self.recall:
-            raise InputError(f"no name of a rank profile: {self.name!r}", field="profile")
+            raise InputError(f"not a rank profile name: {self.name!r}", field="profile")
 
     @property
     def takes_vector(self) -> bool:
@@ -66,7 +66,7 @@ def profile_of(name: str | RankProfile, own: Sequence[RankProfile] = ()) -> Rank
         return name
     table = TABLE | {profile.name: profile for profile in own}
     if name not in table:
-        raise InputError(f"no profile {name!r}", field="profile", fix="Take one of " + ", ".join(table))
+        raise InputError(f"unknown profile {name!r}", field="profile", fix="Take one of " + ", ".join(table))
     return table[name]
 
 

@@ -91,13 +91,13 @@ def _parsed(raw: dict[str, Any]) -> Rules:
         raise InputError("unknown table", field=name, fix="Write [synonyms] or [[queries]]")
     given = raw.get("synonyms", {})
     if not isinstance(given, dict):
-        raise InputError("it must be a table", field="synonyms", fix='Write [synonyms] and under it kicks = "trainers"')
+        raise InputError("must be a table", field="synonyms", fix='Write [synonyms] and under it kicks = "trainers"')
     synonyms: dict[tuple[str, ...], str] = {}
     for phrase, text in given.items():
         where = f"synonyms.{phrase}"
         words = tuple(_key(phrase, where).split())
         if words in synonyms:
-            raise InputError("these words are here twice", field=where)
+            raise InputError("the phrase occurs twice", field=where)
         _key(text, where)
         synonyms[words] = cleaned(text)
     rules = Rules(synonyms)
@@ -107,7 +107,7 @@ def _parsed(raw: dict[str, Any]) -> Rules:
             raise InputError(f"{text!r} has a synonym of its own", field=f"synonyms.{' '.join(words)}", fix=fix)
     listed = raw.get("queries", [])
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise InputError("it must be a list of tables", field="queries", fix="Write [[queries]]")
+        raise InputError("must be a list of tables", field="queries", fix="Write [[queries]]")
     queries: dict[str, QueryRule] = {}
     for n, one in enumerate(listed, 1):
         where = f"queries {n}"
@@ -126,22 +126,22 @@ def _parsed(raw: dict[str, Any]) -> Rules:
             _key(text, f"{where}.query")
             key = key_of(rules.rewritten(cleaned(text)))
             if key in queries:
-                raise InputError(f"{text!r} is here twice", field=f"{where}.query")
+                raise InputError(f"{text!r} occurs twice", field=f"{where}.query")
             queries[key] = QueryRule(pinned, buried)
     return Rules(synonyms, queries)
 
 
 def _key(text: Any, where: str) -> str:
     if not isinstance(text, str) or not text.strip():
-        raise InputError(f"it must be a text that is not blank, got {text!r}", field=where)
+        raise InputError(f"must be a non-blank string, got {text!r}", field=where)
     return key_of(cleaned(text))
 
 
 def _items(ids: Any, where: str) -> tuple[str, ...]:
     if not isinstance(ids, list) or not all(isinstance(one, str) and one.strip() for one in ids):
-        raise InputError("it must be a list of item ids", field=where, fix='Write ["B17", "B03"]')
+        raise InputError("must be a list of item ids", field=where, fix='Write ["B17", "B03"]')
     if len(set(ids)) < len(ids):
-        raise InputError("an item is here twice", field=where)
+        raise InputError("an item occurs twice", field=where)
     if len(ids) > MAX_PINNED:
         raise InputError(f"{len(ids)} items exceed {MAX_PINNED}", field=where)
     return tuple(ids)

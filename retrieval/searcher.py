@@ -134,7 +134,7 @@ class SearchRequest:
             raise InputError(f"timeout must be above 0 and at most 600 s, got {self.timeout}", field="timeout")
         for name, value in self.inputs.items():
             if not NAME.fullmatch(name):
-                raise InputError(f"no name of a rank input: {name!r}", field="inputs")
+                raise InputError(f"not a rank input name: {name!r}", field="inputs")
             if isinstance(number := plain(value, f"inputs.{name}"), (str, bool)) or not math.isfinite(number):
                 raise InputError(f"{value!r} is no number", field=f"inputs.{name}")
         for name in ("pinned", "buried"):
@@ -144,11 +144,15 @@ class SearchRequest:
             if not NAME.fullmatch(self.collapse):
                 raise InputError(f"no field: {self.collapse!r}", field="collapse")
             if self.sort:
-                raise InputError("the best hit of each group is by rank: it does not go with sort", field="collapse")
+                raise InputError(
+                    "collapse and sort exclude each other: the best hit of a group is chosen by rank", field="collapse"
+                )
             if self.offset + self.hits > MAX_HITS:
                 raise InputError(f"offset + hits must be at most {MAX_HITS} with collapse", field="offset")
         if self.language is not None and not self.language.replace("-", "").isalnum():
-            raise InputError(f"no language tag: {self.language!r}", field="language", fix="Write it like en or pt-BR")
+            raise InputError(
+                f"not a language tag: {self.language!r}", field="language", fix="Write it like en or pt-BR"
+            )
 
 
 @dataclass
@@ -477,7 +481,7 @@ class SearchPlans:
         if isinstance(request.query, QueryVector):
             vector, version = np.asarray(request.query.values, np.float32).ravel(), request.query.model_version
             if not np.isfinite(vector).all():
-                raise InputError("the query vector has cells that are no finite numbers", field="query")
+                raise InputError("the query vector has values that are not finite", field="query")
         elif self.producer is None or search.text is None:
             return self._embedded(profile), []
         else:

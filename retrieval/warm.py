@@ -79,7 +79,7 @@ def read_log(file: str | Path) -> Searches:
         keys.append(rows[rows >= 0])
         times.append(np.asarray(batch.timestamps)[rows >= 0])
     if not index:
-        raise InputError("it has no query", file=file, fix="Give a search log")
+        raise InputError("the log has no query", file=file, fix="Give a search log")
     key, at = np.concatenate(keys), np.concatenate(times)
     order = np.argsort(at, kind="stable")
     return Searches(list(index), key[order], at[order])

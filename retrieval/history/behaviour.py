@@ -89,7 +89,7 @@ def ranked_events(
     for event in events:
         if event.kind not in manifest.event_weights:
             known = ", ".join(manifest.event_weights)
-            raise InputError(f"no kind of event {event.kind!r}", field="kind", fix=f"Take one of {known}")
+            raise InputError(f"unknown kind of event: {event.kind!r}", field="kind", fix=f"Take one of {known}")
     oldest = now - MAX_HALF_LIVES * manifest.half_life_days * 86400
     kept = [event for event in events if event.at >= oldest]
     weights = event_weight([e.kind for e in kept], [now - e.at for e in kept], manifest)

@@ -116,7 +116,7 @@ class Service:
     def model(self, name: str) -> ServedModel:
         """Raises InputError that lists the names."""
         if name not in self.models:
-            raise InputError(f"no model {name!r}", field="model", fix="One of " + ", ".join(self.models))
+            raise InputError(f"unknown model {name!r}", field="model", fix="One of " + ", ".join(self.models))
         return self.models[name]
 
     async def search(self, request: SearchRequest, search_id: str, model: ServedModel) -> SearchResult:
@@ -436,7 +436,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         """A click, cart or order. The next search of that user or session knows it."""
         user = service.access.user(who, body.user, body.session)
         if user is None:
-            raise InputError("whose event is it?", field="user", fix="Send user, or session")
+            raise InputError("the event names no user and no session", field="user", fix="Send user, or session")
         at = service.now() if body.at is None else body.at
         bot = service.bots.clicked(user)
         if service.log is not None and body.search_id:

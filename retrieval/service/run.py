@@ -92,7 +92,7 @@ def start(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
             break
         time.sleep(0.1)
     process.kill()
-    raise InputError("the search page does not start", file=log, fix="The file says why")
+    raise InputError("the service does not start", file=log, fix="Read the file for the reason")
 
 
 def serve(settings: Settings, started: Callable[[str], None]) -> None:

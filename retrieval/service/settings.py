@@ -125,29 +125,29 @@ class Settings:
                 raise InputError(f"{name} must be {low} to {high}, got {getattr(self, name)}", field=name)
         names = [key.name for key in self.keys]
         if len(set(names)) < len(names) or len({key.key for key in self.keys}) < len(names):
-            raise InputError("two keys of one name or one value", field="keys")
+            raise InputError("two keys have the same name or the same value", field="keys")
         if self.token_secret is not None and len(self.token_secret) < 32:
             raise InputError("the secret needs 32 characters or more", field="token_secret")
         if not self.loopback and not self.keys and not self.tls_client_ca:
             raise InputError(
-                f"{self.address} can be reached from other machines, and no key would be needed",
+                f"{self.address} is reachable from other machines without a key",
                 field="address",
                 fix="Configure keys or tls_client_ca, or serve on 127.0.0.1",
             )
         if self.tls_cert is None and (self.tls_key or self.tls_client_ca):
             raise InputError(
-                "a key or an authority without a certificate: nothing would be encrypted", field="tls_cert"
+                "tls_key or tls_client_ca without a certificate: nothing would be encrypted", field="tls_cert"
             )
         if self.interleave:
             if len(self.interleave) != 2 or len(set(self.interleave)) != 2:
-                raise InputError("it must be two profiles", field="interleave", fix='Write ["ann", "hybrid"]')
+                raise InputError("must be two different profiles", field="interleave", fix='Write ["ann", "hybrid"]')
             for name in self.interleave:
                 profile_of(name)
         compared = [one.name for one in self.compare]
         if len(set(compared)) < len(compared):
-            raise InputError("two models of one name", field="compare")
+            raise InputError("two models have the same name", field="compare")
         if "*" in self.origins:
-            raise InputError("name the sites, not *", field="origins")
+            raise InputError("must list the sites; * is refused", field="origins")
         _resolve_paths(self, *PATHS)
 
     @property

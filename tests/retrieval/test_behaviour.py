@@ -96,7 +96,7 @@ def test_the_queues_start_from_what_was_clicked_for_this_query_or_from_all() -> 
 
 
 def test_a_kind_that_the_model_does_not_know_is_refused(manifest) -> None:
-    with pytest.raises(InputError, match="no kind of event 'view'"):
+    with pytest.raises(InputError, match="unknown kind of event: 'view'"):
         ranked_events([Event("a", "view", 1.0)], manifest, 2.0)
 
 

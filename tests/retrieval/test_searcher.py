@@ -137,7 +137,9 @@ def test_what_is_no_search_is_told(searcher, vespa) -> None:
         searcher.search("red dress", profile="bm25")
 
 
-@pytest.mark.parametrize(("options", "words"), [({"profile": "nope"}, "no profile 'nope'"), ({}, "the query is blank")])
+@pytest.mark.parametrize(
+    ("options", "words"), [({"profile": "nope"}, "unknown profile 'nope'"), ({}, "the query is blank")]
+)
 def test_bad_queries_are_refused_here(searcher, options, words) -> None:
     with pytest.raises(InputError, match=words):
         searcher.search(" " if not options else "x", **options)

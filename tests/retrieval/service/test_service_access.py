@@ -90,8 +90,8 @@ def test_a_session_is_guarded_by_its_length_and_is_no_user() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"address": "0.0.0.0"}, "no key would be needed"),
-        ({"origins": ("*",)}, "name the sites"),
+        ({"address": "0.0.0.0"}, "reachable from other machines without a key"),
+        ({"origins": ("*",)}, "must list the sites"),
         ({"token_secret": "short"}, "32 characters"),
         ({"port": 70000}, "0 to 65535"),
         ({"endpoint": "localhost"}, "not a URL"),

@@ -100,7 +100,7 @@ def test_an_unknown_name_is_the_caller_s_error_and_lists_the_names(client) -> No
     ):
         error = answer.json()["error"]
         assert (answer.status_code, error["kind"], error["field"]) == (400, "caller", "model")
-        assert error["message"] == "no model 'old'" and error["fix"] == "One of main, next, gone"
+        assert error["message"] == "unknown model 'old'" and error["fix"] == "One of main, next, gone"
     body = client.get("/openapi.json").json()["components"]["schemas"]["SearchBody"]
     assert body["properties"]["model"]["examples"] == ["main"] and body["examples"][-1]["model"] == "main"
 
@@ -156,7 +156,7 @@ def test_settings_of_further_models(tmp_path, monkeypatch) -> None:
             Compared.parse(text)
     with pytest.raises(InputError, match=r"compare\.new: nothing differs"):
         Compared("new")
-    with pytest.raises(InputError, match="two models of one name"):
+    with pytest.raises(InputError, match="two models have the same name"):
         Settings(compare=(Compared("a", "http://a"), Compared("a", "http://b")))
     file.write_text('[[compare]]\nnme = "new"\n')
     with pytest.raises(InputError, match="compare: malformed"):

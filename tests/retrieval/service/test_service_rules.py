@@ -123,5 +123,5 @@ def test_settings_of_a_test_are_two_known_profiles(tmp_path) -> None:
     file.write_text('interleave = ["ann", "bm25"]\n')
     assert Settings.read(file).interleave == ("ann", "bm25")
     for wrong in (("ann",), ("ann", "ann"), ("ann", "b25")):
-        with pytest.raises(InputError, match=r"two profiles|no profile"):
+        with pytest.raises(InputError, match=r"two different profiles|unknown profile"):
             Settings(interleave=wrong)
