@@ -94,7 +94,7 @@ def test_the_first_commands_work_from_an_empty_folder(wheel: Path, tmp_path: Pat
     assert (empty / "vespa_app" / "services.xml").is_file() and (empty / "variants" / "variants.toml").is_file()
     assert not (empty / "vespa_app" / "models").exists()
     again = mrse("init")
-    assert again.returncode == 2 and "vespa_app: it is there already" in again.stderr
+    assert again.returncode == 2 and "vespa_app: the file or folder exists already" in again.stderr
     lacks = mrse("validate")
     assert lacks.returncode == 2 and "mrse export" in lacks.stderr and "manifest.json" in lacks.stderr
     assert mrse("init", "shop").returncode == 0 and (empty / "shop" / "vespa_app" / "schemas" / "item.sd").is_file()

@@ -30,7 +30,7 @@ def write_package(folder: str | Path, names: tuple[str, ...] = FOLDERS) -> list[
     targets = [Path(folder) / name for name in names]
     for target in targets:
         if target.exists():
-            raise InputError("it is there already", file=target, fix="Move it away, or give another folder")
+            raise InputError("the file or folder exists already", file=target, fix="Move it, or give another folder")
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".mrse-init-") as work:  # all of it or nothing
         for target in targets:

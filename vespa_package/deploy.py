@@ -110,7 +110,9 @@ def tls_context(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSL
     try:
         context = ssl.create_default_context(cafile=str(ca) if ca else None)
     except ssl.SSLError as error:
-        raise InputError(f"no certificate authority: {error}", file=ca, field="--ca", fix="Give a PEM file") from None
+        raise InputError(
+            f"not a certificate authority: {error}", file=ca, field="--ca", fix="Give a PEM file"
+        ) from None
     if cert:
         try:
             context.load_cert_chain(cert, key)
@@ -137,7 +139,7 @@ def _send(server: httpx.Client, body: bytes, wait: float) -> dict[str, Any]:
         )
     except httpx.ReadTimeout:
         raise InputError(
-            f"{server.base_url} has not deployed the package in {wait:.0f} s, and may still be at it",
+            f"{server.base_url} has not deployed the package in {wait:.0f} s, and may still be working on it",
             fix="It continues by itself; run the command again to see, or wait longer with --wait",
         ) from None
     except httpx.HTTPError as error:

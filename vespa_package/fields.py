@@ -127,7 +127,7 @@ def to_json(field: str, value: Any) -> Any:
 def language_tag(text: str) -> str:
     """The text, if it is the tag of a language. Raises ValueError."""
     if not LANGUAGE_TAG.fullmatch(text):
-        raise ValueError(f"{text!r} is no language tag like en or pt-BR")
+        raise ValueError(f"{text!r} is not a language tag like en or pt-BR")
     return text
 
 
@@ -161,7 +161,7 @@ def _cells(cell: str, size: int, values: list[Any]) -> list[float]:
         if number != number:
             raise ValueError("a number of the vector is missing")
         if cell == "int8" and not (number.is_integer() and -128 <= number < 128):
-            raise ValueError(f"{number:g} is no whole number of -128 … 127")
+            raise ValueError(f"{number:g} is not an integer of -128 … 127")
         _finite(number, MAX_CELL.get(cell, math.inf))
     return cells
 

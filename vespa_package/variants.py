@@ -37,7 +37,7 @@ def list_variants(variants: str | Path) -> dict[str, Variant]:
     path = Path(variants) / CATALOGUE
     if not path.is_file():
         fix = "Give the folder variants/ with --variants, or run: mrse init, which writes one"
-        raise InputError("no variants here", file=path, fix=fix)
+        raise InputError("the list of variants is missing", file=path, fix=fix)
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
         return {
@@ -45,7 +45,7 @@ def list_variants(variants: str | Path) -> dict[str, Variant]:
             for name, entry in raw.items()
         }
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
-        fix = 'Write a table a variant: [name] about = "…", drop = [files], merge = [files]'
+        fix = 'Write a table per variant: [name] about = "…", drop = [files], merge = [files]'
         raise InputError(f"not a list of variants: {error}", file=path, fix=fix) from None
 
 
@@ -59,14 +59,14 @@ def build_variant(app: str | Path, variants: str | Path, name: str, out: str | P
     known = list_variants(variants)
     if name not in known:
         raise InputError(
-            f"no variant {name!r}", file=variants / CATALOGUE, fix=f"Take one of: {', '.join(sorted(known))}"
+            f"unknown variant {name!r}", file=variants / CATALOGUE, fix=f"Take one of: {', '.join(sorted(known))}"
         )
     require_package(app)
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).is_file():
             raise InputError("the folder is not empty", file=out, fix="Name a new one, or empty it")
         if out.resolve() == app.resolve():
-            raise InputError("a variant cannot be built over itself", file=out, fix="Give the default package")
+            raise InputError("the output folder is the package itself", file=out, fix="Give another --out")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).write_text(f"{name}\n", "utf-8")  # first: what a full disk leaves half-done can be built again

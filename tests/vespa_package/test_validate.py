@@ -235,7 +235,7 @@ def test_defect_of_int8_is_found(app: Path, tmp_path: Path, name: str) -> None:
     ({"item_id": ["a"], "title": ["x"], "price": ["12"]}, "does not fit float"),
     ({"item_id": ["a"], "title": ["x"], "colours": ["red"]}, "field colours type string"),
     ({"item_id": ["a"], "title": ["x"], "sizes": [[1]]}, "does not fit array<string>"),
-    ({"item_id": ["a"], "title": ["x"], "embedding": [[1.0]]}, "the model makes this field"),
+    ({"item_id": ["a"], "title": ["x"], "embedding": [[1.0]]}, "the model fills this field"),
 ])  # fmt: skip
 def test_columns_against_fields(package: Path, tmp_path: Path, column: dict, words: str) -> None:
     items = tmp_path / "items.parquet"

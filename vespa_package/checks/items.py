@@ -99,7 +99,7 @@ def check_columns(file: ItemsFile, item: DocumentType, columns: Sequence[str] | 
             continue
         if name in MODEL_FIELDS:
             yield InputError(
-                "the model makes this field", file=file.path, field=name, fix="Drop the column, or rename it"
+                "the model fills this field", file=file.path, field=name, fix="Drop the column, or rename it"
             )
         elif name in item.fields:
             if len(schema.get_all_field_indices(name)) > 1:

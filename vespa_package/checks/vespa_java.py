@@ -89,6 +89,6 @@ def judge(app: str | Path) -> list[InputError]:
         raise InputError("Vespa's own code cannot run here", fix=reason)
     answer = ask({"packages": [{"name": "app", "dir": str(Path(app).resolve())}]})
     return [
-        InputError(f"Vespa says: {text}", file=app, fix="Change the file that it names")
+        InputError(f"Vespa says: {text}", file=app, fix="Correct the file that the message names")
         for text in complaints(answer["packages"]["app"])
     ]
