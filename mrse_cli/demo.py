@@ -76,7 +76,7 @@ def demo(
     out = console()
     steps = Steps(out)
     if folder.exists() and any(folder.iterdir()) and not (folder / "catalogue").exists():
-        raise InputError("the folder holds something else", file=folder, fix="Give a new one with --folder")
+        raise InputError("the folder holds other files", file=folder, fix="Give a new one with --folder")
     shutil.rmtree(folder, ignore_errors=True)
     if app is None:
         [app] = write_package(folder, ("vespa_app",))

@@ -43,7 +43,7 @@ def migrate(
     searches: Annotated[Path | None, typer.Option(help="Search log: where item queries come from.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="Judgments: further item queries.")] = None,
     title: Annotated[str, typer.Option(help="Column to take as the title.")] = "title",
-    language: Annotated[str | None, typer.Option(help="As in the feed of these items: mrse feed --language.")] = None,
+    language: Annotated[str | None, typer.Option(help="The --language that mrse feed items was given.")] = None,
     give_up_after: GiveUp = 5,
     state: State = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for each deployment.")] = 300,
@@ -54,7 +54,7 @@ def migrate(
 ) -> None:
     """Switch to a new model without downtime: backfill a second set of vectors, then switch over.
 
-    Queries by query profile keep working, and none ever sees vectors of two models. At the end vespa_app/models holds
+    Queries by query profile keep working, and none compares vectors of two models. At the end vespa_app/models holds
     the new model (which mrse export runs/new --out runs/new/export wrote). After a failure, run it again to resume.
 
     Example: mrse migrate runs/new/export items.parquet --features features.parquet

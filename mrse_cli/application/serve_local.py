@@ -19,7 +19,7 @@ def serve_local(
     port: Annotated[int, typer.Option(help="Port for queries and documents.")] = 8080,
     deploy_port: Annotated[int, typer.Option(help="Port for deployments.")] = 19071,
     host: Annotated[
-        str, typer.Option(help="Interface to listen on; other machines reach any but the default.")
+        str, typer.Option(help="Address to listen on; any but the default is open to other machines.")
     ] = "127.0.0.1",
     config: Config = None,
 ) -> None:

@@ -42,7 +42,7 @@ class Commands(TyperGroup):
 
 
 group = typer.Typer(
-    cls=Commands, no_args_is_help=True, rich_markup_mode=None, help="Feed Vespa from Parquet: see the four commands."
+    cls=Commands, no_args_is_help=True, rich_markup_mode=None, help="Feed Vespa from Parquet: items, updates, users."
 )
 
 State = Annotated[
@@ -64,9 +64,7 @@ Language = Annotated[
     str | None,
     typer.Option(help="Language of the texts, if no column language gives it: sv. Default: the schema's."),
 ]
-Since = Annotated[
-    str | None, typer.Option(help="Leave out what is from before this time: 2026-03-01, or with T12:00Z.")
-]
+Since = Annotated[str | None, typer.Option(help="Leave out rows older than this: 2026-03-01, or 2026-03-01T12:00Z.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Send at most this many documents.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and render all, show three documents, send nothing.")]
 Via = Annotated[str, typer.Option(hidden=True)]
@@ -89,12 +87,15 @@ def feed_items_command(
     ] = None,
     title: Title = "title",
     language: Language = None,
-    full: Annotated[bool, typer.Option("--full", help="Feed all, not only what changed since the last time.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Feed all items, not only those that changed since the last feed.")
+    ] = False,
     delete_missing: Annotated[
         bool, typer.Option("--delete-missing", help="Remove from the index what is not in FILE.")
     ] = False,
     max_removals: Annotated[
-        int | None, typer.Option(min=0, help="How many may be removed. Default: 100, or a twentieth of the index.")
+        int | None,
+        typer.Option(min=0, help="Most items that --delete-missing may remove. Default: 100, or 5 % of the index."),
     ] = None,
     check_images: Annotated[bool, typer.Option(help="Decode every image before the first put.")] = True,
     vectors: Annotated[
@@ -104,7 +105,8 @@ def feed_items_command(
         Path | None, typer.Option(help="During a migration: the new model's export. Items get the vectors of both.")
     ] = None,
     to_jsonl: Annotated[
-        Path | None, typer.Option(help="Write all as puts for `vespa feed` to this file, - for stdout; send nothing.")
+        Path | None,
+        typer.Option(help="Write all items as puts for `vespa feed` to this file (- for stdout); send nothing."),
     ] = None,
     since: Since = None,
     since_column: Annotated[str, typer.Option(help="Column that says when an item changed, for --since.")] = "added",
@@ -240,7 +242,7 @@ def feed_updates_command(
 
 @group.command("shoppers")
 def feed_shoppers_command(
-    file: Annotated[Path, typer.Argument(help="Parquet: a search log; a folder of part files will do.")],
+    file: Annotated[Path, typer.Argument(help="Parquet: a search log, or a folder of part files.")],
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     since: Since = None,

@@ -35,7 +35,9 @@ def watch(
     topic: Annotated[str, typer.Option(help="Topic of the changes.")] = "mrse",
     group: Annotated[str, typer.Option(help="Consumer group, whose offsets are kept.")] = "mrse-watch",
     image_encoder: Encoder = None,
-    metrics_port: Annotated[int, typer.Option(min=0, help="Serve /metrics for Prometheus here; 0: not.")] = 0,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, help="Port that serves /metrics for Prometheus; 0: no metrics.")
+    ] = 0,
     give_up_after: GiveUp = 5,
     state: State = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads for the item tower.")] = 1,
@@ -46,7 +48,7 @@ def watch(
 ) -> None:
     """Watch for changes (items, updates, removals, user events) and bring each into the index within seconds.
 
-    SIGTERM and Ctrl-C end it after the current batch. What was not committed comes again at the next start.
+    SIGTERM and Ctrl-C end it after the current batch. Changes that were not committed are read again at the next start.
 
     Example: mrse watch drops/
     """

@@ -22,12 +22,12 @@ def query(
     profile: Annotated[
         str | None,
         typer.Option(
-            help="ann, exact, bm25, hybrid, hybrid_linear, three_queues, query_tower; any other is taken for a rank "
+            help="ann, exact, bm25, hybrid, hybrid_linear, three_queues, query_tower; any other name is a rank "
             "profile of your own over nearest neighbours. Default: what the model's training recommends, if the model "
             "is here (--embed here), else ann."
         ),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="A shopper in Vespa: the last events are the history.")] = None,
+    user: Annotated[str | None, typer.Option(help="User whose `shopper` document in Vespa gives the history.")] = None,
     clicked: Annotated[
         list[str] | None, typer.Option(help="An item clicked just now, in addition to the history; may be repeated.")
     ] = None,
@@ -44,10 +44,11 @@ def query(
         str | None, typer.Option(help="A string field: the best hit of each of its values, and every item without one.")
     ] = None,
     ranks: Annotated[
-        bool, typer.Option("--ranks", help="Each hit's rank in each recall queue (three_queues).")
+        bool, typer.Option("--ranks", help="Show each hit's rank in each recall queue (three_queues).")
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="What each hit's score loses without text, history, images, each expert.")
+        bool,
+        typer.Option("--explain", help="Show what each hit's score loses without text, history, images, each expert."),
     ] = False,
     embed: Annotated[
         Literal["vespa", "here"],
@@ -55,11 +56,12 @@ def query(
     ] = "vespa",
     warm: Annotated[Path | None, typer.Option(help="Query vectors of `mrse warm`, for --embed here.")] = None,
     language: Annotated[
-        str | None, typer.Option(help="Of the text, as en or pt-BR. Default: Vespa detects it.")
+        str | None, typer.Option(help="Language of the text: en, pt-BR. Default: Vespa detects it.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds until the search gives up.")] = 10.0,
     now: Annotated[
-        float | None, typer.Option(help="Unix seconds: how old a user's events are as of then. Default: the clock.")
+        float | None,
+        typer.Option(help="Unix seconds: the time at which the age of a user's events is measured. Default: now."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     cert: Certificate = None,
@@ -69,7 +71,7 @@ def query(
 ) -> None:
     """Search, and print the hits as a table.
 
-    A user (--user or --clicked) needs the exported model here, for the history.
+    --user and --clicked need the exported model in --app, which encodes the history.
 
     Example: mrse query "red dress" --profile three_queues --user u17 --filter "price<=50"
     """

@@ -19,7 +19,9 @@ def serve(
         Path | None,
         typer.Option(help="TOML file: keys, token_secret, origins, … (docs/serving.md); flags win over it."),
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Where to listen. Default: this machine alone.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1, this machine alone.")
+    ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: 8000.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=256, help="Processes. Default: 1.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Any user may be searched for, and users are listed.")] = False,
@@ -29,7 +31,7 @@ def serve(
     ] = None,
     log: Annotated[Path | None, typer.Option(help="Folder for what was served and clicked: a search log.")] = None,
     language: Annotated[
-        str | None, typer.Option(help="Of the queries, as en or pt-BR. Default: Vespa detects it.")
+        str | None, typer.Option(help="Language of the queries: en, pt-BR. Default: Vespa detects it.")
     ] = None,
     rules: Annotated[
         Path | None, typer.Option(help="TOML file of synonyms, pinned and buried items (docs/serving.md).")
@@ -43,12 +45,11 @@ def serve(
     ] = None,
     next_models: Annotated[
         Path | None,
-        typer.Option(
-            help="While mrse migrate runs: the new export, whose vectors stand beside the old; its NAME is next."
-        ),
+        typer.Option(help="While mrse migrate runs: folder of the new export, searched as model=next."),
     ] = None,
     now: Annotated[
-        float | None, typer.Option(help="Unix seconds: search as of then, for a catalogue whose log has ended.")
+        float | None,
+        typer.Option(help="Unix seconds: serve as if this were the time, for a log that ended in the past."),
     ] = None,
     cert: Certificate = None,
     key: Key = None,

@@ -18,11 +18,12 @@ def why(
     app: Package = Path("vespa_app"),
     endpoint: Endpoint = LOCAL,
     profile: Annotated[
-        str | None, typer.Option(help="Rank profile of the search in question. Default: as the model recommends.")
+        str | None,
+        typer.Option(help="Rank profile of the search in question. Default: the one that the model recommends."),
     ] = None,
     user: Annotated[str | None, typer.Option(help="User whose history counts.")] = None,
     filter: Annotated[list[str] | None, typer.Option(help="Filter of the search in question; repeatable.")] = None,
-    hits: Annotated[int, typer.Option(min=1, max=400, help="Hits of a page.")] = 10,
+    hits: Annotated[int, typer.Option(min=1, max=400, help="Hits per page.")] = 10,
     target_hits: Annotated[int, typer.Option(min=1, help="Candidates from each nearest-neighbour search.")] = 200,
     timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds until a search gives up.")] = 10.0,
     cert: Certificate = None,

@@ -90,7 +90,7 @@ def test_an_undecodable_image(mrse, vespa, package, columns, tmp_path) -> None:
 
 def test_images_without_features(mrse, vespa, package, items) -> None:
     result = mrse("feed", items, "--app", package, "-e", vespa.url)
-    _refused(result, vespa, f"{items}, field image: the model sees images")
+    _refused(result, vespa, f"{items}, field image: the model uses images")
 
 
 def test_a_model_that_is_not_the_deployed_one(mrse, vespa, package, items, tmp_path) -> None:
@@ -151,7 +151,7 @@ def test_features_of_other_items_and_of_some(mrse, vespa, package, items, featur
         pq.write_table(there, tmp_path / f"{name}.parquet")
     command = ["feed", items, "--app", package, "-e", vespa.url, "--features"]
     result = mrse(*command, tmp_path / "none.parquet")
-    _refused(result, vespa, f"{tmp_path / 'none.parquet'}, field item_id: no item has a feature here")
+    _refused(result, vespa, f"{tmp_path / 'none.parquet'}, field item_id: no item has an image feature in this file")
     assert (
         CliRunner()
         .invoke(app, [*map(str, command), str(tmp_path / "some.parquet")])

@@ -165,13 +165,13 @@ def test_bad_ways_to_a_config_server(package, tmp_path) -> None:
         deploy("http://h:abc")
     junk = tmp_path / "junk.pem"
     junk.write_text("no certificate")
-    with pytest.raises(InputError, match="field --ca: no certificate authority"):
+    with pytest.raises(InputError, match="field --ca: not a certificate authority"):
         deploy("http://127.0.0.1:9", "--ca", str(junk))
 
 
 def test_a_package_without_a_model_is_not_deployed(vespa, package, tmp_path) -> None:
     (tmp_path / "services.xml").write_text("<services/>")
-    with pytest.raises(InputError, match="no exported model here"):
+    with pytest.raises(InputError, match="the folder has no exported model"):
         CliRunner().invoke(main.app, ["deploy", str(tmp_path), "--config-server", vespa.url], catch_exceptions=False)
     assert vespa.deployed == []
 

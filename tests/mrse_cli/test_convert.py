@@ -112,8 +112,8 @@ def test_averages_of_judges_are_rounded_to_the_nearer_grade(tmp_path: Path) -> N
         ("1-5", 0, "row 1, field grade: 0 is not on the scale"),
         ("esci", "X", "row 1, field grade: 'X' is not on the scale"),
         ("grades", 1.5, "row 1, field grade: 1.5 is not on the scale"),
-        ("5-1", 1, "field --scale: not a scale"),
-        ("stars", 1, "field --scale: not a scale: 'stars'. Choose grades"),
+        ("5-1", 1, "field --scale: unknown scale"),
+        ("stars", 1, "field --scale: unknown scale: 'stars'. Choose grades"),
     ],
 )  # fmt: skip
 def test_what_is_not_on_the_scale(tmp_path: Path, scale: str, value: Any, words: str) -> None:

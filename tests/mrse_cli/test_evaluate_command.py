@@ -182,7 +182,7 @@ def test_the_depths_and_what_it_is_tested_against_can_be_chosen(trained, run, mo
     text = (run / "evaluation" / "clicks-after-the-split" / "report.md").read_text()
     assert "Paired bootstrap against MRSE" in text and "Unjudged among the first 10: BM25 " in text
     with pytest.raises(
-        InputError, match=r"no ranker 'Transformer'\. Choose one of 'BM25', 'MRSE', .*with --baselines more"
+        InputError, match=r"unknown ranker 'Transformer'\. Choose one of 'BM25', 'MRSE', .*with --baselines more"
     ):
         mrse(run, trained.sample.items, "--against", "Transformer")
     with pytest.raises(InputError, match=r"field --k: 241 exceeds the catalogue size .240."):
@@ -202,7 +202,7 @@ def test_a_small_depth_leaves_the_other_measures_as_they_are(trained, run) -> No
 def test_a_baseline_that_will_not_be_there_is_refused_before_any_is_trained(trained, run, monkeypatch) -> None:
     monkeypatch.setattr("mrse_model.baselines.compared.minilm_folder", lambda: None)
     monkeypatch.setattr("mrse_model.baselines.compared.baselines", Mock(side_effect=AssertionError("trained")))
-    with pytest.raises(InputError, match=r"no ranker 'MiniLM-L6, untrained'.*'plain two-tower'\.$"):
+    with pytest.raises(InputError, match=r"unknown ranker 'MiniLM-L6, untrained'.*'plain two-tower'\.$"):
         mrse(run, trained.sample.items, "--baselines", "--against", "MiniLM-L6, untrained")
 
 

@@ -195,7 +195,7 @@ def _model_of(hits: list[dict], known: dict[str, dict[str, float]], shown: str) 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("price=abc", "it is a number (float), not 'abc'"),
+        ("price=abc", "must be a number (float), got 'abc'"),
         ("price==50", "Write price=50"),
         ("brand=", "a filter without a value"),
         ("colr=red", "Did you mean colour?"),
