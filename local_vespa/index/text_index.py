@@ -8,7 +8,9 @@ segment sorted by word, and segments of like size are merged: 8 bytes for each w
 
 from __future__ import annotations
 
+import math
 from array import array
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -209,17 +211,20 @@ class TextIndex:
 
 
 def _within(lists: tuple[list[int], ...], reach: int, ordered: bool) -> bool:
-    """Whether one position of every list (in ascending order, if asked) lies within a window."""
-    if ordered:
-        for start in lists[0]:
-            at: int | None = start
-            for later in lists[1:]:
-                at = next((p for p in later if at is not None and p > at), None)
-            if at is not None and at - start <= reach:
-                return True
-        return False
-    merged = sorted((p, n) for n, positions in enumerate(lists) for p in positions)
-    return any(
-        {n for p, n in merged[i:] if p - start <= reach} == set(range(len(lists)))
-        for i, (start, _) in enumerate(merged)
-    )
+    """Whether one position of every list (in ascending order, if asked) lies within a window. Each is ascending."""
+    if not ordered:
+        starts = (start for positions in lists for start in positions)
+        return any(all(_next(later, start) - start <= reach for later in lists) for start in starts)
+    for start in lists[0]:
+        at: int | float = start
+        for later in lists[1:]:
+            at = _next(later, at + 1)
+        if at - start <= reach:
+            return True
+    return False
+
+
+def _next(positions: list[int], at: int | float) -> int | float:
+    """The first of ascending positions that is not before another; infinity where there is none."""
+    found = bisect_left(positions, at)
+    return positions[found] if found < len(positions) else math.inf

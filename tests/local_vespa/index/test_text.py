@@ -1,5 +1,6 @@
 """Words, and the inverted index against counting by hand."""
 
+import itertools
 import math
 
 import numpy as np
@@ -133,6 +134,24 @@ def test_a_phrase_does_not_cross_elements():
 def test_near(distance, ordered, rows):
     index = index_of("red x hat", "hat x red", "red x x x hat")
     assert index.near((("red",), ("hat",)), distance, ordered, LIVE).tolist() == rows
+
+
+_POSITIONS = st.lists(st.integers(0, 12), max_size=4).map(sorted)
+
+
+@given(st.lists(_POSITIONS, min_size=1, max_size=3), st.integers(0, 6), st.booleans())
+def test_near_is_a_choice_of_one_position_each(lists, reach, ordered):
+    expected = any(
+        max(chosen) - min(chosen) <= reach and (not ordered or all(a < b for a, b in itertools.pairwise(chosen)))
+        for chosen in itertools.product(*lists)
+    )
+    assert inverted._within(tuple(lists), reach, ordered) == expected
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_near_in_a_long_text_looks_at_each_position_once(ordered):
+    far = list(range(200_000)), list(range(1_000_000, 1_200_000))  # all pairs of them: hours
+    assert not inverted._within(far, 5, ordered)
 
 
 def test_near_counts_from_the_start_of_a_phrase():
