@@ -68,6 +68,8 @@ def _reason(data: bytes, error: Exception) -> str:
     """Why these bytes are no image, in a few words."""
     if isinstance(error, Image.DecompressionBombError):
         return f"it is too large, more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels"
+    if not data:
+        return "it is empty"
     if isinstance(error, UnidentifiedImageError):
         head = data[:64].lstrip()
         for start, name in MAGIC.items():

@@ -139,6 +139,36 @@ def test_decode_image_flattens_transparency_on_white() -> None:
     assert (image.mode, image.getpixel((0, 0))) == ("RGB", (255, 255, 255))
 
 
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind)
+    return out.getvalue()
+
+
+def test_grey_of_16_bits_is_scaled_not_cut_off() -> None:
+    grey = np.array([[0, 82 * 257, 65535]], np.uint16)
+    assert np.asarray(decode_image(encoded(grey)))[0].tolist() == [[0] * 3, [82] * 3, [255] * 3]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"<html><body>404 Not Found</body></html>", "it is a web page, which is not taken"),
+        (encoded(np.zeros((2, 2, 3), np.uint8), "GIF"), "it is a GIF, which is not taken"),
+        (encoded(np.zeros((2, 2, 3), np.uint8), "TIFF"), "it is a TIFF, which is not taken"),
+        (b"/9j/4AAQSkZJRgABAQAAAQABAAD", "it is base64 text, which is not taken"),
+        (b"\0" * 4096, "its format is not known"),
+        (encoded(np.zeros((99, 99, 3), np.uint8), "JPEG")[:-40], "it is cut off or damaged"),
+        (encoded(np.zeros((13_400, 13_400), bool)), "it is too large, more than 178 million pixels"),
+    ],
+    ids=["empty", "page", "gif", "tiff", "base64", "zeros", "cut", "huge"],
+)
+def test_a_refused_image_has_its_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(InputError, match=f"the image cannot be decoded: {reason}"):
+        decode_image(data, row=0)
+
+
 @pytest.mark.parametrize(
     "times",
     [
