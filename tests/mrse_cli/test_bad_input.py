@@ -108,7 +108,7 @@ def test_a_model_that_was_tampered_with(mrse, vespa, package, items, tmp_path) -
     shutil.copytree(package, copy)
     (copy / "models" / "item_tower.onnx").write_bytes(b"x")
     result = mrse("feed", items, "--app", copy, "-e", vespa.url, "--no-images")
-    _refused(result, vespa, f"{copy}/models/item_tower.onnx: not the file that")
+    _refused(result, vespa, f"{copy}/models/item_tower.onnx: the file has changed since")
 
 
 def test_nobody_there(mrse, package, items) -> None:

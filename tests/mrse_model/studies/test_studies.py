@@ -381,7 +381,7 @@ def test_what_a_study_lacks_is_named(data: Data, tmp_path: Path) -> None:
     pq.write_table(searches.set_column(searches.schema.get_field_index("user_id"), "user_id", users), once)
     for name in ("events", "history"):
         assert check(STUDIES[name], data, tmp_path, QUIET) == data
-        with pytest.raises(InputError, match="no user of this log comes back"):
+        with pytest.raises(InputError, match="this log has none"):
             check(STUDIES[name], replace(data, searches=once), tmp_path, QUIET)
     clicks = tmp_path / "clicks.parquet"
     pq.write_table(pq.read_table(data.searches).drop_columns(["carted", "ordered"]), clicks)
