@@ -43,6 +43,8 @@ def parse_grouping(text: str) -> tuple[GroupingRequest, ...]:
         try:
             tree = _parser().parse(part)
         except UnexpectedInput as error:
+            if "quantiles" in part:
+                raise GroupingError("quantiles are not supported by this engine") from None
             at = error.pos_in_stream if isinstance(error.pos_in_stream, int) else len(part)
             raise GroupingError(f"Could not parse the grouping at position {at}: '{part[at : at + 20]}'") from None
         for root in tree.children:

@@ -340,6 +340,12 @@ def _check_term(term: yql.Term, known: list[Schema]) -> None:
 
 
 def _check_values(term: yql.In, field: Field) -> None:
+    if field.type.is_number and field.type.scalar not in ("byte", "int", "long"):
+        raise QueryError(
+            INVALID_PARAMETER,
+            "Could not create query from YQL: The in operator is only supported for integer and string fields. "
+            f"The field {term.field} is not of these types",
+        )
     for value in term.values:
         given = isinstance(value, yql.Given)
         try:

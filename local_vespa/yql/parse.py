@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..errors import unsupported
 from ..grouping.ast import GroupingError, GroupingRequest
 from ..grouping.parse import parse_grouping
 from . import ast
@@ -17,7 +18,9 @@ _DEFAULT_HITS = 10
 _INT = 1 << 31  # annotations are Java's Integer
 _BOUNDS = {None: (True, True), "open": (False, False), "leftOpen": (False, True), "rightOpen": (True, False)}
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
-_OF_LEAVES: dict[str, type] = {"label": str, "ranked": bool, "significance": float, "stem": bool, "weight": int}
+_OF_LEAVES: dict[str, type] = {
+    "id": int, "label": str, "ranked": bool, "significance": float, "stem": bool, "weight": int,
+}  # fmt: skip
 _OF_TEXTS = dict.fromkeys(("all", "any", "raw", "segment", "web"), ()) | dict.fromkeys(("near", "oNear"), ("distance",))
 _TYPES: dict[type, str] = {bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
 
@@ -156,9 +159,7 @@ class _Reader:
 
     def word(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Word:
         annotations = self.read_annotations(raw.annotations, annotations)
-        text = self.string(raw)
-        if not text:
-            raise YqlError("The word of a word item cannot be empty")
+        text = self.not_empty(raw)
         kinds = [kind for kind in ("prefix", "suffix", "substring") if self.annotation(annotations, kind, bool)]
         if len(kinds) > 1:
             raise YqlError("Only one of prefix, substring and suffix can be set.")
@@ -169,6 +170,8 @@ class _Reader:
 
     def near(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Node:
         distance = self.annotation(annotations, "distance", int)
+        if distance is not None and distance < 0:
+            raise YqlError(f"Can not use negative distance {distance}")
         ordered = raw.name == "onear"
         return ast.Near(name, self.words(raw), 2 if distance is None else distance, ordered, annotations=annotations)
 
@@ -176,7 +179,13 @@ class _Reader:
         for argument in raw.arguments[1]:
             if argument.operator not in ("literal", "parameter"):
                 raise YqlError(f"{raw.name} takes words here, not {argument.operator}: that is not supported")
-        return tuple(self.string(argument) for argument in raw.arguments[1])
+        return tuple(self.not_empty(argument) for argument in raw.arguments[1])
+
+    def not_empty(self, raw: Raw) -> str:
+        text = self.string(raw)
+        if not text:
+            raise YqlError("The word of a word item cannot be empty")
+        return text
 
     def equiv(self, raw: Raw, name: str, annotations: ast.Annotations) -> ast.Node:
         arguments = raw.arguments[1]
@@ -438,6 +447,8 @@ class _Reader:
         if not written:
             return around
         own = {key: value for key, raw in written.items() if (value := self.constant(raw)) is not None}
+        if "connectivity" in own:  # it changes nativeProximity
+            raise YqlError(unsupported("the annotation 'connectivity'"))
         return {
             **around,
             **own,
