@@ -238,6 +238,7 @@ def requests(models: Path) -> list[dict[str, str]]:
     asked.append({"queryProfile": "q2i", "query": ""})
     asked.append({"queryProfile": "q2i", "query": '") or true; drop "{} \\'})
     asked.append({"queryProfile": "hybrid", "query": 'red" or true or "'})
+    asked.append({"queryProfile": "hybrid", "query": "Red dress", "ranking": "hybrid"})
     paths = [{"path": "/search/?" + urlencode(parameters)} for parameters in asked]
     tower = {name: literal(tower_inputs(models)[name]) for name in INPUTS["query_tower"]}
     form = {"path": "/model-evaluation/v1/query_tower/eval", "type": "application/x-www-form-urlencoded"}
