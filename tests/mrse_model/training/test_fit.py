@@ -134,6 +134,9 @@ class OneStage:
     def watch(self) -> None:
         pass
 
+    def gives_up(self, best_step: int) -> bool:
+        return False
+
 
 def line_fit(
     folder: Path, train: TrainConfig, stage: StageConfig, stop_at: int = 0, rate: float = 1.0, run: Run | None = None

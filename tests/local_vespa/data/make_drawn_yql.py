@@ -1,11 +1,11 @@
-"""Writes written_yql.json: YQL statements and whether Vespa's own container takes them.
+"""Writes drawn_yql.json: YQL statements and whether Vespa's own container takes them.
 
 The statements are ours: drawn with a fixed seed over the fields of tests/helpers/small_app.py, a quarter of them with
 a token too many, too few or changed. The judge is a command that reads lines `YQL <tab> PARAMETERS` (URL-encoded) and
 prints for each a block that begins with `YQL   ` and whose second line begins with OK or ERROR: Vespa's published Java
 artifacts with the package of that module. It sees syntax, types and fields, not what the content node refuses.
 
-    python tests/local_vespa/data/make_written_yql.py PACKAGE_FOLDER JUDGE [ARGUMENT …]
+    python tests/local_vespa/data/make_drawn_yql.py PACKAGE_FOLDER JUDGE [ARGUMENT …]
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def main() -> None:
         "taken": [s for s, ok in zip(statements, taken, strict=True) if ok],
         "refused": [s for s, ok in zip(statements, taken, strict=True) if not ok],
     }
-    path = Path(__file__).with_name("written_yql.json")
+    path = Path(__file__).with_name("drawn_yql.json")
     path.write_text(json.dumps(made, ensure_ascii=False, indent=0) + "\n", "utf-8")
     print(f"{path.name}: {len(made['taken'])} taken, {len(made['refused'])} refused")
 

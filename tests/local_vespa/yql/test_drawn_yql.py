@@ -1,4 +1,4 @@
-"""Whole YQL statements, drawn at random, and whether Vespa's own container takes them (data/written_yql.json)."""
+"""Whole YQL statements, drawn at random, and whether Vespa's own container takes them (data/drawn_yql.json)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-CASES = json.loads((Path(__file__).parents[1] / "data" / "written_yql.json").read_text("utf-8"))
+CASES = json.loads((Path(__file__).parents[1] / "data" / "drawn_yql.json").read_text("utf-8"))
 OURS = ("local_vespa does not support", "not supported by this engine")  # as LIMITS.md says
 LATER = ("Could not resolve source ref", "not applicable for single group")  # what Vespa checks after its container
 
