@@ -12,7 +12,7 @@ from ..errors import BAD_REQUEST, ILLEGAL_QUERY, INVALID_PARAMETER, QueryError, 
 from ..grouping import DEFAULT_LIMITS, GroupingRequest, Limits, parse_grouping
 from ..matching import SCHEMA_NAME
 from ..package.rank_profiles import Input, Profile
-from ..package.schema import Field, Schema
+from ..package.schema import INTEGERS, Field, Schema
 from ..ranking.onnx_models import EmbedError
 from ..tensors import DOUBLE, FORMATS, Tensor, TensorError, parse_query_tensor
 from ..yql.languages import ENGLISH, language_of
@@ -340,7 +340,7 @@ def _check_term(term: yql.Term, known: list[Schema]) -> None:
 
 
 def _check_values(term: yql.In, field: Field) -> None:
-    if field.type.is_number and field.type.scalar not in ("byte", "int", "long"):
+    if field.type.is_number and field.type.scalar not in INTEGERS:
         raise QueryError(
             INVALID_PARAMETER,
             "Could not create query from YQL: The in operator is only supported for integer and string fields. "
