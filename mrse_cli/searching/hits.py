@@ -1,18 +1,21 @@
-"""How the commands that search print what was found: a table, or JSON."""
+"""How the commands that search print what was found, a table or JSON, and the options that they share."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
+import typer
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
     from retrieval import SearchResult
 
+Timeout = Annotated[float, typer.Option(min=0.01, max=600, help="Seconds until the search gives up.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Shares = Mapping[str, Mapping[str, float]]  # item id → part → what the score loses without it
 
 

@@ -11,7 +11,7 @@ import typer
 from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
-from mrse_cli.searching.hits import print_hits, print_json
+from mrse_cli.searching.hits import AsJson, Timeout, print_hits, print_json
 from mrse_model.errors import InputError
 
 
@@ -58,12 +58,12 @@ def query(
     language: Annotated[
         str | None, typer.Option(help="Language of the text: en, pt-BR. Default: Vespa detects it.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds until the search gives up.")] = 10.0,
+    timeout: Timeout = 10.0,
     now: Annotated[
         float | None,
         typer.Option(help="Unix seconds: the time at which the age of a user's events is measured. Default: now."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: AsJson = False,
     cert: Certificate = None,
     key: Key = None,
     ca: Authority = None,

@@ -10,7 +10,7 @@ import typer
 from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
-from mrse_cli.searching.hits import print_hits, print_json
+from mrse_cli.searching.hits import AsJson, Timeout, print_hits, print_json
 
 
 def similar(
@@ -19,8 +19,8 @@ def similar(
     endpoint: Endpoint = LOCAL,
     filter: Annotated[list[str] | None, typer.Option(help="in_stock=true, price<=50; repeatable.")] = None,
     hits: Annotated[int, typer.Option(min=1, max=400, help="How many hits.")] = 10,
-    timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds until the search gives up.")] = 10.0,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    timeout: Timeout = 10.0,
+    json: AsJson = False,
     cert: Certificate = None,
     key: Key = None,
     ca: Authority = None,
