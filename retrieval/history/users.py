@@ -174,21 +174,25 @@ def item_vectors(
     return found
 
 
+def items_by_id(item_ids: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """A condition that these items meet, and the part of a request's body that belongs to it. Ids that differ in case
+    alone meet it too.
+    """
+    names = {f"item{i}": item_id for i, item_id in enumerate(item_ids)}
+    condition = " or ".join(f"item_id contains @{name}" for name in names)
+    return f"({condition})", {"hits": min(MAX_SPELLINGS * len(item_ids), 400), **names}  # 400 is Vespa's limit
+
+
 def _read_vectors(
     backend: Backend, item_ids: Sequence[str], manifest: Manifest, deadline: Deadline, suffix: str
 ) -> Plan[dict[str, ItemVector]]:
-    names = {f"item{i}": item_id for i, item_id in enumerate(item_ids)}
-    any_of = " or ".join(f"item_id contains @{name}" for name in names)
-    body = {
-        "yql": f"select * from item where ({any_of}) and model_version{suffix} contains @model_version",
+    condition, looked_up = items_by_id(item_ids)
+    body = looked_up | {
+        "yql": f"select * from item where {condition} and model_version{suffix} contains @model_version",
         "model_version": manifest.model_version,
         "ranking": "unranked",
         "presentation.summary": "vectors",
         "presentation.format.tensors": "hex-value",
-        "hits": min(
-            MAX_SPELLINGS * len(item_ids), 400
-        ),  # ids that differ in case alone match too; 400 is Vespa's limit
-        **names,
     }
     answer = yield from backend.ask(body, deadline)
     rows = {hit["fields"]["item_id"]: hit["fields"] for hit in answer["root"].get("children", [])}

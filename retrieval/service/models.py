@@ -15,7 +15,7 @@ from vespa.application import Vespa
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval.backend import Deadline, Plan
 from retrieval.embed_producer import EmbedProducer
-from retrieval.history.users import MAX_SPELLINGS
+from retrieval.history.users import items_by_id
 from retrieval.results import read_hits, read_total
 from retrieval.searcher import AsyncSearcher
 from retrieval.service.settings import MAIN, Settings
@@ -67,10 +67,8 @@ class ServedModel:
         held = read_total((yield from ask(body | {"yql": f"select item_id from item where {ours}"}, deadline)))
         if not items:
             return Held(held, total - held)
-        names = {f"item{i}": item for i, item in enumerate(items)}
-        any_of = " or ".join(f"item_id contains @{name}" for name in names)
-        body |= {"yql": f"select item_id from item where ({any_of}) and {ours}", **names}
-        body["hits"] = min(MAX_SPELLINGS * len(items), 400)  # ids differ in case alone; 400 is Vespa's limit
+        condition, looked_up = items_by_id(items)
+        body |= looked_up | {"yql": f"select item_id from item where {condition} and {ours}"}
         found = {hit.item_id for hit in read_hits((yield from ask(body, deadline)))}
         return Held(held, total - held, [item for item in items if item not in found])
 
