@@ -258,18 +258,18 @@ class SearchPlans:
         user, first = search.request.user, dataclasses.replace(search, fallbacks=[], stages={})
         assert user is not None
         begun = yield from self.backend.begin(events_query(user), search.deadline)
-        yield from self._read_user(first, known)
+        yield from self._read_user(first, known.events)
         body, conditions = self._query(first)
         answer = yield from self._ask_stepwise(first, body, conditions)
-        begin, events = time.perf_counter(), known
+        begin, stored = time.perf_counter(), known
         try:
-            events = yield from user_events(self.backend, user, search.deadline, begun)
-            self.histories.put(user, events)
+            stored = yield from user_events(self.backend, user, search.deadline, begun, known)
+            self.histories.put(user, stored)
         except (SearchError, InputError) as error:
             first.without("history", error)
         first.stages["history"] += time.perf_counter() - begin
-        if set(events) != set(known):
-            yield from self._read_user(search, events)
+        if stored is not known and set(stored.events) != set(known.events):  # cells may come in another order
+            yield from self._read_user(search, stored.events)
             body, conditions = self._query(search)
             return body, (yield from self._ask_stepwise(search, body, conditions))
         search.profile, search.clicked = first.profile, first.clicked
@@ -364,7 +364,7 @@ class SearchPlans:
         return (yield from self.search_plan(request))
 
     def events_plan(self, user: str, timeout: float | None = None) -> Plan[list[Event]]:
-        return (yield from user_events(self.backend, user, Deadline(timeout or self._deadline)))
+        return (yield from user_events(self.backend, user, Deadline(timeout or self._deadline))).events
 
     def explain_plan(self, query: str, item_id: str, options: Options) -> Plan[Explanation]:
         """Why an item stands where it does: the rank profile `explain` for it alone, and its ranks in the queues."""
@@ -429,7 +429,7 @@ class SearchPlans:
             if request.user is not None and known is None:
                 stored = yield from user_events(self.backend, request.user, deadline)
                 self.histories.put(request.user, stored)
-                events += stored
+                events += stored.events
         except (SearchError, InputError) as error:
             search.without("history", error)
         try:

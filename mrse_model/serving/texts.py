@@ -29,7 +29,10 @@ def item_texts(columns: Sequence[str], titles: Sequence[str], categories: Sequen
 def token_lists(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[list[int]]:
     """Token ids of each text: CLS, at most limit - 2 tokens, SEP; what Vespa's hugging-face-embedder makes with
     max-tokens = limit, and customTokenInputIds of the tokens cut to limit - 2."""
-    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    if len(texts) == 1:  # a batch wakes the tokenizer's threads
+        encoded = [tokenizer.encode(texts[0], add_special_tokens=False)]
+    else:
+        encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [[CLS, *e.ids[: limit - 2], SEP] for e in encoded]
 
 

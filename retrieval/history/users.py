@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,28 @@ def events_query(user: str) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class StoredEvents:
+    """A user's events. fields: of the `shopper` document, as Vespa rendered them."""
+
+    events: list[Event]
+    fields: dict[str, Any]
+
+
 def user_events(
-    backend: Backend, user: str, deadline: Deadline, begun: Future[Reply] | None = None
-) -> Plan[list[Event]]:
-    """The events of a `shopper` document; [] for a user that Vespa does not know. begun: `events_query`, under way."""
+    backend: Backend,
+    user: str,
+    deadline: Deadline,
+    begun: Future[Reply] | None = None,
+    known: StoredEvents | None = None,
+) -> Plan[StoredEvents]:
+    """The events of a `shopper` document; none for a user that Vespa does not know. begun: `events_query`, under way.
+    known: what was read before, given back as it is where the document is the same.
+    """
     answer = yield from backend.ask(events_query(user), deadline, begun)
     hits = [hit.get("fields", {}) for hit in answer["root"].get("children", [])]
-    found = [fields for fields in hits if fields.get("user_id") == user]
-    return _events(found[0]) if found else []
+    fields: dict[str, Any] = next((fields for fields in hits if fields.get("user_id") == user), {})
+    return known if known is not None and known.fields == fields else StoredEvents(_events(fields), fields)
 
 
 class KnownHistories:
@@ -57,14 +72,14 @@ class KnownHistories:
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock, self._lock = seconds, clock, threading.Lock()
-        self._events: OrderedDict[str, tuple[float, list[Event]]] = OrderedDict()
+        self._events: OrderedDict[str, tuple[float, StoredEvents | None]] = OrderedDict()
 
-    def get(self, user: str) -> list[Event] | None:
+    def get(self, user: str) -> StoredEvents | None:
         with self._lock:
-            until, events = self._events.get(user, (0.0, []))
+            until, events = self._events.get(user, (0.0, None))
         return events if self._clock() < until else None
 
-    def put(self, user: str, events: list[Event]) -> None:
+    def put(self, user: str, events: StoredEvents) -> None:
         now = self._clock()
         with self._lock:
             self._events[user] = (now + self._seconds, events)

@@ -11,7 +11,7 @@ from vespa.application import Vespa
 
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval import AsyncSearcher, Event, Searcher, Unavailable
-from retrieval.history.users import KnownHistories
+from retrieval.history.users import KnownHistories, StoredEvents
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -85,7 +85,7 @@ def test_where_it_cannot_be_read_again_the_answer_says_so(search, clicks) -> Non
 def test_histories_age_and_are_few(monkeypatch) -> None:
     now = [0.0]
     monkeypatch.setattr("retrieval.history.users.MAX_KNOWN", 2)
-    known, events = KnownHistories(60, lambda: now[0]), [Event("i1", "click", 1.0)]
+    known, events = KnownHistories(60, lambda: now[0]), StoredEvents([Event("i1", "click", 1.0)], {})
     for user in ("u1", "u2", "u3"):
         known.put(user, events)
     assert known.get("u1") is None and known.get("u2") == known.get("u3") == events
