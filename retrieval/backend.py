@@ -114,19 +114,19 @@ class Backend:
 
     def run(self, plan: Plan[T]) -> T:
         """Drives a plan in this thread. Raises what it raises."""
-        step = next(plan)
+        outcome: Reply | Future[Reply] | None = None
         try:
             while True:
-                step = plan.send(self._perform(step))
+                outcome = self._perform(plan.send(outcome))
         except StopIteration as end:
             return end.value
 
     async def arun(self, plan: Plan[T]) -> T:
         """Drives a plan on the running event loop."""
-        step = next(plan)
+        outcome: Reply | Future[Reply] | None = None
         try:
             while True:
-                step = plan.send(await self._aperform(step))
+                outcome = await self._aperform(plan.send(outcome))
         except StopIteration as end:
             return end.value
 
