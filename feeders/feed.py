@@ -11,7 +11,14 @@ from typing import BinaryIO
 import orjson
 from vespa.application import Vespa
 
-from feeders.index.deployed import check_deployed, check_fields, check_metric, indexed, second_set
+from feeders.index.deployed import (
+    check_deployed,
+    check_fields,
+    check_metric,
+    check_no_migration,
+    indexed,
+    second_set,
+)
 from feeders.index.journal import Journal, index_name
 from feeders.index.reconcile import document_ids, reconcile
 from feeders.items import ItemSource
@@ -19,6 +26,7 @@ from feeders.operations import DeliveryResult, Operation
 from feeders.report import Progress, Report
 from feeders.transport import Policy, Transport, said
 from feeders.updates import UpdateSource
+from mrse_model.atomic_file import atomic_file
 from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
 
@@ -45,33 +53,33 @@ def send_all(
     """
     report = Report() if report is None else report
     begin = time.perf_counter()
-    with DeadLetters(dead_letters) as refused:
+    refused = DeadLetters(dead_letters)
 
-        def on_result(result: DeliveryResult) -> None:
-            removal = result.operation.kind == "remove"
-            if result.ok:
-                report.removed += removal
-                report.ok += not removal
-                if journal is not None:
-                    journal.acknowledge(result)
-            else:
-                report.not_removed += removal
-                report.failed += not removal
-                report.first_error = report.first_error or said(result.status, result.message)
-                refused.add(result)
-                if max_errors is not None and refused.count >= max_errors:
-                    transport.stop(f"{refused.count} documents were refused (--max-errors)")
-            report.retries, report.seconds = transport.retries, time.perf_counter() - begin
-            if progress:
-                progress(report)
+    def on_result(result: DeliveryResult) -> None:
+        removal = result.operation.kind == "remove"
+        if result.ok:
+            report.removed += removal
+            report.ok += not removal
+            if journal is not None:
+                journal.acknowledge(result)
+        else:
+            report.not_removed += removal
+            report.failed += not removal
+            report.first_error = report.first_error or said(result.status, result.message)
+            refused.add(result)
+            if max_errors is not None and refused.count >= max_errors:
+                transport.stop(f"{refused.count} documents were refused (--max-errors)")
+        report.retries, report.seconds = transport.retries, time.perf_counter() - begin
+        if progress:
+            progress(report)
 
-        transport = Transport(app, on_result, policy or Policy())
-        try:
-            transport.send(operations)
-        finally:
-            report.stopped, report.retries = transport.stopped, transport.retries
-            report.seconds = time.perf_counter() - begin
-            report.dead_letters = dead_letters if refused.count else None
+    transport = Transport(app, on_result, policy or Policy())
+    try:
+        transport.send(operations)
+    finally:
+        report.stopped, report.retries = transport.stopped, transport.retries
+        report.seconds = time.perf_counter() - begin
+        report.dead_letters = dead_letters if refused.count else None
     return report
 
 
@@ -103,13 +111,11 @@ def feed_items(
     check_deployed(queries, source.model)
     check_fields(app, source.doctype, source.model.manifest)
     shown = check_metric(queries, source.model)
-    if second_set(app, source.model.manifest) != (source.next_model is not None):
-        if source.next_model is None:
-            problem = "a migration to another model is under way, and items fed now would lack its vectors"
-            fix = "Finish it (mrse migrate), or give the new model's export with --next-models: items then get both"
-        else:
-            problem, fix = "no migration is under way: there is no second set of vectors", "Leave --next-models out"
-        raise InputError(f"{app.end_point}: {problem}", fix=fix)
+    if source.next_model is None:
+        check_no_migration(app, source.model.manifest)
+    elif not second_set(app, source.model.manifest):
+        problem = f"{app.end_point}: no migration is under way: there is no second set of vectors"
+        raise InputError(problem, fix="Leave --next-models out")
     ours, others = indexed(queries, source.model.manifest.model_version)
     name = source.doctype.name
     with Journal(state, index_name(app.end_point, name)) as journal, tempfile.TemporaryFile() as spool:
@@ -219,22 +225,19 @@ def feed_again(
     """Sends the operations of a dead-letter file (or any file as `vespa feed` reads it) once more; those that are
     refused again are left in it. Raises InputError for a line that is no operation, before anything is sent.
     """
-    operations = list(read_operations(letters))
+    operations, again = list(read_operations(letters)), letters.with_suffix(".again.jsonl")
+    files = [(file, len(_content(file))) for file in (letters, reasons_file(letters))]
     report = Report() if report is None else report
     report.rows = sum(operation.kind != "remove" for operation in operations)
-    again = letters.with_suffix(".again.jsonl")
     send_all(app, operations, again, report=report, progress=progress, policy=policy)
-    if report.not_reached or report.stopped:
-        again.unlink(missing_ok=True)  # the letters are all kept: to send one twice does no harm
-        reasons_file(again).unlink(missing_ok=True)
-        report.dead_letters = letters
-    elif report.dead_letters:
-        again.replace(letters)
-        reasons_file(again).replace(reasons_file(letters))
-        report.dead_letters = letters
-    else:
-        letters.unlink()
-        reasons_file(letters).unlink(missing_ok=True)
+    for (file, read), refused in zip(files, (again, reasons_file(again)), strict=True):
+        if not (report.not_reached or report.stopped):  # else all letters stay: to send one twice does no harm
+            with atomic_file(file) as part:
+                part.write_bytes(_content(refused) + _content(file)[read:])  # what `mrse watch` added meanwhile stays
+            if not _content(file):
+                file.unlink()
+        refused.unlink(missing_ok=True)
+    report.dead_letters = letters if letters.exists() else None
     return report
 
 
@@ -251,6 +254,10 @@ def read_operations(file: Path) -> Iterator[Operation]:
                 raise InputError(f"no document operation ({error})", file=file, row=row, fix=fix) from None
 
 
+def _content(file: Path) -> bytes:
+    return file.read_bytes() if file.exists() else b""
+
+
 def refused_file(state: Path) -> Path:
     """Where the operations that Vespa refused are left, beside the journal."""
     return state.with_suffix(".refused.jsonl")
@@ -262,29 +269,22 @@ def reasons_file(letters: Path) -> Path:
 
 
 class DeadLetters:
-    """The operations that Vespa refused; the files are made with the first of them."""
+    """The operations that Vespa refused; the files are made with the first of them. keep: those of earlier runs stay
+    (`mrse watch`, which does not read a change again).
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
         self.path, self.count = path, 0
-        self._files: list[BinaryIO] = []
-        for file in (path, reasons_file(path)):
+        for file in () if keep else (path, reasons_file(path)):
             file.unlink(missing_ok=True)
 
     def add(self, result: DeliveryResult) -> None:
-        """Writes one down, at once."""
-        if not self._files:
-            try:
-                self._files = [self.path.open("wb", buffering=0), reasons_file(self.path).open("wb", buffering=0)]
-            except OSError as error:
-                raise InputError(f"cannot be written ({error})", file=self.path) from None
+        """Writes one down, at once. Raises InputError where it cannot be written."""
         self.count += 1
         reason = {"id": result.operation.document_id, "status": result.status, "message": result.message}
-        self._files[0].write(result.operation.json_line())
-        self._files[1].write(orjson.dumps(reason, option=orjson.OPT_APPEND_NEWLINE))
-
-    def __enter__(self) -> DeadLetters:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files:
-            file.close()
+        try:  # opened each time: mrse feed retry may have replaced the file meanwhile
+            with self.path.open("ab") as letters, reasons_file(self.path).open("ab") as reasons:
+                letters.write(result.operation.json_line())
+                reasons.write(orjson.dumps(reason, option=orjson.OPT_APPEND_NEWLINE))
+        except OSError as error:
+            raise InputError(f"cannot be written ({error})", file=self.path) from None

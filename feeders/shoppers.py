@@ -110,8 +110,8 @@ def feed_shoppers(
     report, policy = Report() if report is None else report, policy or Policy()
     report.rows = len(source) if limit is None else min(limit, len(source))
     begin, row, lock = time.perf_counter(), list[str](), threading.Lock()
+    refused = DeadLetters(refused_file(state))
     with (
-        DeadLetters(refused_file(state)) as refused,
         EventWriter(app, keep_days=keep_days, retry_seconds=policy.give_up_after) as writer,
         ThreadPoolExecutor(WRITERS) as pool,
     ):

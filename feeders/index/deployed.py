@@ -111,6 +111,15 @@ def second_set(app: Vespa, manifest: Manifest) -> bool:
         return _dry_run(session, {"embedding_next": {"values": "0000" * manifest.dims}})[0] == 200
 
 
+def check_no_migration(app: Vespa, manifest: Manifest) -> None:
+    """Raises InputError while a migration to another model is under way."""
+    if second_set(app, manifest):
+        raise InputError(
+            f"{app.end_point}: a migration to another model is under way, and items fed now would lack its vectors",
+            fix="Finish it (mrse migrate); until then: mrse feed items --next-models, so that items get both",
+        )
+
+
 def _zeros(kind: str, dims: int) -> dict[str, str]:
     """The value of a vector field, as hex; dims: as the model makes it, whatever the field says."""
     digits = {"int8": 2, "bfloat16": 4, "float": 8, "double": 16}

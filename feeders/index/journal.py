@@ -97,13 +97,13 @@ class Journal:
             self._db.execute("COMMIT")
             self._db.execute("BEGIN")
         except (sqlite3.Error, OSError) as error:
-            busy = "locked" in str(error)
+            if "locked" in str(error):
+                problem = "another feed, watch or migration of this index is running"
+                raise InputError(problem, file=path, fix="Wait for it, or end it") from None
             raise InputError(
-                "another feed of this index is running" if busy else f"the journal cannot be written ({error})",
+                f"the journal cannot be written ({error})",
                 file=path,
-                fix="Wait for it"
-                if busy
-                else "Free some space, give a writable folder with --state, or remove the file",
+                fix="Free some space, give a writable folder with --state, or remove the file",
             ) from None
 
     def __len__(self) -> int:

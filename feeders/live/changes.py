@@ -72,6 +72,11 @@ def read_change(line: bytes, source: str = "") -> Change:
     if kind not in get_args(Kind):
         fix = f"Write one of: {', '.join(get_args(Kind))}"
         raise InputError(f"unknown operation: {kind!r}", file=source or None, field="op", fix=fix)
+    return change_of(kind, record, source)
+
+
+def change_of(kind: Kind, record: dict[str, Any], source: str = "") -> Change:
+    """A change from its record. Raises InputError where that does not name its item or user."""
     key = "user" if kind == "event" else "item_id"
     if not isinstance(record.get(key), str) or not record[key].strip():
         raise InputError(f"must be a non-blank string, got {record.get(key)!r}", file=source or None, field=key)
@@ -90,9 +95,11 @@ def kind_of(file: Path) -> Kind:
 
 
 def records_of(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet drop, as Python values (times as seconds)."""
+    """The rows of a Parquet drop, as Python values: times as seconds, ids that are integers as text."""
     table = Table(file)
     for first, batch in table.batches(table.schema.names, 1024):
         columns = {name: table.values(batch, name, first) for name in table.schema.names}
+        for name in {"item_id", "user", "item"} & columns.keys():
+            columns[name] = [str(value) if isinstance(value, int) else value for value in columns[name]]
         for row in range(batch.num_rows):
             yield {name: values[row] for name, values in columns.items()}

@@ -57,10 +57,10 @@ class Folder:
         while not stop.is_set():
             for file in sorted(self.path.iterdir(), key=lambda file: (file.stat().st_mtime_ns, file.name)):
                 if not stop.is_set() and file.suffix in DROPS and not file.name.startswith(".") and file.is_file():
-                    yield from self._batches_of(file)
+                    yield from self._batches_of(file, stop)
             next(changes, None)
 
-    def _batches_of(self, file: Path) -> Iterator[Batch]:
+    def _batches_of(self, file: Path, stop: threading.Event) -> Iterator[Batch]:
         since = file.stat().st_mtime
         all_well: list[bool] = []
 
@@ -80,6 +80,8 @@ class Folder:
                         batch.add_line(line, file.name)
                     if len(batch.changes) >= MAX_CHANGES:
                         yield batch
+                        if stop.is_set():
+                            return  # the whole file is read again at the next start
                         batch = Batch(commit=finished, since=since)
                 yield batch
         folder = self.path / (DONE if all(all_well) else FAILED)

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from dataclasses import asdict
+from itertools import groupby, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,15 @@ import pyarrow.parquet as pq
 from vespa.application import Vespa
 
 from feeders.events import EventWriter, ShopperUnavailable, UserEvent
-from feeders.feed import DeadLetters, refused_file
+from feeders.feed import DeadLetters
 from feeders.image_features import EncodedImages, NoImages
-from feeders.index.deployed import check_deployed, check_fields, check_metric
+from feeders.index.deployed import check_deployed, check_fields, check_metric, check_no_migration
 from feeders.index.journal import Journal, index_name
 from feeders.items import ItemSource
-from feeders.live.changes import Batch, Change, Kind, records_of
+from feeders.live.changes import Batch, Change, Kind, change_of, records_of
 from feeders.live.images import image_of
 from feeders.live.metrics import Metrics
-from feeders.live.sources import Source
+from feeders.live.sources import MAX_CHANGES, Source
 from feeders.operations import DeliveryResult, Operation
 from feeders.report import Report
 from feeders.transport import Policy, Transport
@@ -89,16 +90,17 @@ class Watch:
         check_deployed(queries or app, model)
         check_fields(app, DocumentType.load(package), model.manifest)
         check_metric(queries or app, model)
+        check_no_migration(app, model.manifest)
         model.item_vectors([""], [[]])  # opens the graph, which the first change would wait for
         encoder = ImageEncoder.load(image_encoder) if image_encoder else None
         return cls(app, package, model, state, encoder=encoder, **options)
 
     def run(self, source: Source, stop: threading.Event) -> Metrics:
         """Takes batches until `stop` is set or the source ends, or until Vespa takes nothing any more (`stopped`)."""
-        self._transport = Transport(self._app, self._on_result, self._policy)
+        self._transport, self._stop = Transport(self._app, self._on_result, self._policy), stop
+        self._refused = DeadLetters(letters_file(self._state), keep=True)
         with (
             Journal(self._state, index_name(self._app.end_point, "item"), keep_recent=MERGE_EVERY) as journal,
-            DeadLetters(refused_file(self._state)) as self._refused,
             EventWriter(self._app, retry_seconds=self._policy.give_up_after) as self._events,
             ThreadPoolExecutor(WRITERS) as self._pool,
         ):
@@ -110,8 +112,8 @@ class Watch:
                     self._transport.drain()
                     self._journal.commit()
                     self.metrics.stopped = self.metrics.stopped or self._transport.stopped
-                    if self.metrics.stopped:
-                        break
+                    if self.metrics.stopped or (batch.file is not None and stop.is_set()):
+                        break  # the file may be in part: it is read again at the next start
                     batch.commit(self.metrics.refused == before)
                     self._count(batch)
             finally:
@@ -135,10 +137,18 @@ class Watch:
 
     def _take_file(self, kind: Kind, file: Path) -> None:
         if kind in ("remove", "event"):
-            self._take_run(kind, [Change(kind, record, str(file)) for record in records_of(file)])
+            records = records_of(file)
+            while not self._stop.is_set() and (some := list(islice(records, MAX_CHANGES))):
+                changes = []
+                for record in some:
+                    try:
+                        changes.append(change_of(kind, record, str(file)))
+                    except InputError as error:
+                        self._refuse({"change": {"op": kind, **record}}, str(error))
+                self._take_run(kind, changes)
             return
         try:
-            self._submit(self._operations(kind, file))
+            self._submit(takewhile(lambda _: not self._stop.is_set(), self._operations(kind, file)))
         except InputError as error:
             self._refuse({"drop": str(file)}, str(error))
 
@@ -181,6 +191,7 @@ class Watch:
         """What a file of items or updates is in the index; checked as a whole before the first."""
         if kind == "update":
             return UpdateSource.open(file, self._item).operations(Report())
+        self._transport.drain()  # what the journal knows of an item must be what comes before this change
         images = EncodedImages(self._encoder, self._model.manifest, file) if self._encoder else NoImages()
         source = ItemSource.open(file, self._item, self._model, images)
         return source.operations(self._journal, Report(), index_holds_others=True)
@@ -209,7 +220,8 @@ class Watch:
         except ShopperUnavailable as error:
             self.metrics.stopped = error.problem
         except InputError as error:
-            self._refuse({"user": user}, error.problem)
+            for event in events:
+                self._refuse({"change": {"op": "event", **asdict(event)}}, error.problem)
 
     def _on_result(self, result: DeliveryResult) -> None:
         if result.ok:
@@ -225,6 +237,11 @@ class Watch:
             self.metrics.refused += 1
             with unreadable_file(self._state).open("ab") as file:
                 file.write(orjson.dumps(what | {"message": why}, default=str, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def letters_file(state: Path) -> Path:
+    """Where the operations that Vespa refused are left. Not a feed's file, which each feed begins anew."""
+    return state.with_suffix(".watch.refused.jsonl")
 
 
 def unreadable_file(state: Path) -> Path:

@@ -55,7 +55,7 @@ def watch(
     from feeders.index.journal import journal_file
     from feeders.live.metrics import serve_metrics
     from feeders.live.sources import open_source
-    from feeders.live.watch import Watch, unreadable_file
+    from feeders.live.watch import Watch, letters_file, unreadable_file
     from feeders.transport import Policy
 
     source, out = open_source(folder, kafka=kafka, topic=topic, group=group), console()
@@ -95,7 +95,7 @@ def watch(
             signal.signal(number, handler)
     out.print(_line(metrics))
     if metrics.refused:
-        out.print(f"refused: see {journal.with_suffix('.refused.jsonl')} and {unreadable_file(journal)}")
+        out.print(f"refused: see {letters_file(journal)} (mrse feed retry) and {unreadable_file(journal)}")
     if metrics.stopped:
         out.print(f"gave up: {metrics.stopped}. Run the same command again to resume")
         raise typer.Exit(1)

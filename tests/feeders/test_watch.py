@@ -16,21 +16,27 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from vespa.application import Vespa
 
 from feeders.events import EventWriter
+from feeders.feed import feed_again, feed_items
+from feeders.image_features import NoImages
+from feeders.items import ItemSource
 from feeders.live.changes import Batch, read_change
 from feeders.live.images import fetch
 from feeders.live.sources import DONE, FAILED, Folder, Lines, Topic
-from feeders.live.watch import Watch, unreadable_file
+from feeders.live.watch import Watch, letters_file, unreadable_file
+from feeders.operations import Operation
 from local_vespa.testing import deploy, running_engine
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
 from tests.helpers.extras import extra
 from tests.helpers.feeding import image
+from vespa_package.fields import DocumentType
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,6 +90,90 @@ def test_lines_of_all_kinds_in_their_order(url, watch, tmp_path) -> None:
     assert document(url, "l2") is None and document(url, "l3")["title"] == "green hat"
     with EventWriter(Vespa(url)) as events:
         assert events.read("w1").cells == {"click": {"l1": 100}, "order": {"l3": 200}}
+
+
+def test_a_change_is_held_against_what_came_before_it(url, watch) -> None:
+    """The journal knows what was acknowledged: what is under way must not be passed over."""
+    same = line("item", item_id="o1", title="red dress")
+    update = line("update", item_id="o1", price=1.0)
+    for _ in range(5):  # it was a race
+        watch().run(stream(same, line("remove", item_id="o1"), same), threading.Event())
+        assert document(url, "o1")["title"] == "red dress"
+        watch().run(stream(line("item", item_id="o1", title="blue boot"), update, same), threading.Event())
+        assert document(url, "o1")["title"] == "red dress"
+
+
+def test_what_was_refused_outlives_the_watch_and_is_fed_again(vespa, package, items, tmp_path) -> None:
+    app, model, state = Vespa(vespa.url), ExportedModel.load(package / "models"), tmp_path / "index.sqlite"
+    vespa.status = lambda method, path, tries: 400 if path.endswith(("/x1", "/x2", "/w1")) and method == "PUT" else 200
+    for name in ("x1", "x2"):
+        Watch(app, package, model, state).run(stream(line("item", item_id=name, title="red dress")), threading.Event())
+    source = ItemSource.open(items, DocumentType.load(package), model, NoImages())
+    assert feed_items(app, source, state).failed == 0
+    letters = letters_file(state)
+    assert [json.loads(text)["update"] for text in letters.read_text().splitlines()] == [
+        "id:item:item::x1", "id:item:item::x2",
+    ]  # fmt: skip
+    Watch(app, package, model, state).run(
+        stream(line("event", user="w1", item="x1", event="click", timestamp=7)), threading.Event()
+    )
+    [entry] = map(json.loads, unreadable_file(state).read_text().splitlines())
+    assert (entry["change"]["user"], entry["change"]["item"], entry["change"]["timestamp"]) == ("w1", "x1", 7)
+
+    def status(method: str, path: str, tries: int) -> int:
+        if path.endswith("/x1"):  # while it is fed again, a watch writes down another
+            with letters.open("ab") as file:
+                file.write(Operation("remove", "item", "x3").json_line())
+        return 400 if path.endswith("/x2") else 200
+
+    vespa.status = status
+    assert (feed_again(app, letters).failed, "id:item:item::x1" in vespa.documents) == (1, True)
+    left = [orjson.loads(text) for text in letters.read_bytes().splitlines()]
+    assert [entry.get("update") or entry.get("remove") for entry in left] == ["id:item:item::x2", "id:item:item::x3"]
+
+
+@pytest.mark.parametrize("kind", ["lines", "items", "removals"])
+def test_it_ends_within_a_large_drop_and_reads_it_again(url, watch, tmp_path, kind) -> None:
+    folder, stop, n = tmp_path / "drops", threading.Event(), 3000
+    folder.mkdir()
+    ids = [f"{kind}{k}" for k in range(n)]
+    if kind == "lines":
+        drop(folder, "a.jsonl", text="".join(line("item", item_id=i, title="red dress") for i in ids))
+    else:
+        drop(folder, "a.parquet", {"item_id": ids} | ({"title": ["red dress"] * n} if kind == "items" else {}))
+    watching = watch()
+    on_result = watching._on_result
+    watching._on_result = lambda result: (stop.set(), on_result(result))  # type: ignore[method-assign]
+    taken = watching.run(Folder(folder), stop).changes
+    assert 0 < taken < n and any(folder.glob("a.*"))
+    if kind == "items":
+        stop = threading.Event()
+        thread = threading.Thread(target=lambda: watch().run(Folder(folder), stop))
+        thread.start()
+        wait_for(lambda: (folder / DONE / "a.parquet").exists(), 60)
+        stop.set()
+        thread.join(30)
+        assert document(url, ids[-1])
+
+
+def test_a_removal_names_its_item(url, watch, tmp_path) -> None:
+    (folder := tmp_path / "drops").mkdir()
+    there = [line("item", item_id=name, title="red dress") for name in ("None", "7")]
+    watch().run(stream(*there), threading.Event())
+    stop = threading.Event()
+    drop(folder, "gone.parquet", {"item_id": pa.array([None, 7])})
+    thread = threading.Thread(target=lambda: watch().run(Folder(folder), stop))
+    thread.start()
+    wait_for(lambda: (folder / FAILED / "gone.parquet").exists())
+    stop.set()
+    thread.join(30)
+    assert document(url, "None") and not document(url, "7")
+
+
+def test_no_watch_starts_during_a_migration(vespa, package, tmp_path) -> None:
+    vespa.fields = vespa.fields | {"embedding_next"}
+    with pytest.raises(InputError, match=r"a migration to another model is under way.*--next-models"):
+        Watch.open(Vespa(vespa.url), package, tmp_path / "index.sqlite")
 
 
 def test_what_is_bad_is_written_down_and_the_rest_goes_on(url, watch, tmp_path) -> None:
