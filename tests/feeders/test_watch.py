@@ -7,11 +7,13 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +203,10 @@ def test_an_image_is_part_of_a_live_item(url, watch, package, tmp_path) -> None:
     with pytest.raises(InputError, match="not an http or https URL"):
         fetch("file:///etc/passwd")
 
+    for address in ("[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[::127.0.0.1]", "169.254.169.254", "[::ffff:10.0.0.1]"):
+        with pytest.raises(InputError, match=r"private network|cannot be reached"):
+            fetch(f"http://{address}:1/x.png")
+
     class Encoder:
         """Stands for image_encoder.onnx: the mean of the bytes."""
 
@@ -226,6 +232,28 @@ def test_an_image_is_part_of_a_live_item(url, watch, package, tmp_path) -> None:
     )
     assert metrics.refused == 1 and document(url, "p4") is None
     assert [bool(document(url, i).get("image_embedding")) for i in ("p1", "p2", "p3")] == [True, True, False]
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", b""])
+def test_an_image_that_comes_byte_by_byte_is_cut_off(monkeypatch, start) -> None:
+    monkeypatch.setattr("feeders.live.images.SECONDS", 0.5)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(1000)
+                connection.sendall(start)
+                while not over.wait(0.1):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(InputError, match=r"exceeds 20 MB or|cannot be read"):
+            fetch(f"http://127.0.0.1:{server.getsockname()[1]}/x.png", inside=True)
+        over.set()
+        thread.join(10)
 
 
 def drop(folder: Path, name: str, columns: dict[str, list] | None = None, text: str = "") -> None:
