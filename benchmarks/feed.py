@@ -4,7 +4,8 @@ All ways run in turns against one server in one run. Documents have three 128-d 
 with hex vectors, pyvespa's feed_iterable gets lists of floats. The null server answers 200 and nothing else.
 * speed: against the null server and the embedded engine; rendering our JSON is in our figures, and measured apart.
 * encoding: items a CPU-second of `mrse encode`'s function, and against `session.run` on the same padded batches.
-* memory: peak resident bytes of a client that encodes and sends 10k, 100k, 400k items to the null server.
+* memory: peak resident bytes of a client that encodes and sends 10k, 100k, 400k items to the null server, and of one
+  that encodes them into a shard (`mrse encode`, all in one row group).
 * faults: a proxy fails a fifth of the writes, half of them after the engine has written, with bodies of JSON, HTML and
   none.
 * outage: the proxy refuses every connection for 30 s in the middle of a feed.
@@ -246,18 +247,28 @@ def _inputs_of(model: ExportedModel, encode: Callable[[], object]) -> list[dict[
 
 
 def memory(args: argparse.Namespace) -> list[Bar]:
-    peaks = []
-    print("\n## Memory: peak of a client that checks, encodes and sends\n\n| items | MB |\n| --- | --- |")
+    ways: dict[str, list[float]] = {"send_file": [], "encode_file": []}
+    print("\n## Memory: peak of a client, MB\n\n| items | check, encode, send | encode |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder, server("null") as url:
         for n in args.sizes:
             file = catalogue(Path(folder) / f"{n}.parquet", n)
-            code = f"import feed; feed.send_file({str(file)!r}, {str(args.app)!r}, {url!r})"
-            path = os.pathsep.join([str(HERE), str(HERE.parent)])
-            out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                                 env=os.environ | {"PYTHONPATH": path})  # fmt: skip
-            peaks.append(int(out.stdout) / 1024)
-            print(f"| {n:,} | {peaks[-1]:.0f} |", flush=True)
-    return [Bar("memory/of-smallest", max(peaks) / peaks[0], 1.1, "<=")]
+            for way, peaks in ways.items():
+                code = f"import feed; feed.{way}({str(file)!r}, {str(args.app)!r}, {url!r})"
+                path = os.pathsep.join([str(HERE), str(HERE.parent)])
+                out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                                     env=os.environ | {"PYTHONPATH": path})  # fmt: skip
+                peaks.append(int(out.stdout) / 1024)
+            print(f"| {n:,} | {' | '.join(f'{peaks[-1]:.0f}' for peaks in ways.values())} |", flush=True)
+    return [Bar(f"memory/{way}/of-smallest", max(peaks) / peaks[0], 1.1, "<=") for way, peaks in ways.items()]
+
+
+def encode_file(file: str, app: str, url: str) -> None:
+    """Encodes an items file into shards; prints the peak of resident memory, kB."""
+    from feeders.shards.encode import Job, encode_groups, groups_of
+    from mrse_model.data.contract import ItemsFile
+
+    assert encode_groups(groups_of(ItemsFile(file), Path(file).with_suffix(".shards")), Job(Path(app) / "models"))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def send_file(file: str, app: str, url: str) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from mrse_model.atomic_file import atomic_file
 from mrse_model.data.contract import ItemBatch, ItemsFile
-from mrse_model.data.ids import Ids
+from mrse_model.data.ids import Ids, number
 from mrse_model.errors import InputError
-from mrse_model.images.features import FeatureFile
+from mrse_model.images.features import FeatureFile, feature_array, feature_schema
 from mrse_model.serving.images import ImageEncoder
 from mrse_model.serving.manifest import EncoderInfo, Manifest
 
@@ -129,6 +134,37 @@ class ExtractedFeatures:
                 fix=f"Extract those of {items.path}",
             )
         return items.rows - found
+
+    def in_order_of(self, items: ItemsFile, file: Path) -> Path:
+        """A feature file with a row for each of these (joined) items, in their order: this one, or `file`, which is
+        written if this one is not.
+        """
+        moved = "SELECT count(*), count(nullif(row, feature)) FROM pair"
+        if self._pairs.execute(moved).fetchone() == (items.rows, 0) and self._file.rows == items.rows:
+            return self.path
+        made_of = [[str(path), path.stat().st_mtime_ns] for path in (*self._file.table.parts, *items.table.parts)]
+        fingerprint = str(number(orjson.dumps([made_of, self._file.column])))
+        if file.is_file() and FeatureFile(file, column=self._file.column).fingerprint == fingerprint:
+            return file
+        width = 4 * self._file.dims
+        with tempfile.TemporaryFile(dir=file.parent) as spool:
+            reader = _Vectors(self._file)
+            for row, feature in self._pairs.execute("SELECT row, feature FROM pair ORDER BY feature"):
+                spool.seek(row * width)
+                spool.write(reader.vector(feature).tobytes())
+            schema = feature_schema(self._file.encoder, self._file.weights, fingerprint)
+            schema = schema.set(1, schema.field("feature").with_name(self._file.column))
+            with atomic_file(file) as part, pq.ParquetWriter(part, schema) as out:
+                for first, batch in items.table.batches(["item_id"], BLOCK):
+                    matrix = np.full((batch.num_rows, self._file.dims), np.nan, np.float32)
+                    for n in range(batch.num_rows):
+                        if self._has(first + n):
+                            spool.seek((first + n) * width)
+                            matrix[n] = np.frombuffer(spool.read(width), np.float32)
+                    ids = items.table.texts(batch, "item_id", first)
+                    digests = pa.nulls(len(ids), schema.field("image_digest").type)
+                    out.write_table(pa.table([ids, feature_array(matrix), digests], schema=schema))
+        return file
 
     def batches(self, items: ItemsFile, size: int, columns: Sequence[str]) -> Iterator[ItemBatch]:
         if self._in_order():

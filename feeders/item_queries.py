@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from mrse_model.atomic_file import atomic_file
 from mrse_model.data.contract import ItemsFile, SearchesFile, judged_positives
 from mrse_model.data.search_log import SearchLog, SpamRule, query_key
 from mrse_model.serving.manifest import Manifest
@@ -33,19 +34,18 @@ def item_queries_for(
 
 
 def write_item_queries(queries: ItemQueries, items: ItemsFile, file: Path) -> Path:
-    """Writes the queries of these items as JSON {item_id: [queries]}, for the processes that encode shards; leaves a
+    """Writes the queries of these items, a row an item in their order, for the processes that encode shards; leaves a
     file that says the same untouched.
     """
-    found = {
-        item_id: few
-        for batch in items.batches()
-        for item_id, few in zip(batch.ids, queries.queries(batch.ids), strict=True)
-        if few
-    }
-    text = orjson.dumps(found)
-    if not file.is_file() or file.read_bytes() != text:
-        with atomic_file(file) as part:
-            part.write_bytes(text)
+    schema = pa.schema([("item_id", pa.string()), ("queries", pa.list_(pa.string()))])
+    new = file.with_suffix(".new")
+    with pq.ParquetWriter(new, schema) as out:
+        for batch in items.batches():
+            out.write_table(pa.table([batch.ids, queries.queries(batch.ids)], schema=schema))
+    if file.is_file() and filecmp.cmp(new, file, shallow=False):
+        new.unlink()
+    else:
+        new.replace(file)
     return file
 
 

@@ -48,6 +48,19 @@ def test_of_mrse_serve(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {one.app or one.next_models for one in settings.compare} == {str(here / "n"), str(here / "c")}
 
 
+class InOrder:
+    """Stands for features that have the items' order."""
+
+    def __init__(self, path: Path, *_: object, **__: object) -> None:
+        self.path = path
+
+    def join(self, *_: object) -> int:
+        return 0
+
+    def in_order_of(self, *_: object) -> Path:
+        return self.path
+
+
 def test_of_encoding_by_other_processes_and_machines(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -56,6 +69,7 @@ def test_of_encoding_by_other_processes_and_machines(here: Path, monkeypatch: py
     given: list[Any] = []
     monkeypatch.setattr(catalogue, "item_queries_for", lambda *_: None)
     monkeypatch.setattr(catalogue.Manifest, "load", lambda *_: None)
+    monkeypatch.setattr(catalogue, "ExtractedFeatures", InOrder)
     monkeypatch.setattr(catalogue, "encode_groups", lambda groups, job, **_: given.extend([groups, job]) or 0)
     catalogue.encode_catalogue(Path("items.parquet"), Path("models"), Path("out"), features=Path("features.parquet"))
     ((group,), job) = given

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from feeders.image_features import ExtractedFeatures
 from feeders.item_queries import item_queries_for, write_item_queries
-from feeders.shards.encode import Job, encode_groups, groups_of
+from feeders.shards.encode import Job, encode_groups, groups_of, shards_in
 from mrse_model.data.contract import ItemsFile
+from mrse_model.data.ids import Ids
 from mrse_model.serving.manifest import Manifest
+
+BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,19 @@ def encode_catalogue(
     the address of a cluster, or "local" to start one here. progress: is given how many items are done and of how many.
     Raises InputError, with the finished shards left in place: the same call makes the others.
     """
-    models, out, features = models.resolve(), out.resolve(), features.resolve() if features else None
-    items, path, done = ItemsFile(file, title=title), None, 0
+    models, out, manifest = models.resolve(), out.resolve(), Manifest.load(models)
+    items, done = ItemsFile(file, title=title), 0
     groups = groups_of(items, out)
-    queries = item_queries_for(Manifest.load(models), searches, judgments, warn)
-    if queries is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        path = write_item_queries(queries, items, out / "item_queries.json")
-    job = Job(models, title, features, feature_column, path)
+    out.mkdir(parents=True, exist_ok=True)
+    job = Job(models, title)
+    if (queries := item_queries_for(manifest, searches, judgments, warn)) is not None:
+        job = replace(job, item_queries=write_item_queries(queries, items, out / "item_queries.parquet"))
+    if features is not None:
+        extracted = ExtractedFeatures(features.resolve(), manifest, column=feature_column)
+        if without := extracted.join(items, _ids(items)):
+            warn(f"{without:,} of {items.rows:,} items are not in {features}: they have no image")
+        aligned = extracted.in_order_of(items, out / "features.parquet")
+        job = replace(job, features=aligned, feature_column=feature_column)
 
     def advance(rows: int) -> None:
         nonlocal done
@@ -63,4 +72,16 @@ def encode_catalogue(
 
         address = None if ray == "local" else ray
         made = encode_with_ray(groups, job, workers=processes, address=address, progress=advance)
+    for old in {*shards_in(out)} - {group.shard for group in groups}:  # of a catalogue that had more row groups
+        old.unlink()
     return EncodedCatalogue(items.rows, len(groups), made)
+
+
+def _ids(items: ItemsFile) -> Ids:
+    """The ids with their rows. Raises InputError for one that comes twice."""
+    ids = Ids()
+    for first, batch in items.table.batches(["item_id"], BATCH):
+        rows = list(enumerate(items.table.texts(batch, "item_id", first), start=first))
+        for row, item_id, before in ids.add(rows):
+            raise items.table.error(f"{item_id!r} is also the id of row {before}", row=row, field="item_id")
+    return ids

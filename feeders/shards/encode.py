@@ -2,7 +2,8 @@
 
 A shard is a pure function of its row group, the features and the model: it appears whole or not at all, and one that is
 there already, of the same row group and model, is not made again. Rows are encoded in the order of their length, so
-that little is padded, and written in the order of the items. Memory is one row group.
+that little is padded, and written in the order of the items, a part of the row group after the other: memory does not
+grow with it. Features and item queries lie in files that have the items' rows in the items' order.
 
 | column | type | |
 | --- | --- | --- |
@@ -17,8 +18,9 @@ The schema's metadata has `model_version`, `dims` and `group`, a hash of what th
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,29 +33,31 @@ from feeders.encoding import bfloat16_bytes
 from mrse_model.atomic_file import atomic_file
 from mrse_model.data.contract import ItemBatch, ItemsFile
 from mrse_model.data.ids import number
+from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 from mrse_model.images.features import FeatureFile
 from mrse_model.serving.exported_model import ExportedModel, ItemVectors
 
 VECTORS = ("embedding", "image_embedding", "text_feature")
 VERSION, DIMS, GROUP = b"mrse.model_version", b"mrse.dims", b"mrse.group"
-Queries = Callable[[Sequence[str]], list[list[str]]]
+PART = 4096  # rows of a shard that are in memory
 
 
 @dataclass(frozen=True)
 class Group:
-    """A row group of one file: what one shard is made of."""
+    """A row group of one file: what one shard is made of. first: its first row among all items."""
 
     file: Path
     group: int
+    first: int
     rows: int
     shard: Path
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every process needs to make shards. features: a file that `mrse features` made of the same items, or any
-    other; item_queries: a JSON file {item_id: [queries]}, or None. threads: of ONNX Runtime.
+    """What every process needs to make shards. features, item_queries: files with a row for each item, in their order
+    (`ExtractedFeatures.in_order_of`, `write_item_queries`), or None. threads: of ONNX Runtime.
     """
 
     models: Path
@@ -67,13 +71,15 @@ class Job:
 def groups_of(items: ItemsFile, out: Path) -> list[Group]:
     """The row groups of all part files, each with its shard in `out`. Paths are absolute: other machines read them."""
     found: list[Group] = []
-    out = out.resolve()
+    out, first = out.resolve(), 0
     for part in items.table.parts:
         part = part.resolve()
         with pq.ParquetFile(part) as file:
             for group in range(file.num_row_groups):
                 shard = out / f"shard-{len(found):05}.parquet"
-                found.append(Group(part, group, file.metadata.row_group(group).num_rows, shard))
+                rows = file.metadata.row_group(group).num_rows
+                found.append(Group(part, group, first, rows, shard))
+                first += rows
     return found
 
 
@@ -106,49 +112,66 @@ class Encoder:
     def __init__(self, job: Job) -> None:
         self.job, self.model = job, ExportedModel.load(job.models, threads=job.threads)
         self._features = FeatureFile(job.features, column=job.feature_column) if job.features else None
-        self._queries: dict[str, list[str]] = orjson.loads(job.item_queries.read_bytes()) if job.item_queries else {}
+        self._queries = Table(job.item_queries) if job.item_queries else None
 
     def shard(self, group: Group) -> bool:
         """Makes one shard; False where it was there already."""
         made_from = self._fingerprint(group)
         if group.shard.is_file() and pq.read_schema(group.shard).metadata.get(GROUP) == made_from:
             return False
-        batch = self._items(group)
-        queries = [self._queries.get(item_id, []) for item_id in batch.ids]
-        features = None if self._features is None else self._features.matrix(batch.ids)
-        vectors = by_length(self.model, batch.titles, batch.categories, features,
-                            queries if self.job.item_queries else None)  # fmt: skip
-        version = self.model.manifest.model_version
-        columns: dict[str, pa.Array] = {"item_id": pa.array(batch.ids, pa.string())}
-        for name in VECTORS:
-            columns[name] = _binary(getattr(vectors, name))
-        columns["source"] = pa.array([source_hash(t, c) for t, c in zip(batch.titles, batch.categories, strict=True)])
-        columns["inputs"] = pa.array(
-            [
-                inputs_hash(title, category, version, few, b"" if features is None else features[row].tobytes())
-                for row, (title, category, few) in enumerate(zip(batch.titles, batch.categories, queries, strict=True))
-            ]
-        )
-        metadata = {VERSION: version.encode(), DIMS: str(self.model.manifest.dims).encode(), GROUP: made_from}
-        with atomic_file(group.shard) as part:
-            pq.write_table(pa.table(columns).replace_schema_metadata(metadata), part, compression="none")
+        version, dims = self.model.manifest.model_version, self.model.manifest.dims
+        schema = pa.schema(
+            [("item_id", pa.string()), *((name, pa.binary(2 * dims)) for name in VECTORS),
+             ("source", pa.int64()), ("inputs", pa.int64())],
+            {VERSION: version.encode(), DIMS: str(dims).encode(), GROUP: made_from},
+        )  # fmt: skip
+        with atomic_file(group.shard) as part, pq.ParquetWriter(part, schema, compression="none") as out:
+            for columns in self._parts(group):
+                out.write_table(pa.table(columns, schema=schema))
         return True
 
-    def _items(self, group: Group) -> ItemBatch:
-        items = ItemsFile(group.file, title=self.job.title)
+    def _parts(self, group: Group) -> Iterator[dict[str, Any]]:
+        """The columns of the shard, some rows at a time."""
+        version = self.model.manifest.model_version
+        features = _by_row(self._features.batches(PART, group.first)) if self._features else None
+        queries = _by_row(self._query_batches(self._queries, group.first)) if self._queries else None
+        for batch in self._items(group):
+            found = _matching(batch, features, self.job.features) if features else None
+            few = _matching(batch, queries, self.job.item_queries) if queries else None
+            matrix = None if found is None else np.stack(found)
+            vectors = by_length(self.model, batch.titles, batch.categories, matrix, few)
+            columns: dict[str, Any] = {"item_id": batch.ids}
+            columns |= {name: _binary(getattr(vectors, name)) for name in VECTORS}
+            texts = list(zip(batch.titles, batch.categories, strict=True))
+            columns["source"] = [source_hash(title, category) for title, category in texts]
+            columns["inputs"] = [
+                inputs_hash(title, category, version, few[n] if few else [], found[n].tobytes() if found else b"")
+                for n, (title, category) in enumerate(texts)
+            ]
+            yield columns
+
+    def _items(self, group: Group) -> Iterator[ItemBatch]:
+        items, left = ItemsFile(group.file, title=self.job.title), group.rows
         with pq.ParquetFile(group.file) as file:
             first = sum(file.metadata.row_group(n).num_rows for n in range(group.group))
-        batches = items.batches(group.rows, start=first)
-        batch = next(batches)
-        while len(batch) < group.rows:  # a batch ends where a page does
-            more = next(batches)
-            batch = ItemBatch(first, batch.ids + more.ids, batch.titles + more.titles,
-                              batch.categories + more.categories, batch.images + more.images, {})  # fmt: skip
-        return batch
+        for batch in items.batches(PART, start=first):
+            n = min(left, len(batch))
+            yield ItemBatch(
+                batch.first_row, batch.ids[:n], batch.titles[:n], batch.categories[:n], batch.images[:n], {}
+            )
+            left -= n
+            if not left:
+                return
+
+    @staticmethod
+    def _query_batches(table: Table, start: int) -> Iterator[tuple[list[str], list[list[str]]]]:
+        for first, batch in table.batches(["item_id", "queries"], PART, start):
+            yield table.texts(batch, "item_id", first), table.text_lists(batch, "queries", first)
 
     def _fingerprint(self, group: Group) -> bytes:
-        inputs = [path for path in (self.job.features, self.job.item_queries) if path]
-        when = [[str(path), path.stat().st_mtime_ns, path.stat().st_size] for path in (group.file, *inputs)]
+        tables = [table for table in (self._features and self._features.table, self._queries) if table]
+        files = [group.file, *(part for table in tables for part in table.parts)]
+        when = [[str(path), path.stat().st_mtime_ns, path.stat().st_size] for path in files]
         named = [when, group.group, self.job.title, self.job.feature_column, self.model.manifest.model_version]
         return str(number(orjson.dumps(named))).encode()
 
@@ -171,6 +194,19 @@ def by_length(
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return ItemVectors(made.embedding[back], made.image_embedding[back], made.text_feature[back])
+
+
+def _by_row(batches: Iterable[tuple[list[str], Any]]) -> Iterator[tuple[str, Any]]:
+    return (pair for ids, values in batches for pair in zip(ids, values, strict=True))
+
+
+def _matching(batch: ItemBatch, rows: Iterator[tuple[str, Any]], file: Path | None) -> list[Any]:
+    """The next values, which are of the items of the batch. Raises InputError where they are of others."""
+    found = list(islice(rows, len(batch)))
+    if [item_id for item_id, _ in found] != batch.ids:
+        problem = "its rows are not those of the items: one was written meanwhile"
+        raise InputError(problem, file=file, fix="Run the command again")
+    return [value for _, value in found]
 
 
 def source_hash(title: str, category: Sequence[str]) -> int:
@@ -213,4 +249,4 @@ def read_metadata(shard: Path) -> dict[str, Any]:
 
 def shards_in(folder: Path) -> Iterator[Path]:
     """The shards of a folder, in the order of the items."""
-    return iter(sorted(folder.glob("shard-*.parquet")))
+    return iter(sorted(folder.glob("shard-*.parquet"), key=lambda file: (len(file.name), file.name)))

@@ -26,9 +26,9 @@ class _Shards:
 
     def __call__(self, groups: dict[str, Any]) -> dict[str, Any]:
         made = [
-            self._encoder.shard(Group(Path(file), int(group), int(rows), Path(shard)))
-            for file, group, rows, shard in zip(
-                *(groups[name] for name in ("file", "group", "rows", "shard")), strict=True
+            self._encoder.shard(Group(Path(file), int(group), int(first), int(rows), Path(shard)))
+            for file, group, first, rows, shard in zip(
+                *(groups[name] for name in ("file", "group", "first", "rows", "shard")), strict=True
             )
         ]
         return {"rows": groups["rows"], "made": np.array(made)}

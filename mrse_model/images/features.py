@@ -83,9 +83,11 @@ class FeatureFile:
                     return len(value)
         raise self.table.error("every feature is null or empty", field=self.column, fix="Give vectors for some items")
 
-    def batches(self, size: int = BATCH) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-        """Yields (item ids, float32 [n, F] with NaN rows for null), in the file's order; memory is one batch."""
-        for first, batch in self.table.batches(["item_id", self.column], size):
+    def batches(self, size: int = BATCH, start: int = 0) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Yields (item ids, float32 [n, F] with NaN rows for null), in the file's order from row `start` on; memory is
+        one batch.
+        """
+        for first, batch in self.table.batches(["item_id", self.column], size, start):
             yield self.table.texts(batch, "item_id", first), self._matrix(batch.column(self.column), first)
 
     def images(self) -> Iterator[tuple[list[bytes | None], NDArray[np.float32]]]:

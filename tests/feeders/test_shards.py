@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from feeders.encoding import bfloat16_hex, from_bfloat16
 from feeders.image_features import ExtractedFeatures, NoImages
 from feeders.item_queries import ItemQueries, write_item_queries
 from feeders.items import ItemSource
+from feeders.shards import encode
+from feeders.shards.catalogue import EncodedCatalogue, encode_catalogue
 from feeders.shards.encode import Job, encode_groups, groups_of, shards_in
 from mrse_model.data.contract import ItemsFile
+from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
 from tests.helpers.extras import extra
@@ -40,8 +44,13 @@ def queries(package: Path, folder: Path, tmp_path: Path) -> ItemQueries:
 
 
 def job(package: Path, folder: Path, features: Path, queries: ItemQueries) -> Job:
-    file = write_item_queries(queries, ItemsFile(folder), folder.parent / "queries.json")
-    return Job(package / "models", features=features, item_queries=file)
+    items, ids = ItemsFile(folder), Ids()
+    list(ids.add(list(enumerate(f"i{n}" for n in range(12)))))
+    file = write_item_queries(queries, items, folder.parent / "queries.parquet")
+    extracted = ExtractedFeatures(features, ExportedModel.load(package / "models").manifest)
+    extracted.join(items, ids)
+    aligned = extracted.in_order_of(items, folder.parent / "aligned.parquet")
+    return Job(package / "models", features=aligned, item_queries=file)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -64,6 +73,45 @@ def test_a_feed_of_shards_is_a_feed_of_the_model(package, folder, features, quer
                 pair = [from_bfloat16(bytes.fromhex(some["values"])) for some in (cells, other)]
                 np.testing.assert_allclose(*pair, atol=2**-8)
     assert sum(item.tensors["image_embedding"] is None for item in ours.values()) == 4
+
+
+@pytest.mark.parametrize("order", ["reversed", "some", "same"])
+def test_features_come_in_any_order_and_a_catalogue_shrinks(package, folder, features, tmp_path, order) -> None:
+    table = pq.read_table(features)
+    if order != "reversed":
+        table = table.take(list(range(11, -1 if order == "same" else 3, -1)))
+        pq.write_table(table, features)
+    out, said = tmp_path / "vectors", list[str]()
+    make = partial(encode_catalogue, models=package / "models", out=out, features=features, warn=said.append)
+    assert make(folder) == EncodedCatalogue(12, 3, 3) and make(folder).made == 0
+    assert sum("4 of 12 items are not in" in line for line in said) == (2 if order == "some" else 0)
+    assert (out / "features.parquet").exists() == (order != "same")
+    doctype, model = DocumentType.load(package), ExportedModel.load(package / "models")
+    whole = ItemSource.open(folder, doctype, model, ExtractedFeatures(features, model.manifest))
+    digests = {item.id: item.digest for item in whole.documents()}
+    shards = ItemSource.open(folder, doctype, model, NoImages(), vectors=out)
+    assert {item.id: item.digest for item in shards.documents()} == digests
+    (folder / "b.parquet").unlink()
+    assert make(folder).shards == 2
+    assert ItemSource.open(folder, doctype, model, NoImages(), vectors=out).items.rows == 8
+    with pytest.raises(InputError, match="no item has an image feature"):
+        pq.write_table(table.set_column(0, "item_id", pa.array([f"x{n}" for n in range(table.num_rows)])), features)
+        make(folder)
+
+
+def test_a_row_group_is_encoded_part_by_part(package, folder, features, queries, tmp_path, monkeypatch) -> None:
+    made, held = job(package, folder, features, queries), list[int]()
+    whole = groups_of(ItemsFile(folder), tmp_path / "whole")
+    encode_groups(whole, made)
+    monkeypatch.setattr("feeders.shards.encode.PART", 2)
+    by_length = encode.by_length
+    monkeypatch.setattr("feeders.shards.encode.by_length", lambda *a: (held.append(len(a[1])), by_length(*a))[1])
+    parts = groups_of(ItemsFile(folder), tmp_path / "parts")
+    encode_groups(parts, made)
+    assert held == [2, 2, 1, 2, 1, 2, 2]
+    for one, other in zip(whole, parts, strict=True):
+        ours, theirs = pq.read_table(one.shard), pq.read_table(other.shard)
+        assert ours.select(["item_id", "source", "inputs"]).equals(theirs.select(["item_id", "source", "inputs"]))
 
 
 def test_shards_that_are_there_are_not_made_again(package, folder, features, queries, tmp_path) -> None:
