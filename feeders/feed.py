@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import orjson
 from vespa.application import Vespa
@@ -19,7 +18,7 @@ from feeders.index.deployed import (
     indexed,
     second_set,
 )
-from feeders.index.journal import Journal, index_name
+from feeders.index.journal import Journal, Known, index_name
 from feeders.index.reconcile import document_ids, reconcile
 from feeders.items import ItemSource
 from feeders.operations import DeliveryResult, Operation
@@ -103,8 +102,8 @@ def feed_items(
     The deployed model, schema and distance metric are held against the source's before anything is sent (the metric of
     an empty index after its first documents, by which alone it shows). state: the journal's file, one for an index.
     queries: the container that answers queries, where it is another. delete_missing: remove from the index what is not
-    in the file. max_removals: how many may go; None for at most 100 or a twentieth of the index. limit: at most so many
-    documents are sent. Raises InputError.
+    in the file, and did not come from one that was written later (`full`: all). max_removals: how many may go; None for
+    at most 100 or a twentieth of the index. limit: at most so many documents are sent. Raises InputError.
     """
     queries, report = queries or app, Report() if report is None else report
     report.rows = source.items.rows
@@ -125,8 +124,13 @@ def feed_items(
         elif others:
             report.note = f"{others} items in the index were of another model version; those in the file were replaced"
         if delete_missing:
-            report.missing = _spool_missing(app, name, source.ids, spool)
-            _check_removals(report.missing, ours + others, max_removals)
+            for item_id, known in _missing(app, name, source.ids, journal):
+                if known and known.written > source.written and not full:
+                    report.kept += 1
+                else:
+                    spool.write(orjson.dumps(item_id, option=orjson.OPT_APPEND_NEWLINE))
+                    report.missing += 1
+            check_removals(report.missing, ours + others, max_removals, "--delete-missing")
         else:
             report.missing = journal.missing(source.ids)
         unknown = ours + others > len(journal)
@@ -141,48 +145,50 @@ def feed_items(
             for line in spool:
                 yield Operation("remove", name, orjson.loads(line))
 
-        send_all(
-            app,
-            limited(limit, operations(), report),
-            refused_file(state),
-            journal=journal,
-            report=report,
-            progress=progress,
-            policy=policy,
-            max_errors=max_errors,
-        )
+        try:
+            send_all(
+                app,
+                limited(limit, operations(), report),
+                refused_file(state),
+                journal=journal,
+                report=report,
+                progress=progress,
+                policy=policy,
+                max_errors=max_errors,
+            )
+        finally:
+            if delete_missing:
+                report.not_removed = report.missing - report.removed
         if report.ok and not shown:
             check_metric(queries, source.model)
-        if delete_missing:
-            report.not_removed = report.missing - report.removed
     return report
 
 
 def limited(limit: int | None, operations: Iterable[Operation], report: Report) -> Iterator[Operation]:
-    """So many of the operations, or all; what comes after was not asked for, so that the report has no row of it."""
+    """So many of the operations, or all; what comes after was not asked for, so that the report has nothing of it."""
+    removals = 0
     for n, operation in enumerate(operations):
         if n == limit:
-            report.rows = min(report.rows, n + report.unchanged)
+            report.rows, report.missing = min(report.rows, n + report.unchanged), removals
             return
+        removals += operation.kind == "remove"
         yield operation
 
 
-def _spool_missing(app: Vespa, doctype: str, ids: Ids, spool: BinaryIO) -> int:
-    """Writes down the ids of the index that are not among these, and returns how many they are."""
-    missing = 0
+def _missing(app: Vespa, doctype: str, ids: Ids, journal: Journal) -> Iterator[tuple[str, Known | None]]:
+    """The ids of the index that are not among these, each with what the journal has of it."""
     for item_id in document_ids(app, doctype):
         if item_id not in ids:
-            spool.write(orjson.dumps(item_id, option=orjson.OPT_APPEND_NEWLINE))
-            missing += 1
-    return missing
+            yield item_id, journal.known([item_id])[0]
 
 
-def _check_removals(missing: int, held: int, allowed: int | None) -> None:
+def check_removals(missing: int, held: int, allowed: int | None, option: str) -> None:
+    """Raises InputError where more would go than is allowed; None: 100, or a twentieth of what the index holds."""
     free = max(FREE_REMOVALS, int(FREE_SHARE * held)) if allowed is None else allowed
     if missing > free:
         raise InputError(
             f"{missing:,} of the {held:,} items of the index are not in the file, and would be removed",
-            field="--delete-missing",
+            field=option,
             fix=f"Give all files of the catalogue, or, if they are to go, --max-removals {missing}",
         )
 

@@ -12,7 +12,8 @@ class Report:
     """rows: of the input. ok: documents that Vespa acknowledged. failed: that it refused. unchanged: left as they are,
     among them `older` (the index has them from an input that was written later: newer_source), `expired`, and `earlier`
     (changed before --since).
-    missing: in the index, not in the input. removed, not_removed: what became of those that were to go.
+    missing: in the index, not in the input. kept: of these, what came from an input that was written later, and was not
+    to go. removed, not_removed: what became of those that were to go.
     retries: requests that were repeated. stopped: why the feed gave up, "" if it did not.
     """
 
@@ -25,6 +26,7 @@ class Report:
     earlier: int = 0
     newer_source: str = ""
     missing: int = 0
+    kept: int = 0
     removed: int = 0
     not_removed: int = 0
     retries: int = 0

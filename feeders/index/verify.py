@@ -18,13 +18,13 @@ import numpy as np
 import orjson
 from vespa.application import Vespa
 
-from feeders.feed import refused_file, send_all
+from feeders.feed import check_removals, refused_file, send_all
 from feeders.index.journal import Journal, index_name
 from feeders.index.reconcile import visit
 from feeders.items import ItemSource
 from feeders.operations import DeliveryResult, Operation
 from feeders.report import Report
-from mrse_model.data.ids import key_of
+from mrse_model.data.ids import Ids, key_of
 from vespa_package.fields import INT8, LANGUAGE
 
 Verdict = Literal["right", "missing", "orphaned", "other model", "wrong vector", "stale"]
@@ -55,9 +55,12 @@ class Findings:
         return sum(self.counts.values()) - self.counts["right"]
 
 
-def verify(app: Vespa, source: ItemSource, state: Path, *, fix: bool = False) -> Findings:
-    """Compares the index with a file. fix: bring what is missing or wrong, remove what is orphaned, and let the journal
-    know. Memory does not grow: the index's documents lie in a file meanwhile. Raises InputError.
+def verify(
+    app: Vespa, source: ItemSource, state: Path, *, fix: bool = False, max_removals: int | None = None
+) -> Findings:
+    """Compares the index with a file. fix: bring what is missing or wrong, remove what is orphaned (at most
+    `max_removals`, as `feed_items` has it), and let the journal know. Memory does not grow: the index's documents lie
+    in a file meanwhile. Raises InputError.
     """
     found, report = Findings(), Report()
     with _Held(app, source) as held:
@@ -65,6 +68,7 @@ def verify(app: Vespa, source: ItemSource, state: Path, *, fix: bool = False) ->
             for _ in _repairs(source, held, found):
                 pass
             return found
+        check_removals(held.missing(source.ids), len(held), max_removals, "--fix")
         with Journal(state, index_name(app.end_point, source.doctype.name)) as journal:
             journal.read_from(str(source.items.path), source.written)
             repairs = _repairs(source, held, found, journal)
@@ -133,6 +137,13 @@ class _Held:
             return None
         self._db.execute("DELETE FROM held WHERE key = ?", key)
         return orjson.loads(row[0])
+
+    def missing(self, ids: Ids) -> int:
+        """How many of them are not among these."""
+        return sum(item_id not in ids for item_id in self.rest())
+
+    def __len__(self) -> int:
+        return self._db.execute("SELECT count(*) FROM held").fetchone()[0]
 
     def rest(self) -> Iterator[str]:
         """The ids that were not asked for."""

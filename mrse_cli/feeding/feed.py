@@ -60,6 +60,10 @@ WithImages = Annotated[bool, typer.Option(help="--no-images: encode the texts al
 Searches = Annotated[Path | None, typer.Option(help="Search log: where item queries come from.")]
 Judgments = Annotated[Path | None, typer.Option(help="Judgments: further item queries.")]
 Title = Annotated[str, typer.Option(help="Column to take as the title.")]
+Columns = Annotated[str | None, typer.Option(help="Further columns to feed: a,b,c. Default: those in the schema.")]
+Vectors = Annotated[
+    Path | None, typer.Option(help="Shards of the items' vectors (mrse encode), instead of encoding here.")
+]
 Language = Annotated[
     str | None,
     typer.Option(help="Language of the texts, if no column language gives it: sv. Default: the schema's."),
@@ -82,9 +86,7 @@ def feed_items_command(
     images: WithImages = True,
     searches: Searches = None,
     judgments: Judgments = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Further columns to feed: a,b,c. Default: those in the schema.")
-    ] = None,
+    columns: Columns = None,
     title: Title = "title",
     language: Language = None,
     full: Annotated[
@@ -98,9 +100,7 @@ def feed_items_command(
         typer.Option(min=0, help="Most items that --delete-missing may remove. Default: 100, or 5 % of the index."),
     ] = None,
     check_images: Annotated[bool, typer.Option(help="Decode every image before the first put.")] = True,
-    vectors: Annotated[
-        Path | None, typer.Option(help="Shards of the items' vectors (mrse encode), instead of encoding here.")
-    ] = None,
+    vectors: Vectors = None,
     next_models: Annotated[
         Path | None, typer.Option(help="During a migration: the new model's export. Items get the vectors of both.")
     ] = None,
@@ -396,6 +396,8 @@ def _tell(out: Console, report: Report, what: str) -> None:
         out.print(
             f"{report.older} of the unchanged are newer in the index, from {report.newer_source} (--full feeds them)"
         )
+    if report.kept:
+        out.print(f"{report.kept} that are not in the file came from a newer one, and were left (--full removes them)")
     if report.expired:
         out.print(f"{report.expired} of the unchanged have expired, and were left out")
     if report.earlier:

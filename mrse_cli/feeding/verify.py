@@ -11,13 +11,16 @@ from mrse_cli.config import Config
 from mrse_cli.console import console
 from mrse_cli.endpoint import LOCAL, Authority, Certificate, Endpoint, Key, Package, connect
 from mrse_cli.feeding.feed import (
+    Columns,
     Encoder,
     FeatureColumn,
     Features,
     Judgments,
+    Language,
     Searches,
     State,
     Title,
+    Vectors,
     WithImages,
 )
 
@@ -32,8 +35,14 @@ def verify(
     images: WithImages = True,
     searches: Searches = None,
     judgments: Judgments = None,
+    columns: Columns = None,
     title: Title = "title",
+    language: Language = None,
+    vectors: Vectors = None,
     fix: Annotated[bool, typer.Option("--fix", help="Feed what is missing or wrong, remove what is orphaned.")] = False,
+    max_removals: Annotated[
+        int | None, typer.Option(min=0, help="Most items that --fix may remove. Default: 100, or 5 % of the index.")
+    ] = None,
     state: State = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads for the item tower.")] = 2,
     cert: Certificate = None,
@@ -43,7 +52,7 @@ def verify(
 ) -> None:
     """Compare the index with FILE: missing, orphaned and stale items, wrong vectors, other models. Exact counts.
 
-    Give the same files as to mrse feed items. Exit code 1: something is wrong (and was not fixed).
+    Give the same files and options as to mrse feed items. Exit code 1: something is wrong (and was not fixed).
 
     Example: mrse verify items.parquet --features features.parquet --fix
     """
@@ -63,11 +72,16 @@ def verify(
         images=images,
         searches=searches,
         judgments=judgments,
+        columns=[name.strip() for name in columns.split(",")] if columns is not None else None,
         title=title,
+        language=language,
+        vectors=vectors,
         check_images=False,
         warn=out.print,
     )
-    found = compare(connect(endpoint, cert, key, ca), source, state or journal_file(app), fix=fix)
+    found = compare(
+        connect(endpoint, cert, key, ca), source, state or journal_file(app), fix=fix, max_removals=max_removals
+    )
     out.print(f"{found.counts['right']:,} right, {found.wrong:,} wrong")
     for verdict, ids in found.ids.items():
         more = ", …" if found.counts[verdict] > len(ids) else ""

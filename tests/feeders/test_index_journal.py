@@ -95,6 +95,33 @@ def test_full_then_delta_then_full_reverts_nothing(vespa, feed, tmp_path) -> Non
     assert feed(full, full=True).ok == 3
 
 
+def test_an_older_file_removes_nothing_that_a_newer_one_brought(vespa, feed, tmp_path) -> None:
+    full = items(tmp_path / "full.parquet", ["a", "b"], written=1_000_000)
+    feed(items(tmp_path / "before.parquet", ["z"], written=999_999))
+    feed(full)
+    feed(items(tmp_path / "delta.parquet", ["d"], written=1_000_010))
+    report = feed(full, delete_missing=True)
+    assert (report.removed, report.kept, report.missing, report.complete) == (1, 1, 1, True)
+    assert set(held(vespa)) == {"a", "b", "d"}
+    assert feed(full, delete_missing=True, full=True).removed == 1 and set(held(vespa)) == {"a", "b"}
+
+
+def test_what_was_to_go_is_counted_however_it_ends(vespa, feed, tmp_path) -> None:
+    feed(items(tmp_path / "all.parquet", [f"i{n}" for n in range(90)]))
+    some = items(tmp_path / "some.parquet", ["i0", "new"])
+
+    def interrupt(report: Report) -> None:
+        if report.removed:
+            raise KeyboardInterrupt
+
+    report = Report()
+    with pytest.raises(KeyboardInterrupt):
+        feed(some, delete_missing=True, report=report, progress=interrupt)
+    assert report.missing == 89 and 0 < report.removed < 89 and report.not_removed == 89 - report.removed
+    assert feed(some, delete_missing=True, limit=3).complete
+    assert not feed(some, delete_missing=True).not_removed and set(held(vespa)) == {"i0", "new"}
+
+
 def test_a_folder_of_part_files_is_one_input(vespa, feed, tmp_path) -> None:
     folder = tmp_path / "items"
     items(folder / "part-0.parquet", ["a", "b"])
