@@ -13,7 +13,7 @@ from vespa.application import Vespa
 from feeders.index.deployed import (
     check_deployed,
     check_fields,
-    check_metric,
+    check_metrics,
     check_no_migration,
     indexed,
     second_set,
@@ -109,7 +109,7 @@ def feed_items(
     report.rows = source.items.rows
     check_deployed(queries, source.model)
     check_fields(app, source.doctype, source.model.manifest)
-    shown = check_metric(queries, source.model)
+    shown = check_metrics(queries, source.doctype, source.model)
     if source.next_model is None:
         check_no_migration(app, source.model.manifest)
     elif not second_set(app, source.model.manifest):
@@ -139,7 +139,7 @@ def feed_items(
             changed = source.operations(journal, report, everything=full, index_holds_others=unknown)
             for n, operation in enumerate(changed):
                 if n == FIRST and not shown:
-                    check_metric(queries, source.model)
+                    check_metrics(queries, source.doctype, source.model)
                 yield operation
             spool.seek(0)
             for line in spool:
@@ -160,7 +160,7 @@ def feed_items(
             if delete_missing:
                 report.not_removed = report.missing - report.removed
         if report.ok and not shown:
-            check_metric(queries, source.model)
+            check_metrics(queries, source.doctype, source.model)
     return report
 
 

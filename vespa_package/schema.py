@@ -39,6 +39,12 @@ class Field:
         return "set_language" in self.indexing
 
     @property
+    def metric(self) -> str | None:
+        """The distance metric that is written, None for none."""
+        found = re.search(r"distance-metric (\S+)", self.options)
+        return found[1] if found else None
+
+    @property
     def has_hnsw(self) -> bool:
         return "hnsw" in self.options
 

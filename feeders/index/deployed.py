@@ -16,6 +16,7 @@ import orjson
 from tokenizers import Tokenizer
 from vespa.application import Vespa, VespaSync
 
+from feeders.encoding import from_bfloat16
 from feeders.operations import document_path
 from feeders.transport import HEADERS, message_of
 from mrse_model.errors import InputError
@@ -23,11 +24,14 @@ from mrse_model.serving.exported_model import ExportedModel
 from mrse_model.serving.manifest import Manifest
 from mrse_model.serving.texts import token_lists
 from vespa_package.fields import INT8, MODEL_FIELDS, DocumentType
+from vespa_package.schema import Field, read_schema
 
+DIGITS = {"int8": 2, "bfloat16": 4, "float": 8, "double": 16}  # of a cell as hex
+CELLS_OF_DIGITS = {digits: cells for cells, digits in DIGITS.items()}
 VECTORS = tuple(name for name in MODEL_FIELDS if name != "model_version")
 PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
 ANSWER_SECONDS = 20  # a server that hangs is told apart from one that works within this time
-METRIC_PRECISION = 0.003  # of a closeness; bfloat16 cells and a query's rounding are below 0.001
+METRIC_PRECISION = 0.01  # of a cosine's distance, 1 where others have 1.41 or 1.57; cells of bfloat16 round to 0.004
 MIN_COSINE = 0.9995  # cosine; one model on two machines is above 0.999999, two trainings of the same data are far below
 
 
@@ -81,28 +85,104 @@ def check_fields(app: Vespa, doctype: DocumentType, manifest: Manifest) -> None:
                 )
 
 
-def check_metric(app: Vespa, model: ExportedModel) -> bool:
-    """Raises InputError where the deployed `embedding` has another distance metric than the model is made for. False
-    where that does not show: no document has a vector, or the profile `ann` orders by another field.
+def check_metrics(app: Vespa, doctype: DocumentType, model: ExportedModel) -> bool:
+    """Raises InputError where a vector field is deployed with other cells than the package's, or with another distance
+    metric than the model's or the package's. False where one does not show: no document has a vector in it yet, or no
+    input of the profile `ann` fits it.
 
-    Vespa does not name a field's metric, but `ann` gives a hit's cosine and its closeness, and how the one follows from
-    the other is the metric (Vespa, nearest neighbour search: prenormalized-angular is 1 / (1 + (1 - cosine))).
+    Vespa does not name a field's metric, but `distanceThreshold` shows how far a document is from a query vector that
+    is made for the purpose: at a right angle to its vector, or with half of its bits turned over.
     """
-    probe = -model.query_vectors([PROBE])[0]  # turned away from all items: near cosine 1 the metrics are alike
-    yql = "select item_id from item where {targetHits: 1}nearestNeighbor(embedding, q)"
-    root = _search(app, {"yql": yql, "hits": 1, "ranking": "ann", "input.query(q)": probe.tolist()})
-    fields = [hit.get("fields", {}).get("matchfeatures", {}) for hit in root.get("children", [])]
-    if not fields or "closeness(field,embedding)" not in fields[0]:
-        return False
-    cosine, closeness = fields[0]["similarity"], fields[0]["closeness(field,embedding)"]
-    if abs(closeness - 1 / (2 - cosine)) > METRIC_PRECISION:
-        raise InputError(
-            f"the distance metric deployed at {app.end_point} is not {model.manifest.distance_metric} "
-            f"(cosine {cosine:.3f}, closeness {closeness:.3f})",
-            field="embedding",
-            fix=f"Write distance-metric: {model.manifest.distance_metric} in schemas/item.sd, and run: mrse deploy",
-        )
-    return True
+    schema, shown = read_schema(doctype.file), True
+    inputs = schema.inputs(schema.profiles["ann"]) if "ann" in schema.profiles else {}
+    for field in schema.fields.values():
+        made = field.name.removesuffix(INT8) in MODEL_FIELDS
+        metric = model.manifest.distance_metric if made and field.metric else field.metric
+        if metric not in ("prenormalized-angular", "hamming"):
+            continue
+        fitting = (name for name, kind in inputs.items() if _size(kind) == _size(field.type))
+        given = next(fitting, None)
+        found = _some_vector(app, field, given, _size(field.type)) if given else None
+        if given is None or found is None:
+            shown = False
+            continue
+        item_id, vector, cells = found
+        if field.in_document and (wanted := _cells(field.type)) != cells:
+            raise InputError(
+                f"the schema deployed at {app.end_point} has {cells} cells in this field, and the package {wanted}",
+                file=field.file,
+                field=field.name,
+                fix="Deploy the package: mrse deploy; or give the deployed one with --app",
+            )
+        query, distance, near = _aside(metric, vector)
+        ends = []
+        for limit in (distance - near, distance + near):
+            near_by = f"{{targetHits: 1, approximate: false, distanceThreshold: {limit}}}nearestNeighbor"
+            yql = f"select item_id from item where item_id contains @item and ({near_by}({field.name}, {given}))"
+            ends.append(count(app, yql, item=item_id, ranking="ann", **{f"input.query({given})": query.tolist()}))
+        if ends[0] or not ends[1]:
+            raise InputError(
+                f"the distance metric deployed at {app.end_point} is not {metric} ({item_id!r} should be at distance "
+                f"{distance:g} of a query)",
+                field=field.name,
+                fix=f"Write distance-metric: {metric} in schemas/item.sd, and run: mrse deploy",
+            )
+    return shown
+
+
+def _size(kind: str) -> int:
+    """Cells of a dense tensor of one dimension, 0 for any other type."""
+    found = re.fullmatch(r"tensor(?:<\w+>)?\(\w+\[(\d+)\]\)", kind)
+    return int(found[1]) if found else 0
+
+
+def _cells(kind: str) -> str:
+    """The cell type of a tensor."""
+    found = re.match(r"tensor<(\w+)>", kind)
+    return found[1] if found else "double"
+
+
+def _some_vector(app: Vespa, field: Field, given: str, size: int) -> tuple[str, np.ndarray, str] | None:
+    """A document that has the field, by its item_id, its vector there, float64 [size], and the type of the cells that
+    it was fed in; None where there is none.
+    """
+    yql = f"select item_id from item where {{targetHits: 1}}nearestNeighbor({field.name}, {given})"
+    root = _search(app, {"yql": yql, "hits": 1, "ranking": "ann", f"input.query({given})": [1.0] * size})
+    hits = [hit["fields"]["item_id"] for hit in root.get("children", []) if "item_id" in hit.get("fields", {})]
+    bits = re.match(r"input (\w+) \| binarize \| pack_bits\b", field.indexing)
+    source = field.name if field.in_document else bits[1] if bits else ""
+    if not hits or not source:
+        return None
+    with app.syncio() as session:
+        path = document_path("item", hits[0])
+        status, body = get(session, path, {"fieldSet": f"item:{source}", "format.tensors": "hex-value"})
+    value = body.get("fields", {}).get(source) if status == 200 and isinstance(body, dict) else None
+    value = value.get("values") if isinstance(value, dict) else value
+    cells: str | None = _cells(field.type)
+    if isinstance(value, str):
+        cells = CELLS_OF_DIGITS.get(len(value) // (size if field.in_document else 8 * size))
+        kinds = {"int8": ">i1", "float": ">f4", "double": ">f8"}
+        data = bytes.fromhex(value)
+        value = from_bfloat16(data) if cells == "bfloat16" else np.frombuffer(data, kinds[cells]) if cells else None
+    if value is None or cells is None:
+        return None
+    vector = np.array(value, np.float64)
+    return hits[0], vector if field.in_document else np.packbits(vector > 0).view(np.int8).astype(np.float64), cells
+
+
+def _aside(metric: str, vector: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """A query vector that is far from this one in another way by each metric: its cells, its distance by `metric`, and
+    how exactly that holds.
+    """
+    if metric == "hamming":
+        half = len(vector) // 2
+        return np.r_[-1 - vector[:half], vector[half:]], 8.0 * half, 0.5
+    other = np.random.default_rng(0).normal(size=len(vector))
+    other -= other @ vector / (vector @ vector) * vector
+    query = other * np.linalg.norm(vector) / np.linalg.norm(other)
+    if np.array_equal(vector, np.rint(vector)):  # Vespa cuts the query's cells to the field's int8
+        query = np.rint(query)
+    return query, float(1 - query @ vector / (query @ query)), METRIC_PRECISION
 
 
 def second_set(app: Vespa, manifest: Manifest) -> bool:
@@ -122,9 +202,7 @@ def check_no_migration(app: Vespa, manifest: Manifest) -> None:
 
 def _zeros(kind: str, dims: int) -> dict[str, str]:
     """The value of a vector field, as hex; dims: as the model makes it, whatever the field says."""
-    digits = {"int8": 2, "bfloat16": 4, "float": 8, "double": 16}
-    found = re.match(r"tensor<(\w+)>", kind)
-    return {"values": "0" * digits.get(found[1] if found else "", 4) * dims}
+    return {"values": "0" * DIGITS.get(_cells(kind), 4) * dims}
 
 
 def _dry_run(session: VespaSync, fields: dict[str, Any]) -> tuple[int, str]:
@@ -146,7 +224,7 @@ def indexed(app: Vespa, version: str, suffix: str = "") -> tuple[int, int]:
     return ours, count(app, "select item_id from item where true") - ours
 
 
-def count(app: Vespa, yql: str, **parameters: str) -> int:
+def count(app: Vespa, yql: str, **parameters: Any) -> int:
     """How many documents match. Raises InputError with Vespa's words, or when there is no answer."""
     root = _search(app, {"yql": yql, "hits": 0, "ranking": "unranked", **parameters})
     try:

@@ -25,7 +25,7 @@ from vespa.application import Vespa
 from feeders.events import EventWriter, ShopperUnavailable, UserEvent
 from feeders.feed import DeadLetters
 from feeders.image_features import EncodedImages, NoImages
-from feeders.index.deployed import check_deployed, check_fields, check_metric, check_no_migration
+from feeders.index.deployed import check_deployed, check_fields, check_metrics, check_no_migration
 from feeders.index.journal import Journal, index_name
 from feeders.items import ItemSource
 from feeders.live.changes import Batch, Change, Kind, change_of, records_of
@@ -88,8 +88,9 @@ class Watch:
         """
         model = ExportedModel.load(package / "models", threads=threads)
         check_deployed(queries or app, model)
-        check_fields(app, DocumentType.load(package), model.manifest)
-        check_metric(queries or app, model)
+        item = DocumentType.load(package)
+        check_fields(app, item, model.manifest)
+        check_metrics(queries or app, item, model)
         check_no_migration(app, model.manifest)
         model.item_vectors([""], [[]])  # opens the graph, which the first change would wait for
         encoder = ImageEncoder.load(image_encoder) if image_encoder else None

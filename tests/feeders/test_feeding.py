@@ -16,6 +16,7 @@ from vespa.application import Vespa
 
 from feeders.feed import feed_items, feed_updates, reasons_file, send_all
 from feeders.image_features import ExtractedFeatures, NoImages
+from feeders.index.deployed import check_metrics
 from feeders.item_queries import ItemQueries, item_queries_for
 from feeders.items import ItemSource
 from feeders.operations import Operation
@@ -59,21 +60,58 @@ def decoded(cells: str) -> np.ndarray:
     return bits.view(np.float32)
 
 
-@pytest.mark.parametrize("metric", ["angular", "euclidean", "dotproduct"])
-def test_another_distance_metric_is_refused(package, items, tmp_path, metric) -> None:
+@pytest.mark.parametrize("variant", ["", "int8", "compact"])
+def test_the_deployed_metrics_are_those_of_the_package(package, items, features, tmp_path, variant) -> None:
+    app = build_variant(package, VARIANTS, variant, tmp_path / "app") if variant else package
+    with running_engine(tmp_path / "data") as url:
+        deploy(url, app)
+        source = source_of(items, app, features)
+        assert not check_metrics(Vespa(url), source.doctype, source.model)
+        assert feed_items(Vespa(url), source, tmp_path / "s.sqlite").ok == 12
+        assert check_metrics(Vespa(url), source.doctype, source.model), "all fields show theirs"
+
+
+@pytest.mark.parametrize(
+    ("variant", "field", "metric"),
+    [
+        *(("", "embedding", metric) for metric in ("angular", "euclidean", "dotproduct")),
+        ("", "image_embedding", "angular"),
+        *(("int8", "embedding_int8", metric) for metric in ("angular", "euclidean", "dotproduct", "hamming")),
+        ("int8", "image_embedding_int8", "angular"),
+        *(("compact", "embedding_bits", metric) for metric in ("angular", "euclidean")),
+    ],
+)
+def test_another_distance_metric_is_refused(package, items, features, tmp_path, variant, field, metric) -> None:
+    package = build_variant(package, VARIANTS, variant, tmp_path / "package") if variant else package
     app = shutil.copytree(package, tmp_path / "app")
     schema = app / "schemas" / "item.sd"
-    schema.write_text(schema.read_text().replace("prenormalized-angular", metric))
-    refused = "metric deployed at .* is not prenormalized-angular .cosine .*distance-metric: prenormalized-angular"
+    before, named, after = schema.read_text().partition(f"field {field} type")
+    wanted = "hamming" if field.endswith("bits") else "prenormalized-angular"
+    schema.write_text(before + named + after.replace(f"distance-metric: {wanted}", f"distance-metric: {metric}", 1))
+    refused = f"{field}: the distance metric deployed at .* is not {wanted} .*distance-metric: {wanted}"
     with running_engine(tmp_path / "data") as url:
         deploy(url, app)
         report = Report()
         with pytest.raises(InputError, match=refused):  # it shows by the first documents of an empty index
-            feed_items(Vespa(url), source_of(items, package), tmp_path / "a.sqlite", report=report)
+            feed_items(Vespa(url), source_of(items, package, features), tmp_path / "a.sqlite", report=report)
         assert report.ok == 12
         with pytest.raises(InputError, match=refused):
-            feed_items(Vespa(url), source_of(items, package), tmp_path / "b.sqlite", report=(report := Report()))
+            source = source_of(items, package, features)
+            feed_items(Vespa(url), source, tmp_path / "b.sqlite", report=(report := Report()))
         assert report.ok == 0
+
+
+@pytest.mark.parametrize(("variant", "field"), [("", "image_embedding"), ("int8", "embedding_int8")])
+def test_other_cells_than_the_package_s_are_refused(package, items, features, tmp_path, variant, field) -> None:
+    package = build_variant(package, VARIANTS, variant, tmp_path / "package") if variant else package
+    app = shutil.copytree(package, tmp_path / "app")
+    schema = app / "schemas" / "item.sd"
+    before, named, after = schema.read_text().partition(f"field {field} type tensor<")
+    schema.write_text(before + named + "float>" + after.split(">", 1)[1])
+    with running_engine(tmp_path / "data") as url:
+        deploy(url, app)
+        with pytest.raises(InputError, match=rf"{field}: the schema deployed at .* has float cells"):
+            feed_items(Vespa(url), source_of(items, package, features), tmp_path / "s.sqlite")
 
 
 def test_documents_hold_the_fields_and_the_vectors(vespa, package, items, features) -> None:

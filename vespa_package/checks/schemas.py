@@ -103,8 +103,7 @@ def _check_int8(field: Field, manifest: Manifest) -> Iterator[InputError]:
 
 
 def _metric(field: Field) -> str:
-    found = re.search(r"distance-metric (\S+)", field.options)
-    return found[1] if found else "euclidean"  # Vespa's default
+    return field.metric or "euclidean"  # Vespa's default
 
 
 def check_profiles(schema: Schema, app: Path, manifest: Manifest) -> Iterator[InputError]:
