@@ -6,8 +6,9 @@ export and its own caches; the user's history is always read where the service w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from vespa.application import Vespa
@@ -75,9 +76,10 @@ class ServedModel:
 
 def open_models(settings: Settings) -> dict[str, ServedModel]:
     """By name, the service's own first. Raises InputError for what cannot be loaded; asks no index."""
-    own = _open(settings, MAIN, settings.endpoint, settings.app, warm=settings.warm)
+    load = cache(ExportedModel.load)  # models of one package share its graphs
+    own = _open(settings, load, MAIN, settings.endpoint, settings.app, warm=settings.warm)
     compared = [
-        _open(settings, one.name, one.endpoint or settings.endpoint, one.app or settings.app, one.next_models)
+        _open(settings, load, one.name, one.endpoint or settings.endpoint, one.app or settings.app, one.next_models)
         for one in settings.compare
     ]
     return {model.name: model for model in (own, *compared)}
@@ -85,6 +87,7 @@ def open_models(settings: Settings) -> dict[str, ServedModel]:
 
 def _open(
     settings: Settings,
+    load: Callable[[Path], ExportedModel],
     name: str,
     endpoint: str,
     app: str | None,
@@ -92,8 +95,8 @@ def _open(
     warm: str | None = None,
 ) -> ServedModel:
     vespa = Vespa(endpoint.rstrip("/"), cert=settings.cert, key=settings.key)
-    models = next_models or (Path(app) / "models" if app else None)
-    producer = EmbedProducer(ExportedModel.load(models), precomputed=warm) if models else None
+    models = Path(next_models) if next_models else Path(app) / "models" if app else None
+    producer = EmbedProducer(load(models), precomputed=warm) if models else None
     fields = DocumentType.load(Path(app)).fields if app else None
     suffix = SUFFIX if next_models else ""
     searcher = AsyncSearcher(

@@ -12,6 +12,7 @@ from local_vespa.testing import deploy, free_port, running_engine
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval.service.client import Client, ServiceError
+from retrieval.service.models import open_models
 from retrieval.service.settings import Compared, Settings
 from tests.helpers.make_models import make_models
 from vespa_package.second_set import double_package
@@ -133,6 +134,12 @@ def test_the_page_and_the_log_know_the_models(client, tmp_path) -> None:
     client.post("/v1/search", json={"query": "red"})
     [file] = (tmp_path / "served").glob("*.jsonl")
     assert ['"model":"next"' in line for line in file.read_text().splitlines()] == [True, False]
+
+
+def test_models_of_one_package_share_its_graphs(package, migrating) -> None:
+    models = open_models(Settings(endpoint=migrating, app=str(package), compare=(Compared("twin"), Compared("again"))))
+    first, *others = [model.producer for model in models.values()]
+    assert len(others) == 2 and all(one is not first and one.model is first.model for one in others)
 
 
 def test_settings_of_further_models(tmp_path, monkeypatch) -> None:
