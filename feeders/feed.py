@@ -68,11 +68,18 @@ def send_all(
             refused.add(result)
             if max_errors is not None and refused.count >= max_errors:
                 transport.stop(f"{refused.count} documents were refused (--max-errors)")
-        report.retries, report.seconds = transport.retries, time.perf_counter() - begin
+        report.retries, report.waiting = transport.retries, ""
+        report.seconds = time.perf_counter() - begin
         if progress:
             progress(report)
 
-    transport = Transport(app, on_result, policy or Policy())
+    def on_wait(why: str) -> None:
+        report.retries, report.waiting = transport.retries, why
+        report.seconds = time.perf_counter() - begin
+        if progress:
+            progress(report)
+
+    transport = Transport(app, on_result, policy or Policy(), on_wait)
     try:
         transport.send(operations)
     finally:

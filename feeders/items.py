@@ -8,7 +8,7 @@ stays.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -221,25 +221,27 @@ class ItemSource:
             journal.read_from(str(self.items.path), self.written)
         read = self.columns if self.since is None else [*self.columns, self.since[0]]
         for batch in self.images.batches(self.items, BATCH, read):
-            fields = [self._fields(batch, row) for row in range(len(batch))]
-            queries = self.item_queries.queries(batch.ids) if self.item_queries else [[] for _ in batch.ids]
-            encoded = list(islice(shard_rows, len(batch)))
-            digests = [
-                ItemDigest(
+            encoded, asked = list(islice(shard_rows, len(batch))), self._since(batch)
+            report.unchanged += len(batch) - len(asked)
+            report.earlier += len(batch) - len(asked)
+            ids = [batch.ids[row] for row in asked]
+            fields = {row: self._fields(batch, row) for row in asked}
+            few = self.item_queries.queries(ids) if self.item_queries else [[] for _ in ids]
+            queries = dict(zip(asked, few, strict=True))
+            digests = {
+                row: ItemDigest(
                     number(orjson.dumps(columns)),
                     self._inputs(batch, row, queries[row], encoded, [*vector_fields, inputs.get(LANGUAGE)]),
                 )
-                for row, (columns, inputs) in enumerate(fields)
-            ]
-            known = [None] * len(batch) if journal is None or everything else journal.known(batch.ids)
+                for row, (columns, inputs) in fields.items()
+            }
+            held = [None] * len(ids) if journal is None or everything else journal.known(ids)
+            known = dict(zip(asked, held, strict=True))
             rows, now = [], time.time()
-            for n, before in enumerate(known):
-                if self.since and (batch.extra[self.since[0]][n] or self.since[1]) < self.since[1]:
+            for row, before in known.items():
+                if before is not None and all(getattr(before.digest, p) == getattr(digests[row], p) for p in parts):
                     report.unchanged += 1
-                    report.earlier += 1
-                elif before is not None and all(getattr(before.digest, p) == getattr(digests[n], p) for p in parts):
-                    report.unchanged += 1
-                elif not vectors_alone and (fields[n][0].get("expires") or now + 1) <= now:
+                elif not vectors_alone and (fields[row][0].get("expires") or now + 1) <= now:
                     report.unchanged += 1
                     report.expired += 1
                 elif before is not None and not vectors_alone and before.written > self.written:
@@ -247,7 +249,7 @@ class ItemSource:
                     report.older += 1
                     report.newer_source = report.newer_source or before.source
                 else:
-                    rows.append(n)
+                    rows.append(row)
             if not rows:
                 continue
             if self.vectors:
@@ -262,7 +264,16 @@ class ItemSource:
                 digest = ItemDigest(digests[row].columns, digests[row].inputs, bits)
                 yield Encoded(batch.ids[row], *fields[row], tensors, digest, known[row])
 
-    def _encode(self, model: ExportedModel, batch: ItemBatch, rows: list[int], queries: list[list[str]]) -> ItemVectors:
+    def _since(self, batch: ItemBatch) -> list[int]:
+        """The rows of a batch that `since` does not leave out."""
+        if self.since is None:
+            return list(range(len(batch)))
+        column, seconds = self.since
+        return [row for row, at in enumerate(batch.extra[column]) if not at or at >= seconds]
+
+    def _encode(
+        self, model: ExportedModel, batch: ItemBatch, rows: list[int], queries: Mapping[int, list[str]]
+    ) -> ItemVectors:
         return by_length(
             model,
             [batch.titles[row] for row in rows],

@@ -14,7 +14,8 @@ class Report:
     (changed before --since).
     missing: in the index, not in the input. kept: of these, what came from an input that was written later, and was not
     to go. removed, not_removed: what became of those that were to go.
-    retries: requests that were repeated. stopped: why the feed gave up, "" if it did not.
+    retries: requests that were repeated. waiting: why nothing happens now. stopped: why the feed gave up, "" if it did
+    not.
     """
 
     rows: int = 0
@@ -34,6 +35,7 @@ class Report:
     first_error: str = ""
     dead_letters: Path | None = None
     note: str = ""
+    waiting: str = ""
     stopped: str = ""
 
     @property

@@ -63,12 +63,14 @@ class _Attempt:
 class Transport:
     """Sends operations; each outcome goes to `on_result`, one at a time, in the order of arrival.
 
-    stopped: why it gave up, "" while it has not. retries: how many requests were repeats.
+    on_wait: is told, some times a second, why nothing has succeeded for longer than the longest wait. stopped: why it
+    gave up, "" while it has not. retries: how many requests were repeats.
     """
 
     app: Vespa
     on_result: Callable[[DeliveryResult], None]
     policy: Policy = field(default_factory=Policy)
+    on_wait: Callable[[str], object] = lambda why: None
 
     def __post_init__(self) -> None:
         self.stopped, self.retries = "", 0
@@ -275,9 +277,12 @@ class Transport:
 
     def _check_breaker(self) -> None:
         silent = time.monotonic() - self._last_success
+        why = f"no success for {silent:.0f} s, the last failure: {self._last_failure or 'no answer yet'}"
         if silent > self.policy.give_up_after and not self.stopped:
-            self.stopped = f"no success for {silent:.0f} s, the last failure: {self._last_failure}"
+            self.stopped = why
             self._changed.notify_all()
+        elif silent > self.policy.longest_wait:
+            self.on_wait(why)
 
 
 def said(status: int, message: str) -> str:

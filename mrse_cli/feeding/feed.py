@@ -336,6 +336,7 @@ def counted(out: Console, what: str = "documents") -> Iterator[tuple[Report, Cal
 
             def progress(now: Report) -> None:
                 words = f"{now.ok:,} acknowledged ({now.per_second:.0f}/s), {now.retries} retried, {now.failed} refused"
+                words += f"; {now.waiting}" if now.waiting else ""
                 done = now.ok + now.failed + now.unchanged
                 bar.update(task, description=words, total=now.rows or None, completed=done)
 

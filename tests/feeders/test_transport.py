@@ -147,9 +147,12 @@ def test_what_fails_for_good_is_named_and_the_rest_arrives(tmp_path) -> None:
 
 @pytest.mark.parametrize("answer", [(503, b""), (507, b'{"message": "disk"}'), (429, b""), "reset"])
 def test_an_outage_without_end_is_given_up(tmp_path, answer) -> None:
-    report, policy = Report(rows=500), Policy(first_wait=0.01, longest_wait=0.1, give_up_after=0.6)
+    report, policy = Report(rows=500), Policy(first_wait=0.01, longest_wait=0.1, give_up_after=0.8)
+    told: list[str] = []
     with serving(lambda name, tries: answer) as (_, url):
-        send_all(Vespa(url), puts(500), tmp_path / "refused", report=report, policy=policy)
+        send_all(Vespa(url), puts(500), tmp_path / "refused", report=report, policy=policy,
+                 progress=lambda now: told.append(now.waiting))  # fmt: skip
+    assert "no success for" in told[0] and (answer == "reset" or str(answer[0]) in told[0]), "it says why it waits"
     assert "no success for" in report.stopped and (answer == "reset" or str(answer[0]) in report.stopped)
     assert (report.ok, report.not_reached, counted(report)) == (0, 500, 500)
 
