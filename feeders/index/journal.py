@@ -97,14 +97,14 @@ class Journal:
             self._db.execute("COMMIT")
             self._db.execute("BEGIN")
         except (sqlite3.Error, OSError) as error:
-            if "locked" in str(error):
-                problem = "another feed, watch or migration of this index is running"
-                raise InputError(problem, file=path, fix="Wait for it, or end it") from None
-            raise InputError(
-                f"the journal cannot be written ({error})",
-                file=path,
-                fix="Free some space, give a writable folder with --state, or remove the file",
-            ) from None
+            raise self._unwritten(error) from None
+
+    def _unwritten(self, error: Exception) -> InputError:
+        if "locked" in str(error):
+            problem = "another feed, watch or migration of this index is running"
+            return InputError(problem, file=self.path, fix="Wait for it, or end it")
+        fix = "Free some space, give a writable folder with --state, or remove the file"
+        return InputError(f"the journal cannot be written ({error})", file=self.path, fix=fix)
 
     def __len__(self) -> int:
         with self._lock:
@@ -132,7 +132,15 @@ class Journal:
         return Known(ItemDigest(*row[:3]), *self._sources.get(row[3], (0, ""))) if row else None
 
     def acknowledge(self, result: DeliveryResult) -> None:
-        """Notes a delivered operation; of one without a digest, nothing, unless the document is gone."""
+        """Notes a delivered operation; of one without a digest, nothing, unless the document is gone. Raises InputError
+        where it cannot be written.
+        """
+        try:
+            self._acknowledge(result)
+        except sqlite3.Error as error:
+            raise self._unwritten(error) from None
+
+    def _acknowledge(self, result: DeliveryResult) -> None:
         operation = result.operation
         if operation.digest is None and operation.kind != "remove":
             return
@@ -190,11 +198,15 @@ class Journal:
         return missing
 
     def close(self) -> None:
-        """Merges the log and writes all down."""
+        """Merges the log and writes all down. Raises InputError where that cannot be."""
         with self._lock:
-            self._merge()
-            self._db.execute("COMMIT")
-            self._db.close()
+            try:
+                self._merge()
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._unwritten(error) from None
+            finally:
+                self._db.close()
 
     def _merge(self) -> None:
         """The log into the table, the last word of each document, in the order of the keys: pages are written once."""

@@ -347,7 +347,7 @@ def counted(out: Console, what: str = "documents") -> Iterator[tuple[Report, Cal
         if isinstance(interrupt, Terminated):
             raise typer.Exit(143) from None
         raise
-    except InputError:
+    except Exception:
         if report.ok or report.failed:
             _tell(out, report, what)
         raise

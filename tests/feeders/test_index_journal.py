@@ -18,6 +18,8 @@ from feeders.items import ItemSource
 from feeders.operations import DeliveryResult, ItemDigest, Operation
 from feeders.report import Report
 from feeders.updates import UpdateSource
+from mrse_cli.console import console
+from mrse_cli.feeding.feed import counted
 from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
@@ -185,6 +187,18 @@ def test_acknowledgements_are_written_down_sixteen_at_a_time(tmp_path) -> None:
         assert len(found) == COMMIT_EVERY + 2 and found.known(["i0"]) == [None]
     with Journal(tmp_path / "j.sqlite", "another index") as other:
         assert len(other) == 0
+
+
+def test_a_full_disk_is_told_with_the_file_and_the_counts(tmp_path, capsys) -> None:
+    journal = Journal(tmp_path / "j.sqlite", "index")
+    journal._db.execute("PRAGMA max_page_count = 12")
+    with pytest.raises(InputError, match=r"j.sqlite: the journal cannot be written .database or disk is full"):
+        for n in range(5000):
+            journal.acknowledge(DeliveryResult(Operation("put", "item", f"i{n}", {}, ItemDigest(n, n, 1)), 200))
+    with pytest.raises(OSError), counted(console()) as (report, _):
+        report.rows, report.ok = 5, 3
+        raise OSError("No space left on device")
+    assert "3 fed" in (said := capsys.readouterr().out) and "2 not reached" in said
 
 
 def test_the_journal_is_small(tmp_path) -> None:
