@@ -89,7 +89,8 @@ class SearchRequest:
 
     user: whose `shopper` document gives the history. clicks: events beside those (a session's). sort: instead of rank.
     profile: None for the one that the model's training recommends, where the Searcher has the model, else ann.
-    target_hits: candidates of each nearest-neighbour search; raised where offset and hits need more. exact: no HNSW.
+    target_hits: candidates of each nearest-neighbour search; raised where hits need more, and where offset does and
+    order is by closeness alone: pages of any other order end with these candidates. exact: no HNSW.
     inputs: of the rank profile, as alpha of hybrid_linear. timeout: seconds. ranks: each hit's rank in each queue, at
     the cost of a second call. language: of the text, as `model.language`. now: Unix seconds of the search.
     min_coverage: share of the documents below which `Degraded` is raised. strict: raise instead of going without.
@@ -167,6 +168,15 @@ class _Search:
     buried: list[Filter] = field(default_factory=list)
     fallbacks: list[Fallback] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def candidates(self) -> int:
+        """Of each nearest-neighbour search. By closeness alone, further ones stand behind those of the pages before; in
+        any other order they would stand among them, and pages repeat or lose items.
+        """
+        request = self.request
+        by_closeness = self.profile.recall == ("query",) and not request.sort
+        return max(request.target_hits, request.hits + request.offset * by_closeness)
 
     def without(self, step: str, error: Exception | str) -> None:
         """Goes on without a step, or raises what stopped it where the request is strict."""
@@ -529,7 +539,7 @@ class SearchPlans:
             search.profile,
             words=search.text is not None and has_words(search.text),
             queues=[name for name, vector in vectors.items() if vector in body],
-            target_hits=max(request.target_hits, request.offset + request.hits),
+            target_hits=search.candidates,
             exact=request.exact,
             suffix=self._suffix,
         )
@@ -628,8 +638,8 @@ class SearchPlans:
 
     def _queue_ranks(self, search: _Search, body: dict[str, Any]) -> Plan[dict[str, dict[str, int]]]:
         """Queue → item id → rank from 1 on, of all the candidates of a search with this body."""
-        wanted = max(search.request.target_hits, search.request.offset + search.request.hits)
-        ask = {k: v for k, v in body.items() if k not in ("offset", "yql")} | {"hits": min(2 * wanted, MAX_HITS)}
+        most = min(2 * search.candidates, MAX_HITS)
+        ask = {k: v for k, v in body.items() if k not in ("offset", "yql")} | {"hits": most}
         ask["yql"] = body["yql"].split(" order by ")[0].split(" | ")[0].replace("select *", "select item_id", 1)
         candidates = read_hits((yield from self.backend.ask(ask, search.deadline)))
         ranks: dict[str, dict[str, int]] = {}

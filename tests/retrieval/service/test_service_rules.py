@@ -56,6 +56,17 @@ def test_every_profile_s_candidates_can_be_sorted(search_of, profile) -> None:
     assert found == sorted(ids(search("red dress", hits=40, profile=profile)), reverse=True) and len(found) > 4
 
 
+@pytest.mark.parametrize("sort", [[], ["-item_id"]])
+@pytest.mark.parametrize("profile", TABLE)
+def test_pages_past_the_target_hits_repeat_nothing(search_of, profile, sort) -> None:
+    search = search_of()
+    ask = {"query": "red dress", "profile": profile, "sort": sort, "target_hits": 10}
+    pages = [ids(search(**ask, hits=4, offset=at)) for at in range(0, 44, 4)]
+    found = [item for page in pages for item in page]
+    assert len(found) == len(set(found)) >= 10
+    assert found == ids(search(**ask, hits=10)) + found[10:], "in the order of one long page"
+
+
 @pytest.mark.parametrize("profile", ["ann", "bm25"])
 def test_pinned_items_lead_buried_ones_end_and_pages_hold_each_once(search_of, rules, profile) -> None:
     plain, ruled = search_of(), search_of(rules=rules)
