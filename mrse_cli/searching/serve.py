@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,18 @@ import typer
 
 from mrse_cli.config import Config
 from mrse_cli.console import console
-from mrse_cli.endpoint import LOCAL, Certificate, Endpoint, Key, Package
+from mrse_cli.endpoint import LOCAL, Certificate, Key
 
 
 def serve(
-    app: Package = Path("vespa_app"),
-    endpoint: Endpoint = LOCAL,
+    app: Annotated[
+        Path | None,
+        typer.Option(help="Application package, with the exported model in models/. Default: vespa_app."),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", "-e", envvar="MRSE_ENDPOINT", help=f"URL of Vespa's container. Default: {LOCAL}."),
+    ] = None,
     settings: Annotated[
         Path | None,
         typer.Option(help="TOML file: keys, token_secret, origins, … (docs/serving.md); flags win over it."),
@@ -68,7 +75,7 @@ def serve(
     chosen = Settings.read(
         settings,
         endpoint=endpoint,
-        app=str(app),
+        app=str(app) if app else None,
         address=address,
         port=port,
         workers=workers,
@@ -83,4 +90,6 @@ def serve(
         cert=str(cert) if cert else None,
         key=str(key) if key else None,
     )
+    if chosen.app is None:
+        chosen = replace(chosen, app="vespa_app")
     run(chosen, lambda url: console().print(f"search at {url}, Ctrl-C to stop"))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jwt
 import pytest
 
+from mrse_cli.searching.serve import serve
 from mrse_model.errors import InputError
+from retrieval.service import run
 from retrieval.service.access import Access, Caller, Refused, sign_user
 from retrieval.service.settings import ApiKey, Settings
 
@@ -111,6 +115,21 @@ def test_settings_are_read_from_a_file_and_flags_win(tmp_path) -> None:
     file.write_text("prot = 1\n")
     with pytest.raises(InputError, match="field prot: unknown setting"):
         Settings.read(file)
+
+
+def test_what_the_file_says_wins_over_the_defaults_of_the_command(tmp_path, monkeypatch) -> None:
+    given: list[Settings] = []
+    monkeypatch.setattr(run, "serve", lambda settings, _: given.append(settings))
+    file = tmp_path / "serve.toml"
+    for text in ('[serve]\nendpoint = "http://vespa:8080"\napp = "shop"\n', ""):
+        file.write_text(text)
+        serve(settings=file)
+    serve(settings=file, endpoint="http://other:8080", app=Path("mine"))
+    assert [(one.endpoint, Path(one.app or "").name) for one in given] == [
+        ("http://vespa:8080", "shop"),
+        ("http://localhost:8080", "vespa_app"),
+        ("http://other:8080", "mine"),
+    ]
 
 
 def test_other_sites_are_let_in_by_name(client_of) -> None:
