@@ -343,9 +343,10 @@ def _routes(app: FastAPI, service: Service) -> None:
             stages={k: round(v, 6) for k, v in result.stages.items()},
         )
         shown = [hit.item_id for hit in result.hits]
-        if user is not None:
-            service.bots.searched(user, len(shown), service.now())
-        if service.log is not None and (shown or not body.offset):
+        further = bool(body.offset and body.search_id)  # a page of a search that was counted
+        if user is not None and body.hits:
+            service.bots.searched(user, len(shown), service.now(), further)
+        if service.log is not None and body.hits and (shown or not body.offset):
             more: dict[str, Any] = {"profile": result.profile, "offset": body.offset}
             if model is not service.own:
                 more["model"] = model.name
@@ -438,7 +439,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         if user is None:
             raise InputError("the event names no user and no session", field="user", fix="Send user, or session")
         at = service.now() if body.at is None else body.at
-        bot = service.bots.clicked(user)
+        bot = service.bots.acted(user, body.kind)
         if service.log is not None and body.search_id:
             service.log.event(body.search_id, body.item, body.kind, at)
         recorded, reason = False, "a bot's: kept in the log alone"

@@ -29,21 +29,22 @@ class BotGuard:
         self._rule = rule
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
 
-    def searched(self, user: str, shown: int, at: float) -> None:
-        """A page that a user was shown."""
+    def searched(self, user: str, shown: int, at: float, further: bool = False) -> None:
+        """A page that a user was shown. further: of a search whose first page was counted."""
         seen = self._of(user)
         hour = int(at // 3600)
-        seen.in_hour = seen.in_hour + 1 if hour == seen.hour else 1
-        seen.hour = hour
+        if not further:
+            seen.in_hour = seen.in_hour + 1 if hour == seen.hour else 1
+            seen.hour = hour
         if shown >= self._rule.min_shown:
-            seen.searches += 1
+            seen.searches += not further
             seen.shown += shown
         seen.bot = seen.bot or seen.in_hour > self._rule.searches_per_hour
 
-    def clicked(self, user: str) -> bool:
-        """A click of a user; whether it is a bot's."""
+    def acted(self, user: str, kind: str) -> bool:
+        """An event of a user; whether it is a bot's."""
         seen = self._of(user)
-        seen.clicked += 1
+        seen.clicked += kind == "click"
         rule = self._rule
         seen.bot = seen.bot or (seen.searches >= rule.min_searches and seen.clicked >= rule.click_share * seen.shown)
         return seen.bot

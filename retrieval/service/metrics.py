@@ -43,7 +43,7 @@ class Metrics:
             self.fallbacks.labels(fallback.step, model).inc()
         if not result.coverage.full:
             self.degraded.labels(model).inc()
-        if not result.hits:
+        if not result.total:
             self.empty.labels(model).inc()
 
     def caches(self, model: str, vectors: dict[str, int], items: dict[str, int]) -> None:

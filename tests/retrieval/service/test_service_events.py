@@ -105,5 +105,9 @@ def test_bots_are_told_apart_as_in_training() -> None:
         guard.searched("person", 10, 3600 * n)
     for _ in range(20):
         guard.searched("greedy", 5, 0)
-    assert guard.clicked("fast") and not guard.clicked("person")
-    assert not any(guard.clicked("greedy") for _ in range(79)) and guard.clicked("greedy")
+    for n in range(70):
+        guard.searched("scrolls", 10, 3600 * 5 + n, further=n % 10 > 0)
+    assert guard.acted("fast", "click") and not guard.acted("person", "click")
+    assert not guard.acted("scrolls", "click"), "pages of one search are one row of the log"
+    assert not any(guard.acted("greedy", "order") for _ in range(99)), "training's rule is of clicks"
+    assert not any(guard.acted("greedy", "click") for _ in range(79)) and guard.acted("greedy", "click")
