@@ -170,6 +170,14 @@ class Service:
             held = Held(problem=str(error))
         return {"name": model.name, "model_version": model.version, **asdict(held)}
 
+    async def forget(self, user: str, writer: EventWriter) -> bool:
+        """Deletes a history, read back to be sure; whether there was one. Raises ShopperUnavailable."""
+        if self.log is not None:
+            self.log.forget(user, self.now())
+        there = await asyncio.to_thread(writer.forget, user)
+        self.searcher.histories.forget(user)
+        return there
+
     def now(self) -> float:
         return self.settings.now if self.settings.now is not None else time.time()
 
@@ -479,11 +487,10 @@ def _routes(app: FastAPI, service: Service) -> None:
 
     @app.delete("/v1/users/{user:id}", response_model=bodies.DeletedAnswer, responses=ERRORS, tags=["users"])
     async def user_delete(who: Who, user: bodies.Id) -> Response:
-        """Deletes a user's history, and reads it back to be sure that it is gone."""
+        """Deletes a user's history, read back to be sure; what he searched for until now trains no model."""
         allowed = service.access.user(who, user, None)
         assert allowed is not None
-        there = await asyncio.to_thread(service.writer.forget, allowed)
-        service.searcher.histories.forget(allowed)
+        there = await service.forget(allowed, service.writer)
         return _answer({"user": user, "deleted": there})
 
     @app.delete("/v1/sessions/{session:id}", response_model=bodies.DeletedAnswer, responses=ERRORS, tags=["users"])
@@ -491,8 +498,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         """Deletes a session's history."""
         allowed = service.access.user(who, None, session)
         assert allowed is not None
-        there = await asyncio.to_thread(service.sessions.forget, allowed)
-        service.searcher.histories.forget(allowed)
+        there = await service.forget(allowed, service.sessions)
         return _answer({"user": session, "deleted": there})
 
     if settings.demo:

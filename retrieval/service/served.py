@@ -66,6 +66,10 @@ class ServedLog:
         """A click, cart or order of an item that a search showed."""
         self._write({"event": kind, "search_id": search_id, "item": item, "timestamp": int(at)} | more)
 
+    def forget(self, user: str, at: float) -> None:
+        """The user is deleted: `to_parquet` leaves out what he searched for until then."""
+        self._write({"deleted": user, "timestamp": int(at)})
+
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is None or self._file.tell() > ROTATE:
             self.close()
@@ -91,36 +95,51 @@ def _entries(folder: str | Path) -> Iterator[dict[str, Any]]:
 def to_parquet(folder: str | Path, out: str | Path) -> int:
     """The searches of a folder's logs with their events, by time, as a `searches` file; returns how many there are.
 
-    Pages of one search are one row. A line that was cut off, by a kill, is left out; events of searches that the folder
-    does not hold too. Raises InputError where no search was served.
+    Pages of one search are one row, in the order of the pages, whichever worker served them; what a caller searched for
+    under the id of another search is a row of its own. Left out are lines that were cut off, by a kill, events of
+    searches that the folder does not hold, and the searches of deleted users. Raises InputError where none is left.
     """
-    searches: dict[str, dict[str, Any]] = {}
+    pages: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     events: list[dict[str, Any]] = []
+    deleted: dict[str, int] = {}
     for entry in _entries(folder):
-        if "event" in entry:
+        if "deleted" in entry:
+            deleted[entry["deleted"]] = max(entry["timestamp"], deleted.get(entry["deleted"], 0))
+        elif "event" in entry:
             events.append(entry)
-        elif (known := searches.get(entry["search_id"])) is not None:
-            before = set(known["shown"])
-            known["shown"] += [item for item in entry["shown"] if item not in before]
         else:
-            searches[entry["search_id"]] = entry | {name: [] for name in KINDS.values()}
-    if not searches:
+            pages.setdefault((entry["search_id"], entry["user_id"], key_of(entry["query"])), []).append(entry)
+    found = [_joined(some) for some in pages.values()]
+    rows = [row for row in found if row["timestamp"] > deleted.get(row["user_id"], -1)]
+    if not rows:
         raise InputError("no search was served", file=folder, fix="Start: mrse serve --log FOLDER")
+    rows.sort(key=lambda row: row["timestamp"])  # of one second: as they were served
+    searches: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        searches.setdefault(row["search_id"], []).append(row)
     for event in events:
-        search, column = searches.get(event["search_id"]), KINDS.get(event["event"])
-        if search is not None and column and event["item"] not in search[column]:
-            search[column].append(event["item"])
-    rows = sorted(searches.values(), key=lambda row: row["timestamp"])  # of one second: as they were served
+        of_id, column = searches.get(event["search_id"]), KINDS.get(event["event"])
+        if of_id and column:
+            clicked = next((row for row in of_id if event["item"] in row["shown"]), of_id[0])[column]
+            clicked += [event["item"]] * (event["item"] not in clicked)
     with atomic_file(out) as part:
         pq.write_table(pa.Table.from_pylist([{n: row[n] for n in SCHEMA.names} for row in rows], schema=SCHEMA), part)
     return len(rows)
+
+
+def _joined(pages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of a search, without its events."""
+    pages.sort(key=lambda page: page.get("offset", 0))
+    shown = list(dict.fromkeys(item for page in pages for item in page["shown"]))
+    events: dict[str, Any] = {name: [] for name in KINDS.values()}
+    return pages[0] | {"timestamp": min(page["timestamp"] for page in pages), "shown": shown} | events
 
 
 def without_results(folder: str | Path, limit: int = 100) -> list[tuple[str, int]]:
     """The queries that found nothing on their first page, the most frequent first, with their searches."""
     counts: dict[str, int] = {}
     for entry in _entries(folder):
-        if "event" not in entry and not entry["shown"] and not entry.get("offset"):
+        if "query" in entry and not entry["shown"] and not entry.get("offset"):
             key = key_of(entry["query"])
             counts[key] = counts.get(key, 0) + 1
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]

@@ -33,6 +33,7 @@ def test_served_searches_are_a_search_log(client_of, vespa, tmp_path) -> None:
     vespa.answer = lambda body: {"root": {"fields": {"totalCount": 0 if "userInput" in body["yql"] else 7}}}
     ask(client, "Nothing  Here", profile="bm25")
     ask(client, "ＮＯＴＨＩＮＧ here", profile="bm25")
+    ask(client, "Nothing here", profile="bm25", hits=0)  # facets alone: nothing is shown
     out = tmp_path / "searches.parquet"
     assert to_parquet(folder, out) == 3
     [batch] = SearchesFile(out).batches()
@@ -63,6 +64,48 @@ def test_a_line_that_was_cut_off_and_foreign_events_are_left_out(tmp_path) -> No
     assert without_results(tmp_path) == []
     with pytest.raises(InputError, match="no search was served"):
         to_parquet(tmp_path / "none", tmp_path / "out.parquet")
+
+
+def rows_of(folder: Path) -> list[tuple[Any, ...]]:
+    to_parquet(folder, folder / "out.parquet")
+    return [
+        (row["search_id"], row["user_id"], row["timestamp"], row["query"], row["shown"], row["clicked"])
+        for row in pq.read_table(folder / "out.parquet").to_pylist()
+    ]
+
+
+def test_pages_of_several_workers_are_joined_in_their_order(tmp_path) -> None:
+    log = ServedLog(tmp_path)
+    log.search("s1", "u1", 7.0, "Dress", ["c", "b"], offset=2)  # as where another worker's file is read first
+    log.search("s1", "u1", 5.0, "dress", ["a", "b"], offset=0)
+    log.search("s1", "u2", 8.0, "dress", ["x"], offset=0)
+    log.search("s1", "u1", 9.0, "hat", ["h"], offset=0)
+    log.event("s1", "c", "click", 9.0)
+    log.event("s1", "h", "click", 9.0)
+    assert rows_of(tmp_path) == [
+        ("s1", "u1", 5, "dress", ["a", "b", "c"], ["c"]),
+        ("s1", "u2", 8, "dress", ["x"], []),
+        ("s1", "u1", 9, "hat", ["h"], ["h"]),
+    ]
+
+
+def test_what_deleted_users_searched_for_is_left_out(client_of, tmp_path) -> None:
+    folder = tmp_path / "served"
+    client, gone = client_of(log=str(folder), demo=True), []
+    service = client.app.state.service
+    service.writer.forget = service.sessions.forget = lambda user: gone.append(user) or True
+    for at, who in enumerate(({"user": "u1"}, {"user": "u2"}, {"session": SESSION}, {"user": "u1"})):
+        service.now = lambda at=at: float(at)
+        client.post("/v1/search", json={"query": f"dress {at}", **who})
+        if at == 2:
+            assert client.delete("/v1/users/u1").json()["deleted"]
+            assert client.delete(f"/v1/sessions/{SESSION}").json()["deleted"]
+    assert gone == ["u1", f"session:{SESSION}"]
+    assert [row[1:4] for row in rows_of(folder)] == [("u2", 1, "dress 1"), ("u1", 3, "dress 3")]
+    client.delete("/v1/users/u1")
+    client.delete("/v1/users/u2")
+    with pytest.raises(InputError, match="no search was served"):
+        rows_of(folder)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path) -> None:
