@@ -204,7 +204,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.service = service
     _errors(app, service)
     _routes(app, service)
-    app.add_middleware(
+    app.add_middleware(Wrapping, metrics=service.metrics, max_in_flight=settings.max_in_flight)
+    app.add_middleware(  # around all: a page must be able to read that the service is full
         CORSMiddleware,
         allow_origins=list(settings.origins),
         allow_methods=["GET", "POST", "DELETE"],
@@ -212,7 +213,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         expose_headers=["x-request-id", "retry-after"],
         max_age=600,
     )
-    app.add_middleware(Wrapping, metrics=service.metrics, max_in_flight=settings.max_in_flight)
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app

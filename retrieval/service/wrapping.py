@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
+from starlette.exceptions import HTTPException
 
 from retrieval.service.metrics import Metrics
 
@@ -22,6 +23,7 @@ log = logging.getLogger("mrse.serve")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 UNBOUNDED = ("/health", "/ready", "/metrics")  # answered however full the service is
 MAX_BODY = 256 * 1024
+TOO_LARGE = f"a body of more than {MAX_BODY // 1024} KiB"
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -51,7 +53,17 @@ class Wrapping:
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"], state["log"] = request_id, {}
-        status = 500
+        status, received, method = 500, 0, scope["method"]
+        if method == "HEAD":  # as GET; the server sends no body
+            scope["method"] = "GET"
+
+        async def receiving() -> MutableMapping[str, Any]:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY:  # of a body that came without its length
+                raise HTTPException(413, TOO_LARGE)
+            return message
 
         async def sending(message: MutableMapping[str, Any]) -> None:
             nonlocal status
@@ -67,11 +79,11 @@ class Wrapping:
         try:
             length = headers.get(b"content-length", b"0")
             if not length.isdigit() or int(length) > MAX_BODY:
-                await _refuse(sending, 413, "caller", f"a body of more than {MAX_BODY // 1024} KiB", request_id)
+                await _refuse(sending, 413, "caller", TOO_LARGE, request_id)
             elif self._now > self._max and scope["path"] not in UNBOUNDED:
                 await _refuse(sending, 429, "limited", "more requests than the service takes", request_id, 1)
             else:
-                await self._app(scope, receive, sending)
+                await self._app(scope, receiving, sending)
         finally:
             self._now -= 1
             self._metrics.in_flight.set(self._now)
@@ -82,7 +94,7 @@ class Wrapping:
             line = {
                 "time": time.time(),
                 "request_id": request_id,
-                "method": scope["method"],
+                "method": method,
                 "path": scope["path"][:200],
                 "status": status,
                 "seconds": round(seconds, 6),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpr
+import httpx
 import pytest
 
 from local_vespa.testing import free_port
@@ -23,6 +24,7 @@ from tests.helpers.faulty_backend import FaultyBackend
 
 ROOT = Path(__file__).parents[3]
 GROWTH = 1.05
+ORIGIN = {"origin": "https://shop.example"}
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ class Service:
         raise AssertionError("the service does not start")
 
     def search(self, text: str = "red dress", **more: object) -> httpr.Response:
-        return httpr.post(f"{self.url}/v1/search", json={"query": text, "profile": "bm25", **more}, timeout=30)
+        return httpr.post(
+            f"{self.url}/v1/search", json={"query": text, "profile": "bm25", **more}, headers=ORIGIN, timeout=30
+        )
 
     def rss(self) -> int:
         """Kilobytes of the worker."""
@@ -103,7 +107,7 @@ def test_a_port_that_is_taken_is_refused(service) -> None:
 
 def test_too_many_requests_are_told_to_come_again(backend, package, tmp_path) -> None:
     file = tmp_path / "serve.toml"
-    file.write_text("max_in_flight = 2\n")
+    file.write_text('max_in_flight = 2\norigins = ["https://shop.example"]\n')
     service = Service(backend.url, "--app", str(package), "--settings", str(file))
     try:
         backend.delay = 0.4
@@ -117,9 +121,31 @@ def test_too_many_requests_are_told_to_come_again(backend, package, tmp_path) ->
             thread.join()
         refused = [answer for answer in answers if answer.status_code == 429]
         assert refused and {answer.status_code for answer in answers} == {200, 429}
+        assert refused[0].headers["access-control-allow-origin"] == ORIGIN["origin"], "the shop's page may read it"
         assert refused[0].headers["retry-after"] == "1" and refused[0].json()["error"]["kind"] == "limited"
     finally:
         service.stop()
+
+
+def test_a_body_is_bounded_whether_it_tells_its_length_or_not(service) -> None:
+    whole = b'{"query": "' + b"x" * 300_000 + b'"}'
+    small = b'{"query": "red", "profile": "bm25"}'
+    for body, status in (
+        (whole, 413),
+        (iter([whole[:100_000], whole[100_000:]]), 413),
+        (iter([small[:9], small[9:]]), 200),
+    ):
+        headers = {"content-type": "application/json"}
+        answer = httpx.post(f"{service.url}/v1/search", content=body, headers=headers)
+        assert answer.status_code == status
+        assert status == 200 or answer.json()["error"]["kind"] == "caller"
+
+
+def test_head_is_get_without_the_body(service) -> None:
+    for path, status in (("/health", 200), ("/ready", 200), ("/", 200), ("/nothing", 404)):
+        answer = httpx.head(service.url + path)
+        assert (answer.status_code, answer.content) == (status, b""), path
+    assert '"method":"HEAD","path":"/health","status":200' in service.stop()[1]
 
 
 def test_a_fault_of_the_backend_is_an_answer(service, backend) -> None:
