@@ -10,17 +10,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from retrieval.results import Hit
 
 
-def team_draft(first: Sequence[Hit], second: Sequence[Hit], length: int, seed: str) -> list[Hit]:
+def team_draft(
+    first: Sequence[Hit], second: Sequence[Hit], length: int, seed: str, last: Collection[str] = ()
+) -> list[Hit]:
     """The first `length` of the two lists interleaved; each hit names the profile that picked it (`team`, which the
     lists' own hits bear). Pinned items lead and are of no team: both lists have them.
 
-    seed: of the coin; pages of one search are made with the same, so that they continue one list.
+    seed: of the coin; pages of one search are made with the same, so that they continue one list. last: buried items,
+    drafted once neither list has another.
     """
+    if last:
+        one, two = ([hit for hit in some if hit.item_id not in last] for some in (first, second))
+        drafted = team_draft(one, two, length, seed)
+        one, two = ([hit for hit in some if hit.item_id in last] for some in (first, second))
+        return drafted + team_draft(one, two, length - len(drafted), seed)
     coin = random.Random(seed)
     drafted = [hit for hit in first if hit.pinned]
     seen = {hit.item_id for hit in drafted}

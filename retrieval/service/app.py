@@ -143,7 +143,8 @@ class Service:
             lost = Fallback("interleaving", str(two))
             page = one.hits[request.offset :]
             return dataclasses.replace(one, hits=page, offset=request.offset, fallbacks=[*one.fallbacks, lost])
-        drafted = team_draft(of_team(one.hits, profiles[0]), of_team(two.hits, profiles[1]), whole.hits, search_id)
+        teams = of_team(one.hits, profiles[0]), of_team(two.hits, profiles[1])
+        drafted = team_draft(*teams, whole.hits, search_id, set(request.buried))
         return dataclasses.replace(
             one,
             hits=drafted[request.offset :],

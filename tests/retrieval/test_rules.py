@@ -87,6 +87,14 @@ def test_a_draft_takes_the_best_of_each_in_turn(one, two, seed, length) -> None:
     assert team_draft(*lists, 6, seed)[:length] == drafted, "a longer list goes on with the shorter"
 
 
+def test_what_is_buried_is_drafted_behind_both_lists() -> None:
+    lists = of_team(hits("abcdef"), "one"), of_team(hits("axy"), "two")  # the second ends with its buried items
+    for seed in "123456":
+        whole = "".join(hit.item_id for hit in team_draft(*lists, 9, seed, last={"x", "y", "b"}))
+        assert sorted(whole[:5]) == list("acdef") and sorted(whole[5:]) == list("bxy")
+        assert "".join(hit.item_id for hit in team_draft(*lists, 7, seed, last={"x", "y", "b"})) == whole[:7]
+
+
 def test_the_coin_is_fair_and_a_short_list_ends() -> None:
     lists = of_team(hits("ab"), "one"), of_team(hits("ba"), "two")
     first = [team_draft(*lists, 2, str(n))[0].team for n in range(400)]
