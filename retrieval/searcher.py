@@ -390,7 +390,7 @@ class SearchPlans:
         if not found:
             raise InputError(f"the index holds no item {item_id!r} that the filters let through", field="item")
         queued = self._begin(dataclasses.replace(request, profile="three_queues"))
-        queued.clicked = search.clicked
+        queued.clicked, queued.deadline = search.clicked, search.deadline
         body, conditions = self._query(queued)
         body["yql"] = self._yql(queued, body, conditions)
         ranks = yield from self._queue_ranks(queued, body)

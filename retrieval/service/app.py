@@ -26,13 +26,14 @@ from vespa.application import Vespa
 from feeders.events import EventWriter, ShopperUnavailable
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import QueryHistory
+from retrieval.backend import Deadline
 from retrieval.errors import SearchError, Unavailable, kind_of
 from retrieval.history.behaviour import Event
 from retrieval.interleave import of_team, team_draft
 from retrieval.query_text import cleaned, key_of
 from retrieval.results import Fallback, Hit, SearchResult
 from retrieval.rules import Rules
-from retrieval.searcher import MAX_HITS, SearchRequest
+from retrieval.searcher import MAX_HITS, USER_SHARE, Options, SearchRequest
 from retrieval.service import bodies
 from retrieval.service.access import SESSION_PREFIX, Access, Caller, Refused
 from retrieval.service.bots import BotGuard
@@ -123,8 +124,10 @@ class Service:
         """A search after the rules; by both profiles where two are interleaved and the first is asked for."""
         request = self.rules.applied(request)
         if model is not self.own:
-            clicks, unread = await self.history(request.user, request.clicks)
-            found = await model.searcher.search(request, user=None, clicks=clicks)
+            deadline = Deadline(request.timeout or self.settings.deadline)
+            clicks, unread = await self.history(request.user, request.clicks, deadline)
+            rest = max(deadline.left(), 0.001)
+            found = await model.searcher.search(request, user=None, clicks=clicks, timeout=rest)
             return dataclasses.replace(found, fallbacks=[*unread, *found.fallbacks])
         profiles = self.settings.interleave
         within = request.offset + request.hits <= MAX_HITS
@@ -154,12 +157,14 @@ class Service:
             fallbacks=[*one.fallbacks, *(fallback for fallback in two.fallbacks if fallback not in one.fallbacks)],
         )
 
-    async def history(self, user: str | None, clicks: Sequence[Event]) -> tuple[list[Event], list[Fallback]]:
+    async def history(
+        self, user: str | None, clicks: Sequence[Event], deadline: Deadline
+    ) -> tuple[list[Event], list[Fallback]]:
         """What a compared model is told of a user: the service's own index alone knows what was clicked here."""
         if user is None:
             return list(clicks), []
         try:
-            return [*clicks, *await self.searcher.events(user, self.settings.deadline / 2)], []
+            return [*clicks, *await self.searcher.events(user, deadline.share(USER_SHARE).left())], []
         except SearchError as error:
             return list(clicks), [Fallback("history", str(error))]
 
@@ -422,11 +427,13 @@ def _routes(app: FastAPI, service: Service) -> None:
         """Why an item stands where it does for a query, and a user."""
         user = service.access.user(who, body.user, body.session)
         clicks, model = [click.event() for click in body.clicks], chosen(request, body.model)
+        deadline = Deadline(settings.deadline)
         query = service.rules.rewritten(cleaned(body.query))
         if model is not service.own:
-            (clicks, _), user = await service.history(user, clicks), None
+            (clicks, _), user = await service.history(user, clicks, deadline), None
+        asked: Options = {"user": user, "clicks": clicks, "now": settings.now, "timeout": max(deadline.left(), 0.001)}
         try:
-            found = await model.searcher.explain(query, body.item, user=user, clicks=clicks, now=settings.now)
+            found = await model.searcher.explain(query, body.item, **asked)
         except SearchError:
             raise
         except InputError as error:

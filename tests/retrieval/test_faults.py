@@ -10,7 +10,7 @@ import pytest
 from vespa.application import Vespa
 
 from mrse_model.errors import InputError
-from retrieval import AsyncSearcher, Degraded, Searcher, kind_of
+from retrieval import AsyncSearcher, DeadlineExceeded, Degraded, Searcher, kind_of
 from retrieval.backend import Backend, Deadline, Retries
 from tests.helpers.faulty_backend import FaultyBackend
 
@@ -100,6 +100,15 @@ def test_an_answer_in_part_is_passed_on_or_refused(backend, way) -> None:
     with pytest.raises(Degraded) as caught:
         search(backend.url, way, min_coverage=0.9)
     assert caught.value.coverage == 0.5 and kind_of(caught.value) == "degraded"
+
+
+def test_an_explanation_has_one_deadline_for_its_two_requests(backend) -> None:
+    backend.delay = 0.6
+    with Searcher(Vespa(backend.url), deadline=1.0) as searcher, pytest.raises(DeadlineExceeded):
+        searcher.explain("red dress", "i1")
+    backend.delay = 0.0
+    with Searcher(Vespa(backend.url), deadline=10.0) as searcher:
+        assert searcher.explain("red dress", "i1").hit.item_id == "i1"
 
 
 def test_vespa_is_told_how_long_it_has(backend) -> None:

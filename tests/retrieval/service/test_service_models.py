@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 from starlette.testclient import TestClient
@@ -90,6 +92,28 @@ def test_a_history_counts_for_each_model(typed) -> None:
     assert [one.clicks for one in explained] == [1, 1] and explained[0].shares != explained[1].shares
     with pytest.raises(ServiceError, match="no item 'i9'"):
         typed.similar("i9", model="next")
+
+
+def test_what_a_history_takes_is_of_the_deadline(client, monkeypatch) -> None:
+    service, given = client.app.state.service, []
+    inner = service.models["next"].searcher
+
+    async def events(user, timeout):
+        given.append(timeout)
+        await asyncio.sleep(0.1)
+        return []
+
+    def noting(ask):
+        return lambda *args, **options: given.append(options["timeout"]) or ask(*args, **options)
+
+    monkeypatch.setattr(inner, "search", noting(inner.search))
+    monkeypatch.setattr(inner, "explain", noting(inner.explain))
+    monkeypatch.setattr(service.searcher, "events", events)
+    ask = {"query": "red", "model": "next", "user": "u1"}
+    assert client.post("/v1/search", json=ask | {"timeout": 6}).status_code == 200
+    assert client.post("/v1/explain", json=ask | {"item": "i1"}).status_code == 200
+    half, rest, of_default, of_explain = given
+    assert half <= 3 and rest <= 6 - 0.1 and of_default <= 5 and of_explain <= 10 - 0.1
 
 
 def test_an_unknown_name_is_the_caller_s_error_and_lists_the_names(client) -> None:
