@@ -137,8 +137,9 @@ class Shopper:
         fields["expires"] = {"assign": int(now + keep)}
         fields["updated"] = {"assign": max(int(now * 1e6), self.updated + 1)}
         condition = f"shopper.updated == {self.updated}" if self.updated else "shopper.updated == null"
-        # create: the condition is then not asked of a document that is not there
-        return Operation("update", "shopper", self.user, fields, create=True, condition=condition)
+        # create: the condition is then not asked of a document that is not there. One that was read is not made again
+        # from this change alone, without a user_id and with what a deletion took
+        return Operation("update", "shopper", self.user, fields, create=not self.exists, condition=condition)
 
     def _asked(self, asked: dict[tuple[str, str], float]) -> dict[str, Any] | None:
         """The change of the events by query, the newest of which are kept."""

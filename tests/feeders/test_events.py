@@ -62,6 +62,19 @@ def test_a_user_is_forgotten(events) -> None:
     assert events.record("u7", "B01", "click", 100), "nothing is left that knows the event"
 
 
+def test_what_was_read_before_a_deletion_is_read_again(engine, events, monkeypatch) -> None:
+    events.record("u8", "B01", "click", 100, "e1")
+    before = [events._read("u8")]
+    events.forget("u8")
+    read = events._read
+    monkeypatch.setattr(events, "_read", lambda user: before.pop() if before else read(user))
+    assert events.record("u8", "B02", "click", 200, "e2") and not before
+    found = events.read("u8")
+    assert (found.cells, found.event_ids) == ({"click": {"B02": 200}}, ["e2"]), "nothing of what was deleted"
+    stored = engine.get_data("shopper", "u8", namespace="item").json["fields"]
+    assert stored["user_id"] == "u8", "a search finds the user by it"
+
+
 def test_the_last_items_are_kept_in_any_order_of_arrival(events) -> None:
     order = [*range(0, 30, 2), *range(29, 0, -2)]
     for n in order:
