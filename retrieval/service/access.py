@@ -7,19 +7,23 @@ browser of that user. It opens that user's history and no other.
 from __future__ import annotations
 
 import hmac
+import mmap
+import os
+import struct
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import jwt
 
-from retrieval.service.settings import ApiKey, Settings
+from retrieval.service.settings import MULTIPROCESS, ApiKey, Settings
 
 ALGORITHM = "HS256"
 SESSION_PREFIX = "session:"
 MIN_SESSION = 16  # characters: a session's id is all that guards its history
-MAX_BUCKETS = 10_000
+BUCKET = struct.Struct("dd")  # requests taken of the burst, and when
 
 
 class Refused(Exception):
@@ -46,11 +50,17 @@ def sign_user(secret: str, user: str, seconds: float = 3600.0, now: float | None
 
 
 class Access:
-    """The checks of one worker; rates are its share of the whole."""
+    """The checks of one worker. The keys' buckets are in a file that all workers share: connections are spread over
+    them unevenly, and one connection stays with one.
+    """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings, self._clock = settings, clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        size, self._file = max(BUCKET.size * len(settings.keys), 1), -1  # -1: memory of this process
+        if settings.workers > 1 and MULTIPROCESS in os.environ:
+            self._file = os.open(Path(os.environ[MULTIPROCESS]) / "rates", os.O_RDWR | os.O_CREAT, 0o600)
+            os.ftruncate(self._file, size)
+        self._buckets = mmap.mmap(self._file, size)
 
     def caller(self, headers: Mapping[str, str], host: str) -> Caller:
         """Who asks. Raises Refused: 401 without a key where keys are configured, 429 above the key's rate."""
@@ -58,7 +68,7 @@ class Access:
         if self._settings.keys and key is None:
             raise Refused(401, "an API key is needed", "Send Authorization: Bearer KEY")
         if key is not None:
-            self._take(key.name, key.rate / self._settings.workers, key.burst)
+            self._take(key)
         user = self._token_user(headers.get("x-user-token"))
         return Caller(key.name if key else host, bool(key and key.server), user)
 
@@ -100,14 +110,28 @@ class Access:
             raise Refused(401, f"no user token: {error}") from None
         return str(claims["sub"])
 
-    def _take(self, name: str, rate: float, burst: int) -> None:
-        """One from the key's bucket, which fills at `rate`. Raises Refused (429) when it is empty."""
-        now = self._clock()
-        level, at = self._buckets.pop(name, (float(burst), now))
-        level = min(float(burst), level + (now - at) * rate)
-        if level < 1:
-            self._buckets[name] = (level, now)
-            raise Refused(429, f"more than {rate:g} requests a second", wait=(1 - level) / rate)
-        self._buckets[name] = (level - 1, now)
-        while len(self._buckets) > MAX_BUCKETS:
-            self._buckets.popitem(last=False)
+    def _take(self, key: ApiKey) -> None:
+        """One from the key's bucket, which fills at its rate. Raises Refused (429) when it is empty."""
+        place = BUCKET.size * self._settings.keys.index(key)
+        with self._alone():
+            now = self._clock()
+            taken, at = BUCKET.unpack_from(self._buckets, place)
+            taken = max(taken - (now - at) * key.rate, 0.0) + 1
+            if taken <= key.burst:
+                BUCKET.pack_into(self._buckets, place, taken, now)
+                return
+        raise Refused(429, f"more than {key.rate:g} requests a second", wait=(taken - key.burst) / key.rate)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other worker is in here."""
+        if self._file == -1:
+            yield
+            return
+        import fcntl  # only where workers share a file: not every system has it
+
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)

@@ -104,7 +104,7 @@ def serve(settings: Settings, started: Callable[[str], None]) -> None:
 
     require_free(settings.address, settings.port)
     tls = tls_options(settings)
-    shared = tempfile.mkdtemp(prefix="mrse-metrics-") if settings.workers > 1 else None
+    shared = tempfile.mkdtemp(prefix="mrse-serve-") if settings.workers > 1 else None
     if shared:
         os.environ[MULTIPROCESS] = shared  # before prometheus_client is imported
 

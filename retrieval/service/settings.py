@@ -14,7 +14,7 @@ from mrse_model.errors import InputError
 from retrieval.profiles import profile_of
 
 ENVIRONMENT = "MRSE_SERVE_SETTINGS"  # how the settings reach granian's workers
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # where workers leave their metrics; prometheus_client reads it when imported
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # names the folder of what workers share: metrics, and the rates of keys
 LISTS = ("origins", "interleave")
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MAIN = "main"  # the name of the service's own model

@@ -47,6 +47,24 @@ def test_a_key_has_a_rate() -> None:
         access.caller(headers, "host")
 
 
+def test_workers_share_the_rate_of_a_key(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    now = [0.0]
+    workers = [Access(Settings(keys=(SHOP, PAGE), workers=2), clock=lambda: now[0]) for _ in range(2)]
+    headers = {"x-api-key": PAGE.key}
+    for worker in (0, 0, 1):  # three at once, by whichever worker
+        workers[worker].caller(headers, "host")
+    for worker in workers:
+        with refused(429):
+            worker.caller(headers, "host")
+        worker.caller({"x-api-key": SHOP.key}, "host")
+    now[0] = 1.0
+    for _ in range(2):  # two a second, by one worker alone
+        workers[1].caller(headers, "host")
+    with refused(429):
+        workers[0].caller(headers, "host")
+
+
 def test_a_user_is_opened_by_his_token_or_the_servers_key(client_of, vespa) -> None:
     client = client_of(keys=(SHOP, PAGE), token_secret=SECRET)
     page, shop = {"x-api-key": PAGE.key}, {"x-api-key": SHOP.key}
