@@ -24,7 +24,7 @@ from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
 from retrieval.backend import DEADLINE, Backend, Deadline, Plan, Retries
 from retrieval.embed_producer import EmbedProducer
-from retrieval.errors import Degraded, SearchError
+from retrieval.errors import Degraded, SearchError, Unavailable
 from retrieval.filters import NAME, Facet, Filter, Sort, field_type, plain, tail, where
 from retrieval.history.behaviour import ClickedItems, Event, image_queue, item_queue, tensor_hex
 from retrieval.history.item_vectors import ItemVectorCache
@@ -388,7 +388,9 @@ class SearchPlans:
         answer = yield from self.backend.ask(body, search.deadline)
         found = [hit for hit in read_hits(answer) if hit.item_id == item_id]
         if not found:
-            raise InputError(f"the index holds no item {item_id!r} that the filters let through", field="item")
+            of_model = f" of model {body['model_version']}" if "model_version" in body else ""
+            problem = f"the index holds no item {item_id!r}{of_model} that the filters let through"
+            raise InputError(problem, field="item")
         queued = self._begin(dataclasses.replace(request, profile="three_queues"))
         queued.clicked, queued.deadline = search.clicked, search.deadline
         body, conditions = self._query(queued)
@@ -614,7 +616,8 @@ class SearchPlans:
         children = answer["root"].get("children", [])
         held = children[0]["fields"].get("model_version" + self._suffix) if children else None
         problem = f"its items are of model {held}" if held else "it holds no items"
-        return InputError(
+        ours = self.producer is not None and version == self.producer.model_version
+        return (Unavailable if ours else InputError)(
             f"{self.backend.url} has no vectors of model {version}: {problem}",
             field="model_version",
             fix="Feed the items with this model (mrse feed), or query with the model that they were fed with",

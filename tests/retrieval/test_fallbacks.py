@@ -102,8 +102,9 @@ def test_a_searcher_lives_through_a_change_of_the_model(searcher, vespa, answer)
     result = searcher.search("red dress")
     assert result.hits and result.profile == "bm25" and steps(result) == ["model"]
     assert "its items are of model mrse-new" in result.fallbacks[0].reason
-    with pytest.raises(InputError, match=r"field model_version: .* no vectors of model"):
-        searcher.search("red dress", strict=True)
+    for ask in ({"query": "red dress", "strict": True}, {"query": "!?"}):  # no words to go on with
+        with pytest.raises(Unavailable, match=r"field model_version: .* no vectors of model"):
+            searcher.search(**ask)
     vespa.answer = answer
     assert searcher.search("red dress").fallbacks == [], "and it comes back"
 

@@ -12,7 +12,7 @@ from vespa.application import Vespa
 
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
-from retrieval.errors import Unavailable
+from retrieval.errors import Unavailable, kind_of
 from retrieval.filters import Filter, where
 from retrieval.history.behaviour import Event
 from retrieval.profiles import TABLE
@@ -108,8 +108,9 @@ def test_a_vector_of_another_model_is_refused(vespa, searcher) -> None:
     }
     with pytest.raises(
         InputError, match=f"field model_version: .* no vectors of model mrse-new: its items are of model {VERSION}"
-    ):
+    ) as caught:
         searcher.search(QueryVector(np.ones(128, np.float32), "mrse-new"))
+    assert kind_of(caught.value) == "caller"
 
 
 def test_a_user_is_asked_for_by_a_search(searcher, vespa, model, answer) -> None:
