@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mrse_model.errors import InputError
 from retrieval.filters import NAME
 from retrieval.query_text import WORDS
 
 Recall = Literal["query", "words", "clicks", "images"]
+USERS = ("vector", "inputs", "none")
 LABELS = {"query": "q2i", "clicks": "i2i", "images": "image"}  # the queues, as their rank profiles name them
 FOUND_BY = {"from_query": "q2i", "from_clicks": "i2i", "from_images": "image"}  # match-features of three_queues
 
@@ -34,8 +35,13 @@ class RankProfile:
     sorted_by: str = ""
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name) or not self.recall:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise InputError(f"not a rank profile name: {self.name!r}", field="profile")
+        object.__setattr__(self, "recall", tuple(self.recall))
+        for name, values, known in (("recall", self.recall, get_args(Recall)), ("user", (self.user,), USERS)):
+            if not values or not set(values) <= set(known):
+                problem = f"{name} of {self.name} cannot be {', '.join(map(str, values)) or 'empty'}"
+                raise InputError(problem, field="profile", fix="Take of " + ", ".join(known))
 
     @property
     def takes_vector(self) -> bool:

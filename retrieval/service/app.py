@@ -527,7 +527,7 @@ def _routes(app: FastAPI, service: Service) -> None:
             "examples": service.suggestions.top(EXAMPLES),
             "models": list(service.models),
         }
-        return _answer(page_settings(service.own.fields, service.searcher.profile, **more))
+        return _answer(page_settings(service.own.fields, service.searcher.profile, settings.profiles, **more))
 
     @app.get("/v1/images/{item:id}", responses={200: {"content": {"image/*": {}}}, 404: ERRORS[404]}, tags=["page"])
     async def image(item: bodies.Id) -> Response:

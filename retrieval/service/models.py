@@ -103,6 +103,7 @@ def _open(
         vespa,
         producer=producer,
         suffix=suffix,
+        profiles=settings.profiles,
         fields=fields,
         deadline=settings.deadline,
         language=settings.language,

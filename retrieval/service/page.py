@@ -6,7 +6,7 @@ The page itself is `static/`: one HTML file, one style sheet, modules of JavaScr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from retrieval.profiles import TABLE, RankProfile
@@ -28,9 +28,11 @@ DROP = TEMPERATURE * math.log(10)
 FLOOR = 0.3  # cosine below which even the nearest item is far
 
 
-def page_settings(fields: Mapping[str, str] | None, profile: str, **more: Any) -> dict[str, Any]:
+def page_settings(
+    fields: Mapping[str, str] | None, profile: str, own: Sequence[RankProfile] = (), **more: Any
+) -> dict[str, Any]:
     """What the page offers: profiles, facets, price, stock, sorting. fields: name → type of the item's fields, None
-    where the service has no application package. profile: of a search that names none.
+    where the service has no application package. profile: of a search that names none. own: beside the table's.
     """
     fields = fields or {}
     numeric = [name for name in ("price", "rating", "popularity") if name in fields]
@@ -38,7 +40,7 @@ def page_settings(fields: Mapping[str, str] | None, profile: str, **more: Any) -
     sorts += [[f"-{name}", f"{name.capitalize()}, high to low"] for name in numeric if name != "price"]
     texts = ("string", "array<string>")
     return {
-        "profiles": [_profile(profile) for profile in TABLE.values()],
+        "profiles": [_profile(profile) for profile in (*TABLE.values(), *own)],
         "profile": profile,
         "facets": [n for n, kind in fields.items() if kind in texts and n not in NO_FACETS][:MAX_FACETS],
         "price": "price" if "price" in fields else "",
@@ -54,6 +56,6 @@ def _profile(profile: RankProfile) -> dict[str, Any]:
     return {
         "name": profile.name,
         "label": LABELS.get(profile.name, profile.name),
-        "cosine": profile.recall == ("query",) and profile.user == "vector",
+        "cosine": profile in TABLE.values() and profile.recall == ("query",) and profile.user == "vector",
         "counts": "matches" if matches else "candidates",
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mrse_model.errors import InputError
-from retrieval.profiles import profile_of
+from retrieval.profiles import TABLE, RankProfile, profile_of
 
 ENVIRONMENT = "MRSE_SERVE_SETTINGS"  # how the settings reach granian's workers
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # names the folder of what workers share: metrics, and the rates of keys
@@ -76,7 +76,7 @@ class Compared:
         return cls(name.strip(), endpoint.strip(), app.strip() or None)
 
 
-TABLES: dict[str, Any] = {"keys": ApiKey, "compare": Compared}
+TABLES: dict[str, Any] = {"keys": ApiKey, "compare": Compared, "profiles": RankProfile}
 PATHS = ("app", "log", "warm", "rules", "items", "cert", "key", "tls_cert", "tls_key", "tls_client_ca")
 
 
@@ -101,6 +101,7 @@ class Settings:
     warm: str | None = None  # file of `mrse warm`
     rules: str | None = None  # file of synonyms, pinned and buried items (retrieval/rules.py)
     interleave: tuple[str, ...] = ()  # two profiles: a search by the first is answered by both
+    profiles: tuple[RankProfile, ...] = ()  # of one's own, beside retrieval/profiles.py
     compare: tuple[Compared, ...] = ()  # further models, beside the service's own
     items: str | None = None  # items file whose images are shown
     now: float | None = None  # a log of the past is searched as of then
@@ -142,7 +143,10 @@ class Settings:
             if len(self.interleave) != 2 or len(set(self.interleave)) != 2:
                 raise InputError("must be two different profiles", field="interleave", fix='Write ["ann", "hybrid"]')
             for name in self.interleave:
-                profile_of(name)
+                profile_of(name, self.profiles)
+        own = [profile.name for profile in self.profiles]
+        if len({*own, *TABLE}) < len(own) + len(TABLE):
+            raise InputError("a profile has the name of another", field="profiles", fix="Not " + ", ".join(TABLE))
         compared = [one.name for one in self.compare]
         if len(set(compared)) < len(compared):
             raise InputError("two models have the same name", field="compare")

@@ -129,6 +129,31 @@ def test_two_profiles_share_a_page_and_clicks_say_which_won(search_of, tmp_path)
     assert report == {"profiles": ["ann", "bm25"], "wins": [0, 1], "ties": 0, "p": 1.0}
 
 
+def test_a_profile_of_one_s_own_is_served(client_of, vespa, tmp_path, monkeypatch) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text('[[profiles]]\nname = "mine"\nrecall = ["query", "words"]\n')
+    read = Settings.read(file, interleave=["ann", "mine"])
+    for name, value in read.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment() == read
+    client = client_of(profiles=read.profiles)
+    assert client.post("/v1/search", json={"query": "dress", "profile": "mine"}).status_code == 200
+    asked = vespa.queries[-1]
+    assert asked["ranking"] == "mine" and "userInput" in asked["yql"] and "nearestNeighbor" in asked["yql"]
+    shown = {one["name"]: one["cosine"] for one in client.get("/v1/page").json()["profiles"]}
+    assert shown["ann"] and shown["mine"] is False
+    for wrong, says in (
+        ('name = "ann"', "name of another"),
+        ('name = "a b"', "not a rank profile name"),
+        ('name = "a"\nrecall = ["quarry"]', "recall of a cannot be quarry"),
+        ('name = "a"\nuser = "me"', "user of a cannot be me"),
+        ('name = "a"\nrank = 1', "malformed"),
+    ):
+        file.write_text(f"[[profiles]]\n{wrong}\n")
+        with pytest.raises(InputError, match=says):
+            Settings.read(file)
+
+
 def test_settings_of_a_test_are_two_known_profiles(tmp_path) -> None:
     file = tmp_path / "serve.toml"
     file.write_text('interleave = ["ann", "bm25"]\n')
