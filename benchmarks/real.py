@@ -42,7 +42,15 @@ from mrse_model.evaluation.bootstrap import Bootstrap
 from mrse_model.evaluation.checkpoint import catalogue_texts
 from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.queries import QuerySet, judged_queries
-from mrse_model.evaluation.rankers import LinearFusion, Ranker, Ranking, ReciprocalRankFusion, VectorRanker
+from mrse_model.evaluation.rankers import (
+    Candidates,
+    LinearFusion,
+    Ranker,
+    Ranking,
+    ReciprocalRankFusion,
+    Scores,
+    VectorRanker,
+)
 from mrse_model.evaluation.tuning import MIDDLE
 from mrse_model.export import export
 from mrse_model.model import META, MRSE
@@ -87,6 +95,16 @@ def some_labels(judgments: Path, count: int, out: Path) -> Path:
     return out
 
 
+def scaled_sum(found: Candidates, weight: float) -> Ranking:
+    """The weighted sum that everybody can have in Vespa: normalize_linear of both sides over a query's candidates."""
+
+    def scaled(scores: Scores) -> Scores:
+        low = scores.min(initial=np.inf)
+        return (scores - low) / max(float(scores.max(initial=-np.inf) - low), 1e-9)
+
+    return found.ranked(lambda cosine, words: (1 - weight) * scaled(cosine) + weight * scaled(words), DEPTH)
+
+
 def mixes(
     name: str, vectors: VectorRanker, words: Ranker, queries: QuerySet, tuning: QuerySet | None, **kind: bool
 ) -> list[Row]:
@@ -96,14 +114,14 @@ def mixes(
     if tuning is not None:
         found = summed.candidates(tuning.texts)
         grid = np.round(np.arange(0, 1.01, 0.1), 1).tolist()
-        scores = [sum(v.mean() for v in values_of(tuning, found.mix(w, DEPTH)).values()) for w in grid]
+        scores = [sum(v.mean() for v in values_of(tuning, scaled_sum(found, w)).values()) for w in grid]
         weights = [grid[int(np.argmax(scores))]]
     found = summed.candidates(queries.texts)
     fused = ReciprocalRankFusion("", (vectors, words), depth=DEPTH)
     return [
         Row(name, values_of(queries, vectors.search(queries.texts, DEPTH)), **kind),
         Row(f"{name} + BM25, RRF", values_of(queries, fused.search(queries.texts, DEPTH)), **kind),
-        *(Row(f"{name} + BM25, {weight}", values_of(queries, found.mix(weight, DEPTH)), **kind) for weight in weights),
+        *(Row(f"{name} + BM25, {weight}", values_of(queries, scaled_sum(found, weight)), **kind) for weight in weights),
     ]
 
 

@@ -34,7 +34,7 @@ def _singular(word: str) -> str:
 
 
 class BM25:
-    """A Ranker. k1 1.2 and b 0.75 are Vespa's defaults; texts are those of all items, in row order."""
+    """A Ranker with Vespa's scores, of which k1 1.2 and b 0.75 are the defaults; texts are those of all items."""
 
     name = "BM25"
 
@@ -45,7 +45,7 @@ class BM25:
             raise MissingExtra("bm25s", "train") from None
         self._index = bm25s.BM25(k1=k1, b=b, method="lucene")
         self._index.index([words(text) for text in texts], show_progress=False)
-        self._count = len(texts)
+        self._count, self._factor = len(texts), np.float32(k1 + 1)  # the factor is not in bm25s's
 
     def search(self, queries: Sequence[str], k: int) -> Ranking:
         """The k best items of each query; an item without a word of the query is no hit."""
@@ -58,5 +58,5 @@ class BM25:
             found = self._index.get_scores_from_ids(known) if known else np.zeros(self._count, np.float32)
             top = best(found[None], k)[0]
             hits = int((found[top] > 0).sum())
-            rows[i, :hits], scores[i, :hits] = top[:hits], found[top[:hits]]
+            rows[i, :hits], scores[i, :hits] = top[:hits], self._factor * found[top[:hits]]
         return Ranking(rows, scores)

@@ -13,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 ITEM_BLOCK, QUERY_BLOCK = 16384, 256  # 16 MB of scores at a time, however large the catalogue
+HALF = 20.0  # the score by words, in Vespa's bm25, that counts half in a weighted sum
+
+
+Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -123,24 +127,33 @@ class Candidates:
     words: list[NDArray[np.float32]]
 
     def mix(self, weight: float, k: int) -> Ranking:
-        """The k best by (1 − weight) · cosine + weight · words, each scaled to [0, 1] over a query's candidates."""
+        """The k best by (1 − weight) · cosine + weight · evidence(words)."""
+        return self.ranked(lambda cosine, words: (1 - weight) * cosine + weight * evidence(words), k)
+
+    def ranked(self, score: Callable[[Scores, Scores], Scores], k: int) -> Ranking:
+        """The k best by a score of a query's cosines and its words' scores, float32 [c] each → [c]."""
         out = _nothing(len(self.rows), k)
         for i, (rows, cosine, words) in enumerate(zip(self.rows, self.cosine, self.words, strict=True)):
-            total = (1 - weight) * _scaled(cosine) + weight * _scaled(words)
+            total = score(cosine, words)
             order = np.lexsort((rows, -total))[:k]
             out.rows[i, : len(order)], out.scores[i, : len(order)] = rows[order], total[order]
         return out
 
 
-def _scaled(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vespa's `normalize_linear`."""
-    low = scores.min(initial=np.inf)
-    return (scores - low) / max(float(scores.max(initial=-np.inf) - low), 1e-9)
+def evidence(words: Scores) -> Scores:
+    """How much a score by words says, from 0 to 1: one common word little, several rare ones much. So the words count
+    less where a query is misspelt, or all items have its one word; scaled to the best candidate they would always count
+    in full.
+
+    >>> evidence(np.array([0, 5, 20, 60], np.float32)).round(2).tolist()
+    [0.0, 0.06, 0.5, 0.9]
+    """
+    return words**2 / (words**2 + HALF**2)
 
 
 @dataclass(frozen=True)
 class LinearFusion:
-    """Vectors and words by the weighted sum of their scaled scores over the `depth` best of each: the rank profile
+    """Vectors and words by the weighted sum of Candidates.mix over the `depth` best of each: the rank profile
     hybrid_linear, whose query(alpha) is `weight`.
     """
 

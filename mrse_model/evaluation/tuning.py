@@ -1,5 +1,5 @@
-"""How words and vectors are mixed: by reciprocal rank fusion, which needs no tuning, unless queries that were not
-learnt from say clearly that a weighted sum ranks better.
+"""How words and vectors are mixed: by reciprocal rank fusion, which needs no tuning, or with a teacher by a weighted
+sum, unless queries that were not learnt from say clearly that a weight ranks better.
 
 A query that was trained on cannot say it: its own vector finds what it was taught to find. Nor can a span of a title:
 the words find that by themselves.
@@ -22,10 +22,9 @@ from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import LinearFusion, Ranker, Ranking, ReciprocalRankFusion, VectorRanker
 
 WEIGHTS = (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)  # of the words
-MIDDLE = 0.4  # the weight where a weighted sum is asked for and nothing says which
+MIDDLE = 0.4  # the weight where a weighted sum is asked for and nothing says which (dev/LOG.md)
 FEWEST, TUNED_ON = 20, 400  # queries
 DOUBT = 0.05  # a standard deviation that is always added to the differences': a few queries may agree by chance
-TAUGHT = 0.3  # the weight for vectors that a teacher has started, where there are no queries to choose by (dev/LOG.md)
 DEPTH = 100
 HYBRID, VECTORS = "hybrid_linear", "ann"  # rank profiles
 
@@ -86,15 +85,15 @@ def quality(queries: QuerySet, ranking: Ranking) -> NDArray[np.float64]:
     return (np.where(has_near, alone, plain["nDCG@10"]) + plain[f"Recall@{DEPTH}"]) / 2
 
 
-def choose(fused: NDArray[np.float64], sums: NDArray[np.float64], weights: Sequence[float] = WEIGHTS) -> float | None:
-    """The weight to mix by, or None for reciprocal rank fusion.
+def choose(start: NDArray[np.float64], sums: NDArray[np.float64], weights: Sequence[float] = WEIGHTS) -> float | None:
+    """The weight to mix by, or None where none is clearly better than the start.
 
-    fused [n]: the quality of the fusion for each query. sums [w, n]: of the weighted sum with each weight. A weight is
-    better than the fusion where its mean gain is above the standard error of the gains, DOUBT added; of weights that
-    are level with the best of them, within the same error, the one nearest the middle.
+    start [n]: the quality of what is recommended otherwise for each query. sums [w, n]: of the weighted sum with each
+    weight. A weight is better where its mean gain is above the standard error of the gains, DOUBT added; of weights
+    that are level with the best of them, within the same error, the one nearest the middle.
     """
     best = int(np.argmax(sums.mean(1)))
-    gain = sums[best] - fused
+    gain = sums[best] - start
     if gain.mean() <= _error(gain):
         return None
     behind = [sums[best] - row for row in sums]
@@ -115,13 +114,14 @@ def qualities(vectors: VectorRanker, words: Ranker, queries: QuerySet) -> NDArra
 
 
 def tune(found: Sequence[NDArray[np.float64]], otherwise: float | None = None) -> Mix:
-    """What to recommend, by `qualities` for queries that were not learnt from; where these are few, the weight
-    `otherwise`, or the fusion.
+    """What to recommend, by `qualities` for queries that were not learnt from; where these are few, or no weight is
+    clearly better, the weight `otherwise`, one of WEIGHTS, or for None the fusion.
     """
     count = sum(part.shape[1] for part in found)
     if count < FEWEST:
         return Mix(otherwise)
     fused, *sums = np.concatenate(found, 1)
-    weight = choose(fused, np.array(sums))
+    weight = choose(fused if otherwise is None else sums[WEIGHTS.index(otherwise)], np.array(sums))
+    weight = otherwise if weight is None else weight
     gain = (fused if weight is None else sums[WEIGHTS.index(weight)]) - sums[WEIGHTS.index(0)]
     return Mix(weight, count, HYBRID if gain.mean() > _error(gain) else VECTORS)

@@ -31,7 +31,7 @@ from mrse_model.errors import InputError
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.checkpoint import catalogue_texts
 from mrse_model.evaluation.rankers import VectorRanker
-from mrse_model.evaluation.tuning import TAUGHT, Mix, known_queries, qualities, tune
+from mrse_model.evaluation.tuning import MIDDLE, Mix, known_queries, qualities, tune
 from mrse_model.fingerprint import fingerprint_of
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
@@ -171,7 +171,7 @@ class _Training:
         for ranker, texts in rankers:
             if (queries := known_queries(folder, texts)) is not None:
                 found.append(qualities(ranker, words, queries))
-        mix = tune(found, otherwise=None if corpus.taught is None else TAUGHT)
+        mix = tune(found, otherwise=None if corpus.taught is None else MIDDLE)
         self.console.print(f"  {mix.line()}")
         self._count("mix")
         return mix

@@ -284,7 +284,7 @@ def test_container_fuses(judged: Judged) -> None:
     lexical, semantic = {"b": 1, "c": 2, "a": 3}, {"a": 1, "b": 2, "c": 3}
     assert scores == pytest.approx({i: 1 / (60 + lexical[i]) + 1 / (60 + semantic[i]) for i in "abc"})
     linear = {hit["fields"]["item_id"]: hit["relevance"] for hit in answer(judged, len(PROFILES))["root"]["children"]}
-    words, vectors = {"a": 0.0, "b": 1.0, "c": 0.25}, {"a": 1.0, "b": 0.875, "c": 0.0}
+    words, vectors = {"a": 0.0, "b": 64 / 464, "c": 4 / 404}, {"a": 0.9, "b": 0.8, "c": 0.1}
     assert linear == pytest.approx({i: 0.3 * words[i] + 0.7 * vectors[i] for i in "abc"})
 
 

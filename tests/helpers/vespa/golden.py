@@ -135,7 +135,7 @@ def expected(models: Path) -> dict[str, Values]:
         "exact": {"similarity": cosine, "firstphase": cosine},
         "bm25": {"lexical": lexical, "firstphase": lexical},
         "hybrid": hybrid,
-        "hybrid_linear": hybrid,
+        "hybrid_linear": hybrid | {"evidence": lexical**2 / (lexical**2 + 400)},
         "ablation_words": hybrid | {"globalphase": cosine},
         "three_queues": queues | {"similarity": cosine, "firstphase": 1 / (2 - cosine)},
         "query_tower": full,
@@ -182,7 +182,8 @@ def expected_compact(models: Path) -> dict[str, Values]:
         for name, functions in same.items()
         if "query_vector" in functions
     }
-    changed = {"ann": ann, "hybrid": hybrid, "hybrid_linear": hybrid}
+    linear = hybrid | {"evidence": same["hybrid_linear"]["evidence"]}
+    changed = {"ann": ann, "hybrid": hybrid, "hybrid_linear": linear}
     changed["three_queues"] = same["three_queues"] | {
         "coarse": coarse,
         "firstphase": coarse,
@@ -202,7 +203,7 @@ def expected_int8(models: Path) -> dict[str, Values]:
     changed |= {name: compact[name] | {"firstphase": close} for name in same if "query_vector" in same[name]}
     changed |= {
         "hybrid": hybrid,
-        "hybrid_linear": hybrid,
+        "hybrid_linear": hybrid | {"evidence": compact["hybrid_linear"]["evidence"]},
         "ablation_words": hybrid | {"globalphase": float(q @ embedding)},
         "three_queues": compact["three_queues"] | {"coarse": coarse, "firstphase": coarse},
     }

@@ -55,11 +55,13 @@ def _vectors(scores):
     return VectorRanker("vectors", lambda texts: np.ones((len(texts), 1), np.float32), items)
 
 
-def test_linear_fusion_scales_each_side():
-    words = Fixed("words", [[2, 1, -1]], [[8.0, 4.0, -np.inf]])
+def test_linear_fusion_adds_what_the_words_say_to_the_cosine():
+    words = Fixed("words", [[2, 1, -1]], [[60.0, 20.0, -np.inf]])
     found = LinearFusion("f", _vectors([0.9, 0.6, 0.3]), words, weight=0.25).search(["q"], 3)
     assert found.rows.tolist() == [[0, 1, 2]]
-    assert found.scores[0] == pytest.approx([0.75, 0.75 * 0.5 + 0.25 * 0.5, 0.25])
+    assert found.scores[0] == pytest.approx([0.75 * 0.9, 0.75 * 0.6 + 0.25 * 0.5, 0.75 * 0.3 + 0.25 * 0.9])
+    few = Fixed("words", [[2, 1, -1]], [[6.0, 2.0, -np.inf]])  # a common word alone moves nothing
+    assert LinearFusion("f", _vectors([0.9, 0.8, 0.7]), few, weight=0.4).search(["q"], 3).rows.tolist() == [[0, 1, 2]]
     nothing = Fixed("none", [[-1, -1]], [[-np.inf, -np.inf]])
     assert LinearFusion("f", _vectors([0.1, 0.3, 0.2]), nothing, weight=0.5).search(["q"], 3).rows.tolist() == [
         [1, 2, 0]
@@ -68,6 +70,6 @@ def test_linear_fusion_scales_each_side():
 
 def test_what_only_the_words_found_has_its_cosine():
     """As in the rank profile hybrid_linear; the word's hits are all equal, and the cosine orders them."""
-    words = Fixed("words", [[1, 2]], [[5.0, 5.0]])
+    words = Fixed("words", [[1, 2]], [[50.0, 50.0]])
     mix = LinearFusion("f", _vectors([0.9, 0.1, 0.2]), words, weight=0.8, depth=2)
     assert mix.search(["q"], 3).rows.tolist() == [[2, 1, 0]]

@@ -71,6 +71,9 @@ def test_a_weighted_sum_must_be_better_by_more_than_its_error() -> None:
     assert choose(fused, sums) == 0.3
     assert choose(fused[:2], sums[:, :2] - 0.02) is None  # two queries prove nothing, however alike they are
     assert choose(fused, np.stack([fused] * len(WEIGHTS))) is None
+    kept = tune([np.stack([fused, *([fused] * len(WEIGHTS))])], otherwise=MIDDLE)
+    assert kept.weight == MIDDLE and kept.queries == 400  # no weight is better than the one recommended otherwise
+    assert tune([np.stack([fused, *sums])], otherwise=MIDDLE).weight == 0.3
     level = np.stack([fused + 0.05 - 0.0001 * place for place in range(len(WEIGHTS))])
     assert choose(fused, level) == MIDDLE  # the lead of weight 0 is no lead
 

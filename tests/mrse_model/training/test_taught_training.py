@@ -56,7 +56,7 @@ def test_it_learns_from_a_teacher_and_needs_it_no_more(tmp_path: Path, judged: i
     model = MRSE.from_pretrained(tmp_path / "run")
     size = model.config.model
     assert size.ngrams == "teacher" and size.ngram_dims == 16 and model.ngrams.hashed is None
-    assert "starts at ft_att" in out.getvalue() and Mix(**model.meta["mix"]) == Mix(0.3, 0, "hybrid_linear")
+    assert "starts at ft_att" in out.getvalue() and Mix(**model.meta["mix"]) == Mix(0.4, 0, "hybrid_linear")
     assert model.meta["training"]["teacher"] == Teacher("", tmp_path / "teacher").fingerprint
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert all(line["distil"] >= 0 for line in lines if line["stage"] == "ft_att" and "loss" in line)
