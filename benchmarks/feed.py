@@ -62,6 +62,7 @@ PARTS = ("speed", "encoding", "memory", "faults", "outage", "kills", "live")
 VECTORS = ("embedding", "image_embedding", "text_feature")
 TEXT = "red blue green dress shoe boot hat summer winter leather cotton long short women men sport classic wide"
 WORDS = TEXT.split(" ")
+DISTINCT = 5000  # titles but for a number
 IN_FLIGHT_AND_UNCOMMITTED = 48
 OUTAGE = 30.0  # seconds
 
@@ -187,7 +188,8 @@ def speed(args: argparse.Namespace) -> list[Bar]:
 def catalogue(file: Path, n: int, words: int = 8, **more: list[Any]) -> Path:
     """An items file; the titles have about this many words."""
     chance = random.Random(0)
-    titles = [" ".join(chance.choices(WORDS, k=words)) + f" {k}" for k in range(n)]
+    few = [" ".join(chance.choices(WORDS, k=words)) for _ in range(DISTINCT)]
+    titles = [f"{few[k % DISTINCT]} {k:06}" for k in range(n)]  # of the same lengths, whatever n is
     pq.write_table(pa.table({"item_id": [f"i{k}" for k in range(n)], "title": titles, **more}), file)
     return file
 
@@ -252,7 +254,7 @@ def memory(args: argparse.Namespace) -> list[Bar]:
     print("\n## Memory: peak of a client, MB\n\n| items | check, encode, send | encode |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder, server("null") as url:
         for n in args.sizes:
-            file = catalogue(Path(folder) / f"{n}.parquet", n)
+            file = catalogue(Path(folder) / f"{n}.parquet", n, words=2)
             for way, peaks in ways.items():
                 code = f"import feed; feed.{way}({str(file)!r}, {str(args.app)!r}, {url!r})"
                 path = os.pathsep.join([str(HERE), str(HERE.parent)])

@@ -40,7 +40,7 @@ from mrse_model.serving.exported_model import ExportedModel, ItemVectors
 
 VECTORS = ("embedding", "image_embedding", "text_feature")
 VERSION, DIMS, GROUP = b"mrse.model_version", b"mrse.dims", b"mrse.group"
-PART = 4096  # rows of a shard that are in memory
+PART = 1024  # rows of a shard that are in memory
 
 
 @dataclass(frozen=True)
