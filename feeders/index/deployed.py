@@ -194,10 +194,15 @@ def second_set(app: Vespa, manifest: Manifest) -> bool:
 def check_no_migration(app: Vespa, manifest: Manifest) -> None:
     """Raises InputError while a migration to another model is under way."""
     if second_set(app, manifest):
-        raise InputError(
-            f"{app.end_point}: a migration to another model is under way, and items fed now would lack its vectors",
-            fix="Finish it (mrse migrate); until then: mrse feed items --next-models, so that items get both",
-        )
+        raise migration_under_way(app)
+
+
+def migration_under_way(app: Vespa) -> InputError:
+    """Why items cannot be fed as always."""
+    return InputError(
+        f"{app.end_point}: a migration to another model is under way, and items fed now would lack its vectors",
+        fix="Finish it (mrse migrate); until then: mrse feed items --next-models, so that items get both",
+    )
 
 
 def _zeros(kind: str, dims: int) -> dict[str, str]:

@@ -22,6 +22,7 @@ from mrse_model.errors import InputError
 
 FORMAT = 2
 COMMIT_EVERY = 16  # acknowledgements
+BUSY_SECONDS = 2.0  # a batch of `mrse watch` takes less
 LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 PORTS = {"http": 80, "https": 443}
 SCHEMA = """
@@ -65,20 +66,24 @@ def journal_file(app: str | Path, what: str = "") -> Path:
     return folder.with_name(f"{folder.name}.feed{'.' + what if what else ''}.sqlite")
 
 
+class JournalBusy(InputError):
+    """Another process has the journal open."""
+
+
 class Journal:
-    """The acknowledged documents of one index (`index_name`). keep_recent: acknowledgements are merged each time that
-    so many were logged, and asked for meanwhile (a process that lives on, `mrse watch`).
+    """The acknowledged documents of one index (`index_name`); one process at a time has it open. keep_recent:
+    acknowledgements are merged each time that so many were logged, and asked for meanwhile (`mrse watch`).
     """
 
     def __init__(self, path: Path, target: str, *, keep_recent: int = 0) -> None:
         self.path, self.target = path, target
         self._lock = threading.RLock()  # one thread encodes and asks, others hear the acknowledgements
         self._recent: dict[int, Known | None] = {}
-        self._sources: dict[int, tuple[int, str]] = {0: (0, "")}
-        self._keep_recent, self._logged, self._uncommitted, self._source = keep_recent, 0, 0, 0
+        self._keep_recent, self._logged, self._uncommitted = keep_recent, 0, 0
+        self._source, self._read = 0, (0, "")  # the input: its number, when it was written and its name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=0.5, check_same_thread=False)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -92,7 +97,6 @@ class Journal:
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
             self._db.execute("INSERT OR IGNORE INTO target(name) VALUES (?)", (target,))
             (self._target,) = self._db.execute("SELECT n FROM target WHERE name = ?", (target,)).fetchone()
-            self._sources.update((n, (at, of)) for n, at, of in self._db.execute("SELECT n, written, name FROM source"))
             self._merge()
             self._db.execute("COMMIT")
             self._db.execute("BEGIN")
@@ -101,8 +105,8 @@ class Journal:
 
     def _unwritten(self, error: Exception) -> InputError:
         if "locked" in str(error):
-            problem = "another feed, watch or migration of this index is running"
-            return InputError(problem, file=self.path, fix="Wait for it, or end it")
+            problem = "another feed or migration of this index is running"
+            return JournalBusy(problem, file=self.path, fix="Wait for it, or end it")
         fix = "Free some space, give a writable folder with --state, or remove the file"
         return InputError(f"the journal cannot be written ({error})", file=self.path, fix=fix)
 
@@ -116,7 +120,7 @@ class Journal:
             self._db.execute("INSERT OR IGNORE INTO source(written, name) VALUES (?, ?)", (written, name))
             found = self._db.execute("SELECT n FROM source WHERE written = ? AND name = ?", (written, name))
             (self._source,) = found.fetchone()
-            self._sources[self._source] = (written, name)
+            self._read = (written, name)
 
     def known(self, ids: Iterable[str]) -> list[Known | None]:
         """What it has of these documents, None where it has nothing."""
@@ -127,9 +131,11 @@ class Journal:
         if key in self._recent:
             return self._recent[key]
         row = self._db.execute(
-            "SELECT columns, inputs, vectors, source FROM fed WHERE target = ? AND key = ?", (self._target, key)
+            "SELECT columns, inputs, vectors, ifnull(written, 0), ifnull(name, '') FROM fed "
+            "LEFT JOIN source ON n = source WHERE target = ? AND key = ?",
+            (self._target, key),
         ).fetchone()
-        return Known(ItemDigest(*row[:3]), *self._sources.get(row[3], (0, ""))) if row else None
+        return Known(ItemDigest(*row[:3]), *row[3:]) if row else None
 
     def acknowledge(self, result: DeliveryResult) -> None:
         """Notes a delivered operation; of one without a digest, nothing, unless the document is gone. Raises InputError
@@ -152,7 +158,7 @@ class Journal:
                 "INSERT INTO log(target, key, columns, inputs, vectors, source) VALUES (?, ?, ?, ?, ?, ?)", row
             )
             if self._keep_recent:
-                self._recent[key] = Known(digest, *self._sources[self._source]) if digest else None
+                self._recent[key] = Known(digest, *self._read) if digest else None
             self._logged += 1
             self._uncommitted += 1
             if self._uncommitted >= COMMIT_EVERY:

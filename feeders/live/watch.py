@@ -25,8 +25,15 @@ from vespa.application import Vespa
 from feeders.events import EventWriter, ShopperUnavailable, UserEvent
 from feeders.feed import DeadLetters
 from feeders.image_features import EncodedImages, NoImages
-from feeders.index.deployed import check_deployed, check_fields, check_metrics, check_no_migration
-from feeders.index.journal import Journal, index_name
+from feeders.index.deployed import (
+    check_deployed,
+    check_fields,
+    check_metrics,
+    check_no_migration,
+    migration_under_way,
+    second_set,
+)
+from feeders.index.journal import Journal, JournalBusy, index_name
 from feeders.items import ItemSource
 from feeders.live.changes import Batch, Change, Kind, change_of, records_of
 from feeders.live.images import image_of
@@ -49,7 +56,8 @@ class Watch:
     """Brings the changes of a source into one index.
 
     encoder: of the items' images; without it items are encoded from their words alone. folder: to which image paths are
-    relative. state: the index's journal. on_batch: is given the metrics after each batch.
+    relative. state: the index's journal. on_batch: is given the metrics after each batch; on_wait: why it waits, when a
+    feed runs.
     """
 
     def __init__(
@@ -63,8 +71,10 @@ class Watch:
         folder: Path = Path(),
         policy: Policy | None = None,
         on_batch: Callable[[Metrics], object] = lambda metrics: None,
+        on_wait: Callable[[str], object] = lambda why: None,
     ) -> None:
-        self._app, self._model, self._encoder, self._on_batch = app, model, encoder, on_batch
+        self._app, self._model, self._encoder = app, model, encoder
+        self._on_batch, self._on_wait = on_batch, on_wait
         self._folder = folder
         self._policy, self._state, self.metrics = policy or Policy(), state, Metrics()
         self._item, self._lock = DocumentType.load(package), threading.Lock()
@@ -97,22 +107,27 @@ class Watch:
         return cls(app, package, model, state, encoder=encoder, **options)
 
     def run(self, source: Source, stop: threading.Event) -> Metrics:
-        """Takes batches until `stop` is set or the source ends, or until Vespa takes nothing any more (`stopped`)."""
+        """Takes batches until `stop` is set or the source ends, or until Vespa takes nothing any more (`stopped`).
+        Raises InputError when a migration to another model begins.
+        """
         self._transport, self._stop = Transport(self._app, self._on_result, self._policy), stop
         self._refused = DeadLetters(letters_file(self._state), keep=True)
         with (
-            Journal(self._state, index_name(self._app.end_point, "item"), keep_recent=MERGE_EVERY) as journal,
             EventWriter(self._app, retry_seconds=self._policy.give_up_after) as self._events,
             ThreadPoolExecutor(WRITERS) as self._pool,
         ):
-            self._journal = journal
             try:
                 for batch in source.batches(stop):
                     before = self.metrics.refused
-                    self._take(batch)
-                    self._transport.drain()
-                    self._journal.commit()
-                    self.metrics.stopped = self.metrics.stopped or self._transport.stopped
+                    if (journal := self._free_journal()) is None:
+                        break
+                    with journal as self._journal:
+                        self._check_migration()
+                        self._take(batch)
+                        self._transport.drain()
+                        self.metrics.stopped = self.metrics.stopped or self._transport.stopped
+                        if self.metrics.stopped:
+                            self._transport.close()  # what is under way is noted
                     if self.metrics.stopped or (batch.file is not None and stop.is_set()):
                         break  # the file may be in part: it is read again at the next start
                     batch.commit(self.metrics.refused == before)
@@ -120,6 +135,29 @@ class Watch:
             finally:
                 self._transport.close()
         return self.metrics
+
+    def _free_journal(self) -> Journal | None:
+        """The journal, as soon as no feed has it; None if it is to stop first. It is open while a batch is taken, so
+        that a feed of the catalogue can run between two.
+        """
+        name, told = index_name(self._app.end_point, "item"), False
+        while True:
+            try:
+                return Journal(self._state, name, keep_recent=MERGE_EVERY)
+            except JournalBusy as busy:
+                if not told:
+                    self._on_wait(busy.problem)
+                told = True
+                if self._stop.wait(1.0):
+                    return None
+
+    def _check_migration(self) -> None:
+        try:
+            under_way = second_set(self._app, self._model.manifest)
+        except InputError:  # no answer: the transport waits for one
+            return
+        if under_way:
+            raise migration_under_way(self._app)
 
     def _count(self, batch: Batch) -> None:
         self.metrics.batches += 1

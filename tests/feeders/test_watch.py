@@ -27,6 +27,7 @@ from vespa.application import Vespa
 from feeders.events import EventWriter
 from feeders.feed import feed_again, feed_items
 from feeders.image_features import NoImages
+from feeders.index.journal import Journal, index_name
 from feeders.items import ItemSource
 from feeders.live.changes import Batch, read_change
 from feeders.live.images import fetch
@@ -172,10 +173,43 @@ def test_a_removal_names_its_item(url, watch, tmp_path) -> None:
     assert document(url, "None") and not document(url, "7")
 
 
-def test_no_watch_starts_during_a_migration(vespa, package, tmp_path) -> None:
-    vespa.fields = vespa.fields | {"embedding_next"}
-    with pytest.raises(InputError, match=r"a migration to another model is under way.*--next-models"):
-        Watch.open(Vespa(vespa.url), package, tmp_path / "index.sqlite")
+def test_no_watch_runs_during_a_migration(vespa, package, tmp_path) -> None:
+    under_way = pytest.raises(InputError, match=r"a migration to another model is under way.*--next-models")
+    app, model, state = Vespa(vespa.url), ExportedModel.load(package / "models"), tmp_path / "index.sqlite"
+    fields = vespa.fields
+
+    class Source:
+        def batches(self, stop):
+            for n in range(2):
+                yield Batch([read_change(line("item", item_id=f"g{n}", title="red dress").encode())])
+                vespa.fields = fields | {"embedding_next"}
+
+    with under_way:
+        Watch(app, package, model, state).run(Source(), threading.Event())
+    assert "id:item:item::g0" in vespa.documents and "id:item:item::g1" not in vespa.documents
+    with under_way:
+        Watch.open(app, package, state)
+
+
+def test_a_feed_runs_beside_a_watch(url, watch, package, items, tmp_path) -> None:
+    folder, stop, told = tmp_path / "drops", threading.Event(), list[str]()
+    folder.mkdir()
+    thread = threading.Thread(target=lambda: watch(on_wait=told.append).run(Folder(folder), stop))
+    thread.start()
+    try:
+        drop(folder, "a.jsonl", text=line("item", item_id="n1", title="red dress"))
+        wait_for(lambda: (folder / DONE / "a.jsonl").exists())
+        model = ExportedModel.load(package / "models")
+        source = ItemSource.open(items, DocumentType.load(package), model, NoImages())
+        assert feed_items(Vespa(url), source, tmp_path / "index.sqlite").ok == 12
+        with Journal(tmp_path / "index.sqlite", index_name(url, "item")):
+            drop(folder, "b.jsonl", text=line("item", item_id="n2", title="red dress"))
+            wait_for(lambda: told)
+            assert "another feed" in told[0] and not document(url, "n2")
+        wait_for(lambda: document(url, "n2"))
+    finally:
+        stop.set()
+        thread.join(30)
 
 
 def test_what_is_bad_is_written_down_and_the_rest_goes_on(url, watch, tmp_path) -> None:
