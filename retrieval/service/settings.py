@@ -15,6 +15,7 @@ from retrieval.profiles import TABLE, RankProfile, profile_of
 
 ENVIRONMENT = "MRSE_SERVE_SETTINGS"  # how the settings reach granian's workers
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # names the folder of what workers share: metrics, and the rates of keys
+KINDS: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (float, int), "str": (str,)}
 LISTS = ("origins", "interleave")
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MAIN = "main"  # the name of the service's own model
@@ -34,6 +35,7 @@ class ApiKey:
     server: bool = False
 
     def __post_init__(self) -> None:
+        _require_types(self, f"keys.{self.name}")
         if len(self.key) < 16:
             raise InputError("a key needs 16 characters or more", field=f"keys.{self.name}")
         if not self.rate > 0 or self.burst < 1:
@@ -52,6 +54,7 @@ class Compared:
     next_models: str | None = None
 
     def __post_init__(self) -> None:
+        _require_types(self, "compare")
         if not re.fullmatch(MODEL_NAME, self.name) or self.name == MAIN:
             problem = f"no name of a further model: {self.name!r}"
             raise InputError(problem, field="compare", fix=f"Letters, digits, ., _ and -, not {MAIN}")
@@ -115,6 +118,7 @@ class Settings:
     session_days: float = 1.0
 
     def __post_init__(self) -> None:
+        _require_types(self)
         _require_url(self.endpoint, "endpoint")
         for name, low, high in (
             ("port", 0, 65535),
@@ -181,6 +185,10 @@ class Settings:
         known = {f.name for f in fields(cls)}
         for name in sorted(raw.keys() - known):
             raise InputError("unknown setting", file=file, field=name, fix="One of " + ", ".join(sorted(known)))
+        for name in (*LISTS, *TABLES):
+            if not isinstance(raw.get(name, ()), (list, tuple)):
+                fix = f"Write [[serve.{name}]]" if name in TABLES else f'Write {name} = ["…"]'
+                raise InputError("must be a list", file=file, field=name, fix=fix)
         for name, kind in TABLES.items():
             try:
                 raw[name] = tuple(one if isinstance(one, kind) else kind(**one) for one in raw.get(name, ()))
@@ -200,6 +208,16 @@ class Settings:
         raw = json.loads(os.environ[ENVIRONMENT])
         raw |= {name: tuple(kind(**one) for one in raw[name]) for name, kind in TABLES.items()}
         return cls(**raw | {name: tuple(raw[name]) for name in LISTS})
+
+
+def _require_types(settings: Any, where: str = "") -> None:
+    """Refuses a value of another type than its field's: "false" is true to Python."""
+    for one in fields(settings):
+        value, kind = getattr(settings, one.name), KINDS.get(str(one.type).removesuffix(" | None"))
+        optional = value is None and str(one.type).endswith("None")
+        if kind is not None and not optional and type(value) not in kind:
+            name = f"{where}.{one.name}" if where else one.name
+            raise InputError(f"must be {kind[0].__name__}, got {value!r}", field=name)
 
 
 def _resolve_paths(settings: object, *names: str) -> None:

@@ -135,6 +135,25 @@ def test_settings_are_read_from_a_file_and_flags_win(tmp_path) -> None:
         Settings.read(file)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('demo = "false"', "field demo: must be bool, got 'false'"),
+        ('port = "8000"', "field port: must be int"),
+        ("deadline = true", "field deadline: must be float"),
+        ("app = 1", "field app: must be str"),
+        ('origins = "https://shop.example"', "field origins: must be a list"),
+        ('[keys]\nname = "shop"', r"field keys: must be a list.*\[\[serve.keys\]\]"),
+        ('[[keys]]\nname = "a"\nkey = "ssssssssssssssss"\nserver = "false"', "field keys.a.server: must be bool"),
+        ("[[compare]]\nname = 1", "field compare.name: must be str"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(tmp_path, text, words) -> None:
+    (tmp_path / "serve.toml").write_text(text)
+    with pytest.raises(InputError, match=words):
+        Settings.read(tmp_path / "serve.toml")
+
+
 def test_what_the_file_says_wins_over_the_defaults_of_the_command(tmp_path, monkeypatch) -> None:
     given: list[Settings] = []
     monkeypatch.setattr(run, "serve", lambda settings, _: given.append(settings))
