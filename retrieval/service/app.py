@@ -390,12 +390,13 @@ def _routes(app: FastAPI, service: Service) -> None:
         ranks: bool = False,
         collapse: bodies.FieldName | None = None,
         model: bodies.ModelName = MAIN,
+        search_id: bodies.SearchId | None = None,
     ) -> Response:
         """The same by an address, for browsers and curl."""
         body = bodies.SearchBody(
             query=q, user=user, session=session, filters=list(filter or []), facets=list(facet or []),
             sort=list(sort or []), hits=hits, offset=offset, profile=profile, ranks=ranks,
-            collapse=collapse, model=model,
+            collapse=collapse, model=model, search_id=search_id,
         )  # fmt: skip
         return await searched(request, body, who)
 

@@ -28,6 +28,7 @@ ModelName = Annotated[
     str,
     Field(pattern=MODEL_NAME, description=f"{MAIN}, or one of `mrse serve --compare`: GET /v1/models", examples=[MAIN]),
 ]
+SearchId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="Of the first page's answer")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -91,7 +92,7 @@ class SearchBody(Strict):
     language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)] | None = None
     min_coverage: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     collapse: Annotated[FieldName | None, Field(description="The best hit of each value of this field alone")] = None
-    search_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")] | None = None
+    search_id: SearchId | None = None
 
     model_config = ConfigDict(
         extra="forbid",
@@ -142,7 +143,7 @@ class EventBody(Strict):
     session: Id | None = None
     at: Annotated[Number, Field(ge=0, le=4e9, description="Unix seconds; now by default")] | None = None
     query: Text | None = None
-    search_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")] | None = None
+    search_id: SearchId | None = None
     event_id: Id | None = None
 
     model_config = ConfigDict(

@@ -26,6 +26,7 @@ def test_a_search_by_body_and_by_address(client, vespa) -> None:
     assert (sent["hits"], sent["offset"], sent["input.query(alpha)"], sent["model.language"]) == (3, 6, 0.7, "en")
     address = "/v1/search?q=red+dress&filter=price%3C%3D50&facet=colour&profile=hybrid&hits=3"
     assert client.get(address).json()["profile"] == "hybrid" and "price <= 50" in vespa.queries[-1]["yql"]
+    assert client.get(address + "&search_id=search-1").json()["search_id"] == "search-1", "of the pages before"
 
 
 def test_a_wrong_request_says_where(client) -> None:
