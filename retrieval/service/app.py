@@ -49,6 +49,11 @@ from retrieval.service.wrapping import Wrapping
 STATIC = Path(__file__).with_name("static")
 EXAMPLES = 8  # on the empty page
 STATUS = {"caller": 400, "unavailable": 503, "timeout": 504, "degraded": 503}
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key"},
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same"},
+    "user": {"type": "apiKey", "in": "header", "name": "x-user-token", "description": "Beside a key: opens one user"},
+}
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": bodies.ErrorAnswer, "description": text}
     for status, text in (
@@ -210,6 +215,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.service = service
     _errors(app, service)
     _routes(app, service)
+    if settings.keys:
+        _describe_keys(app)
     app.add_middleware(Wrapping, metrics=service.metrics, max_in_flight=settings.max_in_flight)
     app.add_middleware(  # around all: a page must be able to read that the service is full
         CORSMiddleware,
@@ -222,6 +229,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
+
+
+def _describe_keys(app: FastAPI) -> None:
+    """Says in OpenAPI how callers prove who they are."""
+    described = app.openapi()
+    described["components"]["securitySchemes"] = KEYS
+    for path, methods in described["paths"].items():
+        for method in methods.values() if path.startswith("/v1/") and "/images/" not in path else ():
+            method["security"] = [{"bearer": []}, {"key": []}]
 
 
 def _answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

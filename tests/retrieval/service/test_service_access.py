@@ -32,6 +32,21 @@ def test_a_key_is_needed_where_keys_are_configured(client_of) -> None:
     assert client.get("/health").status_code == 200
 
 
+def test_openapi_says_where_a_key_is_sent(client_of) -> None:
+    told = client_of(keys=(SHOP,)).get("/openapi.json").json()
+    headers = {"bearer": "authorization"} | {
+        name: scheme["name"] for name, scheme in told["components"]["securitySchemes"].items() if "name" in scheme
+    }
+    assert headers == {"bearer": "authorization", "key": "x-api-key", "user": "x-user-token"}
+    assert told["paths"]["/v1/search"]["post"]["security"] == [{"bearer": []}, {"key": []}]
+    client = client_of(keys=(SHOP,))
+    for path, methods in told["paths"].items():
+        for method, operation in methods.items():
+            open_to_all = client.request(method, path.replace("{", "").replace("}", "")).status_code != 401
+            assert open_to_all == ("security" not in operation), (method, path)
+    assert "securitySchemes" not in client_of().get("/openapi.json").json()["components"]
+
+
 def test_a_key_has_a_rate() -> None:
     now = [0.0]
     access = Access(Settings(keys=(PAGE,)), clock=lambda: now[0])
