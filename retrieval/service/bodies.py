@@ -141,7 +141,7 @@ class EventBody(Strict):
     kind: Literal["click", "cart", "order"] = "click"
     user: Id | None = None
     session: Id | None = None
-    at: Annotated[Number, Field(ge=0, le=4e9, description="Unix seconds; now by default")] | None = None
+    at: Annotated[Number, Field(ge=0, le=4e9, description="Unix seconds; now by default and at most")] | None = None
     query: Text | None = None
     search_id: SearchId | None = None
     event_id: Id | None = None

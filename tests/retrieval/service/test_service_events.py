@@ -51,6 +51,9 @@ def test_an_event_counts_once(client) -> None:
     assert not again["recorded"] and "known" in again["reason"]
     assert click(client, "i1", user="u2", event_id="e0", at=500)["recorded"] is False, "older, and out of order"
     assert [event["at"] for event in client.get("/v1/users/u2").json()["events"]] == [1000]
+    click(client, "i2", user="u2", at=3e9)
+    newest = client.get("/v1/users/u2").json()["events"][0]
+    assert newest["at"] == pytest.approx(time.time(), abs=60), "not later than now"
 
 
 def test_a_session_has_a_history_without_an_account(client) -> None:
