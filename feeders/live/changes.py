@@ -27,11 +27,14 @@ Kind = Literal["item", "update", "remove", "event"]
 
 @dataclass(frozen=True)
 class Change:
-    """One change. record: its fields without `op`. source: where it came from, for messages."""
+    """One change. record: its fields without `op`. source: where it came from, for messages. image: of an item, as it
+    was read.
+    """
 
     kind: Kind
     record: dict[str, Any]
     source: str = ""
+    image: bytes | None = None
 
     @property
     def key(self) -> str:

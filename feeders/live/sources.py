@@ -170,4 +170,10 @@ class Topic:
 
     def _commit(self, ends: list[Any], all_well: bool) -> None:
         """What was refused is written down, so the offsets go on whether all was well or not."""
-        self._consumer.commit(offsets=ends, asynchronous=False)
+        from confluent_kafka import KafkaException
+
+        try:
+            self._consumer.commit(offsets=ends, asynchronous=False)
+        except KafkaException as error:  # a batch took so long that the group gave the partition away: it is read again
+            if error.args[0].fatal():
+                raise InputError(f"Kafka: {error.args[0].str()}", field="--kafka") from None

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby, islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,7 @@ class Watch:
             self._submit(Operation("remove", "item", change.key) for change in changes)
         else:
             last = {change.key: change for change in changes} if kind == "item" else None
-            self._take_rows(kind, list(last.values()) if last is not None else changes)
+            self._take_rows(kind, self._with_images(last.values()) if last is not None else changes)
 
     def _take_rows(self, kind: Kind, changes: list[Change]) -> None:
         """Items and updates go the way of a file of them; where one is bad, each goes alone."""
@@ -210,8 +210,7 @@ class Watch:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "changes.parquet"
             try:
-                records = [change.record for change in changes]
-                pq.write_table(_table([self._with_image(r) for r in records] if kind == "item" else records), file)
+                pq.write_table(_table(map(self._record, changes)), file)
                 self._submit(self._operations(kind, file))
             except (InputError, pa.ArrowException) as error:
                 if len(changes) > 1:
@@ -221,10 +220,26 @@ class Watch:
                     problem = error.problem if isinstance(error, InputError) else str(error)
                     self._refuse({"change": {"op": kind, **changes[0].record}}, problem)
 
-    def _with_image(self, record: dict[str, Any]) -> dict[str, Any]:
-        """An item's record with the bytes of its image, or with none."""
-        rest = {name: value for name, value in record.items() if name not in ("image", "image_path")}
-        return rest | ({"image": image_of(record, self._folder)} if self._encoder else {})
+    def _with_images(self, changes: Iterable[Change]) -> list[Change]:
+        """The items with their images, some fetched at a time; those whose image cannot be read are refused."""
+        if self._encoder is None:
+            return list(changes)
+
+        def fetched(change: Change) -> Change | None:
+            try:
+                return replace(change, image=image_of(change.record, self._folder))
+            except InputError as error:
+                self._refuse({"change": {"op": "item", **change.record}}, error.problem)
+                return None
+
+        return [change for change in self._pool.map(fetched, changes) if change is not None]
+
+    def _record(self, change: Change) -> dict[str, Any]:
+        """The columns of a change; of an item, the bytes of its image or none."""
+        if change.kind != "item":
+            return change.record
+        rest = {name: value for name, value in change.record.items() if name not in ("image", "image_path")}
+        return rest | ({"image": change.image} if self._encoder else {})
 
     def _operations(self, kind: Kind, file: Path) -> Iterator[Operation]:
         """What a file of items or updates is in the index; checked as a whole before the first."""
@@ -288,7 +303,8 @@ def unreadable_file(state: Path) -> Path:
     return state.with_suffix(".unreadable.jsonl")
 
 
-def _table(records: list[dict[str, Any]]) -> pa.Table:
+def _table(found: Iterable[dict[str, Any]]) -> pa.Table:
     """Records as a table of all their columns; what one lacks is null."""
+    records = list(found)
     names = dict.fromkeys(name for record in records for name in record)
     return pa.table({name: [record.get(name) for record in records] for name in names})

@@ -268,6 +268,27 @@ def test_an_image_is_part_of_a_live_item(url, watch, package, tmp_path) -> None:
     assert [bool(document(url, i).get("image_embedding")) for i in ("p1", "p2", "p3")] == [True, True, False]
 
 
+def test_images_are_fetched_side_by_side_and_once(url, watch, package, monkeypatch) -> None:
+    """A slow host holds up the others' images no longer than its own, also where one of the batch is bad."""
+    asked: list[str] = []
+    together = threading.Barrier(4)
+
+    def slow(record, folder):
+        asked.append(record["item_id"])
+        together.wait(30)  # passes when four are under way
+        if record["item_id"] == "z3":
+            raise InputError("it cannot be read", field="image_url")
+
+    monkeypatch.setattr("feeders.live.watch.image_of", slow)
+    watching = watch(encoder=object())
+    monkeypatch.setattr(watching, "_operations", lambda kind, file: iter(pq.read_table(file)["item_id"].to_pylist()))
+    taken: list[str] = []
+    monkeypatch.setattr(watching, "_submit", taken.extend)
+    watching.run(stream(*(line("item", item_id=f"z{n}", title="red dress") for n in range(32))), threading.Event())
+    assert sorted(asked) == sorted(f"z{n}" for n in range(32))
+    assert len(taken) == 31 and watching.metrics.refused == 1
+
+
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", b""])
 def test_an_image_that_comes_byte_by_byte_is_cut_off(monkeypatch, start) -> None:
     monkeypatch.setattr("feeders.live.images.SECONDS", 0.5)
