@@ -7,7 +7,8 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,7 @@ from vespa.application import Vespa
 from feeders.events import EventWriter, ShopperUnavailable
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import QueryHistory
-from retrieval.backend import Deadline
+from retrieval.backend import THREADS, Deadline
 from retrieval.errors import SearchError, Unavailable, kind_of
 from retrieval.history.behaviour import Event
 from retrieval.interleave import of_team, team_draft
@@ -91,9 +92,10 @@ class Service:
         self.searcher = self.own.searcher
         vespa = Vespa(settings.endpoint.rstrip("/"), cert=settings.cert, key=settings.key)
         # a service answers soon: an event that Vespa does not take by then is the caller's to send again
-        wait = 2 * settings.deadline
+        self.wait = wait = 2 * settings.deadline
         self.writer = EventWriter(vespa, keep_days=settings.user_days, retry_seconds=wait, timeout=wait)
         self.sessions = EventWriter(vespa, keep_days=settings.session_days, retry_seconds=wait, timeout=wait)
+        self.writing = ThreadPoolExecutor(THREADS, thread_name_prefix="events")
         self.bots = BotGuard()
         self.log = ServedLog(settings.log) if settings.log else None
         self.images = Images(settings.items)
@@ -114,6 +116,7 @@ class Service:
         self.stopping.yes = True
         for model in self.models.values():
             await model.searcher.close()
+        self.writing.shutdown(wait=False, cancel_futures=True)
         self.writer.close()
         self.sessions.close()
         if self.log is not None:
@@ -181,11 +184,20 @@ class Service:
             held = Held(problem=str(error))
         return {"name": model.name, "model_version": model.version, **asdict(held)}
 
+    async def write(self, change: Callable[..., bool], *what: Any) -> bool:
+        """Changes a `shopper` document, in a thread. Raises ShopperUnavailable, at the latest after `wait` seconds."""
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self.writing, change, *what)
+            return await asyncio.wait_for(future, self.wait)
+        except TimeoutError:
+            problem = f"{self.settings.endpoint} does not take changes of users within {self.wait:.3g} s"
+            raise ShopperUnavailable(problem, fix="Send it again: an event is counted once") from None
+
     async def forget(self, user: str, writer: EventWriter) -> bool:
         """Deletes a history, read back to be sure; whether there was one. Raises ShopperUnavailable."""
         if self.log is not None:
             self.log.forget(user, self.now())
-        there = await asyncio.to_thread(writer.forget, user)
+        there = await self.write(writer.forget, user)
         self.searcher.histories.forget(user)
         return there
 
@@ -481,7 +493,7 @@ def _routes(app: FastAPI, service: Service) -> None:
             writer = service.sessions if user.startswith(SESSION_PREFIX) else service.writer
             query = key_of(service.rules.rewritten(cleaned(body.query))) if body.query and body.query.strip() else ""
             name = body.event_id or ""
-            recorded = await asyncio.to_thread(writer.record, user, body.item, body.kind, at, name, query)
+            recorded = await service.write(writer.record, user, body.item, body.kind, at, name, query)
             service.searcher.histories.forget(user)
             reason = "" if recorded else "known, or older than what is kept"
         service.metrics.events.labels(body.kind, str(recorded).lower()).inc()

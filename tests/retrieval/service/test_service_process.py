@@ -157,6 +157,24 @@ def test_a_fault_of_the_backend_is_an_answer(service, backend) -> None:
     assert service.search().status_code == 200
 
 
+def test_many_events_wait_no_longer_than_one_for_a_vespa_that_hangs(service, backend) -> None:
+    """Two seconds, twice the deadline; the server answers after five."""
+    backend.fault = "slow"
+    answers: list[tuple[int, str]] = []
+
+    def send(user: int) -> None:
+        body = {"item": "i1", "session": f"session-number-{user:02}"}
+        answer = httpx.post(f"{service.url}/v1/events", json=body, timeout=8)
+        answers.append((answer.status_code, answer.json()["error"]["kind"]))
+
+    asking = [threading.Thread(target=send, args=(user,)) for user in range(40)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert answers == [(503, "unavailable")] * 40
+
+
 def test_two_workers_share_a_port_and_their_metrics(backend, package) -> None:
     service = Service(backend.url, "--app", str(package), "--workers", "2")
     try:
