@@ -278,13 +278,21 @@ class SearchPlans:
         except (SearchError, InputError) as error:
             first.without("history", error)
         first.stages["history"] += time.perf_counter() - begin
+        taken = first
         if stored is not known and set(stored.events) != set(known.events):  # cells may come in another order
-            yield from self._read_user(search, stored.events)
-            body, conditions = self._query(search)
-            return body, (yield from self._ask_stepwise(search, body, conditions))
-        search.profile, search.clicked = first.profile, first.clicked
-        search.fallbacks += first.fallbacks
-        search.stages |= first.stages
+            second = dataclasses.replace(search, fallbacks=[], stages={})
+            try:
+                yield from self._read_user(second, stored.events)
+                again, conditions = self._query(second)
+                answer = yield from self._ask_stepwise(second, again, conditions)
+                taken, body = second, again
+            except SearchError as error:
+                if not stored.events:  # deleted: nothing is answered from it
+                    raise
+                first.without("history", error)
+        search.profile, search.clicked = taken.profile, taken.clicked
+        search.fallbacks += taken.fallbacks
+        search.stages |= taken.stages
         return body, answer
 
     def _pinned(self, search: _Search) -> Plan[list[Hit]]:

@@ -82,6 +82,29 @@ def test_where_it_cannot_be_read_again_the_answer_says_so(search, clicks) -> Non
         search(strict=True)
 
 
+def test_where_the_second_search_fails_the_first_is_the_answer(search, vespa, clicks) -> None:
+    search()
+    answer, searches = vespa.answer, []
+
+    def once(body: dict[str, Any]) -> dict[str, Any]:
+        if "from item" in body["yql"] and "vectors" not in str(body):
+            searches.append(body)
+            if len(searches) % 2 == 0:
+                return {"root": {"errors": [{"code": 10, "message": "no more"}]}}
+        return answer(body)
+
+    vespa.answer = once
+    clicks["i2"] = 950.0
+    found = search()
+    assert found.hits and found.clicks == 1 and [fallback.step for fallback in found.fallbacks] == ["history"]
+    clicks["i3"] = 960.0
+    with pytest.raises(Unavailable):
+        search(strict=True)
+    clicks.clear()
+    with pytest.raises(Unavailable):  # of a history that was deleted there is no answer
+        search()
+
+
 def test_histories_age_and_are_few(monkeypatch) -> None:
     now = [0.0]
     monkeypatch.setattr("retrieval.history.users.MAX_KNOWN", 2)
