@@ -105,7 +105,7 @@ class Journal:
 
     def _unwritten(self, error: Exception) -> InputError:
         if "locked" in str(error):
-            problem = "another feed or migration of this index is running"
+            problem = "another feed, watch or migration is writing to this index"
             return JournalBusy(problem, file=self.path, fix="Wait for it, or end it")
         fix = "Free some space, give a writable folder with --state, or remove the file"
         return InputError(f"the journal cannot be written ({error})", file=self.path, fix=fix)
