@@ -53,6 +53,7 @@ from feeders.items import ItemSource
 from feeders.operations import Operation
 from feeders.transport import Transport
 from local_vespa.testing import deploy, free_port, running_engine
+from mrse_cli.main import ARROW
 from mrse_model.serving.exported_model import ExportedModel
 from mrse_model.serving.texts import item_texts, token_lists
 from vespa_package.fields import DocumentType
@@ -259,7 +260,7 @@ def memory(args: argparse.Namespace) -> list[Bar]:
                 code = f"import feed; feed.{way}({str(file)!r}, {str(args.app)!r}, {url!r})"
                 path = os.pathsep.join([str(HERE), str(HERE.parent)])
                 out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                                     env=os.environ | {"PYTHONPATH": path})  # fmt: skip
+                                     env=os.environ | ARROW | {"PYTHONPATH": path})  # fmt: skip
                 peaks.append(int(out.stdout) / 1024)
             print(f"| {n:,} | {' | '.join(f'{peaks[-1]:.0f}' for peaks in ways.values())} |", flush=True)
     return [Bar(f"memory/{way}/of-smallest", max(peaks) / peaks[0], 1.1, "<=") for way, peaks in ways.items()]

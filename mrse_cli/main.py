@@ -47,6 +47,7 @@ COMMANDS = {  # name → module, in the order of --help
     "served": "mrse_cli.searching.served",
     "migrate": "mrse_cli.application.migrate",
 }
+ARROW = {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # its own pool keeps 20 MB more of a large file that was read
 # Which extra brings a module, and what a command cannot start without (tests/test_wheel.py holds both against
 # pyproject.toml).
 TRAIN = (
@@ -99,6 +100,7 @@ for name, module in COMMANDS.items():
 
 def main() -> None:
     """The console script."""
+    os.environ.update({name: value for name, value in ARROW.items() if name not in os.environ})
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a title that a terminal's encoding lacks is shown with a question mark
             stream.reconfigure(errors="replace")
