@@ -55,6 +55,12 @@ class Batch:
     commit: Callable[[bool], object] = lambda all_well: None
     since: float = 0.0
 
+    @property
+    def of_items(self) -> bool:
+        """Whether it changes what the journal knows: items that come or go."""
+        kinds = {change.kind for change in self.changes} | ({self.file[0]} if self.file else set())
+        return bool(kinds & {"item", "remove"})
+
     def add_line(self, line: bytes, source: str) -> None:
         """Reads a line and adds what it says."""
         try:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from itertools import groupby, islice, takewhile
 from pathlib import Path
@@ -119,10 +120,12 @@ class Watch:
             try:
                 for batch in source.batches(stop):
                     before = self.metrics.refused
-                    if (journal := self._free_journal()) is None:
+                    journal = self._free_journal() if batch.of_items else nullcontext()
+                    if journal is None:
                         break
                     with journal as self._journal:
-                        self._check_migration()
+                        if batch.of_items:
+                            self._check_migration()
                         self._take(batch)
                         self._transport.drain()
                         self.metrics.stopped = self.metrics.stopped or self._transport.stopped
@@ -137,8 +140,8 @@ class Watch:
         return self.metrics
 
     def _free_journal(self) -> Journal | None:
-        """The journal, as soon as no feed has it; None if it is to stop first. It is open while a batch is taken, so
-        that a feed of the catalogue can run between two.
+        """The journal, as soon as no feed has it; None if it is to stop first. It is open while a batch of items is
+        taken, so that a feed of the catalogue can run between two; events and updates do not wait for it.
         """
         name, told = index_name(self._app.end_point, "item"), False
         while True:
@@ -248,6 +251,7 @@ class Watch:
         self._transport.drain()  # what the journal knows of an item must be what comes before this change
         images = EncodedImages(self._encoder, self._model.manifest, file) if self._encoder else NoImages()
         source = ItemSource.open(file, self._item, self._model, images)
+        assert self._journal is not None  # of a batch of items
         return source.operations(self._journal, Report(), index_holds_others=True)
 
     def _submit(self, operations: Iterable[Operation]) -> None:
@@ -279,7 +283,8 @@ class Watch:
 
     def _on_result(self, result: DeliveryResult) -> None:
         if result.ok:
-            self._journal.acknowledge(result)
+            if self._journal is not None:
+                self._journal.acknowledge(result)
         else:
             with self._lock:
                 self.metrics.refused += 1

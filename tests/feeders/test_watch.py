@@ -206,6 +206,11 @@ def test_a_feed_runs_beside_a_watch(url, watch, package, items, tmp_path) -> Non
             drop(folder, "b.jsonl", text=line("item", item_id="n2", title="red dress"))
             wait_for(lambda: told)
             assert "another feed" in told[0] and not document(url, "n2")
+            event = line("event", user="w7", item="n1", event="click", timestamp=100)
+            watch().run(stream(line("update", item_id="n1", price=2.0), event), threading.Event())
+            assert document(url, "n1")["price"] == 2.0, "what needs no journal does not wait"
+            with EventWriter(Vespa(url)) as events:
+                assert events.read("w7").cells == {"click": {"n1": 100}}
         wait_for(lambda: document(url, "n2"))
     finally:
         stop.set()
