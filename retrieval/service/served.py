@@ -7,6 +7,7 @@ the search it was in. `to_parquet` joins them by search id.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from mrse_model.atomic_file import atomic_file
 from mrse_model.errors import InputError
+from retrieval.errors import Unavailable
 from retrieval.interleave import sign_test
 from retrieval.query_text import key_of
 
@@ -60,18 +62,29 @@ class ServedLog:
     def search(self, search_id: str, user: str, at: float, query: str, shown: Sequence[str], **more: Any) -> None:
         """A page of a search that was served. more: anything else worth keeping, as the profile."""
         line = {"search_id": search_id, "user_id": user, "timestamp": int(at), "query": query, "shown": list(shown)}
-        self._write(line | more)
+        self._keep(line | more)
 
     def event(self, search_id: str, item: str, kind: str, at: float, **more: Any) -> None:
         """A click, cart or order of an item that a search showed."""
-        self._write({"event": kind, "search_id": search_id, "item": item, "timestamp": int(at)} | more)
+        self._keep({"event": kind, "search_id": search_id, "item": item, "timestamp": int(at)} | more)
 
     def forget(self, user: str, at: float) -> None:
-        """The user is deleted: `to_parquet` leaves out what he searched for until then."""
-        self._write({"deleted": user, "timestamp": int(at)})
+        """The user is deleted: `to_parquet` leaves out what he searched for until then. Raises Unavailable."""
+        try:
+            self._write({"deleted": user, "timestamp": int(at)})
+        except OSError as error:
+            raise Unavailable(f"{self.folder} cannot be written: {error}", fix="Delete again once it can") from None
+
+    def _keep(self, line: dict[str, Any]) -> None:
+        """A disk that is full costs the line, not the search."""
+        try:
+            self._write(line)
+        except OSError as error:
+            told = {"time": time.time(), "kind": "log", "error": f"{self.folder} cannot be written: {error}"}
+            logging.getLogger("mrse.serve").error(orjson.dumps(told).decode())
 
     def _write(self, line: dict[str, Any]) -> None:
-        if self._file is None or self._file.tell() > ROTATE:
+        if self._file is None or self._file.tell() > ROTATE or not os.fstat(self._file.fileno()).st_nlink:  # removed
             self.close()
             self._file = self._open()
         self._file.write(orjson.dumps(line) + b"\n")
@@ -79,6 +92,7 @@ class ServedLog:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+            self._file = None
 
 
 def _entries(folder: str | Path) -> Iterator[dict[str, Any]]:

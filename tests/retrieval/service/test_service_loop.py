@@ -108,6 +108,29 @@ def test_what_deleted_users_searched_for_is_left_out(client_of, tmp_path) -> Non
         rows_of(folder)
 
 
+def test_a_file_that_was_removed_is_followed_by_another(tmp_path) -> None:
+    log = ServedLog(tmp_path)
+    log.search("s1", "", 5.0, "dress", ["a"])
+    [first] = tmp_path.glob("*.jsonl")
+    first.unlink()
+    log.search("s2", "", 6.0, "dress", ["a"])
+    assert [row[0] for row in rows_of(tmp_path)] == ["s2"]
+
+
+def test_a_full_disk_costs_the_log_and_no_search(client_of, tmp_path, monkeypatch, caplog) -> None:
+    client = client_of(log=str(tmp_path / "served"), demo=True)
+    client.app.state.service.sessions.record = client.app.state.service.writer.forget = lambda *_: True
+
+    def full(_: ServedLog) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ServedLog, "_open", full)
+    assert ask(client, "red dress", clicked="i1")["hits"]
+    assert "cannot be written: [Errno 28] No space" in caplog.text
+    deleted = client.delete("/v1/users/u1")
+    assert deleted.status_code == 503 and "cannot be written" in deleted.json()["error"]["message"]
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be written"):
