@@ -184,6 +184,9 @@ def fine_tuned(
         if step % max(1, steps // 4) == 0:
             model.eval()
             now = score()
+            spent = time.process_time() - began
+            where = f"fine-tuning, step {step:,}, {steps:,} an epoch"
+            print(f"{where}: held-out queries {now:.4f}, best before {best:.4f}, {spent:.0f} CPU s", file=sys.stderr)
             if now > best:
                 best, stale, kept = now, 0, {k: v.clone() for k, v in model.state_dict().items()}
             else:
