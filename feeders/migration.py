@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ class Migration:
                 queries=self.queries,
                 progress=lambda report: self.progress(done, report),
                 policy=self.policy,
+                say=self.say,
             )
             _, without = indexed(self.queries, version, suffix)
             self.say(f"{done}: {report.ok} items in {report.seconds:.1f} s, {report.unchanged} had them before")
@@ -138,16 +140,20 @@ def backfill(
     report: Report | None = None,
     progress: Progress | None = None,
     policy: Policy | None = None,
+    say: Callable[[str], object] = print,
 ) -> Report:
     """Assigns the source's vectors to the fields with this suffix, in every item of the file.
 
     The journal of the plain fields is that of `feed_items`, so a feed after the migration finds nothing changed. That
     of the others is forgotten where the index has none of this version: the fields went with an earlier migration.
+    This waits while a feed runs, and says so.
     """
     report = Report() if report is None else report
     version, name = source.model.manifest.model_version, index_name(app.end_point, source.doctype.name)
-    report.rows = source.items.rows
-    with Journal(state, f"{name} {suffix} {version}" if suffix else name) as journal:
+    report.rows, target = source.items.rows, f"{name} {suffix} {version}" if suffix else name
+    journal = Journal.when_free(state, target, say, threading.Event())
+    assert journal is not None  # nothing stops the wait
+    with journal:
         if suffix and indexed(queries or app, version, suffix)[0] == 0:
             journal.keep_only(())
         updates = source.vector_updates(journal, report, suffix)

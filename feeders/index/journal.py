@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -102,6 +102,22 @@ class Journal:
             self._db.execute("BEGIN")
         except (sqlite3.Error, OSError) as error:
             raise self._unwritten(error) from None
+
+    @classmethod
+    def when_free(
+        cls, path: Path, target: str, say: Callable[[str], object], stop: threading.Event, *, keep_recent: int = 0
+    ) -> Journal | None:
+        """Opens it as soon as no other process has it; None if `stop` is set first. say: is told once why it waits."""
+        told = False
+        while True:
+            try:
+                return cls(path, target, keep_recent=keep_recent)
+            except JournalBusy as busy:
+                if not told:
+                    say(f"waiting: {busy.problem}")
+                told = True
+                if stop.wait(1.0):
+                    return None
 
     def _unwritten(self, error: Exception) -> InputError:
         if "locked" in str(error):

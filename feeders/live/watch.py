@@ -34,7 +34,7 @@ from feeders.index.deployed import (
     migration_under_way,
     second_set,
 )
-from feeders.index.journal import Journal, JournalBusy, index_name
+from feeders.index.journal import Journal, index_name
 from feeders.items import ItemSource
 from feeders.live.changes import Batch, Change, Kind, change_of, records_of
 from feeders.live.images import image_of
@@ -143,16 +143,8 @@ class Watch:
         """The journal, as soon as no feed has it; None if it is to stop first. It is open while a batch of items is
         taken, so that a feed of the catalogue can run between two; events and updates do not wait for it.
         """
-        name, told = index_name(self._app.end_point, "item"), False
-        while True:
-            try:
-                return Journal(self._state, name, keep_recent=MERGE_EVERY)
-            except JournalBusy as busy:
-                if not told:
-                    self._on_wait(busy.problem)
-                told = True
-                if self._stop.wait(1.0):
-                    return None
+        name = index_name(self._app.end_point, "item")
+        return Journal.when_free(self._state, name, self._on_wait, self._stop, keep_recent=MERGE_EVERY)
 
     def _check_migration(self) -> None:
         try:

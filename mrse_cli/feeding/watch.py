@@ -77,7 +77,7 @@ def watch(
         folder=folder if folder and folder.is_dir() else Path(),
         policy=Policy(give_up_after=60 * give_up_after),
         on_batch=on_batch,
-        on_wait=lambda why: out.print(f"waiting: {why}"),
+        on_wait=out.print,
     )
     if metrics_port:
         serve_metrics(watching.metrics, metrics_port)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +15,7 @@ from vespa.application import Vespa
 
 from feeders.feed import feed_items, feed_updates
 from feeders.image_features import NoImages
-from feeders.index.journal import COMMIT_EVERY, Journal, index_name
+from feeders.index.journal import COMMIT_EVERY, Journal, JournalBusy, index_name
 from feeders.items import ItemSource
 from feeders.operations import DeliveryResult, ItemDigest, Operation
 from feeders.report import Report
@@ -187,6 +189,30 @@ def test_acknowledgements_are_written_down_sixteen_at_a_time(tmp_path) -> None:
         assert len(found) == COMMIT_EVERY + 2 and found.known(["i0"]) == [None]
     with Journal(tmp_path / "j.sqlite", "another index") as other:
         assert len(other) == 0
+
+
+def test_whoever_waits_for_the_journal_says_so_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("feeders.index.journal.BUSY_SECONDS", 0.1)
+    file, told, found = tmp_path / "j.sqlite", list[str](), list[Journal | None]()
+
+    def wait(stop: threading.Event) -> threading.Thread:
+        thread = threading.Thread(target=lambda: found.append(Journal.when_free(file, "index", told.append, stop)))
+        thread.start()
+        return thread
+
+    with Journal(file, "index"):
+        with pytest.raises(JournalBusy, match="another feed, watch or migration is writing to this index"):
+            Journal(file, "index")
+        stop = threading.Event()
+        stopped = wait(stop)
+        stop.set()
+        stopped.join(30)
+        waiting = wait(threading.Event())
+        while len(told) < 2:
+            time.sleep(0.01)
+    waiting.join(30)
+    assert found[0] is None and found[1] is not None and len(told) == 2
+    found[1].close()
 
 
 def test_a_full_disk_is_told_with_the_file_and_the_counts(tmp_path, capsys) -> None:
