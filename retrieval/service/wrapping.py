@@ -54,7 +54,7 @@ class Wrapping:
         state = scope.setdefault("state", {})
         state["request_id"], state["log"] = request_id, {}
         status, received, method = 500, 0, scope["method"]
-        if method == "HEAD":  # as GET; the server sends no body
+        if method == "HEAD":  # as GET, without the body
             scope["method"] = "GET"
 
         async def receiving() -> MutableMapping[str, Any]:
@@ -72,6 +72,8 @@ class Wrapping:
                 present = {name.lower() for name, _ in message["headers"]}
                 extra = [(name, value) for name, value in SECURITY if name not in present]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *extra]
+            elif method == "HEAD":
+                message = {"type": "http.response.body", "more_body": message.get("more_body", False)}
             await send(message)
 
         self._now += 1

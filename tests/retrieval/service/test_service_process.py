@@ -141,13 +141,6 @@ def test_a_body_is_bounded_whether_it_tells_its_length_or_not(service) -> None:
         assert status == 200 or answer.json()["error"]["kind"] == "caller"
 
 
-def test_head_is_get_without_the_body(service) -> None:
-    for path, status in (("/health", 200), ("/ready", 200), ("/", 200), ("/nothing", 404)):
-        answer = httpx.head(service.url + path)
-        assert (answer.status_code, answer.content) == (status, b""), path
-    assert '"method":"HEAD","path":"/health","status":200' in service.stop()[1]
-
-
 def test_a_fault_of_the_backend_is_an_answer(service, backend) -> None:
     for fault, status, kind in (("503", 503, "unavailable"), ("slow", 504, "timeout"), ("garbage", 503, "unavailable")):
         backend.fault = fault

@@ -84,3 +84,11 @@ def test_images_come_from_the_items_file(client_of, items, columns) -> None:
     found = client.get("/v1/images/i1")
     assert found.content == columns["image"][1] and found.headers["content-type"] == "image/png"
     assert client.get("/v1/images/i0").status_code == 404, "an item without an image"
+
+
+def test_head_is_get_without_the_body(client) -> None:
+    """A server of HTTP/2 sends the body that it is given."""
+    for path in ("/health", "/ready", "/", "/nothing", "/v1/suggest?q=r"):
+        got, head = client.get(path), client.head(path)
+        assert head.status_code == got.status_code and head.content == b"" != got.content, path
+        assert head.headers["content-length"] == str(len(got.content)), path
