@@ -15,7 +15,7 @@ def test_words_lose_their_plural():
     ]  # fmt: skip
 
 
-def test_scores_are_lucenes():
+def test_scores_are_vespas():
     texts = ["red dress", "red red shoe with laces", "blue shoe", "green hat"]
     found = BM25(texts, k1=1.2, b=0.75).search(["red shoes"], 4)
     lengths = [len(words(t)) for t in texts]
@@ -23,7 +23,7 @@ def test_scores_are_lucenes():
 
     def term(tf, df, n):
         idf = math.log(1 + (4 - df + 0.5) / (df + 0.5))
-        return idf * tf / (tf + 1.2 * (0.25 + 0.75 * n / mean))
+        return idf * tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * n / mean))
 
     expected = {1: term(2, 2, 5) + term(1, 2, 5), 0: term(1, 2, 2), 2: term(1, 2, 2)}
     assert found.rows[0, 0] == 1 and set(found.rows[0, 1:3]) == {0, 2} and found.rows[0, 3] == -1
