@@ -106,8 +106,6 @@ class Transport:
             self.drain()
         finally:
             self.close()
-        if self._failure is not None:
-            raise self._failure
 
     def submit(self, operation: Operation) -> bool:
         """Takes one operation, waiting while too many are open. False: it gave up, and this one was not taken."""
@@ -131,11 +129,13 @@ class Transport:
         return True
 
     def drain(self) -> None:
-        """Returns when nothing is open any more, or when it gave up."""
+        """Returns when nothing is open any more, or when it gave up. Raises what `on_result` raised."""
         with self._lock:
             while self._open and not self._over():
                 self._check_breaker()
                 self._changed.wait(0.2)
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self, reason: str) -> None:
         """Gives up, for a reason of the caller's; may be called from `on_result`."""

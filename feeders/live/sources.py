@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -55,13 +56,19 @@ class Folder:
         changes = watch(self.path, stop_event=stop, recursive=False, debounce=100, step=50, yield_on_timeout=True,
                         rust_timeout=500, raise_interrupt=False)  # fmt: skip
         while not stop.is_set():
-            for file in sorted(self.path.iterdir(), key=lambda file: (file.stat().st_mtime_ns, file.name)):
-                if not stop.is_set() and file.suffix in DROPS and not file.name.startswith(".") and file.is_file():
-                    yield from self._batches_of(file, stop)
+            for written, file in sorted(self._drops()):
+                if not stop.is_set():
+                    yield from self._batches_of(file, written / 1e9, stop)
             next(changes, None)
 
-    def _batches_of(self, file: Path, stop: threading.Event) -> Iterator[Batch]:
-        since = file.stat().st_mtime
+    def _drops(self) -> Iterator[tuple[int, Path]]:
+        """The files that lie there, each with its time, nanoseconds."""
+        for file in self.path.iterdir():
+            if file.suffix in DROPS and not file.name.startswith(".") and file.is_file():
+                with suppress(FileNotFoundError):  # somebody took it away again
+                    yield file.stat().st_mtime_ns, file
+
+    def _batches_of(self, file: Path, since: float, stop: threading.Event) -> Iterator[Batch]:
         all_well: list[bool] = []
 
         def finished(well: bool) -> None:

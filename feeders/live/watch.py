@@ -170,7 +170,10 @@ class Watch:
             self._take_run(kind, list(some))
 
     def _take_file(self, kind: Kind, file: Path) -> None:
-        if kind in ("remove", "event"):
+        try:
+            if kind in ("item", "update"):
+                self._submit(takewhile(lambda _: not self._stop.is_set(), self._operations(kind, file)))
+                return
             records = records_of(file)
             while not self._stop.is_set() and (some := list(islice(records, MAX_CHANGES))):
                 changes = []
@@ -180,9 +183,6 @@ class Watch:
                     except InputError as error:
                         self._refuse({"change": {"op": kind, **record}}, str(error))
                 self._take_run(kind, changes)
-            return
-        try:
-            self._submit(takewhile(lambda _: not self._stop.is_set(), self._operations(kind, file)))
         except InputError as error:
             self._refuse({"drop": str(file)}, str(error))
 
@@ -207,7 +207,7 @@ class Watch:
             try:
                 pq.write_table(_table(map(self._record, changes)), file)
                 self._submit(self._operations(kind, file))
-            except (InputError, pa.ArrowException) as error:
+            except (InputError, pa.ArrowException, OverflowError) as error:
                 if len(changes) > 1:
                     for change in changes:
                         self._take_rows(kind, [change])

@@ -159,6 +159,43 @@ def test_it_ends_within_a_large_drop_and_reads_it_again(url, watch, tmp_path, ki
         assert document(url, ids[-1])
 
 
+@pytest.mark.parametrize("kind", ["event", "remove"])
+def test_a_drop_that_breaks_off_is_put_aside(url, watch, tmp_path, kind) -> None:
+    (folder := tmp_path / "drops").mkdir()
+    columns = {"item_id": [f"v{n}" for n in range(9000)]}
+    if kind == "event":
+        columns = {"user": columns["item_id"], "item": columns["item_id"], "event": ["click"] * 9000}
+    drop(folder, "good.parquet", columns)
+    whole = (folder / "good.parquet").read_bytes()
+    (folder / "good.parquet").write_bytes(whole[:40] + b"\xff" * 4000 + whole[4040:])
+    drop(folder, "later.jsonl", text=line("item", item_id=f"after-{kind}", title="red dress"))
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: watch().run(Folder(folder), stop))
+    thread.start()
+    wait_for(lambda: document(url, f"after-{kind}"))
+    stop.set()
+    thread.join(30)
+    assert (folder / FAILED / "good.parquet").exists()
+    assert "good.parquet" in unreadable_file(tmp_path / "index.sqlite").read_text()
+
+
+def test_nothing_is_committed_that_was_not_written_down(url, watch, monkeypatch) -> None:
+    committed: list[bool] = []
+
+    class Source:
+        def batches(self, stop):
+            change = read_change(line("item", item_id="q1", title="red dress").encode())
+            yield Batch([change], commit=committed.append)
+
+    def full(self, result) -> None:
+        raise InputError("the journal cannot be written (database or disk is full)")
+
+    monkeypatch.setattr(Journal, "acknowledge", full)
+    with pytest.raises(InputError, match="disk is full"):
+        watch().run(Source(), threading.Event())
+    assert committed == []
+
+
 def test_a_removal_names_its_item(url, watch, tmp_path) -> None:
     (folder := tmp_path / "drops").mkdir()
     there = [line("item", item_id=name, title="red dress") for name in ("None", "7")]
@@ -226,14 +263,15 @@ def test_what_is_bad_is_written_down_and_the_rest_goes_on(url, watch, tmp_path) 
             line("item", item_id="b2", title=" "),
             line("item", item_id="b3", title="bad \x0c title"),
             line("update", item_id="b1", price="much"),
+            line("item", item_id="b5", title="red dress", added=2**63),
             line("event", user="w2", item="b1", event="look"),
             line("item", item_id="b4", title="blue boot"),
         ),
         threading.Event(),
     )
-    assert metrics.refused == 6 and document(url, "b1")["title"] and document(url, "b4") and not document(url, "b2")
+    assert metrics.refused == 7 and document(url, "b1")["title"] and document(url, "b4") and not document(url, "b2")
     written = [json.loads(text) for text in unreadable_file(tmp_path / "index.sqlite").read_text().splitlines()]
-    assert len(written) == 6 and all(entry["message"] for entry in written)
+    assert len(written) == 7 and all(entry["message"] for entry in written)
 
 
 def test_an_image_is_part_of_a_live_item(url, watch, package, tmp_path) -> None:
