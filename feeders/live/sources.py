@@ -65,7 +65,7 @@ class Folder:
         """The files that lie there, each with its time, nanoseconds."""
         for file in self.path.iterdir():
             if file.suffix in DROPS and not file.name.startswith(".") and file.is_file():
-                with suppress(FileNotFoundError):  # somebody took it away again
+                with suppress(FileNotFoundError):  # it was taken away again
                     yield file.stat().st_mtime_ns, file
 
     def _batches_of(self, file: Path, since: float, stop: threading.Event) -> Iterator[Batch]:
