@@ -226,6 +226,18 @@ def test_similar_items_leave_out_the_item_itself(page, shop):
     assert len(prices) == len(cheap) > 0 and all(price <= 40 for price in prices)
 
 
+def test_further_pages_continue_the_search(page, shop):
+    answers: list[tuple[Any, Any]] = []
+    page.on("response", lambda r: "/v1/search" in r.url and answers.append((r.request.post_data_json, r.json())))
+    go(page, shop, "?q=dress")
+    first = hits(page)
+    following = settled(page, page.locator("#paging").get_by_role("button", name="Next").click)
+    settled(page, lambda: page.select_option("#sort", "-price"))
+    (asked, answer), (more, continued), (other, _) = answers
+    assert following and not set(first) & set(following) and "search_id" not in {**asked, **other}
+    assert more["search_id"] == continued["search_id"] == answer["search_id"]
+
+
 def test_counts_are_honest(page, shop):
     go(page, shop, "?q=dress")
     hits(page)

@@ -65,11 +65,21 @@ function similarPath(model) {
   return `v1/similar/${encodeURIComponent(state.similar)}?${parameters}`;
 }
 
+const searches = new Map(); // a list, as it is asked for → the search_id of its first page, which the others continue
+
 /** {answer} or {problem} of a column; null when something newer took its place. */
 async function search(column) {
   const slot = column.name;
   try {
-    const answer = await (state.similar ? ask(similarPath(column.model), { slot }) : ask("v1/search", { slot, body: body(column) }));
+    if (state.similar) {
+      const answer = await ask(similarPath(column.model), { slot });
+      return answer && { answer };
+    }
+    const sent = body(column);
+    const list = JSON.stringify({ ...sent, offset: 0 });
+    if (sent.offset) sent.search_id = searches.get(list);
+    const answer = await ask("v1/search", { slot, body: sent });
+    if (answer) searches.set(list, answer.search_id);
     return answer && { answer };
   } catch (problem) {
     return { problem };
