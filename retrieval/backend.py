@@ -103,8 +103,9 @@ class Deadline:
 class Backend:
     """Requests to one endpoint. Safe for several threads and for one event loop at a time."""
 
-    def __init__(self, app: Vespa, retries: Retries = Retries()) -> None:
-        self.url, self.retries = str(app.end_point), retries
+    def __init__(self, app: Vespa, retries: Retries = Retries(), suffix: str = "") -> None:
+        """suffix: of the second set of vectors that the requests are for (mrse migrate)."""
+        self.url, self.retries, self._suffix = str(app.end_point), retries, suffix
         self._client = app.get_sync_session()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vespa")
 
@@ -214,7 +215,11 @@ class Backend:
         if reply.status in (408, 504):
             raise self._late(deadline, _words(answer))
         if reply.status == 400 and isinstance(root, dict):
-            raise InputError(f"Vespa refuses the query: {_words(answer)}")
+            words = _words(answer)
+            if self._suffix and f"{self._suffix}'" in words:  # of a field or a rank profile
+                fix = "Search with the first set: the migration has ended, or not begun"
+                raise Unavailable(f"{self.url} has no second set of vectors ({words})", fix=fix)
+            raise InputError(f"Vespa refuses the query: {words}")
         if reply.status in (401, 403):
             raise Unavailable(f"{self.url} refuses these credentials (status {reply.status})", fix="Give others")
         if reply.status != 200:

@@ -209,7 +209,7 @@ class SearchPlans:
         seconds of a search that names none. known_seconds: how long a user's events are searched with while they are
         read again; 0 reads them first. clock: Unix seconds, for the ages of events.
         """
-        self.backend = Backend(app, retries)
+        self.backend = Backend(app, retries, suffix)
         self.producer = producer or (EmbedProducer(model) if model else None)
         self.vectors = vectors or ItemVectorCache()
         self.histories = KnownHistories(known_seconds)

@@ -152,6 +152,22 @@ def test_one_that_is_down_fails_alone_and_is_named(client, typed) -> None:
     assert 'mrse_query_vectors_total{model="next",source="computed"} 1.0' in text
 
 
+def test_after_the_migration_its_second_set_is_unavailable(client_of, engine, new_models) -> None:
+    client = client_of(endpoint=engine, compare=(Compared("next", next_models=str(new_models)),), demo=True)
+    client.post("/v1/events", json={"item": "i1", "user": "u1", "at": 900})
+    ask = {"query": "red", "user": "u1", "model": "next"}
+    for answer in (
+        client.post("/v1/search", json=ask),
+        client.post("/v1/search", json=ask | {"profile": "bm25"}),
+        client.post("/v1/explain", json=ask | {"item": "i1"}),
+        client.get("/v1/similar/i1?model=next"),
+    ):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["kind"]) == (503, "unavailable") and "no second set" in error["message"]
+    assert client.post("/v1/search", json=ask | {"model": "main"}).status_code == 200
+    assert client.post("/v1/search", json=ask | {"model": "main", "sort": ["title"]}).status_code == 400
+
+
 def test_the_page_and_the_log_know_the_models(client, tmp_path) -> None:
     assert client.get("/v1/page").json()["models"] == ["main", "next", "gone"]
     client.post("/v1/search", json={"query": "red", "model": "next"})
