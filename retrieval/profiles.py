@@ -25,7 +25,7 @@ class RankProfile:
     """name: of the rank profile in Vespa. recall: what finds its candidates: nearest neighbours of the query vector,
     words, the neighbours of the clicked items, those of their images. user: how a history counts: `vector`, the query
     vector is the tower's with the history; `inputs`, the profile runs the tower itself; `none`. sorted_by: the profile
-    that scores its candidates in a search that is sorted, "" for itself: Vespa sorts no profile with a global phase.
+    that scores its candidates in a search that is sorted, "" for itself: Vespa sorts, and groups, by no global phase.
     """
 
     name: str

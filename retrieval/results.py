@@ -117,14 +117,21 @@ def read_coverage(answer: dict[str, Any]) -> Coverage:
     return Coverage(share, ", ".join(reasons))
 
 
-def read_collapsed(answer: dict[str, Any]) -> list[Hit]:
-    """The best hit of each value of a field and those without a value, by score (`filters.tail`).
+def read_collapsed(answer: dict[str, Any], name: str) -> list[Hit]:
+    """The best hit of each value of a field and those without a value, by score: of the group lists (`filters.tail`),
+    or of the plain hits where these were not asked for.
 
     A hit of a group list has no match-features: they are taken from the plain hits, as far as those go.
     """
-    known = {hit.item_id: hit for hit in read_hits(answer)}
+    plain, lists = read_hits(answer), _group_lists(answer)
+    if not any(groups.get("label") == COLLAPSED for groups in lists):
+        firsts: dict[Any, Hit] = {}
+        for hit in plain:
+            firsts.setdefault(hit.fields.get(name) or ("", hit.item_id), hit)
+        return list(firsts.values())
+    known = {hit.item_id: hit for hit in plain}
     best: list[Hit] = []
-    for groups in _group_lists(answer):
+    for groups in lists:
         label = groups.get("label")
         for group in groups.get("children", []):
             # beside the bucket of empty strings is one of all the rest, without limits

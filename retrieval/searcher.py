@@ -230,7 +230,7 @@ class SearchPlans:
         hits, length, total = read_hits(answer), read_total(answer), read_total(answer)
         groups: list[Hit] = []
         if request.collapse is not None:
-            groups, asked = read_collapsed(answer), search.request
+            groups, asked = read_collapsed(answer, request.collapse), search.request
             hits, length = groups[asked.offset : asked.offset + asked.hits], len(groups)
         if search.buried and search.request.offset + len(hits) >= length:
             last, found = yield from self._buried(search, body, length, [*pinned, *groups])
@@ -480,8 +480,9 @@ class SearchPlans:
             "hits": request.hits,
             "presentation.format.tensors": "short-value",
         }
-        if request.collapse is not None:  # the plain hits are asked for their match-features
-            body["hits"] = request.offset + request.hits
+        if request.collapse is not None:  # the plain hits are asked for their match-features, or collapsed here
+            here = bool(search.profile.sorted_by) and request.hits
+            body["hits"] = min(search.candidates, MAX_HITS) if here else request.offset + request.hits
         elif request.offset:
             body["offset"] = request.offset
         if search.text is not None:
@@ -559,7 +560,8 @@ class SearchPlans:
         """Asks, and where the answer says that a part cannot be had, asks without that part."""
         begin = time.perf_counter()
         request = search.request
-        collapse = request.collapse if request.hits else None
+        # a global phase ranks the hits, and not those of groups
+        collapse = request.collapse if request.hits and not search.profile.sorted_by else None
         ends = tail(request.sort, request.facets, collapse, request.offset + request.hits)
         while True:
             body["yql"] = self._yql(search, body, conditions) + ends

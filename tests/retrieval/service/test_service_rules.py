@@ -89,21 +89,28 @@ def test_filters_hold_for_pinned_and_buried_items(search_of, rules) -> None:
     assert len(found) == len(set(found)) == 18
 
 
-def test_of_each_value_the_best_hit_and_every_item_without_one(search_of, rules) -> None:
+@pytest.mark.parametrize("profile", ["ann", "hybrid", "hybrid_linear"])
+def test_of_each_value_the_best_hit_and_every_item_without_one(search_of, rules, profile) -> None:
     search = search_of()
-    plain = search("red dress", hits=40)["hits"]
+    plain = search("red dress", hits=40, profile=profile)["hits"]
     best: dict[str, str] = {}
     for hit in plain:
         best.setdefault(hit["fields"].get("colour", hit["item"]), hit["item"])
-    found = search("red dress", collapse="colour", facets=["colour"])
+    found = search("red dress", profile=profile, collapse="colour", facets=["colour"])
     assert ids(found) == list(best.values()) and len(best) == 6
     assert found["hits"][0] == plain[0], "features and all"
     assert {bucket["count"] for bucket in found["facets"]["colour"] if bucket["value"]} == {18}
-    assert ids(search("red dress", collapse="colour", hits=2, offset=3)) == list(best.values())[3:5]
-    ruled = search_of(rules=rules)("red dress", collapse="colour")
+    assert ids(search("red dress", profile=profile, collapse="colour", hits=2, offset=3)) == list(best.values())[3:5]
+    ruled = search_of(rules=rules)("red dress", profile=profile, collapse="colour")
     colours = [hit["fields"].get("colour") for hit in ruled["hits"]]
     assert ids(ruled)[:2] == ["i31", "i2"]
     assert colours == ["blue", "red", *[None] * 4], "a pinned item stands for its group"
+    for size in (1, 4):
+        pages = [
+            ids(search("red dress", profile=profile, collapse="gender", hits=size, offset=at))
+            for at in range(0, 40, size)
+        ]
+        assert [item for page in pages for item in page] == [hit["item"] for hit in plain], "no item has a gender"
     for wrong in ({"collapse": "colr"}, {"collapse": "colour", "sort": ["price"]}):
         answer = search.client.post("/v1/search", json={"query": "dress", **wrong})
         assert answer.status_code == 400 and answer.json()["error"]["field"] in ("colr", "collapse")
