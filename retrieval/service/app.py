@@ -138,11 +138,12 @@ class Service:
             found = await model.searcher.search(request, user=None, clicks=clicks, timeout=rest)
             return dataclasses.replace(found, fallbacks=[*unread, *found.fallbacks])
         profiles = self.settings.interleave
-        within = request.offset + request.hits <= MAX_HITS
-        if not profiles or (request.profile or self.searcher.profile) != profiles[0] or request.sort or not within:
+        if not profiles or (request.profile or self.searcher.profile) != profiles[0] or request.sort:
             return await self.searcher.search(request)
-        # both from their first hit on: a later page goes on with the list that the first page began
-        whole = dataclasses.replace(request, offset=0, hits=request.offset + request.hits)
+        # both from their first hit on: a later page goes on with the list that the first page began, and so with its
+        # candidates
+        end, most = request.offset + request.hits, min(max(request.target_hits, request.hits), MAX_HITS)
+        whole = dataclasses.replace(request, offset=0, hits=min(end, most))
         one, two = await asyncio.gather(
             self.searcher.search(whole),
             self.searcher.search(whole, profile=profiles[1]),
@@ -155,7 +156,7 @@ class Service:
             page = one.hits[request.offset :]
             return dataclasses.replace(one, hits=page, offset=request.offset, fallbacks=[*one.fallbacks, lost])
         teams = of_team(one.hits, profiles[0]), of_team(two.hits, profiles[1])
-        drafted = team_draft(*teams, whole.hits, search_id, set(request.buried))
+        drafted = team_draft(*teams, end, search_id, set(request.buried))
         return dataclasses.replace(
             one,
             hits=drafted[request.offset :],

@@ -161,6 +161,15 @@ def test_a_profile_of_one_s_own_is_served(client_of, vespa, tmp_path, monkeypatc
             Settings.read(file)
 
 
+def test_pages_of_two_profiles_repeat_nothing_past_the_target_hits(search_of) -> None:
+    search = search_of(interleave=("ann", "hybrid"))
+    ask = {"query": "red dress", "target_hits": 10, "search_id": "search-number-2", "hits": 4}
+    pages = [ids(search(**ask, offset=at)) for at in range(0, 40, 4)]
+    found = [item for page in pages for item in page]
+    assert len(found) == len(set(found)) >= 10
+    assert {hit["team"] for hit in search(**ask)["hits"]} == {"ann", "hybrid"}
+
+
 def test_settings_of_a_test_are_two_known_profiles(tmp_path) -> None:
     file = tmp_path / "serve.toml"
     file.write_text('interleave = ["ann", "bm25"]\n')
