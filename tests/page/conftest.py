@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Shop:
-    """url: of the page. endpoint: of the engine behind it. users: ids with a history."""
+    """url: of the page. endpoint, app: of the engine behind it, and its package. users: ids with a history."""
 
     url: str
-    endpoint: str
     users: list[str]
+    endpoint: str = ""
+    app: Path = Path("vespa_app")
 
 
 def mrse(*arguments: object) -> None:
@@ -59,7 +61,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     "half", a model that knows nothing, over half of the items, and "gone", whose Vespa does not answer.
     """
     if running := os.environ.get("MRSE_PAGE"):  # the address of a service that runs, to look at one test quickly
-        yield Shop(running, "", users_of(running))
+        yield Shop(running, users_of(running))
         return
     work = tmp_path_factory.mktemp("page")
     trained = request.getfixturevalue("trained")
@@ -80,19 +82,26 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         mrse("feed", "items", inputs.items, *to, "--features", trained.run / "cache" / "features.parquet")
         mrse("feed", "shoppers", inputs.searches, *to)
         mrse("warm", inputs.searches, "--app", app, "--out", work / "queries.arrow")
-        port = free_port()
         options = ("--items", inputs.items, "--warm", work / "queries.arrow", "--log", work / "served", "--now", now)
         options += ("--compare", f"half={second},{other}", "--compare", f"gone=http://127.0.0.1:{free_port()}")
-        command = [sys.executable, "-m", "mrse_cli.main", "serve", "--demo", "--port", port, *to, *options]
-        with (work / "serve.log").open("wb") as log:
-            service = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=log, stderr=log)
-        try:
-            url = f"http://127.0.0.1:{port}/"
-            wait_for(url + "ready", service, work / "serve.log")
-            yield Shop(url, endpoint, users_of(url))
-        finally:
-            service.terminate()
-            service.wait(30)
+        with serving(work, "--demo", *to, *options) as url:
+            yield Shop(url, users_of(url), endpoint, app)
+
+
+@contextmanager
+def serving(folder: Path, *options: object) -> Iterator[str]:
+    """`mrse serve` with these options, as a process whose log is in the folder; yields its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "mrse_cli.main", "serve", "--port", port, *options]
+    with (folder / "serve.log").open("wb") as log:
+        service = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        wait_for(url + "ready", service, folder / "serve.log")
+        yield url
+    finally:
+        service.terminate()
+        service.wait(30)
 
 
 def users_of(url: str) -> list[str]:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlparse
 import httpx
 import pytest
 
-from tests.page.conftest import Shop
+from tests.page.conftest import Shop, serving
 
 
 @pytest.fixture
@@ -297,6 +297,20 @@ def test_an_error_says_what_to_do_and_try_again_works(page, shop):
     assert "nothing answers" in problem.inner_text() and "Start it" in problem.inner_text()
     page.unroute("**/v1/search")
     assert settled(page, problem.get_by_role("button", name="Try again").click) and not problem.is_visible()
+
+
+def test_a_key_in_the_address_opens_a_service_with_keys(page, shop, tmp_path):
+    settings, key = tmp_path / "serve.toml", "a-key-of-16-or-more"
+    settings.write_text(f'[[serve.keys]]\nname = "staff"\nkey = "{key}"\n')
+    with serving(tmp_path, "--settings", settings, "--app", shop.app, "--endpoint", shop.endpoint) as url:
+        page.goto(url + "?q=dress")
+        page.locator("#a .problem").wait_for()
+        assert "an API key is needed" in page.locator("#a .problem").inner_text()
+        page.goto("about:blank")
+        page.goto(f"{url}?q=dress#key={key}")
+        assert hits(page) and key not in page.url
+        page.reload()
+        assert hits(page), "the tab keeps it"
 
 
 def test_no_text_of_anyone_is_read_as_html_and_long_words_break_nothing(page, shop):

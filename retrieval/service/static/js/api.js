@@ -16,6 +16,19 @@ export class Problem extends Error {
   }
 }
 
+const KEY = "search-key";
+const given = new URLSearchParams(location.hash.slice(1)).get("key");
+if (given) {
+  sessionStorage.setItem(KEY, given);
+  history.replaceState(null, "", location.pathname + location.search); // not for history, nor for a copied address
+}
+
+/** A key in the address (`/#key=KEY`, never sent as a part of it), for this tab: of a service that asks for one. */
+const bearer = () => {
+  const key = sessionStorage.getItem(KEY);
+  return key ? { authorization: `Bearer ${key}` } : {};
+};
+
 /** The JSON at a path; `body` makes it a POST. Null when a newer request of the slot took over. Throws Problem. */
 export async function ask(path, { slot = "", body = undefined, method = undefined } = {}) {
   const abort = new AbortController();
@@ -23,7 +36,7 @@ export async function ask(path, { slot = "", body = undefined, method = undefine
     cancel(slot);
     slots.set(slot, abort);
   }
-  const headers = body === undefined ? {} : { "content-type": "application/json" };
+  const headers = { ...bearer(), ...(body === undefined ? {} : { "content-type": "application/json" }) };
   const init = { method: method ?? (body === undefined ? "GET" : "POST"), headers, signal: abort.signal };
   if (body !== undefined) init.body = JSON.stringify(body);
   let answer;
