@@ -117,8 +117,9 @@ def check_metrics(app: Vespa, doctype: DocumentType, model: ExportedModel) -> bo
         query, distance, near = _aside(metric, vector)
         ends = []
         for limit in (distance - near, distance + near):
-            near_by = f"{{targetHits: 1, approximate: false, distanceThreshold: {limit}}}nearestNeighbor"
-            yql = f"select item_id from item where item_id contains @item and ({near_by}({field.name}, {given}))"
+            options = f"targetHits: 1, approximate: false, distanceThreshold: {limit}"
+            near_by = f"({{{options}}}nearestNeighbor({field.name}, {given}))"
+            yql = f"select item_id from item where item_id contains @item and {near_by}"
             ends.append(count(app, yql, item=item_id, ranking="ann", **{f"input.query({given})": query.tolist()}))
         if ends[0] or not ends[1]:
             raise InputError(

@@ -63,7 +63,9 @@ def _in_text(text: str) -> Iterator[str]:
 
 
 def _in_python(source: str) -> Iterator[str]:
-    """String constants; in an f-string a placeholder stands for a condition, a number, or no suffix."""
+    """String constants; in an f-string a placeholder stands for a vector field and its query vector, for a condition, a
+    number, or no suffix.
+    """
     tree = ast.parse(source)
     inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
@@ -74,6 +76,10 @@ def _in_python(source: str) -> Iterator[str]:
             for part in node.values:
                 if isinstance(part, ast.Constant):
                     text += str(part.value)
+                elif text.endswith("nearestNeighbor("):
+                    text += "embedding"
+                elif text.endswith("nearestNeighbor(embedding, "):
+                    text += "q"
                 elif re.search(r"(where|and|or|not|\()\s*$", text):
                     text += "true"
                 elif not re.search(r"\w$", text):  # within a word it is the suffix of a name: none
