@@ -145,7 +145,7 @@ def evidence(words: Scores) -> Scores:
     less where a query is misspelt, or all items have its one word; scaled to the best candidate they would always count
     in full.
 
-    >>> evidence(np.array([0, 5, 20, 60], np.float32)).round(2).tolist()
+    >>> evidence(np.array([0.0, 5, 20, 60])).round(2).tolist()
     [0.0, 0.06, 0.5, 0.9]
     """
     return words**2 / (words**2 + HALF**2)
