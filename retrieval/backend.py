@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -136,7 +137,7 @@ class Backend:
             time.sleep(step.seconds)
             return None
         if isinstance(step, Begin):
-            return self._pool.submit(self._request, step.send)
+            return self._begun(step.send)
         future = step.reply if isinstance(step, Wait) else self._pool.submit(self._request, step)
         try:  # the client's own timeout is for each part of an answer: one that trickles in would never end
             return future.result(step.timeout)
@@ -155,6 +156,20 @@ class Backend:
             return await asyncio.wait_for(asyncio.wrap_future(future), step.timeout)
         except TimeoutError:
             return Reply(0, words="timeout")
+
+    def _begun(self, send: Send) -> Future[Reply]:
+        """Returns once the request's thread runs, or after a millisecond where all are taken: this thread would not let
+        go of the GIL before its next wait, and the request would run beside the one after it.
+        """
+        runs = threading.Event()
+
+        def request() -> Reply:
+            runs.set()
+            return self._request(send)
+
+        reply = self._pool.submit(request)
+        runs.wait(0.001)
+        return reply
 
     def _request(self, step: Send) -> Reply:
         try:
