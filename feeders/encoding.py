@@ -8,6 +8,8 @@ import numpy as np
 
 from mrse_model.serving.exported_model import INT8_SCALE
 
+CELLS = {"int8": ">i1", "bfloat16": ">u2", "float": ">f4", "double": ">f8"}  # cell type of a tensor → its bytes
+
 
 def int8_hex(vectors: np.ndarray) -> list[str]:
     """Unit vectors float32 [n, d] to n strings of 2d hex digits: cells round(127 x), so one scale for all items.
@@ -42,3 +44,13 @@ def bfloat16_bytes(vectors: np.ndarray) -> list[bytes]:
 def from_bfloat16(cells: bytes) -> np.ndarray:
     """Big-endian bfloat16 cells to float32 [d]."""
     return (np.frombuffer(cells, ">u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def from_hex(digits: str, cells: str) -> np.ndarray:
+    """The cells of a vector as Vespa renders them, [d], in numbers of their type (bfloat16: float32). cells: of CELLS.
+
+    >>> from_hex("7f81", "int8").tolist(), from_hex("3f80c000", "bfloat16").tolist()
+    ([127, -127], [1.0, -2.0])
+    """
+    data = bytes.fromhex(digits)
+    return from_bfloat16(data) if cells == "bfloat16" else np.frombuffer(data, CELLS[cells])

@@ -16,7 +16,7 @@ import orjson
 from tokenizers import Tokenizer
 from vespa.application import Vespa, VespaSync
 
-from feeders.encoding import from_bfloat16
+from feeders.encoding import CELLS, from_hex
 from feeders.operations import document_path
 from feeders.transport import HEADERS, message_of
 from mrse_model.errors import InputError
@@ -26,7 +26,7 @@ from mrse_model.serving.texts import token_lists
 from vespa_package.fields import INT8, MODEL_FIELDS, DocumentType
 from vespa_package.schema import Field, read_schema
 
-DIGITS = {"int8": 2, "bfloat16": 4, "float": 8, "double": 16}  # of a cell as hex
+DIGITS = {cells: 2 * np.dtype(kind).itemsize for cells, kind in CELLS.items()}  # of a cell as hex
 CELLS_OF_DIGITS = {digits: cells for cells, digits in DIGITS.items()}
 VECTORS = tuple(name for name in MODEL_FIELDS if name != "model_version")
 PROBE = "red summer dress, size 38"  # any text: two trained models do not agree on its vector
@@ -162,9 +162,7 @@ def _some_vector(app: Vespa, field: Field, given: str, size: int) -> tuple[str, 
     cells: str | None = _cells(field.type)
     if isinstance(value, str):
         cells = CELLS_OF_DIGITS.get(len(value) // (size if field.in_document else 8 * size))
-        kinds = {"int8": ">i1", "float": ">f4", "double": ">f8"}
-        data = bytes.fromhex(value)
-        value = from_bfloat16(data) if cells == "bfloat16" else np.frombuffer(data, kinds[cells]) if cells else None
+        value = from_hex(value, cells) if cells else None
     if value is None or cells is None:
         return None
     vector = np.array(value, np.float64)

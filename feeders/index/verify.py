@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 from vespa.application import Vespa
 
+from feeders.encoding import from_hex
 from feeders.feed import check_removals, refused_file, send_all
 from feeders.index.journal import Journal, index_name
 from feeders.index.reconcile import visit
@@ -175,7 +176,4 @@ def _cells(name: str, value: Any) -> np.ndarray:
     """The cells of a vector, as hex or as a list."""
     if isinstance(value, list):
         return np.array(value, np.float32)
-    data = bytes.fromhex(value)
-    if name.endswith(INT8):
-        return np.frombuffer(data, np.int8).astype(np.float32)
-    return (np.frombuffer(data, ">u2").astype(np.uint32) << 16).view(np.float32)
+    return from_hex(value, "int8" if name.endswith(INT8) else "bfloat16").astype(np.float32)

@@ -177,8 +177,8 @@ def test_the_page_and_the_log_know_the_models(client, tmp_path) -> None:
 
 
 def test_models_of_one_package_share_its_graphs(package, migrating) -> None:
-    twins = tuple(Compared(name, endpoint=migrating) for name in ("twin", "again"))
-    models = open_models(Settings(endpoint=migrating, app=str(package), compare=twins))
+    same = tuple(Compared(name, endpoint=migrating) for name in ("same", "again"))
+    models = open_models(Settings(endpoint=migrating, app=str(package), compare=same))
     first, *others = [model.producer for model in models.values()]
     assert len(others) == 2 and all(one is not first and one.model is first.model for one in others)
 
