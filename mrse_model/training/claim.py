@@ -26,6 +26,7 @@ from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 from mrse_model.images import DEFAULT_ENCODER
 from mrse_model.images.extract import image_files
+from mrse_model.teacher.encoders import teaches_images
 from mrse_model.training.run_folder import Run
 from mrse_model.training.stages import STAGES
 
@@ -114,7 +115,8 @@ class Inputs:
     """What a run learns from. Only items is needed.
 
     title: the column of items to read as the title. features: a Parquet file of image features; without it the images
-    are encoded with `encoder`. teacher: a public sentence encoder to start from (mrse_model.teacher.encoders).
+    are encoded with `encoder`. teacher: a public encoder to learn from, of texts or of both texts and images
+    (mrse_model.teacher.encoders).
     examples: how history, validation and pseudo-queries are made.
     """
 
@@ -150,8 +152,9 @@ def _file_hashes(inputs: Inputs) -> dict[str, str]:
 
 
 def _image_files(inputs: Inputs) -> str:
-    """Which image files the items name, where the run extracts their features."""
-    return image_files(ItemsFile(inputs.items, title=None)) if inputs.features is None else ""
+    """Which image files the items name, where the run, or its teacher, extracts their features."""
+    reads = inputs.features is None or teaches_images(inputs.teacher)
+    return image_files(ItemsFile(inputs.items, title=None)) if reads else ""
 
 
 def claim_of(inputs: Inputs, config: Config) -> dict[str, Any]:
@@ -200,6 +203,8 @@ def equal_parts(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     touched = {part for key in changed for part in _readers(key)}
     equal: list[str] = []
     for part, earlier in BUILDS_ON.items():
+        if part == "ngrams" and teaches_images(one["inputs"]["teacher"]):  # whose items are images, too
+            earlier = (*earlier, "features")
         if part == "light_bert" and one["inputs"]["teacher"] is not None:  # it is held against FtAtt (stages.experts)
             earlier = (*earlier, "ft_att")
         if part not in touched and all(name in equal for name in earlier):

@@ -54,7 +54,7 @@ from mrse_model.training.run_folder import CpuSeconds, Run, locked
 from mrse_model.training.stages import IN_ORDER, STAGES, FtAttStage, FusionStage, Stage
 from mrse_model.training.stages.folds import ENOUGH, fold_rankers
 from mrse_model.training.teacher.table import hashed_ngrams, whole_words
-from mrse_model.training.teacher.taught import Taught, TeacherVectors
+from mrse_model.training.teacher.taught import TeacherVectors
 from mrse_model.training.tokenizer import train_tokenizer
 
 MIN_ITEMS = 32  # a page of results; with fewer, nearly every item of a batch is right for nearly every query
@@ -201,12 +201,18 @@ class _Training:
     def _prepare(self, catalogue: Catalogue, searches: SearchesFile | None, judgments: Judgments | None) -> _Prepared:
         """Makes what is not there yet of what stays as it is: image features, examples, tokenizer, n-grams, tokens."""
         cache, config, console, count = self.cache, self.config, self.console, len(catalogue.ids)
+        teacher = TeacherVectors(self.inputs.teacher, cache, console) if self.inputs.teacher is not None else None
         features, encoder = image_features(self.inputs, catalogue, cache, config, console)
+        if teacher is not None and teacher.teacher.image is not None and not config.model.use_images:
+            console.print("  model.use_images is false: the teacher does not see images either")
+        elif teacher is not None:
+            own = self.inputs.features or cache / "features.parquet"
+            teacher.read_images(self.inputs.items, own, self.inputs.feature_column)
         folder = cache / "examples"
         if not folder.exists():
             for left in cache.glob(f".{folder.name}-*"):  # by a kill
                 shutil.rmtree(left)
-            settings = replace(self.inputs.examples, taught=self.inputs.teacher is not None)
+            settings = replace(self.inputs.examples, taught=teacher is not None)
             with steps_shown(console) as progress:
                 write_examples(
                     folder, catalogue, searches=searches, judgments=judgments, settings=settings,
@@ -222,7 +228,7 @@ class _Training:
         shards = sorted(folder.glob("train-*.parquet"))
         texts_of_items = item_texts(config.model.text_columns, catalogue.titles, catalogue.categories)
         texts, rarest = texts_of_items + _distinct_queries(shards), 2
-        if self.inputs.teacher is not None:  # the catalogue's own words and part numbers are tokens, however rare
+        if teacher is not None:  # the catalogue's own words and part numbers are tokens, however rare
             config, rarest = _with_teacher(config), 1
         with console.status(f"tokenizer of {len(texts):,} texts"):
             tokenizer = _cached_tokenizer(cache / "tokenizer.json", texts, config.model.vocab_size, rarest)
@@ -237,12 +243,9 @@ class _Training:
         if self.processes.main:
             save_dev_queries(folder, [queries.texts[row] for row in dev.rows])
         item_tokens = _cached_array(cache / "item_tokens.npy", lambda: tokenise_items(catalogue, tokenizer, size))
-        teacher = taught = ngrams_of = None
-        if self.inputs.teacher is not None:
-            teacher = TeacherVectors(self.inputs.teacher, cache, console)
-            taught = Taught(
-                teacher.of(queries.texts, "queries"), teacher.of(texts_of_items, "items"), summary.pseudo_share
-            )
+        taught = ngrams_of = None
+        if teacher is not None:
+            taught = teacher.taught(queries.texts, texts_of_items, catalogue.row, summary.pseudo_share)
             first = partial(teacher.table, tokenizer, item_tokens, taught, size.dims, seed)
             table = _cached_array(cache / "ngrams.npy", first)
             ngrams_of = hashed_ngrams(tokenizer, whole_words(tokenizer, texts))

@@ -1,1 +1,1 @@
-"""Learning from a frozen sentence encoder: its vectors of the texts, and the n-gram table that starts from them."""
+"""Learning from a frozen encoder: its vectors of texts and images, and the n-gram table that starts from them."""
