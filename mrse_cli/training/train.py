@@ -29,6 +29,10 @@ def train(
             "encoder, or clip:NAME or siglip:NAME, which teach images too."
         ),
     ] = None,
+    text_init: Annotated[
+        str | None,
+        typer.Option(help="Small BERT whose weights Light-Bert and VBert start from: a folder or hub name."),
+    ] = None,
     title: Annotated[str, typer.Option(help="Column of the items file that holds the title.")] = "title",
     preset: Annotated[Preset, typer.Option(help="Sizes: the paper's, or tiny ones for a quick try.")] = "base",
     settings: Annotated[Path | None, typer.Option(help="TOML file with [model], [loss] and [train] settings.")] = None,
@@ -57,7 +61,7 @@ def train(
 
     inputs = Inputs(
         items=items, searches=searches, judgments=judgments, features=features, feature_column=feature_column,
-        encoder=encoder, title=title, teacher=teacher,
+        encoder=encoder, title=title, teacher=teacher, text_init=text_init,
         examples=ExampleSettings(validation_from=validation_from, positive_grade=positive_grade),
     )  # fmt: skip
     out_console = console()

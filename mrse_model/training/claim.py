@@ -29,6 +29,7 @@ from mrse_model.images.extract import image_files
 from mrse_model.teacher.encoders import teaches_images
 from mrse_model.training.run_folder import Run
 from mrse_model.training.stages import STAGES
+from mrse_model.training.teacher.text_start import SourceBert
 
 CLAIM = "run.json"  # in a run's folder
 OTHER_FOLDER = "Give another --out, or delete this folder"
@@ -62,6 +63,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.features": ("features",),
     "data.searches": ("examples",),
     "data.judgments": ("examples",),
+    "data.text_init": ("light_bert", "vbert"),
     "inputs.title": ("examples",),
     "inputs.examples": ("examples",),
     "inputs.teacher": ("examples",),
@@ -116,7 +118,8 @@ class Inputs:
 
     title: the column of items to read as the title. features: a Parquet file of image features; without it the images
     are encoded with `encoder`. teacher: a public encoder to learn from, of texts or of both texts and images
-    (mrse_model.teacher.encoders).
+    (mrse_model.teacher.encoders). text_init: a BERT whose weights ours start from
+    (mrse_model.training.teacher.text_start).
     examples: how history, validation and pseudo-queries are made.
     """
 
@@ -129,6 +132,7 @@ class Inputs:
     image_size: int | None = None
     title: str = "title"
     teacher: str | None = None
+    text_init: str | None = None
     examples: ExampleSettings = field(default_factory=ExampleSettings)
 
 
@@ -159,8 +163,11 @@ def _image_files(inputs: Inputs) -> str:
 
 def claim_of(inputs: Inputs, config: Config) -> dict[str, Any]:
     """What a run of these inputs and settings belongs to. Raises InputError for an input file that is none."""
-    given = {k: v for k, v in asdict(inputs).items() if k not in ("items", "searches", "judgments", "features")}
+    by_content = ("items", "searches", "judgments", "features", "text_init")
+    given = {k: v for k, v in asdict(inputs).items() if k not in by_content}
     data = {"images": _image_files(inputs), **_file_hashes(inputs)}
+    if inputs.text_init is not None:
+        data["text_init"] = SourceBert(inputs.text_init).fingerprint
     claim = {"format": FORMAT, "data": data, "settings": result_affecting(config), "inputs": given}
     return json.loads(json.dumps(claim, default=str))
 

@@ -55,6 +55,7 @@ from mrse_model.training.stages import IN_ORDER, STAGES, FtAttStage, FusionStage
 from mrse_model.training.stages.folds import ENOUGH, fold_rankers
 from mrse_model.training.teacher.table import hashed_ngrams, whole_words
 from mrse_model.training.teacher.taught import TeacherVectors
+from mrse_model.training.teacher.text_start import SourceBert, start_texts
 from mrse_model.training.tokenizer import train_tokenizer
 
 MIN_ITEMS = 32  # a page of results; with fewer, nearly every item of a batch is right for nearly every query
@@ -111,6 +112,7 @@ class _Training:
     def __init__(self, run: Run, inputs: Inputs, config: Config, until: str | None) -> None:
         self.run, self.inputs, self.config, self.until = run, inputs, config, until
         self.cache, self.console, self.processes = run.folder / "cache", run.console, run.processes
+        self.source: SourceBert | None = None  # of the BERTs' first weights
         self.began, self.spent = time.perf_counter(), CpuSeconds(run.folder)
 
     def model(self, init_from: Path | None) -> MRSE:
@@ -137,6 +139,8 @@ class _Training:
         torch.manual_seed(made.config.train.seed)
         model = MRSE(made.config, made.tokenizer)
         model.start_tables(made.ngrams, from_teacher=made.teacher is not None)
+        if self.source is not None:
+            start_texts(model, self.source, made.corpus.item_tokens, made.corpus.queries.tokens, self.config.train.seed)
         fusion, speed = self._train_stages(model, made.corpus)
         self.processes.wait()
         if self.until or fusion is None or not self.processes.main:
@@ -190,6 +194,9 @@ class _Training:
         for notice in [*catalogue.notices, *(searches.table.notices if searches else ())]:
             self.console.print(f"  {notice}")
         inputs.examples.validation_start()
+        if inputs.text_init is not None:
+            self.source = SourceBert(inputs.text_init)
+            self.source.require(self.config.model)
         if not inputs.judgments or (self.cache / "examples").exists():
             return catalogue, searches, None
         judgments = read_judgments(inputs.judgments, catalogue, unknown="skip")
@@ -320,6 +327,7 @@ class _Training:
                 "positive_grade": self.inputs.examples.positive_grade,
                 "pseudo_share": summary.pseudo_share,
                 "teacher": made.teacher,
+                "text_init": self.source.fingerprint if self.source is not None else None,
                 "left_out": [name for name in made.config.model.experts if name not in model.config.model.experts],
                 "seconds": round(seconds, 1),
                 "cpu_seconds": self.spent.seconds,

@@ -101,8 +101,8 @@ class FtAttStage(ExpertStage):
 
 
 class BertStage(ExpertStage):
-    """A BERT, which begins with nothing. Beside an FtAtt that a teacher has started it must help: it is given up at the
-    first score where it does not.
+    """A BERT, which begins with nothing or from another's weights (teacher.text_start). Beside an FtAtt that a teacher
+    has started it must help: it is given up at the first score where it does not.
     """
 
     def gives_up(self, best_step: int) -> bool:

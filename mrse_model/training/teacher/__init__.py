@@ -1,1 +1,3 @@
-"""Learning from a frozen encoder: its vectors of texts and images, and the n-gram table that starts from them."""
+"""What a training takes from public models: a teacher's vectors, the n-gram table that starts from them, and the
+weights that the BERTs start from.
+"""
