@@ -14,12 +14,15 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pt
+from numpy.typing import NDArray
 
 from mrse_model.data.images import decode_image
 from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 
 BATCH = 1024
+POPULARITY = "popularity"  # the column, and the field of item.sd
 CATEGORY_SEPARATOR = ">"  # of a category path in one string: "Men > Tops > Hoodies"
 
 
@@ -224,6 +227,27 @@ def descriptions(path: str | Path) -> Iterator[str]:
         return
     for first, batch in table.batches(["description"], 8 * BATCH):
         yield from table.texts(batch, "description", first, null="")
+
+
+def own_popularity(path: str | Path) -> NDArray[np.float64] | None:
+    """The column `popularity` of a catalogue, [N], NaN for an item that has none; None without such a column. Raises
+    InputError where it is not of numbers.
+    """
+    items = ItemsFile(path, title=None)
+    if POPULARITY not in items.table.schema.names:
+        return None
+    kind = items.table.schema.field(POPULARITY).type
+    if not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_null(kind)):
+        fix = "Write any number that grows with sales, or rename the column"
+        raise items.table.error(f"the column is {kind}, and a popularity is a number", field=POPULARITY, fix=fix)
+    values: list[float] = []
+    for batch in items.batches(8192, columns=[POPULARITY]):
+        for row, value in enumerate(batch.extra[POPULARITY], start=batch.first_row):
+            number = float("nan") if value is None else float(value)
+            if np.isinf(number):
+                raise items.table.error("it is infinite", row=row, field=POPULARITY, fix="Write a finite number")
+            values.append(number)
+    return np.array(values)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mrse_model.config import EVENTS
 from mrse_model.data.contract import SearchesFile
 
 CACHE_KIB = 16 * 1024
@@ -67,18 +69,31 @@ def query_key(query: str) -> str:
     return " ".join(query.casefold().split())
 
 
+def popularity_of(counts: NDArray[np.int64], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """How popular items are by their events: counts [n, 3] of clicks, carts and orders, an item in a search counted
+    once, as the strongest → [n]. weights: of the events, as `train.event_weights`.
+
+    >>> popularity_of(np.array([[2, 0, 1]]), {"click": 1.0, "cart": 2.0, "order": 3.0}).tolist()
+    [5.0]
+    """
+    return np.asarray(counts @ np.array([weights.get(event, 0.0) for event in EVENTS]))
+
+
 class SearchLog:
     """Searches on disk. Close it, or use it as a context manager; the file is the caller's to delete.
 
     Attributes:
         dropped: reason → number of searches, or of events for "… not in items".
         spam_users: how many users the rule removed.
+        events: (item, kind) → in how many searches this was the strongest event of the item, as far as `count_pairs`
+            has counted.
     """
 
     def __init__(self, path: Path | Literal[""]) -> None:
         """path: "" for a file that vanishes when the log is closed."""
         self.dropped: Counter[str] = Counter()
         self.spam_users = 0
+        self.events: Counter[tuple[int, int]] = Counter()
         # A feed asks in another thread than it reads in, one after the other.
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript(
@@ -175,11 +190,14 @@ class SearchLog:
             yield Search(search_id, user_id, time, query, some, np.frombuffer(kinds, np.int8).tolist(), left)
 
     def count_pairs(self, until: int | None) -> None:
-        """Counts clicks by query and item strictly before `until`, for `known_positives` and `item_queries`."""
+        """Counts clicks by query and item strictly before `until`, for `known_positives` and `item_queries`, and events
+        by item.
+        """
         counts: Counter[tuple[str, int]] = Counter()
         for search in self.in_time_order(until):
             key = query_key(search.query)
             counts.update((key, item) for item in search.items)
+            self.events.update(zip(search.items, search.kinds, strict=True))
             if len(counts) >= PAIRS_IN_MEMORY:
                 self._add_counts(counts)
         self._add_counts(counts)

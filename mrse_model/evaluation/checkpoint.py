@@ -12,10 +12,12 @@ from functools import reduce
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrse_model.data.contract import Catalogue
 from mrse_model.data.example_files import (
     ExampleSummary,
+    dev_queries,
     item_queries,
     queries_in_training,
 )
@@ -25,8 +27,9 @@ from mrse_model.data.scripts import is_unspaced
 from mrse_model.data.search_log import query_key
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.personal import PersonalResult, PersonalSearches, compare_personal, personal_searches
+from mrse_model.evaluation.popularity import Popularity
 from mrse_model.evaluation.queries import QuerySet
-from mrse_model.evaluation.rankers import LinearFusion, Ranker, ReciprocalRankFusion, VectorRanker
+from mrse_model.evaluation.rankers import LinearFusion, Ranker, ReciprocalRankFusion, VectorRanker, WithPopularity
 from mrse_model.evaluation.report import Report, evaluate
 from mrse_model.evaluation.tuning import MIDDLE, Mix
 from mrse_model.model import MRSE
@@ -35,6 +38,7 @@ from mrse_model.serving.texts import item_texts
 
 VECTORS, NEW_ITEMS = "MRSE", "MRSE, items without their queries"
 FUSED, MIX = "hybrid (MRSE + BM25, RRF)", "hybrid (MRSE + BM25, linear)"
+POPULAR = "hybrid (MRSE + BM25, popularity)"  # the mix that is recommended, where popularity is a part of it
 RANKERS = (BM25.name, VECTORS, FUSED, MIX)  # of every measurement; NEW_ITEMS where queries led to items
 CUTS = (100, 500)  # K of Recall@K and Rele@K
 
@@ -54,6 +58,8 @@ class Measured:
     @property
     def recommended(self) -> str:
         """The name of the hybrid in the report that is recommended."""
+        if self.mix.popularity:
+            return POPULAR
         return FUSED if self.mix.weight is None else MIX
 
     def metrics(self) -> dict[str, float]:
@@ -144,6 +150,8 @@ def measure(
     fused = ReciprocalRankFusion(FUSED, (vectors, bm25))
     summed = LinearFusion(MIX, vectors, bm25, MIDDLE if mix.weight is None else mix.weight)
     rankers = [bm25, *others, *([new] if new is not vectors else []), vectors, fused, summed]
+    if (popularity := _popularity(mix, catalogue, examples, model)) is not None:
+        rankers.append(WithPopularity(POPULAR, fused if mix.weight is None else summed, mix.added(popularity)))
     report = evaluate(rankers, queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder)
     summary = ExampleSummary.load(examples)
     if not summary.validation_searches:
@@ -153,6 +161,17 @@ def measure(
         return Measured(report, None, mix, reason)
     personal = measure_personal(model, items, personal_searches(examples / "validation.parquet"))
     return Measured(report, personal, mix)
+
+
+def _popularity(mix: Mix, catalogue: Catalogue, examples: Path, model: MRSE) -> NDArray[np.float64] | None:
+    """Of each item [N], without the events of the queries that the run held out: they may be among those measured on.
+    None where popularity is no part of the mix.
+    """
+    if not mix.popularity:
+        return None
+    weights = model.config.train.event_weights
+    found = Popularity.read(catalogue.path, len(catalogue), examples, weights)
+    return None if found is None else found.without(dev_queries(examples))
 
 
 def measure_personal(model: MRSE, items: ItemVectors, searches: PersonalSearches) -> PersonalResult:

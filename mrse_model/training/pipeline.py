@@ -23,15 +23,24 @@ from tokenizers import Tokenizer
 
 from mrse_model.atomic_file import atomic_file
 from mrse_model.config import Config
-from mrse_model.data.contract import Catalogue, ItemsFile, Judgments, SearchesFile, read_catalogue, read_judgments
+from mrse_model.data.contract import (
+    Catalogue,
+    ItemsFile,
+    Judgments,
+    SearchesFile,
+    own_popularity,
+    read_catalogue,
+    read_judgments,
+)
 from mrse_model.data.example_files import ExampleSummary, item_queries, save_dev_queries
 from mrse_model.data.examples import write_examples
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.checkpoint import catalogue_texts
+from mrse_model.evaluation.popularity import Popularity
 from mrse_model.evaluation.rankers import VectorRanker
-from mrse_model.evaluation.tuning import MIDDLE, Mix, known_queries, qualities, tune
+from mrse_model.evaluation.tuning import MIDDLE, HeldOut, Mix, known_queries, tune, weigh_popularity
 from mrse_model.fingerprint import fingerprint_of
 from mrse_model.images.encoders import load_encoder
 from mrse_model.images.extract import extract
@@ -167,15 +176,18 @@ class _Training:
         dev = [corpus.queries.texts[row] for row in corpus.dev.rows]
         ours = VectorRanker("MRSE", model.cpu().eval().query_vectors, items)
         rankers: Iterable[tuple[VectorRanker, list[str]]] = [(ours, dev)]
-        found = []
+        weights = made.config.train.event_weights
+        popularity = Popularity.read(self.inputs.items, len(catalogue), folder, weights)
+        held_out = []
         if corpus.taught is not None and isinstance(corpus.examples, MixedExamples) and len(dev) < ENOUGH:
             start = MRSE(made.config, made.tokenizer)
             start.start_tables(made.ngrams, from_teacher=True)
             rankers = chain(rankers, fold_rankers(self.run, corpus, start, corpus.examples))
         for ranker, texts in rankers:
             if (queries := known_queries(folder, texts)) is not None:
-                found.append(qualities(ranker, words, queries))
-        mix = tune(found, otherwise=None if corpus.taught is None else MIDDLE)
+                held_out.append(HeldOut.of(ranker, words, queries, popularity))
+        mix = tune([some.qualities() for some in held_out], otherwise=None if corpus.taught is None else MIDDLE)
+        mix = weigh_popularity(mix, held_out, popularity)
         self.console.print(f"  {mix.line()}")
         self._count("mix")
         return mix
@@ -193,6 +205,7 @@ class _Training:
         searches = SearchesFile(inputs.searches) if inputs.searches else None
         for notice in [*catalogue.notices, *(searches.table.notices if searches else ())]:
             self.console.print(f"  {notice}")
+        own_popularity(inputs.items)  # a bad column is told before the training, not after it
         inputs.examples.validation_start()
         if inputs.text_init is not None:
             self.source = SourceBert(inputs.text_init)

@@ -13,7 +13,17 @@ from mrse_model.data.example_files import EXAMPLE_SCHEMA, JUDGED, PSEUDO
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import Ranking, VectorRanker
-from mrse_model.evaluation.tuning import FEWEST, MIDDLE, WEIGHTS, Mix, choose, known_queries, qualities, quality, tune
+from mrse_model.evaluation.tuning import (
+    FEWEST,
+    MIDDLE,
+    WEIGHTS,
+    HeldOut,
+    Mix,
+    choose,
+    known_queries,
+    quality,
+    tune,
+)
 
 COLOURS, KINDS = ("red", "blue", "green", "black", "white", "pink"), ("dress", "shoe", "coat", "hat")
 TITLES = [f"{colour} {kind}" for colour in COLOURS for kind in KINDS]
@@ -55,7 +65,7 @@ def test_what_is_known_of_queries_comes_from_the_examples(tmp_path: Path) -> Non
 def test_a_part_that_is_clearly_better_alone_is_recommended_alone(tmp_path: Path, right: bool, weight) -> None:
     queries = known_queries(run_of(tmp_path), TITLES)
     assert queries is not None
-    found = qualities(vectors_of(right), BM25(TITLES), queries)
+    found = HeldOut.of(vectors_of(right), BM25(TITLES), queries).qualities()
     mix = tune([found[:, :9], found[:, 9:]])
     assert mix.queries == len(TITLES)
     if right:
