@@ -13,7 +13,6 @@ restart or a re-feed. The price: two writes an item and, meanwhile, the memory o
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from feeders.report import Progress, Report
 from feeders.transport import Policy
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
-from vespa_package.second_set import EXPORTED, SUFFIX, double_package, plain_package
+from vespa_package.second_set import EXPORTED, SUFFIX, copy_exported, double_package, plain_package
 
 
 @dataclass
@@ -81,7 +80,7 @@ class Migration:
                 self._step(back, "4 the query profiles turn back")
             self._step(plain_package(self.app, self.models, at / "5"), "5 the second set goes")
         for name in EXPORTED:
-            shutil.copy2(self.models / name, self.app / "models" / name)
+            copy_exported(self.models, name, self.app / "models" / name)
         return version
 
     def _step(self, folder: Path, words: str) -> None:

@@ -141,7 +141,7 @@ def export_run(run: str | Path, folder: str | Path) -> Exported:
 
 
 def export(model: MRSE, folder: str | Path) -> Manifest:
-    """Writes the four graphs (.onnx), tokenizer.json and manifest.json into `folder`.
+    """Writes the four graphs (.onnx), tokenizer.json, the hybrid's constants and manifest.json into `folder`.
 
     Each graph is run in ONNX Runtime on a golden input and held against torch to 1e-5, and then the whole export from
     texts, as it is served, before anything is replaced; the folder's files are replaced only when all are written.
@@ -151,6 +151,7 @@ def export(model: MRSE, folder: str | Path) -> Manifest:
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval()
     size, meta = model.config.model, model.meta
+    mix = meta.get("mix", {})
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
         work = Path(temporary)
         files = {name: _export_graph(work, name, graph, inputs, outputs, example)
@@ -175,9 +176,10 @@ def export(model: MRSE, folder: str | Path) -> Manifest:
             image_encoder=EncoderInfo(**encoder) if encoder else None,
             metrics={k: float(v) for k, v in meta.get("metrics", {}).items()},
             training=meta.get("training", {}),
-            profile=meta.get("mix", {}).get("profile", "ann"),
+            profile=mix.get("profile", "ann"),
+            popularity=mix.get("source"),
         )
-        write_mix(work, meta.get("mix", {}).get("weight"))
+        write_mix(work, mix.get("weight"), mix.get("popularity", 0.0))
         manifest.save(work)
         compare_from_texts(model, ExportedModel.load(work))
         for path in sorted(work.iterdir()):

@@ -17,6 +17,7 @@ import httpx
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
 from vespa_package.bundled import require_package
+from vespa_package.schema import missing_constants, read_schemas
 
 ANSWER_SECONDS = 20  # for the first, small question to a config server
 TENANT = "/application/v2/tenant/default"
@@ -53,6 +54,9 @@ def deploy_package(
     """
     require_package(app)
     manifest = Manifest.load(app / "models")
+    for schema in read_schemas(app).values():
+        for missing in missing_constants(schema.profiles.values(), app):
+            raise missing
     body = zip_package(app)
     try:
         url = httpx.URL(config_server.rstrip("/"))

@@ -6,6 +6,7 @@ What it does not know it passes over. The judge of the grammar is Vespa's own co
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,6 +71,7 @@ class Profile:
     phases: dict[str, str]
     match_features: tuple[str, ...]
     onnx: dict[str, OnnxUse]
+    constants: dict[str, str] = field(default_factory=dict)  # those whose values are in a file → the file
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,16 @@ def read_schema(file: Path) -> Schema:
     return Schema(name, file, {f.name: f for f in fields}, fieldsets, onnx, {p.name: p for p in profiles})
 
 
+def missing_constants(profiles: Iterable[Profile], app: Path) -> Iterator[InputError]:
+    """The files of constants that the package `app` lacks: an export of an earlier version has not all of them."""
+    for profile in profiles:
+        for name, file in profile.constants.items():
+            if not (app / file).is_file():
+                of_model = file.startswith("models/")
+                fix = f"Run: mrse export CHECKPOINT --app {app}" if of_model else "Add it, or remove the constant"
+                yield InputError(f"{file} is not in the package", file=profile.file, field=name, fix=fix)
+
+
 def _name(statement: Statement) -> str:
     """The second word of `field NAME …`, `rank-profile NAME …`. Raises InputError where it is missing."""
     if len(statement.words) < 2:
@@ -200,7 +212,15 @@ def _profile(statement: Statement, file: Path) -> Profile:
         phases={p: text_of(phase, "expression") for p in PHASES for phase in children(statement, p)},
         match_features=tuple(feature for s in features for feature in s.items()),
         onnx={_name(s): _onnx(s) for s in children(statement, "onnx-model")},
+        constants=_constants(statement),
     )
+
+
+def _constants(statement: Statement) -> dict[str, str]:
+    """`constants { NAME TYPE: file: FILE }`."""
+    found = [child for block in children(statement, "constants") for child in block.children]
+    files = {child.words[0]: (child.value or "").partition("file:")[2].strip() for child in found}
+    return {name: file for name, file in files.items() if file}
 
 
 def function_name(statement: Statement) -> str:

@@ -13,13 +13,14 @@ from pathlib import Path
 from local_vespa.package.sd import Statement
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from mrse_model.serving.mix import FILE, POPULARITY, mix_constant
 from vespa_package.fields import MODEL_FIELDS
 from vespa_package.overlay import line_end
 from vespa_package.schema import Schema, read_schema, read_statements
 
 SUFFIX = "_next"
-# What the package runs, and the constant of its hybrid.
-IN_VESPA = ("query_text.onnx", "query_tower.onnx", "query_experts.onnx", "tokenizer.json", "mix_alpha.json")
+# What the package runs, and the constants of its hybrid.
+IN_VESPA = ("query_text.onnx", "query_tower.onnx", "query_experts.onnx", "tokenizer.json", FILE, POPULARITY)
 EXPORTED = (*IN_VESPA, "item_tower.onnx", "manifest.json")
 
 
@@ -29,8 +30,16 @@ def plain_package(app: Path, models: Path, out: Path) -> Path:
     shutil.copytree(app, out, ignore=shutil.ignore_patterns("models"))
     (out / "models").mkdir()
     for name in EXPORTED:
-        shutil.copy2(models / name, out / "models" / name)
+        copy_exported(models, name, out / "models" / name)
     return out
+
+
+def copy_exported(models: Path, name: str, out: Path) -> None:
+    """Copies a file of an exported model. An export from before popularity was a part of the mix gives it no weight."""
+    if name == POPULARITY and not (models / name).is_file():
+        out.write_text(mix_constant(0) + "\n", "utf-8")
+    else:
+        shutil.copy2(models / name, out)
 
 
 def double_package(app: Path, models: Path, next_models: Path, out: Path, *, serve_next: bool) -> Path:
@@ -43,7 +52,7 @@ def double_package(app: Path, models: Path, next_models: Path, out: Path, *, ser
     Manifest.load(next_models)
     plain_package(app, models, out)
     for name in IN_VESPA:
-        shutil.copy2(next_models / name, out / "models" / f"next_{name}")
+        copy_exported(next_models, name, out / "models" / f"next_{name}")
     file = out / "schemas" / "item.sd"
     fields = versioned_fields(read_schema(file))
     names = "|".join(fields)

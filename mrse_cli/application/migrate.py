@@ -71,6 +71,7 @@ def migrate(
 
     out = console()
     vespa, tls = connect(endpoint, cert, key, ca), tls_context(cert, key, ca)
+    manifest = Manifest.load(models)
     open_source = partial(
         open_items,
         items,
@@ -79,7 +80,7 @@ def migrate(
         feature_column=feature_column,
         image_encoder=image_encoder,
         images=images,
-        item_queries=item_queries_for(Manifest.load(models), searches, judgments, warn=out.print),
+        item_queries=item_queries_for(manifest, searches, judgments, warn=out.print),
         columns=(),  # the vectors alone
         title=title,
         language=language,
@@ -110,3 +111,5 @@ def migrate(
             Policy(give_up_after=60 * give_up_after),
         ).run()
     out.print(f"{app}/models and the index are of model {version}")
+    if manifest.popularity is not None:  # a plain field, and vectors alone were fed
+        out.print("its hybrid ranks popular items higher: mrse feed items, with all files, writes their popularity")

@@ -83,6 +83,7 @@ class Manifest:
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     profile: str = "ann"  # the rank profile that training recommends
+    popularity: str | None = None  # what hybrid_linear adds: of the items' "column", or of their "clicks"
     format: int = FORMAT
 
     @classmethod
@@ -105,7 +106,7 @@ class Manifest:
             problem = f"another version wrote this model (format {found!r} instead of {FORMAT})"
             raise InputError(problem, file=path, field="format", fix=export)
         known = {f.name for f in fields(cls)}
-        optional = {"image_encoder", "metrics", "training", "profile"}
+        optional = {"image_encoder", "metrics", "training", "profile", "popularity"}
         for key in sorted(raw.keys() - known):
             raise InputError("unknown key", file=path, field=key, fix=export)
         for key in sorted(known - optional - raw.keys()):

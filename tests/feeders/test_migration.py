@@ -26,6 +26,7 @@ from feeders.migration import Migration
 from mrse_cli import main
 from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import ExportedModel
+from mrse_model.serving.mix import mix_constant
 from vespa_package.deploy import deploy_package
 from vespa_package.fields import DocumentType
 from vespa_package.schema import read_schema, read_schemas
@@ -63,6 +64,18 @@ def test_the_second_set_is_complete_and_apart(app, new_models, tmp_path, variant
         assert not re.search(r"models/(?!next_)", text), f"{profile.name} runs the first model"
     for profile in (out / "search" / "query-profiles").glob("*.xml"):
         assert not re.search(r"nearestNeighbor\(\w+(?<!_next),|embed\(\w+(?<!_next),", profile.read_text()), profile
+
+
+@pytest.mark.parametrize("older", ["the old model", "the new model"])
+def test_an_export_from_before_popularity_gives_it_no_weight(app, new_models, tmp_path, older) -> None:
+    folder = app / "models" if older == "the old model" else new_models
+    (folder / "mix_popularity.json").unlink()
+    out = double_package(app, app / "models", new_models, tmp_path / "two", serve_next=False)
+    name = "mix_popularity.json" if older == "the old model" else "next_mix_popularity.json"
+    assert (out / "models" / name).read_text() == mix_constant(0) + "\n"
+    next_profile = (out / "schemas" / "item" / "hybrid_linear_next.profile").read_text()
+    assert "file: models/next_mix_popularity.json" in next_profile and "constant(mix_popularity_next)" in next_profile
+    assert "attribute(popularity)" in next_profile, "the items' own field, of which there is one"
 
 
 def feed(app: Path, items: Path, url: str) -> None:

@@ -51,6 +51,7 @@ def in_manifest(change: Callable[[dict], object]) -> Callable[[Path], None]:
 # name: (how it is planted, the file that the message must name, words of the problem, words of the fix)
 DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "no model": (drop("models/query_tower.onnx"), "query_tower.onnx", "missing", "mrse export"),
+    "older export": (drop("models/mix_popularity.json"), "hybrid_linear.profile", "mix_popularity", "mrse export"),
     "changed model": (swap_bytes("models/query_text.onnx"), "query_text.onnx", "SHA-256", "mrse export"),
     "dimensions": (in_manifest(lambda m: m.update(dims=256)), ITEM, "256 dimensions", "tensor<bfloat16>(x[256])"),
     "metric": (

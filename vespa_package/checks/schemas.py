@@ -10,7 +10,7 @@ from pathlib import Path
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
 from vespa_package.fields import INT8, VECTOR_FIELDS
-from vespa_package.schema import Field, OnnxUse, Profile, Schema
+from vespa_package.schema import Field, OnnxUse, Profile, Schema, missing_constants
 
 BUILT_IN = {"firstPhase", "secondPhase"}
 
@@ -130,6 +130,7 @@ def check_profiles(schema: Schema, app: Path, manifest: Manifest) -> Iterator[In
         yield from _check_features(schema, profile)
         for name, use in profile.onnx.items():
             yield from _check_onnx(schema, profile, name, use, app, manifest)
+        yield from missing_constants([profile], app)
         yield from _check_folding(schema, profile)
         yield from _check_tokens(profile, manifest)
 

@@ -48,6 +48,8 @@ number = {
     "itemRawScore(image)": 0.8,
     "firstPhase": 0.61,
     "query(alpha)": 0.3,
+    "query(popularity)": 0.02,
+    "attribute(popularity)": 99,
 }
 
 
@@ -135,7 +137,7 @@ def expected(models: Path) -> dict[str, Values]:
         "exact": {"similarity": cosine, "firstphase": cosine},
         "bm25": {"lexical": lexical, "firstphase": lexical},
         "hybrid": hybrid,
-        "hybrid_linear": hybrid | {"evidence": lexical**2 / (lexical**2 + 400)},
+        "hybrid_linear": hybrid | {"evidence": lexical**2 / (lexical**2 + 400), "log_popularity": np.log(100)},
         "ablation_words": hybrid | {"globalphase": cosine},
         "three_queues": queues | {"similarity": cosine, "firstphase": 1 / (2 - cosine)},
         "query_tower": full,
@@ -182,7 +184,7 @@ def expected_compact(models: Path) -> dict[str, Values]:
         for name, functions in same.items()
         if "query_vector" in functions
     }
-    linear = hybrid | {"evidence": same["hybrid_linear"]["evidence"]}
+    linear = hybrid | {name: same["hybrid_linear"][name] for name in ("evidence", "log_popularity")}
     changed = {"ann": ann, "hybrid": hybrid, "hybrid_linear": linear}
     changed["three_queues"] = same["three_queues"] | {
         "coarse": coarse,
@@ -203,7 +205,7 @@ def expected_int8(models: Path) -> dict[str, Values]:
     changed |= {name: compact[name] | {"firstphase": close} for name in same if "query_vector" in same[name]}
     changed |= {
         "hybrid": hybrid,
-        "hybrid_linear": hybrid | {"evidence": compact["hybrid_linear"]["evidence"]},
+        "hybrid_linear": hybrid | {name: same["hybrid_linear"][name] for name in ("evidence", "log_popularity")},
         "ablation_words": hybrid | {"globalphase": float(q @ embedding)},
         "three_queues": compact["three_queues"] | {"coarse": coarse, "firstphase": coarse},
     }
