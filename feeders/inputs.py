@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from feeders.image_features import EncodedImages, ExtractedFeatures, Images, NoImages
-from feeders.item_queries import ItemQueries, item_queries_for
+from feeders.item_queries import ItemQueries, item_queries_for, missing_popularity
 from feeders.items import ItemSource
 from mrse_model.data.contract import ItemsFile
 from mrse_model.errors import InputError
@@ -48,19 +48,22 @@ def open_items(
         item_queries: those of searches and judgments, where they are read already.
         columns, language, check_images: as in ItemSource.open.
         vectors: shards of `mrse encode`, which already hold what features, image_encoder, searches, judgments and
-            next_models give.
+            next_models give; searches are still needed for popularity, where the model learnt it from clicks.
         next_models: during a migration, the new model's export. warn: is given a line a remark.
 
     Raises InputError with all that is wrong, before anything is sent.
     """
     model = model or ExportedModel.load(Path(app) / "models")
     path = Path(file) if isinstance(file, str) else file
-    if vectors and (features or image_encoder or searches or judgments or next_models):
+    counts_clicks = model.manifest.popularity == "clicks"
+    if vectors and (features or image_encoder or (searches and not counts_clicks) or judgments or next_models):
         problem = "--vectors has what --features, --image-encoder, --searches, --judgments and --next-models make"
         raise InputError(problem, fix="Give those to mrse encode")
     if item_queries is None and not vectors:
         item_queries = item_queries_for(model.manifest, searches, judgments, warn)
-    return ItemSource.open(
+    elif vectors and searches:
+        item_queries = ItemQueries(model.manifest, searches)
+    source = ItemSource.open(
         path,
         DocumentType.load(Path(app)),
         model,
@@ -73,6 +76,10 @@ def open_items(
         language=language,
         vectors=Path(vectors) if vectors else None,
     )
+    for some in (model, source.next_model):
+        if some and (line := missing_popularity(some.manifest, source.items, source.columns, source.popularity)):
+            warn(line)
+    return source
 
 
 def images_of(

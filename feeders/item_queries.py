@@ -1,16 +1,19 @@
-"""Item queries, from clicks and judgments: the item side's history (paper, H_i), counted on disk."""
+"""Item queries, from clicks and judgments: the item side's history (paper, H_i), counted on disk; and the items'
+popularity, which is by the same clicks where the catalogue has no column of its own.
+"""
 
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mrse_model.data.contract import ItemsFile, SearchesFile, judged_positives
-from mrse_model.data.search_log import SearchLog, SpamRule, query_key
+from mrse_model.data.contract import POPULARITY, ItemsFile, SearchesFile, judged_positives
+from mrse_model.data.search_log import CART, CLICK, ORDER, SearchLog, SpamRule, popularity_of, query_key
 from mrse_model.serving.manifest import Manifest
 
 
@@ -58,6 +61,7 @@ class ItemQueries:
         self, manifest: Manifest, searches: str | Path | None = None, judgments: str | Path | None = None
     ) -> None:
         self._limit, self._rows, self._log = manifest.item_history_queries, _Numbers(), SearchLog("")
+        self._weights, self.has_clicks = manifest.event_weights, searches is not None
         if searches:
             self._log.load(SearchesFile(searches), self._rows, SpamRule(), lambda *_: None)
             self._log.count_pairs(until=None)
@@ -71,6 +75,61 @@ class ItemQueries:
         """For each item its queries, the most frequent first, as many as the model takes."""
         rows = self._rows
         return [self._log.queries_of(rows[item], self._limit) if item in rows else [] for item in item_ids]
+
+    @property
+    def events(self) -> int:
+        """How many clicks, carts and orders the log has, an item in a search counted once."""
+        return self._log.events.total()
+
+    def popularity(self, item_ids: Sequence[str]) -> list[float]:
+        """For each item the weight of its events in the whole log, as training counts those before its split."""
+        events, rows, kinds = self._log.events, self._rows, (CLICK, CART, ORDER)
+        counts = [[events[rows[item], kind] for kind in kinds] if item in rows else [0, 0, 0] for item in item_ids]
+        return popularity_of(np.array(counts).reshape(-1, 3), self._weights).tolist()
+
+
+def counted_by(
+    manifests: Sequence[Manifest], items: ItemsFile, fields: Collection[str], log: ItemQueries | None
+) -> ItemQueries | None:
+    """What counts the items' popularity, None where it is not counted: no model learnt from clicks, the catalogue has a
+    column of its own, the schema has no field for it, or no search log is given.
+    """
+    learnt = any(manifest.popularity == "clicks" for manifest in manifests)
+    if not learnt or POPULARITY in items.extra_columns or POPULARITY not in fields or log is None or not log.has_clicks:
+        return None
+    return log
+
+
+def missing_popularity(
+    manifest: Manifest, items: ItemsFile, fed: Collection[str], counted: ItemQueries | None
+) -> str | None:
+    """A line that says which popularity the model's hybrid adds to its scores and the feed does not write, or not in
+    the unit that training knew; None where all is well. fed: the columns that are.
+    """
+    learnt = manifest.popularity
+    if counted is not None and learnt == "clicks":
+        seen = manifest.training.get("examples", {})
+        before = sum(seen.get(kind, 0) for kind in manifest.event_weights)
+        times = counted.events / before if before else 1.0
+        if 0.5 <= times <= 2:
+            return None
+        much = "more" if times > 1 else "less"
+        return (
+            f"the search log has {times:.1f} times the events that training counted: popularity counts for {much} in "
+            "hybrid_linear than it was measured to. Give a log about as long as training's"
+        )
+    if learnt is None or (learnt == "column" and POPULARITY in fed):
+        return None
+    if learnt == "clicks" and POPULARITY in items.extra_columns:
+        return (
+            f"the items' column {POPULARITY} is fed, and the model learnt from clicks how much popularity counts in "
+            "hybrid_linear. Train again with the column, or drop it and give --searches"
+        )
+    what, how = ("clicks", "--searches") if learnt == "clicks" else (f"column {POPULARITY}", f"the column {POPULARITY}")
+    return (
+        f"the items' popularity is not fed: hybrid_linear ranks popular items higher, by their {what} (give {how}). "
+        "Without it, what the index has stays, and new items count as not popular"
+    )
 
 
 class _Numbers(Mapping[str, int]):

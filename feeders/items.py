@@ -20,12 +20,12 @@ import orjson
 from feeders.encoding import bfloat16_hex, int8_hex
 from feeders.image_features import Images
 from feeders.index.journal import Journal, Known
-from feeders.item_queries import ItemQueries
+from feeders.item_queries import ItemQueries, counted_by
 from feeders.operations import ItemDigest, Operation
 from feeders.report import Report
 from feeders.shards.encode import by_length, inputs_hash, source_hash
 from feeders.shards.read import ShardRow, VectorShards
-from mrse_model.data.contract import ItemBatch, ItemsFile
+from mrse_model.data.contract import POPULARITY, ItemBatch, ItemsFile
 from mrse_model.data.ids import Ids, number
 from mrse_model.errors import InputError, raise_all
 from mrse_model.serving.exported_model import ExportedModel, ItemVectors
@@ -73,7 +73,8 @@ class Encoded:
 @dataclass(frozen=True)
 class ItemSource:
     """A checked items file and what turns it into documents. columns: further columns to feed; left_out: those not
-    fed; ids: of all items; without_features: how many of them a file of image features lacks. next_model: of a
+    fed; ids: of all items; without_features: how many of them a file of image features lacks. popularity: what counts
+    it by clicks, where it is no column. next_model: of a
     migration that is under way, whose vectors go to a second set of fields. vectors: shards to take instead of
     encoding. since: a column of times and Unix seconds, before which an item is left as it is.
     """
@@ -87,6 +88,7 @@ class ItemSource:
     left_out: tuple[str, ...]
     ids: Ids
     without_features: int = 0
+    popularity: ItemQueries | None = None
     next_model: ExportedModel | None = None
     language: str | None = None
     vectors: VectorShards | None = None
@@ -131,6 +133,7 @@ class ItemSource:
                 for row in range(len(batch)):
                     source = source_hash(batch.titles[row], batch.categories[row])
                     shards.check(next(rows), batch, row, source, items.path)
+        manifests = [some.manifest for some in (model, next_model) if some is not None]
         return cls(
             items,
             doctype,
@@ -141,6 +144,7 @@ class ItemSource:
             tuple(left_out),
             ids,
             without,
+            counted_by(manifests, items, doctype.fields, item_queries),
             next_model,
             language,
             shards,
@@ -226,6 +230,9 @@ class ItemSource:
             report.earlier += len(batch) - len(asked)
             ids = [batch.ids[row] for row in asked]
             fields = {row: self._fields(batch, row) for row in asked}
+            if self.popularity is not None:
+                for row, popularity in zip(asked, self.popularity.popularity(ids), strict=True):
+                    fields[row][0][POPULARITY] = popularity
             few = self.item_queries.queries(ids) if self.item_queries else [[] for _ in ids]
             queries = dict(zip(asked, few, strict=True))
             digests = {

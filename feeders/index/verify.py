@@ -25,6 +25,7 @@ from feeders.index.reconcile import visit
 from feeders.items import ItemSource
 from feeders.operations import DeliveryResult, Operation
 from feeders.report import Report
+from mrse_model.data.contract import POPULARITY
 from mrse_model.data.ids import Ids, key_of
 from vespa_package.fields import INT8, LANGUAGE
 
@@ -117,7 +118,7 @@ class _Held:
 
     def __init__(self, app: Vespa, source: ItemSource) -> None:
         names = ["item_id", "title", "category", "model_version", LANGUAGE]
-        names += [*source.columns, *source.vector_fields]
+        names += [*source.columns, *source.vector_fields, *([POPULARITY] if source.popularity else [])]
         fields = [name for name in dict.fromkeys(names) if name in source.doctype.fields]
         doctype = source.doctype.name
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)

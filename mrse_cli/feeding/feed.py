@@ -57,7 +57,7 @@ Features = Annotated[Path | None, typer.Option(help="Image features of the items
 FeatureColumn = Annotated[str, typer.Option(help="Column of the vectors in --features.")]
 Encoder = Annotated[Path | None, typer.Option(help="image_encoder.onnx, to encode the images here.")]
 WithImages = Annotated[bool, typer.Option(help="--no-images: encode the texts alone.")]
-Searches = Annotated[Path | None, typer.Option(help="Search log: where item queries come from.")]
+Searches = Annotated[Path | None, typer.Option(help="Search log: where item queries and popularity come from.")]
 Judgments = Annotated[Path | None, typer.Option(help="Judgments: further item queries.")]
 Title = Annotated[str, typer.Option(help="Column to take as the title.")]
 Columns = Annotated[str | None, typer.Option(help="Further columns to feed: a,b,c. Default: those in the schema.")]

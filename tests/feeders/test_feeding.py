@@ -17,17 +17,22 @@ from vespa.application import Vespa
 from feeders.feed import feed_items, feed_updates, reasons_file, send_all
 from feeders.image_features import ExtractedFeatures, NoImages
 from feeders.index.deployed import check_metrics
+from feeders.index.verify import verify
+from feeders.inputs import open_items
 from feeders.item_queries import ItemQueries, item_queries_for
 from feeders.items import ItemSource
 from feeders.operations import Operation
 from feeders.report import Report
+from feeders.shards.catalogue import encode_catalogue
 from feeders.shoppers import ShopperSource, feed_shoppers
 from feeders.transport import Policy
 from feeders.updates import UpdateSource
 from local_vespa.testing import deploy, running_engine
-from mrse_model.data.contract import ItemsFile
+from mrse_model.data.contract import ItemsFile, SearchesFile, read_catalogue
+from mrse_model.data.examples import ExampleSettings, write_examples
 from mrse_model.data.ids import Ids
 from mrse_model.errors import InputError
+from mrse_model.evaluation.popularity import Popularity
 from mrse_model.serving.exported_model import ExportedModel
 from tests.helpers.make_models import FEATURES
 from tests.helpers.recording_vespa import RecordingVespa
@@ -409,6 +414,94 @@ def test_led_by_counts_as_training_does(package, tmp_path) -> None:
     pq.write_table(pa.table(table), tmp_path / "searches.parquet")
     found = ItemQueries(ExportedModel.load(package / "models").manifest, tmp_path / "searches.parquet")
     assert found.queries(["i1", "i2"]) == [["gown", "dress"], []]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A search log: i1 is clicked by two users and ordered by one of them, i2 is put into a cart, and a bot clicks i3;
+    i99 has left the catalogue.
+    """
+    bot = [("bot", 1000 + n, "cheap", ["i3"], [], []) for n in range(61)]
+    people = [
+        ("u1", 100, "red dress", ["i1", "i99"], [], ["i1"]),
+        ("u2", 200, "Red  dress", ["i1"], [], []),
+        ("u2", 300, "gown", ["i2"], ["i2"], []),
+    ]
+    users, times, queries, clicked, carted, ordered = zip(*people, *bot, strict=True)
+    table = {
+        "search_id": [str(n) for n in range(len(users))], "user_id": users, "query": queries, "clicked": clicked,
+        "carted": carted, "ordered": ordered, "timestamp": pa.array(times, pa.timestamp("s")), "shown": clicked,
+    }  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "searches.parquet")
+    return tmp_path / "searches.parquet"
+
+
+def learnt_from(package: Path, folder: Path, popularity: str | None) -> Path:
+    """A package whose model's hybrid ranks popular items higher."""
+    app = shutil.copytree(package, folder / f"app-{popularity}")
+    replace(ExportedModel.load(app / "models").manifest, popularity=popularity).save(app / "models")
+    return app
+
+
+def test_the_popularity_that_is_fed_is_the_one_that_was_trained_with(vespa, package, items, log, tmp_path) -> None:
+    catalogue, said = read_catalogue(items), list[str]()
+    write_examples(
+        tmp_path / "examples", catalogue, searches=SearchesFile(log), settings=ExampleSettings(validation_fraction=0)
+    )
+    app = learnt_from(package, tmp_path, "clicks")
+    weights = ExportedModel.load(app / "models").manifest.event_weights
+    trained = Popularity.read(items, len(catalogue), tmp_path / "examples", weights)
+    assert trained is not None and trained.source == "clicks"
+    source = open_items(items, app, images=False, searches=log, warn=said.append)
+    assert feed_items(Vespa(vespa.url), source, tmp_path / "state").ok == 12 and said == []
+    fed = [vespa.documents[f"id:item:item::{item}"]["popularity"] for item in catalogue.ids]
+    assert fed == trained.values.tolist() == [0.0, 4.0, 2.0] + [0.0] * 9
+    again = open_items(items, app, images=False, searches=log, warn=said.append)
+    assert feed_items(Vespa(vespa.url), again, tmp_path / "state").unchanged == 12
+
+    shards = tmp_path / "vectors"
+    encode_catalogue(items, app / "models", shards, searches=log)
+    with_vectors = open_items(items, app, searches=log, vectors=shards, warn=said.append)
+    assert [item.columns["popularity"] for item in with_vectors.documents()] == fed and said == []
+
+
+def test_another_popularity_than_the_model_s_is_told(package, items, columns, log, tmp_path) -> None:
+    own = tmp_path / "own.parquet"
+    pq.write_table(pa.table({k: v for k, v in columns.items() if k != "image"} | {"popularity": [5.0] * 12}), own)
+
+    def opened(file: Path, popularity: str | None, **options) -> tuple[list, list[str]]:
+        app, said = tmp_path / f"app-{popularity}", list[str]()
+        app = app if app.exists() else learnt_from(package, tmp_path, popularity)
+        source = open_items(file, app, images=False, warn=said.append, **options)
+        return [item.columns.get("popularity") for item in source.documents()][:2], said
+
+    assert opened(items, None, searches=log) == ([None, None], [])  # no model needs it
+    for popularity, option in (("clicks", "give --searches"), ("column", "give the column popularity")):
+        fed, said = opened(items, popularity)
+        assert fed == [None, None] and len(said) == 1 and "is not fed" in said[0] and option in said[0]
+    assert opened(own, "column", searches=log) == ([5.0, 5.0], [])
+    fed, said = opened(own, "clicks", searches=log)
+    assert fed == [5.0, 5.0] and "learnt from clicks" in said[0]  # the catalogue's own wins, and that is told
+    app = tmp_path / "app-clicks"
+    manifest = ExportedModel.load(app / "models").manifest
+    for clicks, says in ((4, []), (1, ["4.0 times", "for more"]), (40, ["0.1 times", "for less"])):
+        replace(manifest, training={"examples": {"click": clicks}}).save(app / "models")
+        fed, said = opened(items, "clicks", searches=log)
+        assert fed == [0.0, 4.0] and len(said) == bool(says) and all(some in said[0] for some in says)
+    fed, said = opened(own, "column", columns=["price"])
+    assert fed == [None, None] and "give the column popularity" in said[0]
+
+
+def test_verify_compares_the_popularity(package, items, log, tmp_path) -> None:
+    app, said = learnt_from(package, tmp_path, "clicks"), list[str]()
+    with running_engine(tmp_path / "data") as url:
+        deploy(url, app)
+        source = open_items(items, app, images=False, searches=log, warn=said.append)
+        feed_items(Vespa(url), source, tmp_path / "state")
+        assert verify(Vespa(url), source, tmp_path / "state").wrong == 0
+        Vespa(url).update_data("item", "i1", {"popularity": 1.0}, namespace="item")
+        found = verify(Vespa(url), source, tmp_path / "state")
+        assert found.wrong == 1 and found.fields == {"popularity": 1}
 
 
 def test_what_the_model_was_trained_with_and_the_feed_lacks_is_told(package, tmp_path) -> None:
