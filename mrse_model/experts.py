@@ -263,6 +263,13 @@ class NGrams(nn.Module):
             self.table.weight.copy_(torch.cat([self._rows(some) for some in every.split(8192)]))
             self.hashed, self.table.sparse = None, False
 
+    @torch.no_grad()
+    def to_half_precision(self) -> None:
+        """Rounds the table to numbers of 16 bits, in which an export stores it: a teacher's has many rows, and Vespa
+        distributes them four times, with each graph.
+        """
+        self.table.weight.copy_(self.table.weight.half().float())
+
     def _rows(self, ids: Tensor) -> Tensor:
         """The rows of distinct tokens [n] → [n, ngram_dims]."""
         found = self.table(ids)

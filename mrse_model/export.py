@@ -313,6 +313,7 @@ def _export_graph(
     _rename(proto.graph, {name: f"inner.{name}" for name in outputs})
     _rename(proto.graph, {f"out.{name}": name for name in outputs})
     proto.ir_version = IR
+    _halve_tables(proto.graph)
     del proto.metadata_props[:]
     for node in proto.graph.node:  # the exporter notes source lines of this machine: of no use, and not the same twice
         del node.metadata_props[:]
@@ -337,6 +338,27 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
+
+
+def _halve_tables(graph: onnx.GraphProto) -> None:
+    """Stores the look-up tables whose numbers are all half precision's as such; what is read of them is cast back, so
+    no result changes. A table that began as a teacher's is one (experts.NGrams.to_half_precision).
+    """
+    for table in graph.initializer:
+        values, readers = onnx.numpy_helper.to_array(table), [n for n in graph.node if table.name in n.input]
+        if values.dtype != np.float32 or not all(n.op_type == "Gather" and n.input[0] == table.name for n in readers):
+            continue
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            continue
+        table.CopyFrom(onnx.numpy_helper.from_array(half, table.name))
+        for noted in [value for value in graph.value_info if value.name == table.name]:
+            graph.value_info.remove(noted)
+        for node in readers:
+            at, out, found = list(graph.node).index(node), node.output[0], f"{node.output[0]}.half"
+            node.output[0] = found
+            graph.node.insert(at + 1, onnx.helper.make_node("Cast", [found], [out], to=onnx.TensorProto.FLOAT))
 
 
 def _compare(path: Path, graph: nn.Module, axes: dict, outputs: Sequence[str], example: tuple[Tensor, ...]) -> None:
