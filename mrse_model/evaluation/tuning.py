@@ -157,6 +157,10 @@ class HeldOut:
         """The quality of the fusion, and of the weighted sum with each of WEIGHTS, for each query: [1 + w, n]."""
         return np.array([quality(self.queries, self._ranked(weight)) for weight in (None, *WEIGHTS)])
 
+    def vectors_alone(self) -> NDArray[np.float64]:
+        """The quality of the vectors alone for each query [n]."""
+        return quality(self.queries, self._ranked(0))
+
     def with_popularity(self, weight: float | None, priors: Sequence[float]) -> NDArray[np.float64]:
         """The quality of the mix of this weight with popularity of each weight, for each query: [p, n]."""
         ranked, unit = self._ranked(weight), FUSED if weight is None else 1

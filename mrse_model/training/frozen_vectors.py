@@ -91,6 +91,11 @@ class FrozenVectors:
         for rows in row_blocks(len(self.images)):
             self.images[rows] = self.adapt(rows).cpu() * self.has_image[rows]
 
+    def take_images(self, other: FrozenVectors) -> None:
+        """What another model over the same corpus and adaptor has made of the images."""
+        self.images = other.images
+        self.__dict__["components"] = other.components
+
     # ---- texts
 
     def put(self, array: np.ndarray) -> Tensor:

@@ -23,13 +23,17 @@ NEAREST, KEPT, MARGIN, MAX_QUERIES = 64, 16, 0.95, 50_000
 
 @torch.no_grad()
 def mine_hard_negatives(vectors: FrozenVectors, console: Console, block: int = 256) -> Queries:
-    """Fills `hard` of the real queries, or of the pseudo-queries where those are all, that have none (50,000 at most).
-    Call it after FtAtt is trained.
+    """Fills `hard` of the real queries that have none, of the pseudo-queries where those are all, and with a teacher of
+    both (50,000 at most, real ones first). Call it after FtAtt is trained.
     """
     corpus, model = vectors.corpus, vectors.model
     queries, same = corpus.queries, corpus.same_text
-    real = queries.real if queries.real is not None and queries.real.any() else np.ones(len(queries.texts), bool)
-    lacking = [row for row in np.flatnonzero(real).tolist() if not len(queries.hard[row])]
+    every = np.ones(len(queries.texts), bool)
+    real = queries.real if queries.real is not None and queries.real.any() else every
+    lacking = _without_hard(queries, np.flatnonzero(real))
+    if corpus.taught is not None:
+        made = np.random.default_rng(vectors.config.train.seed).permutation(np.flatnonzero(~real))
+        lacking += _without_hard(queries, made)
     empty = lacking[:MAX_QUERIES]
     if not empty:
         return queries
@@ -53,3 +57,7 @@ def mine_hard_negatives(vectors: FrozenVectors, console: Console, block: int = 2
             mined += bool(hard[row])
     console.print(f"  hard negatives mined for {mined:,} of {len(lacking):,} queries that have no judged ones")
     return replace(queries, hard=Ragged.of(hard))
+
+
+def _without_hard(queries: Queries, rows: np.ndarray) -> list[int]:
+    return [row for row in rows.tolist() if not len(queries.hard[row])]

@@ -127,6 +127,7 @@ class Trainable(Protocol):
 
     name: str
     settings: StageConfig
+    stops_after: int | None  # the step to stop after, where something else has decided it; the learning rate goes on
 
     @property
     def modules(self) -> nn.Module:
@@ -152,6 +153,9 @@ class Trainable(Protocol):
     def gives_up(self, best_step: int) -> bool:
         """Asked after each later score: whether more steps are not worth their time. best_step: of what is kept."""
 
+    def evaluated(self, step: int) -> None:
+        """Called by the main process after each score, that before step 0 included."""
+
     def watch(self) -> None:
         """Called by the main process after each later score, to warn of what looks wrong."""
 
@@ -166,6 +170,7 @@ def fit(run: Run, stage: Trainable) -> StageResult:
     total = max(1, settings.min_steps, round(settings.epochs * steps_per_epoch))
     if settings.max_steps:
         total = min(total, settings.max_steps)
+    last = total if stage.stops_after is None else min(total, stage.stops_after)
     path = run.folder / "state" / f"{name}.pt"
     parameters = [p for p in modules.parameters() if p.requires_grad]
     optimizers = _optimizers(modules, settings.lr)
@@ -211,6 +216,8 @@ def fit(run: Run, stage: Trainable) -> StageResult:
             speed = f", {rate():.0f} examples/s" if seen else ""
             shown = " ".join(f"{k} {v:.4f}" for k, v in values.items())
             run.console.print(f"  {name} step {step}/{total} dev {now.mean():.4f} {shown}{speed}")
+            if processes.main:
+                stage.evaluated(step)
             if seen and processes.main:
                 stage.watch()
         best, best_step, stale = (now, step, 0) if better else (best, best_step, stale + 1)
@@ -240,7 +247,7 @@ def fit(run: Run, stage: Trainable) -> StageResult:
         with average.in_place():
             evaluate_dev()
     sums: dict[str, Tensor] = {}  # since the last evaluation, where a checkpoint is written: it need not hold them
-    for batch in _from_step(stage.batches, steps_per_epoch, step, total):
+    for batch in _from_step(stage.batches, steps_per_epoch, step, last):
         seed = [train.seed, *name.encode(), step]
         rng = np.random.default_rng(seed)
         torch.manual_seed(int(rng.integers(2**62)) + processes.rank)
@@ -261,7 +268,7 @@ def fit(run: Run, stage: Trainable) -> StageResult:
         step, seen = step + 1, seen + len(batch)
         for key, value in values.items():
             sums[key] = sums.get(key, 0.0) + value.detach().double()
-        if step % train.evaluate_every == 0 or step == total:
+        if step % train.evaluate_every == 0 or step == last:
             count = (step - 1) % train.evaluate_every + 1
             means = {k: float(v) / count for k, v in sums.items()}
             if not math.isfinite(means["loss"]):

@@ -8,11 +8,10 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from itertools import chain
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +38,7 @@ from mrse_model.errors import InputError
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.checkpoint import catalogue_texts
 from mrse_model.evaluation.popularity import Popularity
+from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import VectorRanker
 from mrse_model.evaluation.tuning import MIDDLE, HeldOut, Mix, known_queries, tune, weigh_popularity
 from mrse_model.fingerprint import fingerprint_of
@@ -51,7 +51,7 @@ from mrse_model.serving.manifest import EncoderInfo
 from mrse_model.serving.texts import item_texts
 from mrse_model.training.claim import Inputs, claim_of, data_fingerprint, stake, take_over
 from mrse_model.training.corpus import Corpus, Dev, split_dev
-from mrse_model.training.dataset import Examples, MixedExamples, Queries, build_examples, tokenise_items
+from mrse_model.training.dataset import Examples, Queries, build_examples, tokenise_items
 from mrse_model.training.diagnostics import check_fusion, check_histories, check_triplet
 from mrse_model.training.distributed import Processes
 from mrse_model.training.frozen_vectors import FrozenVectors, FusionVectors
@@ -61,7 +61,7 @@ from mrse_model.training.preference import fit_preference
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.run_folder import CpuSeconds, Run, locked
 from mrse_model.training.stages import IN_ORDER, STAGES, FtAttStage, FusionStage, Stage
-from mrse_model.training.stages.folds import ENOUGH, fold_rankers
+from mrse_model.training.stages.folds import Ask, OutOfFold, are_needed, cross_validate
 from mrse_model.training.teacher.table import hashed_ngrams, whole_words
 from mrse_model.training.teacher.taught import TeacherVectors
 from mrse_model.training.teacher.text_start import SourceBert, start_texts
@@ -150,10 +150,19 @@ class _Training:
         model.start_tables(made.ngrams, from_teacher=made.teacher is not None)
         if self.source is not None:
             start_texts(model, self.source, made.corpus.item_tokens, made.corpus.queries.tokens, self.config.train.seed)
-        fusion, speed = self._train_stages(model, made.corpus)
+        weights = made.config.train.event_weights
+        popularity = Popularity.read(self.inputs.items, len(catalogue), self.cache / "examples", weights)
+        words = cache(lambda: BM25(catalogue_texts(catalogue)))
+
+        def ask(vectors: VectorRanker, queries: QuerySet) -> HeldOut:
+            return HeldOut.of(vectors, words(), queries, popularity)
+
+        fusion, speed, folds = self._train_stages(model, made, ask)
         self.processes.wait()
         if self.until or fusion is None or not self.processes.main:
             return model.cpu().eval()
+        if made.teacher is not None:
+            model.ngrams.to_half_precision()
         self.console.print("preference", style="bold")
         self.run.truncate_log("preference", -1)
         with self.console.status("a ridge regression over the clicks"):
@@ -162,30 +171,24 @@ class _Training:
         for name in ("vbert", "dssm"):  # a part of them may have been another call's
             check_triplet(self.run, name)
         check_fusion(self.run, fusion)
-        mix = self._choose_mix(model, made, fusion, catalogue)
+        mix = self._choose_mix(model, fusion, ask, folds, popularity)
         self._save(model, made, catalogue, speed, mix)
         return model.eval()
 
-    def _choose_mix(self, model: MRSE, made: _Prepared, fusion: FusionVectors, catalogue: Catalogue) -> Mix:
+    def _choose_mix(
+        self, model: MRSE, fusion: FusionVectors, ask: Ask, folds: OutOfFold | None, popularity: Popularity | None
+    ) -> Mix:
         """Which hybrid to recommend, by queries that were not learnt from: those held out, and where they are few, each
         fold of the others.
         """
         self.console.print("mix", style="bold")
-        words, folder, corpus = BM25(catalogue_texts(catalogue)), self.cache / "examples", made.corpus
-        items = fusion.base.text_features.numpy()  # as of new items: an item's own queries must not name it
+        corpus = fusion.corpus
         dev = [corpus.queries.texts[row] for row in corpus.dev.rows]
+        items = fusion.base.text_features.numpy()  # as of new items: an item's own queries must not name it
         ours = VectorRanker("MRSE", model.cpu().eval().query_vectors, items)
-        rankers: Iterable[tuple[VectorRanker, list[str]]] = [(ours, dev)]
-        weights = made.config.train.event_weights
-        popularity = Popularity.read(self.inputs.items, len(catalogue), folder, weights)
-        held_out = []
-        if corpus.taught is not None and isinstance(corpus.examples, MixedExamples) and len(dev) < ENOUGH:
-            start = MRSE(made.config, made.tokenizer)
-            start.start_tables(made.ngrams, from_teacher=True)
-            rankers = chain(rankers, fold_rankers(self.run, corpus, start, corpus.examples))
-        for ranker, texts in rankers:
-            if (queries := known_queries(folder, texts)) is not None:
-                held_out.append(HeldOut.of(ranker, words, queries, popularity))
+        queries = known_queries(self.cache / "examples", dev)
+        held_out = [] if queries is None else [ask(ours, queries)]
+        held_out += folds.found if folds else []
         mix = tune([some.qualities() for some in held_out], otherwise=None if corpus.taught is None else MIDDLE)
         mix = weigh_popularity(mix, held_out, popularity)
         self.console.print(f"  {mix.line()}")
@@ -290,17 +293,26 @@ class _Training:
         known = teacher.teacher.fingerprint if teacher is not None else None
         return _Prepared(corpus, replace(config, model=size), tokenizer, table, known, encoder, summary)
 
-    def _train_stages(self, model: MRSE, corpus: Corpus) -> tuple[FusionVectors | None, dict[str, float]]:
-        """Trains the stages up to `until`, or all. Returns what the fusion reads, if it was trained, and each stage's
-        examples a second.
+    def _train_stages(
+        self, model: MRSE, made: _Prepared, ask: Ask
+    ) -> tuple[FusionVectors | None, dict[str, float], OutOfFold | None]:
+        """Trains the stages up to `until`, or all. Returns what the fusion reads, if it was trained, each stage's
+        examples a second, and what the folds say, where few queries are held out.
         """
+        corpus, folds = made.corpus, None
         vectors = FrozenVectors(model, corpus, self.processes.device, self.run.folder)
         speed: dict[str, float] = {}
         stage: Stage | None = None
         for kind in self._stages(model.config.model.experts):
+            if kind is FusionStage and are_needed(corpus):
+                self.console.print("folds", style="bold")
+                folds = cross_validate(self.run, vectors, made.ngrams, ask)
+                self._count("folds")
             self.console.print(kind.name, style="bold")
             with self.console.status("the BERTs' vectors of all texts") if kind is FusionStage else nullcontext():
                 stage = kind(self.run, vectors)
+            if folds is not None:
+                stage.stops_after = folds.steps
             result = stage.train()
             if result is not None and result.examples_per_second:
                 speed[kind.name] = result.examples_per_second
@@ -308,7 +320,7 @@ class _Training:
                 with self.console.status("hard negatives for queries without judged ones"):
                     corpus.queries = mine_hard_negatives(vectors, self.console)
             self._count(kind.name, result.cpu_seconds if result is not None else 0.0)
-        return stage.fusion if isinstance(stage, FusionStage) else None, speed
+        return stage.fusion if isinstance(stage, FusionStage) else None, speed, folds
 
     def _stages(self, experts: Sequence[str]) -> list[type[Stage]]:
         """The stages to train: an expert that the model does without has none, unless it is the one asked for."""

@@ -20,9 +20,11 @@ class Stage:
     """One stage of training over a corpus.
 
     name: of its settings (config.train.NAME), of its state in the run's folder, and of its lines in the log.
+    stops_after: the step to stop after, and to keep, where something other than the dev queries has decided it.
     """
 
     name: str
+    stops_after: int | None = None
 
     def __init__(self, run: Run, vectors: FrozenVectors) -> None:
         self.run, self.vectors = run, vectors
@@ -57,6 +59,9 @@ class Stage:
     def gives_up(self, best_step: int) -> bool:
         """Asked after each later score: whether more steps are not worth their time. best_step: of what is kept."""
         return False
+
+    def evaluated(self, step: int) -> None:
+        """Called by the main process after each score."""
 
     def watch(self) -> None:
         """Called after each later score: warns of what looks wrong (mrse_model.training.diagnostics)."""

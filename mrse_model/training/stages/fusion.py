@@ -95,12 +95,16 @@ class FusionStage(ContrastiveStage):
         return (known + pool_ndcg(dev, asked, vectors.text_features[dev.pool].to(vectors.device))) / 2
 
     def keep(self, now: np.ndarray, kept: np.ndarray, step: int) -> bool:
-        """With a teacher the start is FtAtt, which is worth something: it stays unless something is better."""
+        """With a teacher the start is FtAtt, which is worth something: it stays unless something is better, or folds
+        have said how many steps are (stages.folds).
+        """
+        if self.stops_after is not None:
+            return True
         return (keep_clearly_higher if self.corpus.taught is None else keep_proven)(now, kept, step)
 
     def gives_up(self, best_step: int) -> bool:
         """With a teacher: at the first score, where the start is still the best."""
-        return self.corpus.taught is not None and best_step == 0
+        return self.stops_after is None and self.corpus.taught is not None and best_step == 0
 
     def watch(self) -> None:
         check_triplet(self.run, self.name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,13 +18,17 @@ from rich.console import Console
 
 from mrse_model.config import Config, ModelConfig, StageConfig, TrainConfig
 from mrse_model.errors import InputError
-from mrse_model.evaluation.tuning import Mix
+from mrse_model.evaluation.tuning import HeldOut, Mix
 from mrse_model.export import export
 from mrse_model.model import MRSE
 from mrse_model.serving.exported_model import ExportedModel
 from mrse_model.teacher.encoders import Teacher
+from mrse_model.training import pipeline
+from mrse_model.training.corpus import Corpus
 from mrse_model.training.dataset import example_type
 from mrse_model.training.pipeline import Inputs, train
+from mrse_model.training.ragged import Ragged
+from mrse_model.training.stages import folds
 from tests.helpers.random_teacher import random_teacher
 
 TITLES = [" ".join(words) for words in product(("red", "steel", "lawn"), ("mug", "dress", "mower"), "abcde")]
@@ -97,21 +102,85 @@ def test_an_expert_that_does_not_help_costs_one_evaluation_and_is_left_out(tmp_p
     assert exported.manifest.profile == "hybrid_linear"  # six queries do not say that vectors alone are as good
 
 
-def test_few_queries_choose_the_mix_by_cross_validation(tmp_path: Path) -> None:
-    inputs = inputs_of(tmp_path, 30)
+def few_judged(folder: Path) -> Inputs:
+    """Thirty queries: three are held out of training, nine are in each fold."""
+    inputs = inputs_of(folder, 30)
     asked = [f"{title} please" for title in TITLES[:30]]
     rows = {"query": asked, "item_id": [f"i{n}" for n in range(30)], "grade": [2] * 30}
-    pq.write_table(pa.table(rows), tmp_path / "judgments.parquet")
+    pq.write_table(pa.table(rows), folder / "judgments.parquet")
+    return inputs
+
+
+def test_few_queries_choose_the_mix_by_cross_validation(tmp_path: Path) -> None:
+    inputs = few_judged(tmp_path)
     model = train(inputs, tmp_path / "run", small(), Console(quiet=True))
-    assert model.meta["mix"]["queries"] == 30  # three held out of training, nine in each fold
+    assert model.meta["mix"]["queries"] == 30
     stages = {json.loads(line)["stage"] for line in (tmp_path / "run" / "log.jsonl").open()}
-    assert {"ft_att_fold0", "ft_att_fold1", "ft_att_fold2"} <= stages
-    whole, *folds = (
+    assert {"ft_att_fold0", "ft_att_fold1", "ft_att_fold2", "dssm_fold0", "dssm_fold1", "dssm_fold2"} <= stages
+    whole, *without = (
         np.fromfile(tmp_path / "run" / "cache" / f"{name}.bin", example_type(small().model.history_length))["query"]
         for name in ("train", "fold0", "fold1", "fold2")
     )
-    left = [set(whole.tolist()) - set(fold.tolist()) for fold in folds]
+    left = [set(whole.tolist()) - set(fold.tolist()) for fold in without]
     assert [len(some) for some in left] == [9, 9, 9] and len(set.union(*left)) == 27
+
+
+@pytest.mark.parametrize("gain, taken", [((0.2, 0.0), 3), ((0.2, 0.4), 6), ((-0.2, -0.1), 0)])
+def test_folds_say_how_long_the_fusion_is_trained(tmp_path: Path, monkeypatch, gain: tuple, taken: int) -> None:
+    of, made = HeldOut.of, []
+
+    @dataclass(frozen=True)
+    class Planned(HeldOut):
+        def vectors_alone(self) -> np.ndarray:
+            return np.full(len(self.queries), 0.5 + (0.0, *gain)[self.depth])  # its number in the fold
+
+    def planned(*arguments: object) -> HeldOut:
+        made.append(of(*arguments))
+        return Planned(**{**vars(made[-1]), "depth": (len(made) - 1) % 3}) if len(made) <= 9 else made[-1]
+
+    monkeypatch.setitem(globals(), "Planned", Planned)  # or it cannot be kept in a file
+    Planned.__qualname__ = "Planned"
+    monkeypatch.setattr(HeldOut, "of", planned)
+    out = io.StringIO()
+    train(few_judged(tmp_path), tmp_path / "run", small(), Console(file=out, width=200))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    assert max(line["step"] for line in lines if line["stage"] == "dssm") == taken
+    assert max(line["step"] for line in lines if line["stage"] == "dssm_fold2") == 6  # whatever the scores before say
+    assert f"27 queries by folds: 0.5000 after 0, {0.5 + gain[0]:.4f} after 3" in out.getvalue()
+    state = torch.load(tmp_path / "run" / "state" / "dssm.pt", weights_only=True)
+    assert state["step"] == state["best_step"] == taken
+
+
+def test_items_do_not_know_what_a_fold_is_asked(tmp_path: Path, monkeypatch) -> None:
+    seen: list[Corpus] = []
+
+    class Watched(folds.FoldFusion):
+        def __init__(self, run, vectors, *others: object) -> None:
+            seen.append(vectors.corpus)
+            super().__init__(run, vectors, *others)
+
+    monkeypatch.setattr(folds, "FoldFusion", Watched)
+    every: set[int] = set()
+
+    def every_query(queries_of, queries, dev):
+        every.update(range(len(queries.texts)))
+        return Ragged.of([sorted(every)] * len(queries_of))
+
+    monkeypatch.setattr(pipeline, "item_query_rows", every_query)
+    train(few_judged(tmp_path), tmp_path / "run", small(), Console(quiet=True))
+    asked = [every - set(corpus.item_queries[0].tolist()) for corpus in seen]
+    assert [len(some) for some in asked] == [9, 9, 9] and len(set.union(*asked)) == 27
+    for corpus, some in zip(seen, asked, strict=True):
+        assert not some & set(corpus.examples.read(0, corpus.examples.count)["query"].tolist())
+
+
+def test_a_taught_table_is_stored_in_half_the_bytes(tmp_path: Path) -> None:
+    model = train(inputs_of(tmp_path, 0), tmp_path / "run", small(), Console(quiet=True))
+    export(model, tmp_path / "models")  # it holds each graph against torch
+    for name in ("query_text", "query_tower", "query_experts", "item_tower"):
+        graph = onnx.load(tmp_path / "models" / f"{name}.onnx").graph
+        kinds = [t.data_type for t in graph.initializer if tuple(t.dims) == tuple(model.ngrams.table.weight.shape)]
+        assert kinds == [onnx.TensorProto.FLOAT16], name
 
 
 def test_a_killed_run_goes_on_to_the_same_model(tmp_path: Path, monkeypatch) -> None:
