@@ -130,6 +130,8 @@ class OneStage:
     loss: Callable[[Any, np.random.Generator], Losses]
     score: Callable[[], float | np.ndarray]
     keep: Keep = keep_clearly_higher
+    stops_after: int | None = None
+    evaluated: Callable[[int], None] = lambda step: None
 
     def watch(self) -> None:
         pass
@@ -139,8 +141,9 @@ class OneStage:
 
 
 def line_fit(
-    folder: Path, train: TrainConfig, stage: StageConfig, stop_at: int = 0, rate: float = 1.0, run: Run | None = None
-) -> nn.Linear:
+    folder: Path, train: TrainConfig, stage: StageConfig, stop_at: int = 0, rate: float = 1.0, run: Run | None = None,
+    **others: Any,
+) -> nn.Linear:  # fmt: skip
     """Fits y = 3 x with dropout; raises Stopped at step `stop_at`, as a kill would."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
@@ -159,8 +162,21 @@ def line_fit(
     def score() -> float:
         return 1 / (1 + float((module(torch.ones(1, 1)) - 3).abs()))
 
-    fit(run or Run(folder, train, Console(quiet=True)), OneStage("line", stage, module, 7, batches, loss, score))
+    fit(
+        run or Run(folder, train, Console(quiet=True)),
+        OneStage("line", stage, module, 7, batches, loss, score, **others),
+    )
     return module[0]
+
+
+@pytest.mark.parametrize("steps, scored", [(0, [0]), (20, [0, 10, 20]), (99, [0, 10, 20, 30, 40, 45])])
+def test_it_stops_where_it_is_told_on_the_way_of_the_whole(tmp_path: Path, steps: int, scored: list[int]) -> None:
+    train, stage, seen = TrainConfig(evaluate_every=10), StageConfig(lr=0.02, max_steps=45, epochs=100), []
+    line_fit(tmp_path / "whole", train, stage)
+    line_fit(tmp_path / "part", train, stage, stops_after=steps, keep=lambda *_: True, evaluated=seen.append)
+    part, whole = ([row for row in curve(tmp_path / name) if "best" not in row] for name in ("part", "whole"))
+    assert seen == scored and part == whole[: len(scored)]
+    assert torch.load(tmp_path / "part" / "state" / "line.pt", weights_only=True)["best_step"] == scored[-1]
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 11, 30, 31])

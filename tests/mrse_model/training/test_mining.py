@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from rich.console import Console
 from mrse_model.training import hard_negatives as mining
 from mrse_model.training.frozen_vectors import FrozenVectors
 from mrse_model.training.hard_negatives import mine_hard_negatives
+from mrse_model.training.teacher.taught import Taught
 from tests.helpers.small_stages import HARD, KNOWN, small_fusion
 
 
@@ -60,14 +63,29 @@ def test_what_reads_like_a_known_positive_is_not_mined(vectors: FrozenVectors, m
     ]
 
 
+@pytest.mark.parametrize("taught", [False, True])
+def test_pseudo_queries_beside_real_ones_get_some_with_a_teacher(
+    vectors: FrozenVectors, monkeypatch: pytest.MonkeyPatch, taught: bool
+) -> None:
+    monkeypatch.setattr(mining, "MARGIN", 100.0)
+    corpus, lacking = vectors.corpus, [q for q, judged in enumerate(HARD) if not judged]
+    real = np.array([q != lacking[-1] for q in range(len(HARD))])
+    corpus.queries = replace(corpus.queries, real=real)
+    corpus.taught = Taught(np.zeros((len(HARD), 2), np.float16), np.zeros((5, 2), np.float16), 0.5) if taught else None
+    asked = lacking if taught else lacking[:-1]
+    monkeypatch.setattr(vectors.model.query, "ft_att", lambda ngrams, ids, mask: positives(vectors, ids, asked))
+    mined = mine_hard_negatives(vectors, Console(quiet=True)).hard
+    assert [q for q in lacking if len(mined[q])] == asked
+
+
 def item_vectors(vectors: FrozenVectors) -> torch.Tensor:
     ids = torch.from_numpy(vectors.corpus.item_tokens.astype("int64"))
     with torch.no_grad():
         return vectors.model.item.ft_att(vectors.model.ngrams, ids, (ids != 0).long())
 
 
-def positives(vectors: FrozenVectors, ids: torch.Tensor) -> torch.Tensor:
+def positives(vectors: FrozenVectors, ids: torch.Tensor, queries: Sequence[int] = ()) -> torch.Tensor:
     """In place of the queries' FtAtt: the vector of each one's first positive."""
-    queries = [q for q, judged in enumerate(HARD) if not judged]
+    queries = queries or [q for q, judged in enumerate(HARD) if not judged]
     assert len(ids) == len(queries)
     return item_vectors(vectors)[[KNOWN[q][0] for q in queries]]
