@@ -39,6 +39,7 @@ MIDDLE_SHARE = 0.2  # where several are level (dev/LOG.md)
 MIDDLE = 0.4  # the weight where a weighted sum is asked for and nothing says which (dev/LOG.md)
 FEWEST, TUNED_ON = 20, 400  # queries
 DOUBT = 0.05  # a standard deviation that is always added to the differences': a few queries may agree by chance
+LEVEL = 2.0  # standard errors, within which weights are level: folds' vectors are weaker, and ask for more words
 DEPTH = 100
 HYBRID, VECTORS = "hybrid_linear", "ann"  # rank profiles
 
@@ -117,14 +118,14 @@ def choose(start: NDArray[np.float64], sums: NDArray[np.float64], weights: Seque
 
     start [n]: the quality of what is recommended otherwise for each query. sums [w, n]: of the weighted sum with each
     weight. A weight is better where its mean gain is above the standard error of the gains, DOUBT added; of weights
-    that are level with the best of them, within the same error, the one nearest the middle.
+    that are level with the best of them, within LEVEL such errors, the one nearest the middle.
     """
     best = int(np.argmax(sums.mean(1)))
     gain = sums[best] - start
     if gain.mean() <= _error(gain):
         return None
     behind = [sums[best] - row for row in sums]
-    level = [weight for weight, gap in zip(weights, behind, strict=True) if gap.mean() <= _error(gap)]
+    level = [weight for weight, gap in zip(weights, behind, strict=True) if gap.mean() <= LEVEL * _error(gap)]
     return float(min(level, key=lambda weight: (abs(weight - MIDDLE), weight)))
 
 
