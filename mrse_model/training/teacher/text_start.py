@@ -2,13 +2,13 @@
 2019), becomes Light-Bert and VBert's text half.
 
 Ours are pre-norm, a BERT is post-norm: it normalises the sum of what goes into a layer and of what comes out of it, we
-only what goes in. What can be taken over as it is: the embeddings of positions, the vectors of its tokens, and
-the two larger matrices of each half of a layer (queries, keys and values; the first of the feed-forward). The second
-ones add to a sum that a BERT would have normalised since, so their rows are divided by how much each dimension has
-been scaled on the way, and each of our norms is set, by least squares over a sample of the catalogue's texts, so that
-a layer reads what the source's reads. The first layer's attention reads it exactly, the last state nearly: over texts
-that both cut into the same tokens, cosines of the first two layers of all-MiniLM-L6-v2 correlate by 0.98 with ours, of
-all six by 0.68 (dev/LOG.md).
+only what goes in. What can be taken over as it is: the embeddings of positions, the vectors of its tokens, and the
+first matrices of each half of a layer (queries, keys and values; the first of the feed-forward). The second ones add to
+a sum that a BERT would have normalised since, so their rows are divided by how much each dimension has been scaled on
+the way, and each of our norms is set, by least squares over a sample of the catalogue's texts, so that a layer reads
+what the source's reads. The first layer's attention reads it exactly, the last state nearly: over texts that both cut
+into the same tokens, cosines of the first two layers of all-MiniLM-L6-v2 correlate by 0.98 with ours, of all six by
+0.68 (dev/LOG.md).
 
 n = texts, t = tokens, w = width.
 """
