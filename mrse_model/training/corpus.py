@@ -120,13 +120,20 @@ class Dev:
 
 
 def split_dev(
-    examples: Examples, queries: Queries, items: int, seed: int, out: Path, pseudo_share: float = 0.0
+    examples: Examples,
+    queries: Queries,
+    items: int,
+    seed: int,
+    out: Path,
+    pseudo_share: float = 0.0,
+    fill: bool = False,
 ) -> tuple[Examples, Dev]:
     """Holds some of the queries out of training: 3 %, or up to 10 % where that is under MIN_DEV; MAX_DEV at most. The
     rest of the examples go to `out`, unless it is there.
 
     pseudo_share: above 0 and below 1, examples of pseudo-queries go to a file of their own, to be mixed into every
-    batch, and the queries held out are real ones.
+    batch, and the queries held out are real ones. fill: where these are fewer than MIN_DEV, pseudo-queries are held out
+    beside them: a few queries find any step the best by chance.
 
     The pool holds what is known of these queries, good and bad, and up to 4,000 items at random. Raises InputError
     where there is one query alone.
@@ -143,7 +150,11 @@ def split_dev(
         candidates = np.flatnonzero(queries.real)
     share = max(DEV_SHARE * len(candidates), min(MIN_DEV, MAX_DEV_SHARE * len(candidates)))
     count = min(MAX_DEV, max(1, round(share)))
-    held = np.sort(candidates[rng.permutation(len(candidates))[:count]])
+    held = candidates[rng.permutation(len(candidates))[:count]]
+    if mixed and fill and queries.real is not None:
+        made_up = rng.permutation(np.flatnonzero(~queries.real))
+        held = np.concatenate([held, made_up[: max(0, min(MIN_DEV - count, round(MAX_DEV_SHARE * len(made_up))))]])
+    held = np.sort(held)
     made = out.with_name(f"{out.stem}-pseudo{out.suffix}")
     if not out.exists():
         # The second file first: that `out` is there says that both are.

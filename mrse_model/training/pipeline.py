@@ -262,7 +262,15 @@ class _Training:
         if not any(len(queries.hard[row]) for row in range(len(queries.hard))):
             console.print("  no judged low grades: hard negatives are mined once FtAtt is trained")
         seed = config.train.seed
-        examples, dev = split_dev(examples, queries, count, seed, cache / "train.bin", summary.pseudo_share)
+        examples, dev = split_dev(
+            examples,
+            queries,
+            count,
+            seed,
+            cache / "train.bin",
+            summary.pseudo_share,
+            fill=self.inputs.teacher is not None,
+        )
         if self.processes.main:
             save_dev_queries(folder, [queries.texts[row] for row in dev.rows])
         item_tokens = _cached_array(cache / "item_tokens.npy", lambda: tokenise_items(catalogue, tokenizer, size))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrse_model.atomic_file import atomic_file
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import VectorRanker
-from mrse_model.evaluation.tuning import HeldOut, known_queries
+from mrse_model.evaluation.tuning import FEWEST, HeldOut, known_queries
 from mrse_model.model import MRSE
 from mrse_model.serving.texts import token_matrix
 from mrse_model.training.corpus import Corpus, write_where
@@ -86,10 +86,13 @@ class FoldFusion(FusionStage):
 
 
 def are_needed(corpus: Corpus) -> bool:
-    """Whether too few queries are held out to choose by. Only where a teacher starts FtAtt: without one, a fold would
-    train all of the experts.
+    """Whether too few real queries are held out to choose by, and enough are known to ask in folds. Only where a
+    teacher starts FtAtt: without one, a fold would train all of the experts.
     """
-    return corpus.taught is not None and isinstance(corpus.examples, MixedExamples) and len(corpus.dev.rows) < ENOUGH
+    real = corpus.queries.real
+    if corpus.taught is None or real is None or not isinstance(corpus.examples, MixedExamples):
+        return False
+    return real[corpus.dev.rows].sum() < ENOUGH and real.sum() >= FEWEST
 
 
 def cross_validate(run: Run, vectors: FrozenVectors, first_table: NDArray[np.float32], ask: Ask) -> OutOfFold:

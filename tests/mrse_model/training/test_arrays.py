@@ -20,7 +20,7 @@ from mrse_model.errors import InputError
 from mrse_model.serving.exported_model import event_weight
 from mrse_model.serving.manifest import Manifest, TokenizerFile
 from mrse_model.training.corpus import Dev, split_dev
-from mrse_model.training.dataset import BLOCK, Examples, Queries, build_examples, example_type
+from mrse_model.training.dataset import BLOCK, Examples, MixedExamples, Queries, build_examples, example_type
 from mrse_model.training.pipeline import item_query_rows
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.stages.contrastive import by_length
@@ -118,6 +118,23 @@ def test_pseudo_queries_are_mixed_into_every_batch(tmp_path: Path) -> None:
     assert not np.array_equal(next(mixed.batches(64, seed=3, epoch=1)), batches[0])
     few = next(mixed.batches(512, seed=3, epoch=0))  # more than there are of either: some come twice
     assert (few["kind"] == JUDGED).sum() == 128
+
+
+@pytest.mark.parametrize("real, pseudo", [(100, 90), (999, 0), (2500, 0)])
+def test_pseudo_queries_fill_up_what_is_held_out(tmp_path: Path, real: int, pseudo: int) -> None:
+    count = real + 900 if pseudo else real + 1
+    records = np.zeros(count, example_type(20))
+    records["query"], records["kind"] = np.arange(count), np.where(np.arange(count) < real, JUDGED, PSEUDO)
+    records.tofile(tmp_path / "examples.bin")
+    nothing, known = Ragged.of([[]] * count), np.arange(count) < real
+    queries = Queries([""] * count, np.zeros((count, 16), np.int64), nothing, nothing, real=known)
+    examples, out = Examples(tmp_path / "examples.bin", 20), tmp_path / "train.bin"
+    mixed, dev = split_dev(examples, queries, 1000, 1, out, pseudo_share=0.75, fill=True)
+    assert (dev.rows >= real).sum() == pseudo  # a tenth of them at most
+    assert (dev.rows < real).sum() == min(200, round(0.1 * real))
+    assert isinstance(mixed, MixedExamples) and mixed.count == real - min(200, round(0.1 * real))
+    assert not np.isin(mixed.pseudo.read(0, count)["query"], dev.rows).any()
+    assert mixed.pseudo.count == count - real - pseudo
 
 
 def test_one_query_alone_cannot_be_split(examples: Examples, tmp_path: Path) -> None:

@@ -111,6 +111,18 @@ def few_judged(folder: Path) -> Inputs:
     return inputs
 
 
+@pytest.mark.parametrize("judged, asked", [(1, 0), (19, 0), (20, 20)])
+def test_a_handful_of_queries_is_not_asked_in_folds(tmp_path: Path, judged: int, asked: int) -> None:
+    inputs = inputs_of(tmp_path, judged)
+    rows = {"query": [f"{title} please" for title in TITLES[:judged]]}
+    rows |= {"item_id": [f"i{n}" for n in range(judged)], "grade": [2] * judged}
+    pq.write_table(pa.table(rows), tmp_path / "judgments.parquet")
+    model = train(inputs, tmp_path / "run", small(), Console(quiet=True))
+    assert model.meta["mix"]["queries"] == asked
+    held = json.loads((tmp_path / "run" / "cache" / "dev_queries.json").read_text())
+    assert any("please" not in query for query in held)  # pseudo-queries help to choose the steps
+
+
 def test_few_queries_choose_the_mix_by_cross_validation(tmp_path: Path) -> None:
     inputs = few_judged(tmp_path)
     model = train(inputs, tmp_path / "run", small(), Console(quiet=True))
