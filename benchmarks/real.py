@@ -39,7 +39,7 @@ from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.bootstrap import Bootstrap
-from mrse_model.evaluation.checkpoint import catalogue_texts
+from mrse_model.evaluation.checkpoint import catalogue_texts, popularity_of_mix
 from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.queries import QuerySet, judged_queries
 from mrse_model.evaluation.rankers import (
@@ -51,7 +51,7 @@ from mrse_model.evaluation.rankers import (
     Scores,
     VectorRanker,
 )
-from mrse_model.evaluation.tuning import MIDDLE
+from mrse_model.evaluation.tuning import MIDDLE, Mix
 from mrse_model.export import export
 from mrse_model.model import META, MRSE
 from mrse_model.serving.exported_model import ExportedModel
@@ -262,12 +262,11 @@ def measure_one(folder: Path, labels: str, runs: Path, config: Config, teacher: 
             rows += mixes(tuned.name, tuned, words, queries, tuning, untrained=False)
     items = _items(model, catalogue, run)
     vectors = VectorRanker("MRSE", model.query_vectors, items)
-    weight = model.meta.get("mix", {}).get("weight")
-    summed = LinearFusion("", vectors, words, MIDDLE if weight is None else weight, DEPTH)
-    hybrid: Ranker = ReciprocalRankFusion("", (vectors, words), depth=DEPTH) if weight is None else summed
+    mix = Mix(**model.meta["mix"])
+    hybrid = mix.ranker("", vectors, words, popularity_of_mix(mix, catalogue, run / "cache" / "examples", model), DEPTH)
     kind = {"peer": False, "untrained": False}
     rows.append(Row("MRSE", values_of(queries, vectors.search(queries.texts, DEPTH)), **kind))
-    how = "RRF" if weight is None else f"{weight:g}"
+    how = ("RRF" if mix.weight is None else f"{mix.weight:g}") + (", popularity" if mix.popularity else "")
     recommended = Row(
         f"MRSE + BM25, {how}: recommended", values_of(queries, hybrid.search(queries.texts, DEPTH)), **kind
     )

@@ -29,7 +29,7 @@ from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.personal import PersonalResult, PersonalSearches, compare_personal, personal_searches
 from mrse_model.evaluation.popularity import Popularity
 from mrse_model.evaluation.queries import QuerySet
-from mrse_model.evaluation.rankers import LinearFusion, Ranker, ReciprocalRankFusion, VectorRanker, WithPopularity
+from mrse_model.evaluation.rankers import LinearFusion, Ranker, ReciprocalRankFusion, VectorRanker
 from mrse_model.evaluation.report import Report, evaluate
 from mrse_model.evaluation.tuning import MIDDLE, Mix
 from mrse_model.model import MRSE
@@ -150,8 +150,8 @@ def measure(
     fused = ReciprocalRankFusion(FUSED, (vectors, bm25))
     summed = LinearFusion(MIX, vectors, bm25, MIDDLE if mix.weight is None else mix.weight)
     rankers = [bm25, *others, *([new] if new is not vectors else []), vectors, fused, summed]
-    if (popularity := _popularity(mix, catalogue, examples, model)) is not None:
-        rankers.append(WithPopularity(POPULAR, fused if mix.weight is None else summed, mix.added(popularity)))
+    if (popularity := popularity_of_mix(mix, catalogue, examples, model)) is not None:
+        rankers.append(mix.ranker(POPULAR, vectors, bm25, popularity))
     report = evaluate(rankers, queries, catalogue.ids, baseline=baseline, cuts=cuts, folder=folder)
     summary = ExampleSummary.load(examples)
     if not summary.validation_searches:
@@ -163,9 +163,9 @@ def measure(
     return Measured(report, personal, mix)
 
 
-def _popularity(mix: Mix, catalogue: Catalogue, examples: Path, model: MRSE) -> NDArray[np.float64] | None:
-    """Of each item [N], without the events of the queries that the run held out: they may be among those measured on.
-    None where popularity is no part of the mix.
+def popularity_of_mix(mix: Mix, catalogue: Catalogue, examples: Path, model: MRSE) -> NDArray[np.float64] | None:
+    """Of each item [N], without the events of the queries that the run (RUN/cache/examples) held out: they may be among
+    those measured on. None where popularity is no part of the mix.
     """
     if not mix.popularity:
         return None

@@ -30,6 +30,7 @@ from mrse_model.evaluation.rankers import (
     ReciprocalRankFusion,
     Scores,
     VectorRanker,
+    WithPopularity,
     add_prior,
 )
 
@@ -64,6 +65,16 @@ class Mix:
             return self._mixed()
         of = "the items' own column" if self.source == "column" else "their clicks, carts and orders"
         return f"{self._mixed()}; plus {self.popularity:.3g} · log(1 + popularity), {of}"
+
+    def ranker(
+        self, name: str, vectors: VectorRanker, words: Ranker, popularity: NDArray[np.float64] | None, depth: int = 1000
+    ) -> Ranker:
+        """What ranks as hybrid_linear does with this mix. popularity: of each item [N], where the mix has it."""
+        if self.weight is None:
+            mixed: Ranker = ReciprocalRankFusion(name, (vectors, words), depth=depth)
+        else:
+            mixed = LinearFusion(name, vectors, words, self.weight, depth)
+        return mixed if popularity is None else WithPopularity(name, mixed, self.added(popularity), depth)
 
     def added(self, popularity: NDArray[np.float64]) -> Scores:
         """What popularity [N] adds to the mix's scores, float32 [N]."""
