@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from mrse_model.training.teacher.text_start import SourceBert
 
 CLAIM = "run.json"  # in a run's folder
 OTHER_FOLDER = "Give another --out, or delete this folder"
-FORMAT = 8  # of what a run keeps, and of the figures it leads to: raise it when a change of the code alters either
+FORMAT = 9  # of what a run keeps, and of the figures it leads to: raise it when a change of the code alters either
 
 FILES: dict[str, tuple[str, ...]] = {
     "features": ("cache/features.npy", "cache/features.parquet"),
@@ -41,9 +41,12 @@ FILES: dict[str, tuple[str, ...]] = {
     "tokenizer": ("cache/tokenizer.json",),
     "ngrams": ("cache/ngrams.npy",),
     "item_tokens": ("cache/item_tokens.npy",),
+    "teacher": ("cache/teacher",),
     **{stage: (f"state/{stage}.pt",) for stage in STAGES},
 }
+GROWING = ("teacher",)  # a run appends to these files: they are copied, not linked
 BUILDS_ON: dict[str, tuple[str, ...]] = {
+    "teacher": (),
     "features": (),
     "examples": (),
     "tokenizer": ("examples",),
@@ -66,7 +69,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.text_init": ("light_bert", "vbert"),
     "inputs.title": ("examples",),
     "inputs.examples": ("examples",),
-    "inputs.teacher": ("examples",),
+    "inputs.teacher": ("examples", "teacher"),
     "inputs.encoder": ("features",),
     "inputs.image_size": ("features",),
     "inputs.feature_column": ("features",),
@@ -262,7 +265,7 @@ def take_over(source: Path, run: Run, claim: Mapping[str, Any]) -> list[str]:
             run.take_over_log(Run(source, run.train, run.console), part)
         for file in FILES[part]:
             if (source / file).exists() and not (run.folder / file).exists():
-                _link(source / file, run.folder / file)
+                _link(source / file, run.folder / file, shutil.copy2 if part in GROWING else _link_file)
         if any((run.folder / file).exists() for file in FILES[part]):
             taken.append(part)
     return taken
@@ -279,20 +282,21 @@ def _finished(folder: Path, stage: str) -> bool:
     return path.is_file() and bool(torch.load(path, weights_only=True, mmap=True)["done"])
 
 
-def _link(source: Path, target: Path) -> None:
-    """Makes target the same content as source, whole or not at all: hard links, or copies between disks. Nothing that
-    is linked may be written into; it is replaced.
+def _link(source: Path, target: Path, one: Callable[[str | Path, str | Path], object]) -> None:
+    """Makes target the same content as source, whole or not at all, each file by `one`. Nothing that is linked may be
+    written into; it is replaced.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}-{os.getpid()}")
     if source.is_dir():
-        shutil.copytree(source, part, copy_function=_link_file)
+        shutil.copytree(source, part, copy_function=one)
     else:
-        _link_file(source, part)
+        one(source, part)
     part.rename(target)
 
 
 def _link_file(source: str | Path, target: str | Path) -> None:
+    """A hard link, or a copy between disks."""
     try:
         os.link(source, target)
     except OSError:

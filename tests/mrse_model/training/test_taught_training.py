@@ -16,7 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from mrse_model.config import Config, ModelConfig, StageConfig, TrainConfig
+from mrse_model.config import Config, LossConfig, ModelConfig, StageConfig, TrainConfig
 from mrse_model.errors import InputError
 from mrse_model.evaluation.tuning import HeldOut, Mix
 from mrse_model.export import export
@@ -193,6 +193,22 @@ def test_a_taught_table_is_stored_in_half_the_bytes(tmp_path: Path) -> None:
         graph = onnx.load(tmp_path / "models" / f"{name}.onnx").graph
         kinds = [t.data_type for t in graph.initializer if tuple(t.dims) == tuple(model.ngrams.table.weight.shape)]
         assert kinds == [onnx.TensorProto.FLOAT16], name
+
+
+def test_another_run_takes_over_what_the_teacher_said(tmp_path: Path, monkeypatch) -> None:
+    inputs = inputs_of(tmp_path, 0)
+    train(inputs, tmp_path / "one", small(), Console(quiet=True), until="ft_att")
+    said = {file.name: file.read_bytes() for file in (tmp_path / "one" / "cache" / "teacher").iterdir()}
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the teacher is asked again")
+
+    monkeypatch.setattr(Teacher, "vectors", refuse)
+    other = replace(small(), loss=LossConfig(distil=0.5))
+    train(inputs, tmp_path / "two", other, Console(quiet=True), init_from=tmp_path / "one", until="ft_att")
+    for name, content in said.items():  # a copy: both may say more
+        file = tmp_path / "two" / "cache" / "teacher" / name
+        assert file.read_bytes() == content and not file.samefile(tmp_path / "one" / "cache" / "teacher" / name)
 
 
 def test_a_killed_run_goes_on_to_the_same_model(tmp_path: Path, monkeypatch) -> None:
