@@ -52,6 +52,12 @@ def uses_bf16(setting: str, device: torch.device) -> bool:
     return setting == "on" or (setting == "auto" and has)
 
 
+def all_steps(settings: StageConfig, steps_per_epoch: int) -> int:
+    """How many steps a stage has, where nothing stops it early."""
+    total = max(1, settings.min_steps, round(settings.epochs * steps_per_epoch))
+    return min(total, settings.max_steps) if settings.max_steps else total
+
+
 def learning_rate(step: int, steps: int, top: float) -> float:
     """Linear warm-up over the first twentieth, then a cosine to a twentieth of the top."""
     warm = max(1, steps // 20)
@@ -167,9 +173,7 @@ def fit(run: Run, stage: Trainable) -> StageResult:
     """
     name, settings, modules, steps_per_epoch = stage.name, stage.settings, stage.modules, stage.steps_per_epoch
     train, processes = run.train, run.processes
-    total = max(1, settings.min_steps, round(settings.epochs * steps_per_epoch))
-    if settings.max_steps:
-        total = min(total, settings.max_steps)
+    total = all_steps(settings, steps_per_epoch)
     last = total if stage.stops_after is None else min(total, stage.stops_after)
     path = run.folder / "state" / f"{name}.pt"
     parameters = [p for p in modules.parameters() if p.requires_grad]

@@ -23,7 +23,7 @@ from mrse_model.serving.texts import token_matrix
 from mrse_model.training.corpus import Corpus, write_where
 from mrse_model.training.dataset import MixedExamples
 from mrse_model.training.frozen_vectors import FrozenVectors
-from mrse_model.training.loop import keep_proven
+from mrse_model.training.loop import all_steps, keep_proven
 from mrse_model.training.ragged import Ragged
 from mrse_model.training.run_folder import Run
 from mrse_model.training.stages.experts import FtAttStage
@@ -56,12 +56,15 @@ class FoldFtAtt(FtAttStage):
 class FoldFusion(FusionStage):
     """The fusion's first steps without a fold's queries: its score is how good the vectors alone are for these. What
     they find after each is kept in the run's state/NAME-STEP.pickle.
+
+    steps: how many the whole training's fusion has; by its own examples each fold would have others, and end elsewhere.
     """
 
-    def __init__(self, run: Run, vectors: FrozenVectors, fold: int, ask: Ask, queries: QuerySet) -> None:
+    def __init__(self, run: Run, vectors: FrozenVectors, fold: int, ask: Ask, queries: QuerySet, steps: int) -> None:
         super().__init__(run, vectors)
         self.name = f"{FusionStage.name}_fold{fold}"
         self.ask, self.asked = ask, queries
+        self.settings = replace(self.settings, min_steps=steps, max_steps=steps)
         self.stops_after = SCORES * run.train.evaluate_every
 
     def score(self) -> np.ndarray:
@@ -110,7 +113,8 @@ def cross_validate(run: Run, vectors: FrozenVectors, first_table: NDArray[np.flo
     fold_model.start_tables(first_table, from_teacher=True)
     fresh = {k: v.clone() for k, v in fold_model.state_dict().items() if k.startswith(("ngrams.", "item.attention."))}
     start = {**model.state_dict(), **fresh}
-    names = []
+    settings, names = run.train.dssm, []
+    steps = all_steps(settings, corpus.examples.steps(settings.batch))
     for fold, held in enumerate(np.array_split(order, FOLDS)):
         queries = known_queries(run.folder / "cache" / "examples", [corpus.queries.texts[row] for row in held])
         if queries is None or not len(queries):
@@ -119,7 +123,7 @@ def cross_validate(run: Run, vectors: FrozenVectors, first_table: NDArray[np.flo
         some = FrozenVectors(fold_model, _without(corpus, held, run, fold), vectors.device, run.folder)
         some.take_images(vectors)
         FoldFtAtt(run, some, fold).train()
-        stage = FoldFusion(run, some, fold, ask, queries)
+        stage = FoldFusion(run, some, fold, ask, queries, steps)
         stage.train()
         names.append(stage.name)
     return _decide(run, names)
@@ -146,6 +150,7 @@ def _are_of_others(held: np.ndarray, records: np.ndarray) -> np.ndarray:
 def _decide(run: Run, names: Sequence[str]) -> OutOfFold:
     """The steps after which the folds' queries are found better than at any score before, by more than their error."""
     folder = run.folder / "state"
+    run.processes.wait()  # the main process writes what they found
     steps = sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob(f"{names[0]}-*.pickle"))
     found: dict[int, list[HeldOut]] = {
         step: [pickle.loads((folder / f"{name}-{step}.pickle").read_bytes()) for name in names] for step in steps

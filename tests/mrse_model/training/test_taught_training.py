@@ -163,6 +163,26 @@ def test_folds_say_how_long_the_fusion_is_trained(tmp_path: Path, monkeypatch, g
     assert state["step"] == state["best_step"] == taken
 
 
+def test_folds_of_unlike_size_stop_at_the_same_steps(tmp_path: Path) -> None:
+    inputs = few_judged(tmp_path)
+    asked, day = [f"{title} please" for title in TITLES[:30]], 86_400
+    clicks = [n for n in range(30) for _ in range(120 if n < 3 else 1)]  # an epoch is as long as what a fold leaves
+    searches = {
+        "search_id": [f"s{n}" for n in range(len(clicks))], "user_id": [f"u{n}" for n in range(len(clicks))],
+        "timestamp": pa.array([n * day for n in range(len(clicks))], pa.timestamp("s")),
+        "query": [asked[n] for n in clicks], "clicked": [[f"i{n}"] for n in clicks],
+    } | {"shown": [[f"i{n}"] for n in clicks]}  # fmt: skip
+    pq.write_table(pa.table(searches), tmp_path / "searches.parquet")
+    stage = StageConfig(epochs=1, batch=32, extra_negatives=8, min_steps=1)
+    config = replace(small(), train=replace(small().train, dssm=stage, evaluate_every=50))
+    inputs = replace(inputs, searches=tmp_path / "searches.parquet")
+    model = train(inputs, tmp_path / "run", config, Console(quiet=True))
+    ends: dict[str, int] = {}
+    for line in map(json.loads, (tmp_path / "run" / "log.jsonl").open()):
+        ends[line["stage"]] = max(line["step"], ends.get(line["stage"], 0))
+    assert ends["dssm_fold0"] == ends["dssm_fold1"] == ends["dssm_fold2"] > 1 and model.meta["mix"]["queries"] >= 20
+
+
 def test_items_do_not_know_what_a_fold_is_asked(tmp_path: Path, monkeypatch) -> None:
     seen: list[Corpus] = []
 
