@@ -96,12 +96,14 @@ class Mix:
 
 def known_queries(examples: Path, texts: Sequence[str]) -> QuerySet | None:
     """Of these queries those of a run's examples (RUN/cache/examples), TUNED_ON at most: with what is known of them,
-    and their judged near misses at grade 0. None where the run has no real queries.
+    and their judged near misses at grade 0. None where none of them is a real one.
     """
     if not has_real_queries(examples):
         return None
     pairs, keys = training_pairs(examples), set(map(query_key, texts))
     rows = [row for row, text in enumerate(pairs.queries) if query_key(text) in keys]
+    if not rows:
+        return None
     rows = np.random.default_rng(0).permutation(rows)[:TUNED_ON].tolist()
     both = [(pairs.positives[row], pairs.negatives[row]) for row in rows]
     return QuerySet(

@@ -117,7 +117,7 @@ def cross_validate(run: Run, vectors: FrozenVectors, first_table: NDArray[np.flo
     steps = all_steps(settings, corpus.examples.steps(settings.batch))
     for fold, held in enumerate(np.array_split(order, FOLDS)):
         queries = known_queries(run.folder / "cache" / "examples", [corpus.queries.texts[row] for row in held])
-        if queries is None or not len(queries):
+        if queries is None:
             continue
         fold_model.load_state_dict(start)
         some = FrozenVectors(fold_model, _without(corpus, held, run, fold), vectors.device, run.folder)

@@ -59,6 +59,7 @@ def test_what_is_known_of_queries_comes_from_the_examples(tmp_path: Path) -> Non
     at = [text.lower() for text in found.texts].index(TITLES[2])
     assert found.items[at].tolist() == [2, 3] and found.grades[at].tolist() == [1, 0]
     assert known_queries(run_of(tmp_path / "made", PSEUDO), TITLES) is None  # spans of titles say nothing of the words
+    assert known_queries(run_of(tmp_path / "few"), ["a span of a title"]) is None  # those held out may all be such
 
 
 @pytest.mark.parametrize(("right", "weight"), [(True, None), (False, 1.0)])
