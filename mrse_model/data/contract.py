@@ -23,6 +23,7 @@ from mrse_model.errors import InputError
 
 BATCH = 1024
 POPULARITY = "popularity"  # the column, and the field of item.sd
+MAX_POPULARITY = float(np.finfo(np.float32).max)  # of a field that is a float
 CATEGORY_SEPARATOR = ">"  # of a category path in one string: "Men > Tops > Hoodies"
 
 
@@ -244,8 +245,9 @@ def own_popularity(path: str | Path) -> NDArray[np.float64] | None:
     for batch in items.batches(8192, columns=[POPULARITY]):
         for row, value in enumerate(batch.extra[POPULARITY], start=batch.first_row):
             number = float("nan") if value is None else float(value)
-            if np.isinf(number):
-                raise items.table.error("it is infinite", row=row, field=POPULARITY, fix="Write a finite number")
+            if abs(number) > MAX_POPULARITY:
+                fix = f"Write a number below {MAX_POPULARITY:.2g}: Vespa holds it in 32 bits"
+                raise items.table.error(f"{number:.6g} is out of range", row=row, field=POPULARITY, fix=fix)
             values.append(number)
     return np.array(values)
 

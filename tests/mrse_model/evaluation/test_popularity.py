@@ -104,7 +104,14 @@ def test_the_catalogue_s_own_column_wins(tmp_path: Path) -> None:
     assert popularity_in(tmp_path / "empty") is None
 
 
-@pytest.mark.parametrize(("values", "says"), [(["many", "few"], "is string"), ([1.0, float("inf")], "row 1.*infinite")])
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (["many", "few"], "is string"),
+        ([1.0, float("inf")], "row 1.*inf is out"),
+        ([1.0, -4e38], "row 1.*-4e.38 is out"),
+    ],
+)
 def test_a_column_that_is_no_popularity_is_refused(tmp_path: Path, values: list, says: str) -> None:
     file = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["x", "y"], "popularity": values}), file)
