@@ -107,10 +107,13 @@ def write_examples(
     try:
         summary = _Writer(part, catalogue, judgments, settings, progress).write(searches)
         if not summary.rows:
+            if searches is None and judgments is not None:
+                fix = "Give each query its relevant items, with a grade of 1 or more, or train without --judgments"
+                raise InputError("no judged item is relevant for its query", file=judgments.path, fix=fix)
             found = "; ".join(summary.lines()[1:])
             raise InputError(
                 f"there is nothing to train on: no click and no positive judgment ({found})",
-                file=searches.path if searches is not None else judgments.path if judgments is not None else None,
+                file=searches.path if searches is not None else None,
                 fix="Check why rows were left out: ids that are not in the catalogue, bots (users who click nearly "
                 "all that is shown), or a split date before the whole log",
             )

@@ -164,6 +164,13 @@ def test_an_item_is_led_to_by_clicks_and_then_by_the_queries_that_it_is_judged_f
     assert item_queries(tmp_path / "x", ITEMS)[:4] == [["mug", "big mug"], ["mug"], ["mug"], ["big mug"]]
 
 
+def test_judgments_without_a_relevant_item_are_refused(tmp_path: Path) -> None:
+    items = catalogue(tmp_path)
+    judged = read_judgments(judgments(tmp_path, [("mug", "i0", 0), ("mug", "i3", 0)]), items)
+    with pytest.raises(InputError, match=r"judgments.parquet: no judged item is relevant.*a grade of 1 or more"):
+        write_examples(tmp_path / "x", items, judgments=judged)
+
+
 def test_binary_judgments_have_positives_too(tmp_path: Path) -> None:
     items = catalogue(tmp_path)
     judged = read_judgments(judgments(tmp_path, [("mug", "i0", 1), ("mug", "i3", 0)]), items)
