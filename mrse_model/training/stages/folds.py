@@ -101,8 +101,9 @@ def are_needed(corpus: Corpus) -> bool:
 def cross_validate(run: Run, vectors: FrozenVectors, first_table: NDArray[np.float32], ask: Ask) -> OutOfFold:
     """Trains the folds and asks each for its queries; call it before the fusion is trained.
 
-    vectors: of stage 1, trained. Its image side is every fold's, and so are the BERTs, where they are kept: they have
-    learnt from all of the queries. first_table: FtAtt's, as the teacher gives it.
+    vectors: of stage 1, trained. Its image side is every fold's. Its BERTs have learnt from all of the queries and find
+    them by heart: the folds do without, but for VBert where there are images, which nothing else sees. first_table:
+    FtAtt's, as the teacher gives it.
     """
     corpus, model = vectors.corpus, vectors.model
     assert isinstance(corpus.examples, MixedExamples)
@@ -111,6 +112,9 @@ def cross_validate(run: Run, vectors: FrozenVectors, first_table: NDArray[np.flo
     torch.manual_seed(run.train.seed)
     fold_model = MRSE(model.config, model.tokenizer).to(vectors.device)
     fold_model.start_tables(first_table, from_teacher=True)
+    fold_model.leave_out("light_bert")
+    if corpus.features is None:
+        fold_model.leave_out("vbert")
     fresh = {k: v.clone() for k, v in fold_model.state_dict().items() if k.startswith(("ngrams.", "item.attention."))}
     start = {**model.state_dict(), **fresh}
     settings, names = run.train.dssm, []

@@ -206,6 +206,24 @@ def test_items_do_not_know_what_a_fold_is_asked(tmp_path: Path, monkeypatch) -> 
         assert not some & set(corpus.examples.read(0, corpus.examples.count)["query"].tolist())
 
 
+def test_folds_do_without_what_has_learnt_from_their_queries(tmp_path: Path, monkeypatch) -> None:
+    from mrse_model.training.stages import experts
+
+    monkeypatch.setattr(experts, "weights_beside", lambda dev, ft_att, others: dict.fromkeys(others, (0.5, None)))
+    out, seen = io.StringIO(), []
+
+    class Watched(folds.FoldFusion):
+        def train(self):
+            seen.append(self.model.config.model.experts)
+            return super().train()
+
+    monkeypatch.setattr(folds, "FoldFusion", Watched)
+    model = train(few_judged(tmp_path), tmp_path / "run", small(), Console(file=out, width=200))
+    assert set(model.config.model.experts) == {"vbert", "light_bert", "ft_att", "history"}
+    assert [set(some) for some in seen] == [{"ft_att", "history"}] * 3
+    assert out.getvalue().count("beside its weight of 1: nothing") >= 3
+
+
 def test_a_taught_table_is_stored_in_half_the_bytes(tmp_path: Path) -> None:
     model = train(inputs_of(tmp_path, 0), tmp_path / "run", small(), Console(quiet=True))
     export(model, tmp_path / "models")  # it holds each graph against torch
