@@ -121,8 +121,9 @@ def missing_popularity(
     if learnt is None or (learnt == "column" and POPULARITY in fed):
         return None
     if learnt == "clicks" and POPULARITY in items.extra_columns:
+        what = "is fed" if POPULARITY in fed else "is left out, and takes the place of clicks"
         return (
-            f"the items' column {POPULARITY} is fed, and the model learnt from clicks how much popularity counts in "
+            f"the items' column {POPULARITY} {what}, and the model learnt from clicks how much popularity counts in "
             "hybrid_linear. Train again with the column, or drop it and give --searches"
         )
     what, how = ("clicks", "--searches") if learnt == "clicks" else (f"column {POPULARITY}", f"the column {POPULARITY}")

@@ -481,7 +481,9 @@ def test_another_popularity_than_the_model_s_is_told(package, items, columns, lo
         assert fed == [None, None] and len(said) == 1 and "is not fed" in said[0] and option in said[0]
     assert opened(own, "column", searches=log) == ([5.0, 5.0], [])
     fed, said = opened(own, "clicks", searches=log)
-    assert fed == [5.0, 5.0] and "learnt from clicks" in said[0]  # the catalogue's own wins, and that is told
+    assert fed == [5.0, 5.0] and "is fed, and the model" in said[0]  # the catalogue's own wins
+    fed, said = opened(own, "clicks", searches=log, columns=["price"])
+    assert fed == [None, None] and "popularity is left out, and takes the place of clicks" in said[0]
     app = tmp_path / "app-clicks"
     manifest = ExportedModel.load(app / "models").manifest
     for clicks, says in ((4, []), (1, ["4.0 times", "for more"]), (40, ["0.1 times", "for less"])):
