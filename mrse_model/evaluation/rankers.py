@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 ITEM_BLOCK, QUERY_BLOCK = 16384, 256  # 16 MB of scores at a time, however large the catalogue
 HALF = 20.0  # the score by words, in Vespa's bm25, that counts half in a weighted sum
+RERANKED = 200  # rerank-count of hybrid_linear: what stands further down gets no popularity
 FUSED = 0.03  # about the best score of a fusion, 2 / 61: what its popularity is scaled by in hybrid_linear
 
 
@@ -185,7 +186,9 @@ class LinearFusion:
 
 @dataclass(frozen=True)
 class WithPopularity:
-    """The `depth` best of another ranker by their scores and what popularity adds to each: prior, float32 [m]."""
+    """Another ranker's hits, the first of them by their scores and what popularity adds to each: prior, float32 [m].
+    depth: how many it is asked for.
+    """
 
     name: str
     ranker: Ranker
@@ -197,10 +200,13 @@ class WithPopularity:
 
 
 def add_prior(ranking: Ranking, prior: Scores) -> Ranking:
-    """The same hits by their score and prior[row], float32 [m]; ties by row."""
-    scores = np.where(ranking.rows < 0, -np.inf, ranking.scores + prior[ranking.rows]).astype(np.float32)
-    order = np.lexsort((ranking.rows, -scores), axis=-1)
-    return Ranking(np.take_along_axis(ranking.rows, order, 1), np.take_along_axis(scores, order, 1))
+    """The same hits, the first RERANKED by their score and prior[row], float32 [m]; ties by row."""
+    top = ranking.cut(RERANKED)
+    scores = np.where(top.rows < 0, -np.inf, top.scores + prior[top.rows]).astype(np.float32)
+    order = np.lexsort((top.rows, -scores), axis=-1)
+    best, raised = np.take_along_axis(top.rows, order, 1), np.take_along_axis(scores, order, 1)
+    below = ranking.rows[:, RERANKED:], ranking.scores[:, RERANKED:]
+    return Ranking(np.concatenate([best, below[0]], 1), np.concatenate([raised, below[1]], 1))
 
 
 def _nothing(queries: int, k: int) -> Ranking:

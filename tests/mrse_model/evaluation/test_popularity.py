@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mrse_model.data.examples import ExampleSettings, write_examples
 from mrse_model.errors import InputError
 from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.popularity import Popularity, prior
-from mrse_model.evaluation.rankers import FUSED, Ranking, VectorRanker, add_prior
+from mrse_model.evaluation.rankers import FUSED, RERANKED, Ranking, VectorRanker, add_prior
 from mrse_model.evaluation.tuning import FEWEST, MIDDLE, HeldOut, Mix, known_queries, tune, weigh_popularity
 from tests.helpers.popular_log import ALIKE, KINDS, TITLES, WORDINGS, WORDS, write_log
 
@@ -124,3 +125,18 @@ def test_popularity_reorders_what_a_ranker_found() -> None:
     found = add_prior(ranking, np.array([0, 1.5, 2], np.float32))
     assert found.rows.tolist() == [[1, 0, 2], [2, -1, -1]]
     assert found.scores.tolist() == [[3.5, 3, 3], [3, -np.inf, -np.inf]]
+
+
+def test_popularity_reorders_what_the_profile_reranks_and_no_more() -> None:
+    count = RERANKED + 50
+    ranking = Ranking(np.arange(count)[None], np.linspace(1, 0, count, dtype=np.float32)[None])
+    prior = np.zeros(count, np.float32)
+    prior[[RERANKED - 1, RERANKED]] = 5
+    found = add_prior(ranking, prior)
+    assert found.rows[0].tolist() == [RERANKED - 1, *range(RERANKED - 1), *range(RERANKED, count)]
+    assert (np.diff(found.scores[0]) <= 0).all()
+
+
+def test_as_many_are_reranked_as_the_profile_says() -> None:
+    profile = Path(__file__).parents[3] / "vespa_app" / "schemas" / "item" / "hybrid_linear.profile"
+    assert re.findall(r"rerank-count: (\d+)", profile.read_text("utf-8")) == [str(RERANKED)]
