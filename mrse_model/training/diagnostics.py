@@ -46,16 +46,19 @@ def check_triplet(run: Run, stage: str) -> None:
 
 
 def check_fusion(run: Run, fusion: FusionVectors) -> None:
-    """Whether an expert has collapsed, or a modality changes nothing, as the fusion is now."""
+    """Whether an expert has collapsed, or a modality changes nothing, as the fusion is now. Nothing is wrong with one
+    that is left as it starts, because FtAtt alone finds more.
+    """
+    trained = bool(fusion.model.item.dssm.out.weight.any())  # zeros at the start
     for tower, share in expert_shares(fusion).items():
         for expert, value in share.items():
             message = None
-            if expert in fusion.config.model.experts and value < SHARE_COLLAPSED:
+            if trained and expert in fusion.config.model.experts and value < SHARE_COLLAPSED:
                 message = f"{tower} tower: {expert} has {value:.1%} of the fused vector: it has collapsed"
             run.warn(f"{tower} {expert}", message)
     for modality, (full, without) in modality_ablation(fusion).items():
         message = None
-        if full - without < NOTHING_CHANGED:
+        if trained and full - without < NOTHING_CHANGED:
             harm = without - full > NOTHING_CHANGED
             message = f"without {modality} the score is {without:.4f} instead of {full:.4f}: "
             message += "it does harm" if harm else "it changes nothing"

@@ -135,3 +135,13 @@ def test_only_what_an_expert_reads_is_knocked_out(stage: FusionStage) -> None:
     text_alone = replace(stage.config.model, experts=("light_bert", "ft_att"))
     stage.fusion.config = replace(stage.config, model=text_alone)
     assert set(health.modality_ablation(stage.fusion)) == {"the text"}
+
+
+def test_a_fusion_that_is_left_as_it_starts_is_not_ill(stage: FusionStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "modality_ablation", lambda fusion: {"images": (0.5, 0.5)})
+    stage.fusion.item_texts[:, EXPERTS.index("light_bert")] = 0
+    check_fusion(stage.run, stage.fusion)
+    assert {"without images", "item light_bert"} <= set(stage.run.signatures)
+    torch.nn.init.zeros_(stage.model.item.dssm.out.weight)  # FtAtt alone found more
+    check_fusion(stage.run, stage.fusion)
+    assert not stage.run.signatures
