@@ -34,6 +34,7 @@ from rich.console import Console
 
 from mrse_model.config import Config, preset
 from mrse_model.data.contract import Catalogue, read_catalogue, read_judgments
+from mrse_model.data.example_files import item_queries
 from mrse_model.data.misspellings import misspelt_all
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
@@ -51,7 +52,7 @@ from mrse_model.evaluation.rankers import (
     Scores,
     VectorRanker,
 )
-from mrse_model.evaluation.tuning import MIDDLE, Mix
+from mrse_model.evaluation.tuning import MIDDLE, VECTORS, Mix
 from mrse_model.export import export
 from mrse_model.model import META, MRSE
 from mrse_model.serving.exported_model import ExportedModel
@@ -263,18 +264,18 @@ def measure_one(folder: Path, labels: str, runs: Path, config: Config, teacher: 
     items = _items(model, catalogue, run)
     vectors = VectorRanker("MRSE", model.query_vectors, items)
     mix = Mix(**model.meta["mix"])
-    hybrid = mix.ranker("", vectors, words, popularity_of_mix(mix, catalogue, run / "cache" / "examples", model), DEPTH)
+    popularity = popularity_of_mix(mix, catalogue, run / "cache" / "examples", model)
+    chosen = vectors if mix.profile == VECTORS else mix.ranker("", vectors, words, popularity, DEPTH)
     kind = {"peer": False, "untrained": False}
     rows.append(Row("MRSE", values_of(queries, vectors.search(queries.texts, DEPTH)), **kind))
     how = ("RRF" if mix.weight is None else f"{mix.weight:g}") + (", popularity" if mix.popularity else "")
-    recommended = Row(
-        f"MRSE + BM25, {how}: recommended", values_of(queries, hybrid.search(queries.texts, DEPTH)), **kind
-    )
+    what = "MRSE alone" if chosen is vectors else f"MRSE + BM25, {how}"
+    recommended = Row(f"{what}: recommended", values_of(queries, chosen.search(queries.texts, DEPTH)), **kind)
     rows.append(recommended)
     wrong = replace(queries, texts=misspelt_all(queries.texts, SEED))
     spelt = {"recommended": recommended.values, "BM25": rows[0].values}
     mistyped = {
-        "recommended": values_of(wrong, hybrid.search(wrong.texts, DEPTH)),
+        "recommended": values_of(wrong, chosen.search(wrong.texts, DEPTH)),
         "BM25": values_of(wrong, words.search(wrong.texts, DEPTH)),
     }
     print(table(name, len(queries), [*rows, *(Row(f"misspelt: {who}", found) for who, found in mistyped.items())]))
@@ -306,9 +307,11 @@ def _some(queries: QuerySet, count: int) -> QuerySet:
 
 
 def _items(model: MRSE, catalogue: Catalogue, run: Path) -> NDArray[np.float32]:
+    """As `mrse evaluate` has them: with the queries that led to them in training."""
     features = run / "cache" / "features.npy"
     images = np.load(features, mmap_mode="r") if model.config.model.image_dims else None
-    return model.item_vectors(catalogue.titles, catalogue.categories, images).embedding
+    queries = item_queries(run / "cache" / "examples", len(catalogue))
+    return model.item_vectors(catalogue.titles, catalogue.categories, images, queries).embedding
 
 
 def table(name: str, queries: int, rows: Sequence[Row]) -> str:
