@@ -13,14 +13,14 @@ from pathlib import Path
 from local_vespa.package.sd import Statement
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
-from mrse_model.serving.mix import FILE, POPULARITY, mix_constant
+from mrse_model.serving.mix import ALPHA_FILE, POPULARITY_FILE, mix_constant
 from vespa_package.fields import MODEL_FIELDS
 from vespa_package.overlay import line_end
 from vespa_package.schema import Schema, read_schema, read_statements
 
 SUFFIX = "_next"
 # What the package runs, and the constants of its hybrid.
-IN_VESPA = ("query_text.onnx", "query_tower.onnx", "query_experts.onnx", "tokenizer.json", FILE, POPULARITY)
+IN_VESPA = ("query_text.onnx", "query_tower.onnx", "query_experts.onnx", "tokenizer.json", ALPHA_FILE, POPULARITY_FILE)
 EXPORTED = (*IN_VESPA, "item_tower.onnx", "manifest.json")
 
 
@@ -36,7 +36,7 @@ def plain_package(app: Path, models: Path, out: Path) -> Path:
 
 def copy_exported(models: Path, name: str, out: Path) -> None:
     """Copies a file of an exported model. An export from before popularity was a part of the mix gives it no weight."""
-    if name == POPULARITY and not (models / name).is_file():
+    if name == POPULARITY_FILE and not (models / name).is_file():
         out.write_text(mix_constant(0) + "\n", "utf-8")
     else:
         shutil.copy2(models / name, out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-FILE, POPULARITY = "mix_alpha.json", "mix_popularity.json"
+ALPHA_FILE, POPULARITY_FILE = "mix_alpha.json", "mix_popularity.json"
 FUSION = -1.0  # instead of a weight: reciprocal rank fusion
 
 
@@ -26,13 +26,13 @@ def write_mix(folder: Path, weight: float | None, popularity: float = 0.0) -> No
     """Writes both files into the folder of an exported model. weight: of the words, from 0 to 1; None for reciprocal
     rank fusion. popularity: the weight of log(1 + popularity).
     """
-    (folder / FILE).write_text(mix_constant(FUSION if weight is None else weight) + "\n", "utf-8")
-    (folder / POPULARITY).write_text(mix_constant(popularity) + "\n", "utf-8")
+    (folder / ALPHA_FILE).write_text(mix_constant(FUSION if weight is None else weight) + "\n", "utf-8")
+    (folder / POPULARITY_FILE).write_text(mix_constant(popularity) + "\n", "utf-8")
 
 
 def read_mix(folder: Path) -> tuple[float | None, float]:
     """The lexical weight of an exported model, None where it is reciprocal rank fusion, and that of popularity."""
-    weight, popularity = _value(folder / FILE), _value(folder / POPULARITY)
+    weight, popularity = _value(folder / ALPHA_FILE), _value(folder / POPULARITY_FILE)
     return None if weight < 0 else weight, popularity
 
 
