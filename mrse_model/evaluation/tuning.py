@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrse_model.data.example_files import has_real_queries, training_pairs
+from mrse_model.data.example_files import Pairs, has_real_queries, training_pairs
 from mrse_model.data.search_log import query_key
 from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.popularity import Popularity, Source, prior
@@ -95,12 +95,17 @@ class Mix:
 
 
 def known_queries(examples: Path, texts: Sequence[str]) -> QuerySet | None:
-    """Of these queries those of a run's examples (RUN/cache/examples), TUNED_ON at most: with what is known of them,
-    and their judged near misses at grade 0. None where none of them is a real one.
+    """Of these queries those of a run's examples (RUN/cache/examples), as `known_of` has them. None where none of them
+    is a real one.
     """
-    if not has_real_queries(examples):
-        return None
-    pairs, keys = training_pairs(examples), set(map(query_key, texts))
+    return known_of(training_pairs(examples), texts) if has_real_queries(examples) else None
+
+
+def known_of(pairs: Pairs, texts: Sequence[str]) -> QuerySet | None:
+    """Of these queries those of the pairs, TUNED_ON at most: with what is known of them, and their judged near misses
+    at grade 0. None where there is none of them.
+    """
+    keys = set(map(query_key, texts))
     rows = [row for row, text in enumerate(pairs.queries) if query_key(text) in keys]
     if not rows:
         return None

@@ -150,12 +150,12 @@ class _Training:
         model.start_tables(made.ngrams, from_teacher=made.teacher is not None)
         if self.source is not None:
             start_texts(model, self.source, made.corpus.item_tokens, made.corpus.queries.tokens, self.config.train.seed)
-        weights = made.config.train.event_weights
-        popularity = Popularity.read(self.inputs.items, len(catalogue), self.cache / "examples", weights)
+        # Read at their first use: not every call comes to the folds or to the mix.
         words = cache(lambda: BM25(catalogue_texts(catalogue)))
+        popularity = cache(partial(self._popularity, len(catalogue), made.config.train.event_weights))
 
         def ask(vectors: VectorRanker, queries: QuerySet) -> HeldOut:
-            return HeldOut.of(vectors, words(), queries, popularity)
+            return HeldOut.of(vectors, words(), queries, popularity())
 
         fusion, speed, folds = self._train_stages(model, made, ask)
         self.processes.wait()
@@ -171,9 +171,12 @@ class _Training:
         for name in ("vbert", "dssm"):  # a part of them may have been another call's
             check_triplet(self.run, name)
         check_fusion(self.run, fusion)
-        mix = self._choose_mix(model, fusion, ask, folds, popularity)
+        mix = self._choose_mix(model, fusion, ask, folds, popularity())
         self._save(model, made, catalogue, speed, mix)
         return model.eval()
+
+    def _popularity(self, items: int, weights: Mapping[str, float]) -> Popularity | None:
+        return Popularity.read(self.inputs.items, items, self.cache / "examples", weights)
 
     def _choose_mix(
         self, model: MRSE, fusion: FusionVectors, ask: Ask, folds: OutOfFold | None, popularity: Popularity | None

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from mrse_model.atomic_file import atomic_file
+from mrse_model.data.example_files import training_pairs
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import VectorRanker
-from mrse_model.evaluation.tuning import FEWEST, HeldOut, known_queries
+from mrse_model.evaluation.tuning import FEWEST, HeldOut, known_of
 from mrse_model.model import MRSE
 from mrse_model.serving.texts import token_matrix
 from mrse_model.training.corpus import Corpus, write_where
@@ -119,8 +120,9 @@ def cross_validate(run: Run, vectors: FrozenVectors, first_table: NDArray[np.flo
     start = {**model.state_dict(), **fresh}
     settings, names = run.train.dssm, []
     steps = all_steps(settings, corpus.examples.steps(settings.batch))
+    pairs = training_pairs(run.folder / "cache" / "examples")
     for fold, held in enumerate(np.array_split(order, FOLDS)):
-        queries = known_queries(run.folder / "cache" / "examples", [corpus.queries.texts[row] for row in held])
+        queries = known_of(pairs, [corpus.queries.texts[row] for row in held])
         if queries is None:
             continue
         fold_model.load_state_dict(start)
