@@ -139,8 +139,7 @@ def choose(start: NDArray[np.float64], sums: NDArray[np.float64], weights: Seque
     that are level with the best of them, within LEVEL such errors, the one nearest the middle.
     """
     best = int(np.argmax(sums.mean(1)))
-    gain = sums[best] - start
-    if gain.mean() <= _error(gain):
+    if not _is_better(sums[best], start):
         return None
     behind = [sums[best] - row for row in sums]
     level = [weight for weight, gap in zip(weights, behind, strict=True) if gap.mean() <= LEVEL * _error(gap)]
@@ -199,8 +198,8 @@ def tune(found: Sequence[NDArray[np.float64]], otherwise: float | None = None) -
     fused, *sums = np.concatenate(found, 1)
     weight = choose(fused if otherwise is None else sums[WEIGHTS.index(otherwise)], np.array(sums))
     weight = otherwise if weight is None else weight
-    gain = (fused if weight is None else sums[WEIGHTS.index(weight)]) - sums[WEIGHTS.index(0)]
-    return Mix(weight, count, HYBRID if gain.mean() > _error(gain) else VECTORS)
+    mixed, vectors = fused if weight is None else sums[WEIGHTS.index(weight)], sums[WEIGHTS.index(0)]
+    return Mix(weight, count, HYBRID if _is_better(mixed, vectors) else VECTORS)
 
 
 def weigh_popularity(mix: Mix, held_out: Sequence[HeldOut], popularity: Popularity | None) -> Mix:
