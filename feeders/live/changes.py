@@ -23,6 +23,7 @@ from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 
 Kind = Literal["item", "update", "remove", "event"]
+IDS = {"item_id", "user", "item"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,12 @@ def read_change(line: bytes, source: str = "") -> Change:
 
 
 def change_of(kind: Kind, record: dict[str, Any], source: str = "") -> Change:
-    """A change from its record. Raises InputError where that does not name its item or user."""
+    """A change from its record; ids that are integers become text. Raises InputError where that does not name its item
+    or user.
+    """
+    for name in IDS & record.keys():
+        if isinstance(record[name], int) and not isinstance(record[name], bool):
+            record[name] = str(record[name])
     key = "user" if kind == "event" else "item_id"
     if not isinstance(record.get(key), str) or not record[key].strip():
         raise InputError(f"must be a non-blank string, got {record.get(key)!r}", file=source or None, field=key)
@@ -104,11 +110,9 @@ def kind_of(file: Path) -> Kind:
 
 
 def records_of(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet drop, as Python values: times as seconds, ids that are integers as text."""
+    """The rows of a Parquet drop, as Python values: times as seconds."""
     table = Table(file)
     for first, batch in table.batches(table.schema.names, 1024):
         columns = {name: table.values(batch, name, first) for name in table.schema.names}
-        for name in {"item_id", "user", "item"} & columns.keys():
-            columns[name] = [str(value) if isinstance(value, int) else value for value in columns[name]]
         for row in range(batch.num_rows):
             yield {name: values[row] for name, values in columns.items()}

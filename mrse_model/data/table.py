@@ -85,6 +85,7 @@ class Table:
         self.parts: list[Path] = [part for one in paths for part in self._parts_of(one)]
         self.written = 0
         self.notices: list[str] = []  # what is taken as something else
+        self._integer_ids: set[str] = set()  # columns of integers that were required as ids: their values are text
         self._starts: list[int] = []  # the first row of each part
         self.rows = 0
         schemas: list[pa.Schema] = []
@@ -169,6 +170,7 @@ class Table:
             if TYPE_TESTS[name](kind):
                 if name in ("string id", "list<string> ids") and (pt.is_integer(kind) or is_integer_list(kind)):
                     self.notices.append(f"{self.path}: {column} holds integers, which are taken as text")
+                    self._integer_ids.add(column)
                 return name
         raise self.error(f"the column is {kind}, not {expected}", field=column, fix=f"Write it as {expected}")
 
@@ -213,9 +215,12 @@ class Table:
             ) from error
 
     def values(self, batch: pa.RecordBatch, column: str, first_row: int) -> list[Any]:
-        """A column of a batch as Python values; points in time, also in lists, as whole seconds since 1970."""
+        """A column of a batch as Python values; points in time, also in lists, as whole seconds since 1970. Integers in
+        a column that was required as one of ids are text.
+        """
         try:
-            return _python_values(batch.column(column))
+            values = _python_values(batch.column(column))
+            return [_id_text(value) for value in values] if column in self._integer_ids else values
         except UnicodeDecodeError as error:
             for i, value in enumerate(batch.column(column)):
                 try:
@@ -235,17 +240,11 @@ class Table:
                     "it is null", row=first_row + values.index(None), field=column, fix="Every row needs one"
                 )
             values = [null if value is None else value for value in values]
-        if pt.is_integer(batch.column(column).type):  # an id
-            return [value if isinstance(value, str) else str(value) for value in values]
         return values
 
     def text_lists(self, batch: pa.RecordBatch, column: str, first_row: int) -> list[list[str]]:
-        """A column of lists of strings, or of ids that are integers; a null list is an empty one and null members are
-        left out.
-        """
+        """A column of lists of strings, or of ids; a null list is an empty one and null members are left out."""
         lists = self.values(batch, column, first_row)
-        if is_integer_list(batch.column(column).type):
-            return [[str(v) for v in value if v is not None] if value else [] for value in lists]
         return [[v for v in value if v is not None] if value else [] for value in lists]
 
     def seconds(self, batch: pa.RecordBatch, column: str, first_row: int) -> np.ndarray:
@@ -302,10 +301,20 @@ class RenamedTable(Table):
         ours_of = {theirs: ours for ours, theirs in columns.items()}
         self.schema = pa.schema([field.with_name(ours_of.get(field.name, field.name)) for field in self.schema])
 
+    def require(self, column: str, *types: str, optional: bool = False, other: str = "--column") -> str | None:
+        return super().require(column, *types, optional=optional, other=other)
+
     def batches(self, columns: Sequence[str], size: int, start: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
         theirs = [self._theirs.get(name, name) for name in columns]
         for row, batch in super().batches(theirs, size, start):
             yield row, batch.select(theirs).rename_columns(list(columns))
+
+
+def _id_text(value: int | list[int | None] | None) -> str | list[str | None] | None:
+    """An id, or the ids of a list, as text; a null stays."""
+    if isinstance(value, list):
+        return [None if one is None else str(one) for one in value]
+    return None if value is None else str(value)
 
 
 def _python_values(array: pa.Array) -> list[Any]:

@@ -52,7 +52,7 @@ class FeatureFile:
     def __init__(self, path: str | Path, *, column: str = "feature") -> None:
         self.table = Table(path)
         self.path, self.rows, self.column = self.table.path, self.table.rows, column
-        self.table.require("item_id", "string")
+        self.table.require("item_id", "string id")
         if column not in self.table.schema.names:
             names = ", ".join(self.table.schema.names)
             raise self.table.error(

@@ -36,6 +36,7 @@ from mrse_model.evaluation.popularity import Popularity
 from mrse_model.serving.exported_model import ExportedModel
 from tests.helpers.make_models import FEATURES
 from tests.helpers.recording_vespa import RecordingVespa
+from vespa_package.checks.all import validate
 from vespa_package.fields import DocumentType
 from vespa_package.variants import build_variant
 
@@ -203,6 +204,33 @@ def test_a_second_run_sends_only_what_changed(vespa, package, items, columns) ->
     report = feed(items, package, vespa, delete_missing=True)
     assert report.removed == 2 and len(vespa.documents) == 10
     assert feed(items, package, vespa, full=True).ok == 10
+
+
+def test_ids_that_are_integers_are_fed_as_text(vespa, package, columns, features, tmp_path) -> None:
+    """In every file that names items: the catalogue, its features, judgments, updates."""
+    rows = np.arange(1000, 1012)
+    file, numbered = tmp_path / "integers.parquet", tmp_path / "numbered.parquet"
+    pq.write_table(pa.table(columns | {"item_id": rows}), file)
+    assert validate(package, file) == []
+    vectors = pq.read_table(features)
+    ids = pa.array([1000 + int(name[1:]) for name in vectors["item_id"].to_pylist()])
+    schema = vectors.schema.set(0, pa.field("item_id", pa.int64()))
+    pq.write_table(pa.table([ids, *vectors.columns[1:]], schema=schema), numbered)
+    judged = tmp_path / "judgments.parquet"
+    pq.write_table(pa.table({"query": ["gown"], "item_id": [1002], "grade": [2]}), judged)
+    model = ExportedModel.load(package / "models")
+    led = ItemQueries(model.manifest, None, judged)
+    assert feed(file, package, vespa, numbered, led).ok == 12
+    document = vespa.documents["id:item:item::1001"]
+    assert document["item_id"] == "1001" and document["image_embedding"]
+    prices = tmp_path / "prices.parquet"
+    pq.write_table(pa.table({"item_id": rows[:2], "price": [9.5, 9.5]}), prices)
+    updates = UpdateSource.open(prices, DocumentType.load(package))
+    assert feed_updates(Vespa(vespa.url), updates, tmp_path / "state").ok == 2
+    twice = tmp_path / "twice.parquet"
+    pq.write_table(pa.table({"item_id": [7, 8, 7], "title": ["red", "blue", None]}), twice)
+    found = [str(error) for error in validate(package, twice)]
+    assert len(found) == 2 and "field title" in found[0] + found[1] and "'7' is also the id of row 0" in "".join(found)
 
 
 def test_what_changes_the_vectors_alone_leaves_what_updates_brought(vespa, package, items, tmp_path) -> None:

@@ -29,7 +29,7 @@ from feeders.feed import feed_again, feed_items
 from feeders.image_features import NoImages
 from feeders.index.journal import Journal, index_name
 from feeders.items import ItemSource
-from feeders.live.changes import Batch, read_change
+from feeders.live.changes import Batch, change_of, read_change, records_of
 from feeders.live.images import fetch
 from feeders.live.sources import DONE, FAILED, Folder, Lines, Topic
 from feeders.live.watch import Watch, letters_file, unreadable_file
@@ -93,6 +93,17 @@ def test_lines_of_all_kinds_in_their_order(url, watch, tmp_path) -> None:
     assert document(url, "l2") is None and document(url, "l3")["title"] == "green hat"
     with EventWriter(Vespa(url)) as events:
         assert events.read("w1").cells == {"click": {"l1": 100}, "order": {"l3": 200}}
+
+
+def test_ids_that_are_integers_are_text_in_lines_and_drops(url, watch, tmp_path) -> None:
+    lines = [line("item", item_id=41, title="red dress"), line("event", user=7, item=41, event="click", timestamp=9)]
+    metrics = watch().run(stream(*lines, line("remove", item_id=True)), threading.Event())
+    assert (metrics.changes, metrics.refused) == (2, 1)
+    assert document(url, "41")["item_id"] == "41"
+    with EventWriter(Vespa(url)) as events:
+        assert events.read("7").cells == {"click": {"41": 9}}
+    pq.write_table(pa.table({"item_id": [41], "price": [2.5]}), tmp_path / "drop.parquet")
+    assert [change_of("update", record).key for record in records_of(tmp_path / "drop.parquet")] == ["41"]
 
 
 def test_a_change_is_held_against_what_came_before_it(url, watch) -> None:
