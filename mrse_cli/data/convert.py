@@ -110,6 +110,8 @@ def _columns(given: list[str] | None) -> dict[str, str]:
 
 
 def _report(done: Converted, out: Path) -> None:
+    for notice in done.notices:
+        console().print(notice)
     console().print(f"{out}: {done.searches:,} searches, {done.events:,} clicks, carts and orders")
     for reason, count in done.dropped.items():
         console().print(f"left out: {count:,} × {reason}")

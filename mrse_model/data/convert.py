@@ -47,11 +47,12 @@ TIMES = ("timestamp or integer seconds", "string")
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion wrote, and what it left out by reason."""
+    """What a conversion wrote, what it left out by reason, and what it took as something else."""
 
     searches: int
     events: int
     dropped: dict[str, int]
+    notices: list[str]
 
 
 def convert_clicks(clicks: str | Path, searches: str | Path, *, columns: Mapping[str, str] | None = None) -> Converted:
@@ -69,6 +70,11 @@ def convert_clicks(clicks: str | Path, searches: str | Path, *, columns: Mapping
         "timestamp": table.require("timestamp", *TIMES, optional=True),
         "count": table.require("count", "integer", optional=True),
     }
+    if not has["timestamp"]:
+        table.notices.append("no column timestamp: all clicks of a query get one made-up time, so that the validation "
+                             "set has only queries that training has not seen")  # fmt: skip
+    if not has["user_id"]:
+        table.notices.append("no column user_id: each click is a search of its own, and no user has a history")
     dropped: Counter[str] = Counter()
     with _event_store(searches) as store:
         for first, batch in table.batches(["query", "item_id", *(name for name, kind in has.items() if kind)], 8192):
@@ -314,4 +320,4 @@ def _write(
         part.with_name(part.name + ".parquet").replace(path)
     finally:
         part.with_name(part.name + ".parquet").unlink(missing_ok=True)
-    return Converted(searches, events, {reason: n for reason, n in dropped.items() if n})
+    return Converted(searches, events, {reason: n for reason, n in dropped.items() if n}, source.notices)

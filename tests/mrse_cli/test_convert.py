@@ -38,6 +38,8 @@ def test_clicks_alone_with_names_of_their_own_and_integer_ids(tmp_path: Path) ->
     clicks = write(tmp_path / "c.parquet", term=["Mug", " mug ", "", "cup"], item=[7, 8, 9, None], query=[1, 2, 3, 4])
     out = convert("clicks", clicks, "--column", "query=term", "--column", "item_id=item", "-o", tmp_path / "s.parquet")
     assert "2 searches, 2 clicks, carts and orders" in out and "1 × click without a query" in out
+    assert "item_id holds integers, which are taken as text" in out
+    assert "no column timestamp: all clicks of a query get one made-up time" in out and "no user has a history" in out
     found = searches(tmp_path / "s.parquet")
     assert sorted((row["query"], row["clicked"], row["user_id"]) for row in found) == [
         ("Mug", ["7"], ""), ("mug", ["8"], ""),
@@ -123,6 +125,12 @@ def test_what_is_not_on_the_scale(tmp_path: Path, scale: str, value: Any, words:
         convert("judgments", labels, "--scale", scale, "-o", tmp_path / "j.parquet")
     assert words in str(error.value)
     assert not (tmp_path / "j.parquet").exists()
+
+
+def test_a_column_of_another_name_says_how_to_name_it(tmp_path: Path) -> None:
+    clicks = write(tmp_path / "c.parquet", term=["mug"], item_id=["a"])
+    with pytest.raises(InputError, match=r"query: .* it has: term, item_id\. Add it .* or name another by --column"):
+        convert("clicks", clicks, "-o", tmp_path / "s.parquet")
 
 
 def test_integer_ids_are_taken_as_text_with_a_notice(tmp_path: Path) -> None:
