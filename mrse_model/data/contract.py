@@ -278,7 +278,7 @@ class SearchesFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.table = Table(path)
+        self.table = Table(path, made_by="mrse convert clicks, events or ubi")
         self.path, self.rows = self.table.path, self.table.rows
         for column in ("search_id", "user_id"):
             self.table.require(column, "string id")
@@ -352,11 +352,15 @@ def judged_positives(path: str | Path, wanted: int = 2) -> Iterator[list[tuple[s
 
     wanted: as of `positive_grade`.
     """
-    table = Table(path)
+    table = _judgments_table(path)
     highest = max((grade for rows in _judgment_batches(table) for *_, grade in rows), default=0)
     least = positive_grade(highest, wanted)
     for rows in _judgment_batches(table):
         yield [(text, item_id) for _, text, item_id, grade in rows if grade >= least]
+
+
+def _judgments_table(path: str | Path) -> Table:
+    return Table(path, made_by="mrse convert judgments")
 
 
 def _judgment_batches(table: Table) -> Iterator[list[tuple[int, str, str, int]]]:
@@ -384,7 +388,7 @@ def read_judgments(path: str | Path, catalogue: Catalogue, *, unknown: Literal["
     A pair that occurs twice with one grade counts once; with two grades it is an error. `unknown` says what happens to
     an item that is not in the catalogue: an InputError that names it, or it is left out and counted in `skipped`.
     """
-    table = Table(path)
+    table = _judgments_table(path)
     index: dict[str, int] = {}
     parts: list[np.ndarray] = []  # int64 [4, n]: row, query, item, grade
     for rows in _judgment_batches(table):

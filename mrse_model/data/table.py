@@ -35,8 +35,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 def is_text_list(kind: pa.DataType) -> bool:
     """Whether a column of this type holds lists of strings."""
-    lists = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind) or pt.is_list_view(kind)
-    return lists and (is_text(kind.value_type) or pt.is_null(kind.value_type))
+    return _is_list(kind) and (is_text(kind.value_type) or pt.is_null(kind.value_type))
 
 
 def is_bytes(kind: pa.DataType) -> bool:
@@ -51,8 +50,23 @@ def is_time(kind: pa.DataType) -> bool:
 
 def is_integer_list(kind: pa.DataType) -> bool:
     """Whether a column of this type holds lists of integers."""
-    lists = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind) or pt.is_list_view(kind)
-    return lists and pt.is_integer(kind.value_type)
+    return _is_list(kind) and pt.is_integer(kind.value_type)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind) or pt.is_list_view(kind)
+
+
+def _holds_nothing(kind: pa.DataType) -> bool:
+    """Whether a column was written without a type: it has nulls alone, or lists without members."""
+    return pt.is_null(kind.value_type if _is_list(kind) else kind)
+
+
+def _fits(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a part may have a column of this type where another part has the type wanted: they read alike."""
+    if _holds_nothing(kind):
+        return pt.is_null(kind) or _is_list(wanted)
+    return kind == wanted or (is_text(kind) and is_text(wanted)) or (is_text_list(kind) and is_text_list(wanted))
 
 
 # "string id" and "list<string> ids": of items and users; integers are taken as text
@@ -67,6 +81,7 @@ TYPE_TESTS = {
     "integer": pt.is_integer,
     "struct": pt.is_struct,
 }
+WORDS = {"string id": "string or integer", "list<string> ids": "list<string> or list<integer>"}  # in messages
 
 
 class Table:
@@ -74,14 +89,14 @@ class Table:
     several files. Raises InputError otherwise, also where the parts have different columns.
 
     path: of the file or folder; of several files, the first. parts: the files, in the order of their names. written:
-    when the last of them was, nanoseconds since 1970.
+    when the last of them was, nanoseconds since 1970. made_by: the command that makes such a file, for messages.
     """
 
-    def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
+    def __init__(self, path: str | Path | Sequence[str | Path], *, made_by: str = "") -> None:
         paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
         if not paths:
             raise InputError("no file is given", fix="Give the path of a Parquet file, or of a folder of them")
-        self.path = paths[0]
+        self.path, self._made_by = paths[0], made_by
         self.parts: list[Path] = [part for one in paths for part in self._parts_of(one)]
         self.written = 0
         self.notices: list[str] = []  # what is taken as something else
@@ -125,13 +140,13 @@ class Table:
         return found
 
     def _common_schema(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
-        """The type of each column over all parts: one that is null in some parts takes the others' type."""
+        """The type of each column over all parts: one that holds nothing in some parts takes the others' type."""
         fields = []
         for name in self.schema.names:
             kinds = [schema.field(name).type for schema in schemas]
-            wanted = next((kind for kind in kinds if not pt.is_null(kind)), kinds[0])
+            wanted = next((kind for kind in kinds if not _holds_nothing(kind)), kinds[0])
             for part, kind in zip(self.parts, kinds, strict=True):
-                if kind != wanted and not pt.is_null(kind):
+                if not _fits(kind, wanted):
                     raise InputError(f"the column is {kind} here and {wanted} in another part", file=part, field=name,
                                      fix="Give all parts the same types")  # fmt: skip
             fields.append(pa.field(name, wanted))
@@ -150,29 +165,36 @@ class Table:
     def require(self, column: str, *types: str, optional: bool = False, other: str = "") -> str | None:
         """The one of `types` (keys of TYPE_TESTS) that the column has; None for an optional column that is absent.
 
-        A column of nothing but nulls that was written without a type counts as absent if it is optional.
+        A column of nothing but nulls that was written without a type (as pandas does) counts as absent if it is
+        optional; else it has the first of `types`, and who reads it says which row may not be null.
         other: the option that names another column.
         """
-        expected = " or ".join(types)
+        expected = " or ".join(WORDS.get(name, name) for name in types)
         indices = self.schema.get_all_field_indices(column)
         if not indices:
             if optional:
                 return None
             names = ", ".join(self.schema.names) or "none"
-            fix = f"Add it as {expected}" + (f", or name another by {other}" if other else "")
+            fix = f"Add it as {expected}" + (f", or name another by {other}" if other else "") + self._or_make_it()
             raise self.error(f"the column is missing; it has: {names}", field=column, fix=fix)
         if len(indices) > 1:
             raise self.error(f"the column occurs {len(indices)} times", field=column, fix="Keep one of them")
         kind = self.schema.field(indices[0]).type
-        if pt.is_null(kind) and optional:
-            return None
+        if pt.is_null(kind):
+            return None if optional else types[0]
         for name in types:
             if TYPE_TESTS[name](kind):
                 if name in ("string id", "list<string> ids") and (pt.is_integer(kind) or is_integer_list(kind)):
                     self.notices.append(f"{self.path}: {column} holds integers, which are taken as text")
                     self._integer_ids.add(column)
                 return name
-        raise self.error(f"the column is {kind}, not {expected}", field=column, fix=f"Write it as {expected}")
+        fix = f"Write it as {expected}{self._or_make_it()}"
+        if pt.is_floating(kind.value_type if _is_list(kind) else kind) and "integer" in expected:
+            fix += '; pandas makes floats of integers beside nulls, astype("Int64") makes them integers again'
+        raise self.error(f"the column is {kind}, not {expected}", field=column, fix=fix)
+
+    def _or_make_it(self) -> str:
+        return f", or make the file with {self._made_by} (docs/your-data.md)" if self._made_by else ""
 
     def remember(self, ids: Sequence[str], first_seen: dict[str, int], first_row: int) -> None:
         """Adds the rows of these ids, the first of them `first_row`, to `first_seen`; raises InputError where an id is
@@ -324,8 +346,7 @@ def _python_values(array: pa.Array) -> list[Any]:
     kind = array.type
     if pt.is_dictionary(kind):
         array, kind = array.dictionary_decode(), kind.value_type
-    nested = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind) or pt.is_list_view(kind)
-    time = kind.value_type if nested else kind
+    time = kind.value_type if _is_list(kind) else kind
     if pt.is_timestamp(time):
         ticks, per_second = pa.int64(), {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[time.unit]
     elif pt.is_date64(time):
@@ -338,7 +359,7 @@ def _python_values(array: pa.Array) -> list[Any]:
     def seconds(tick: int | None) -> int | None:
         return None if tick is None else tick * 86_400 if per_second is None else tick // per_second
 
-    if nested:
+    if _is_list(kind):
         lists = array.cast(pa.large_list(ticks)).to_pylist()
         return [None if members is None else [seconds(tick) for tick in members] for members in lists]
     return [seconds(tick) for tick in array.cast(ticks).to_pylist()]

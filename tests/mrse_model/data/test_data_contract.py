@@ -238,3 +238,52 @@ def test_bad_judgments_are_named(tmp_path: Path, query: list[str], grade: list[i
     with pytest.raises(InputError) as error:
         read_judgments(judge(tmp_path, query, ["a", "a"], grade), catalogue)
     assert line in str(error.value)
+
+
+def test_columns_that_pandas_writes_without_a_type_are_null(tmp_path: Path) -> None:
+    """Nulls alone: of shoppers who are all anonymous, or an error about the row where none may be null."""
+    columns = {"search_id": ["s"], "user_id": [None], "query": ["q"], "shown": [None], "clicked": [["a"]]}
+    path = write(tmp_path / "searches.parquet", timestamp=[1_700_000_000], **columns)
+    assert pq.read_schema(path).field("user_id").type == pa.null()
+    (batch,) = SearchesFile(path).batches()
+    assert (batch.user_ids, batch.shown, batch.clicked) == ([""], [[]], [["a"]])
+    timeless = write(tmp_path / "searches.parquet", timestamp=[None], **columns)
+    with pytest.raises(InputError, match=r"row 0, field timestamp: it is null"):
+        list(SearchesFile(timeless).batches())
+    with pytest.raises(InputError, match=r"row 0, field title: it is null"):
+        ItemsFile(items(tmp_path, title=[None, None])).check()
+    with pytest.raises(InputError, match="it has no rows"):
+        ItemsFile(write(tmp_path / "none.parquet", item_id=[], title=[]))
+
+
+def test_parts_whose_types_read_alike_are_one_table(tmp_path: Path) -> None:
+    """A part of a day on which nothing was ordered, or whose texts are encoded in another way."""
+    times = {"timestamp": [1_700_000_000], "shown": [["7"]], "clicked": [[7]]}
+    ids = {"search_id": ["s"], "user_id": pa.array(["u"]).dictionary_encode(), "query": ["q"]}
+    (tmp_path / "log").mkdir()
+    write(tmp_path / "log/0.parquet", **ids, **times, carted=[[]], ordered=[None])
+    plain = ids | {"user_id": pa.array(["v"], pa.large_string())}
+    write(tmp_path / "log/1.parquet", **plain, **times, carted=[["c"]], ordered=[[9]])
+    batches = list(SearchesFile(tmp_path / "log").batches())
+    assert [b.user_ids + b.carted + b.ordered + b.clicked for b in batches] == [
+        ["u", [], [], ["7"]],
+        ["v", ["c"], ["9"], ["7"]],
+    ]
+    write(tmp_path / "log/2.parquet", **ids, **times, carted=["c"], ordered=[[9]])
+    with pytest.raises(InputError, match=r"2\.parquet, field carted: the column is string here and list"):
+        SearchesFile(tmp_path / "log")
+    write(tmp_path / "log/2.parquet", **ids | {"query": [[]]}, **times, carted=[[]], ordered=[[9]])
+    with pytest.raises(InputError, match=r"2\.parquet, field query: the column is list<element: null> here"):
+        SearchesFile(tmp_path / "log")
+
+
+def test_what_is_no_such_file_is_told_how_to_become_one(tmp_path: Path) -> None:
+    catalogue = read_catalogue(items(tmp_path))
+    floats = write(tmp_path / "judgments.parquet", query=["q"], item_id=["a"], grade=[2.0])
+    with pytest.raises(InputError, match=r"double, not integer\. Write .* or make the file with mrse convert judgments"):
+        read_judgments(floats, catalogue)
+    with pytest.raises(InputError, match=r"field search_id: .* or make the file with mrse convert clicks, events or"):
+        SearchesFile(floats)
+    ids = items(tmp_path, item_id=[7.0, None])
+    with pytest.raises(InputError, match=r'not string or integer\. .* floats of integers .* astype\("Int64"\)'):
+        ItemsFile(ids)
