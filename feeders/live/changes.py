@@ -23,7 +23,7 @@ from mrse_model.data.table import Table
 from mrse_model.errors import InputError
 
 Kind = Literal["item", "update", "remove", "event"]
-IDS = {"item_id", "user", "item"}
+IDS = {"item_id", "user", "item", "event_id"}
 
 
 @dataclass(frozen=True)

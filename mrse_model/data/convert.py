@@ -62,7 +62,8 @@ def convert_clicks(clicks: str | Path, searches: str | Path, *, columns: Mapping
     Without `timestamp` all clicks of a query get one time, drawn from the query: a hold-out by time is then one by
     query. A row with a `count` stands for that many searches, at most MAX_COUNT. columns: the names where they differ.
     """
-    table = RenamedTable(clicks, columns or {})
+    table = RenamedTable(clicks, columns or {}, ("query", "item_id", "user_id", "timestamp", "count"))
+    table.check_output(searches)
     table.require("query", "string")
     table.require("item_id", "string id")
     has = {
@@ -114,16 +115,18 @@ def convert_events(events: str | Path, searches: str | Path, *, columns: Mapping
     query and no gap above 30 minutes are one search. An event that is none of ACTIONS or has no query is left out and
     counted.
     """
-    table = RenamedTable(events, columns or {})
+    known = ("user_id", "timestamp", "event", "query", "item_id", "search_id", "position")
+    table = RenamedTable(events, columns or {}, known)
+    table.check_output(searches)
     for column in ("event", "query"):
         table.require(column, "string")
     for column in ("user_id", "item_id"):
         table.require(column, "string id")
     table.require("timestamp", *TIMES)
     has_search = table.require("search_id", "string id", optional=True) is not None
-    has_position = table.require("position", "integer", optional=True) is not None
-    names = ["user_id", "timestamp", "event", "query", "item_id"]
-    names += ["search_id"] * has_search + ["position"] * has_position
+    # pandas makes floats of positions, which clicks do not have
+    has_position = table.require("position", "integer", "number", optional=True) is not None
+    names = [*known[:5], *["search_id"] * has_search, *["position"] * has_position]
     dropped: Counter[str] = Counter()
     with _event_store(searches) as store:
         for first, batch in table.batches(names, 8192):
@@ -141,7 +144,9 @@ def convert_events(events: str | Path, searches: str | Path, *, columns: Mapping
                 if reason:
                     dropped[reason] += 1
                     continue
-                position = first + i if positions[i] is None else positions[i]
+                position = positions[i]
+                if position is None or position != position:  # null or NaN
+                    position = first + i
                 rows.append((ids[i], user, query_key(query), times[i], query, name, items[i], first + i, position))
             store.executemany(f"INSERT INTO event ({EVENT_COLUMNS}, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         return _write(table, store, searches, _searches_of_events(_events_in_order(store)), dropped)
@@ -171,8 +176,11 @@ def convert_ubi(queries: str | Path, events: str | Path, searches: str | Path) -
     kind, without an object or of an unknown query is left out and counted.
     """
     asked, acted = Table(queries), Table(events)
-    for column in ("query_id", "user_query", "client_id"):
+    for table in (asked, acted):
+        table.check_output(searches)
+    for column in ("query_id", "user_query"):
         asked.require(column, "string")
+    asked.require("client_id", "string id")
     asked.require("timestamp", *TIMES)
     has_hits = asked.require("query_response_hit_ids", "list<string> ids", optional=True) is not None
     for column in ("query_id", "action_name"):
@@ -237,6 +245,9 @@ def _object_id(table: Table, attributes: Any, row: int) -> str:
             ) from error
     thing = attributes.get("object") if isinstance(attributes, dict) else None
     item = thing.get("object_id") if isinstance(thing, dict) else None
+    if isinstance(item, float):
+        fix = "Write object_id as a string or an integer, as the items file has it"
+        raise table.error(f"object_id is the number {item}", row=row, field="event_attributes", fix=fix)
     return "" if item is None else str(item)
 
 

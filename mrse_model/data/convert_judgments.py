@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mrse_model.atomic_file import atomic_file
-from mrse_model.data.contract import BATCH
+from mrse_model.data.contract import BATCH, required_texts
 from mrse_model.data.table import RenamedTable, Table
 from mrse_model.errors import InputError
 
@@ -82,13 +83,15 @@ def convert_judgments(
     """Writes a `judgments` file from a table of `query`, `item_id` and `grade` on any scale.
 
     Args:
-        scale: `grades`, `esci` or LOW-HIGH. On 0–1 the higher half, on 1–3 the highest, on 1–4 and 1–5 the two highest
+        scale: `grades`, `esci` or LOW-HIGH. On 0–1 0.75 and more, on 1–3 the highest, on 1–4 and 1–5 the two highest
             values become relevant (grade 2 and more); averages between them are rounded.
         columns: the names of `query`, `item_id` and `grade` where they differ.
 
-    Raises InputError for a value that is not on the scale, with its row.
+    Raises InputError for a value that is not on the scale, and for a pair that comes twice with different grades, with
+    the row.
     """
-    chosen, table = Scale.parse(scale), RenamedTable(source, columns or {})
+    chosen, table = Scale.parse(scale), RenamedTable(source, columns or {}, SCHEMA.names)
+    table.check_output(judgments)
     table.require("query", "string")
     table.require("item_id", "string id")
     table.require("grade", "string", "integer", "number")
@@ -97,16 +100,35 @@ def convert_judgments(
     for first, batch in table.batches(SCHEMA.names, 16 * BATCH):
         values = table.values(batch, "grade", first)
         grades = [_grade(table, chosen, value, first + i) for i, value in enumerate(values)]
-        rows["query"] += table.texts(batch, "query", first)
-        rows["item_id"] += table.texts(batch, "item_id", first)
+        rows["query"] += required_texts(table, batch, "query", first, "judgment")
+        rows["item_id"] += required_texts(table, batch, "item_id", first, "judgment")
         rows["grade"] += grades
         counts.update(grades)
+    if not counts:
+        raise table.error("it has no rows", fix="Write at least one judgment")
+    judged = pa.table(rows, schema=SCHEMA)
+    _check_pairs(table, judged)
     with atomic_file(Path(judgments)) as part:
-        pq.write_table(pa.table(rows, schema=SCHEMA), part)
+        pq.write_table(judged, part)
     return ConvertedJudgments(counts.total(), dict(sorted(counts.items())))
 
 
+def _check_pairs(table: Table, judged: pa.Table) -> None:
+    """Raises InputError where a pair has two grades: training would not know which to take."""
+    pairs = judged.group_by(["query", "item_id"], use_threads=False).aggregate([("grade", "min"), ("grade", "max")])
+    wrong = pairs.filter(pc.not_equal(pairs["grade_min"], pairs["grade_max"])).slice(0, 1)
+    if wrong.num_rows:
+        same = pc.and_(*(pc.equal(judged[name], wrong[name][0]) for name in ("query", "item_id")))
+        rows = np.flatnonzero(same.to_numpy())
+        grades = judged["grade"].take(rows).to_numpy()
+        at = int(np.argmax(grades != grades[0]))
+        problem = f"row {rows[0]} gives the same query and item the grade {grades[0]}, this one {grades[at]}"
+        raise table.error(problem, row=int(rows[at]), field="grade", fix="Give each pair once: the mean of its judges")
+
+
 def _grade(table: Table, scale: Scale, value: Any, row: int) -> int:
+    if value is None or value != value:
+        raise table.error("it is null", row=row, field="grade", fix="Leave out the pairs that have no grade")
     try:
         return scale.grade(value)
     except (KeyError, ValueError, TypeError):

@@ -193,6 +193,13 @@ class Table:
             fix += '; pandas makes floats of integers beside nulls, astype("Int64") makes them integers again'
         raise self.error(f"the column is {kind}, not {expected}", field=column, fix=fix)
 
+    def check_output(self, path: str | Path) -> None:
+        """Raises InputError where a file that is to be written is what is read here, or a folder."""
+        if Path(path).resolve() in {one.resolve() for one in (self.path, *self.parts)}:
+            raise InputError("it is the file that is read, and would be lost", file=path, fix="Write to another path")
+        if Path(path).is_dir():
+            raise InputError("it is a folder", file=path, fix="Give the path of the file to write")
+
     def _or_make_it(self) -> str:
         return f", or make the file with {self._made_by} (docs/your-data.md)" if self._made_by else ""
 
@@ -309,11 +316,16 @@ class Table:
 
 
 class RenamedTable(Table):
-    """A table whose columns have other names. columns: our name → the file's."""
+    """A table whose columns have other names. columns: our name → the file's. known: our names, all that are read."""
 
-    def __init__(self, path: str | Path | Sequence[str | Path], columns: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: str | Path | Sequence[str | Path], columns: Mapping[str, str], known: Sequence[str]
+    ) -> None:
         super().__init__(path)
         for ours, theirs in columns.items():
+            if ours not in known:
+                fix = f"Name one of: {', '.join(known)}"
+                raise InputError(f"no column {ours!r} is read, so none stands for it", field="--column", fix=fix)
             if theirs not in self.schema.names:
                 fix = "It has: " + ", ".join(self.schema.names)
                 raise self.error("the column is missing", field=theirs, fix=fix)

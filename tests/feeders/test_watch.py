@@ -96,7 +96,8 @@ def test_lines_of_all_kinds_in_their_order(url, watch, tmp_path) -> None:
 
 
 def test_ids_that_are_integers_are_text_in_lines_and_drops(url, watch, tmp_path) -> None:
-    lines = [line("item", item_id=41, title="red dress"), line("event", user=7, item=41, event="click", timestamp=9)]
+    click = line("event", user=7, item=41, event="click", timestamp=9, event_id=3)
+    lines = [line("item", item_id=41, title="red dress"), click]
     metrics = watch().run(stream(*lines, line("remove", item_id=True)), threading.Event())
     assert (metrics.changes, metrics.refused) == (2, 1)
     assert document(url, "41")["item_id"] == "41"

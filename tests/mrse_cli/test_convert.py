@@ -114,6 +114,8 @@ def test_averages_of_judges_are_rounded_to_the_nearer_grade(tmp_path: Path) -> N
         ("1-5", 0, "row 1, field grade: 0 is not on the scale"),
         ("esci", "X", "row 1, field grade: 'X' is not on the scale"),
         ("grades", 1.5, "row 1, field grade: 1.5 is not on the scale"),
+        ("1-5", None, "row 1, field grade: it is null. Leave out"),
+        ("1-5", float("nan"), "row 1, field grade: it is null. Leave out"),
         ("5-1", 1, "field --scale: unknown scale"),
         ("stars", 1, "field --scale: unknown scale: 'stars'. Choose grades"),
     ],
@@ -125,6 +127,46 @@ def test_what_is_not_on_the_scale(tmp_path: Path, scale: str, value: Any, words:
         convert("judgments", labels, "--scale", scale, "-o", tmp_path / "j.parquet")
     assert words in str(error.value)
     assert not (tmp_path / "j.parquet").exists()
+
+
+def test_judgments_that_training_would_refuse_are_not_written(tmp_path: Path) -> None:
+    out = tmp_path / "j.parquet"
+
+    def refused(words: str, **columns: Any) -> None:
+        with pytest.raises(InputError, match=words):
+            convert("judgments", write(tmp_path / "l.parquet", **columns), "--scale", "1-5", "-o", out)
+        assert not out.exists()
+
+    refused("row 2, field grade: row 0 gives the same query and item the grade 3, this one 1", query=["mug"] * 4,
+            item_id=[7, 8, 7, 8], grade=[5, 4, 3, 4])  # fmt: skip
+    refused("it has no rows", query=pa.array([], pa.string()), item_id=pa.array([], pa.int64()), grade=[])
+    refused("row 0, field query: it is empty", query=[" "], item_id=[7], grade=[5])
+
+
+@pytest.mark.parametrize("kind", ["clicks", "events", "judgments"])
+def test_what_is_converted_is_not_written_over(tmp_path: Path, kind: str) -> None:
+    """`mrse convert judgments judgments.parquet` would write where it reads, by its own default."""
+    columns = {"query": ["mug"], "item_id": ["a"], "user_id": ["u"], "timestamp": [100], "event": ["click"]}
+    source = write(tmp_path / "given.parquet", **columns, grade=[5])
+    before, more = source.read_bytes(), ["--scale", "1-5"] * (kind == "judgments")
+    with pytest.raises(InputError, match="it is the file that is read, and would be lost"):
+        convert(kind, source, *more, "-o", tmp_path / "." / "given.parquet")
+    with pytest.raises(InputError, match="it is a folder"):
+        convert(kind, source, *more, "-o", tmp_path)
+    assert source.read_bytes() == before
+    with pytest.raises(InputError, match=r"field --column: no column 'item' is read.*Name one of: .*item_id"):
+        convert(kind, source, *more, "--column", "item=item_id", "-o", tmp_path / "out.parquet")
+
+
+def test_positions_that_pandas_made_floats(tmp_path: Path) -> None:
+    """Clicks have no position, so that a data frame holds those of the impressions as floats."""
+    rows = 3
+    log = write(
+        tmp_path / "e.parquet", event=["impression", "impression", "click"], item_id=["b", "a", "a"],
+        position=[2.0, 1.0, float("nan")], user_id=["u"] * rows, query=["mug"] * rows, timestamp=[100] * rows,
+    )  # fmt: skip
+    convert("events", log, "-o", tmp_path / "s.parquet")
+    assert [(row["shown"], row["clicked"]) for row in searches(tmp_path / "s.parquet")] == [(["a", "b"], ["a"])]
 
 
 def test_a_column_of_another_name_says_how_to_name_it(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_parts_whose_types_read_alike_are_one_table(tmp_path: Path) -> None:
 def test_what_is_no_such_file_is_told_how_to_become_one(tmp_path: Path) -> None:
     catalogue = read_catalogue(items(tmp_path))
     floats = write(tmp_path / "judgments.parquet", query=["q"], item_id=["a"], grade=[2.0])
-    with pytest.raises(InputError, match=r"double, not integer\. Write .* or make the file with mrse convert judgments"):
+    with pytest.raises(InputError, match=r"double, not integer\. .* or make the file with mrse convert judgments"):
         read_judgments(floats, catalogue)
     with pytest.raises(InputError, match=r"field search_id: .* or make the file with mrse convert clicks, events or"):
         SearchesFile(floats)

@@ -110,6 +110,22 @@ def test_ubi(tmp_path: Path, as_json: bool) -> None:
     }
 
 
+def test_ubi_of_integer_ids(tmp_path: Path) -> None:
+    """As JSON has them; a number with a point is the id of no item."""
+    at = "2026-03-01T12:00:00Z"
+    asked = write(tmp_path / "q.parquet", [{"query_id": "q", "user_query": "mug", "client_id": 5, "timestamp": at}])
+    acted = {"action_name": "click", "query_id": "q", "timestamp": at}
+    events = write(tmp_path / "e.parquet", [acted | {"event_attributes": {"object": {"object_id": 7}}}])
+    convert_ubi(asked, events, tmp_path / "s.parquet")
+    assert [(row["user_id"], row["clicked"]) for row in read(tmp_path / "s.parquet")] == [("5", ["7"])]
+    write(events, [acted | {"event_attributes": {"object": {"object_id": 7.0}}}])
+    with pytest.raises(InputError, match=r"row 0, field event_attributes: object_id is the number 7\.0\. Write"):
+        convert_ubi(asked, events, tmp_path / "s.parquet")
+    for source in (asked, events):
+        with pytest.raises(InputError, match="it is the file that is read"):
+            convert_ubi(asked, events, source)
+
+
 def test_errors_name_the_row_and_leave_nothing(tmp_path: Path) -> None:
     out = tmp_path / "s.parquet"
     bad_time = write(tmp_path / "e.parquet", [event(1, "click", "a") | {"timestamp": "soon"}])
