@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ def read_put(
     """A put of a request's JSON; what the URL says of condition and create goes before the body's. Raises DocumentError
     400."""
     fields = parse_fields(schema, id, _fields(body))
-    _pack(schema, fields, fields.keys())
+    _derive(schema, fields, set(fields))
     return Operation("put", id, schema, fields, *_options(body, condition, create))
 
 
@@ -172,15 +172,20 @@ def apply_update(updates: list[tuple[str, str, Any]], schema: Schema, fields: Ma
             new[name] = weights | value if operation == "add" else {k: w for k, w in weights.items() if k not in value}
         elif old is not None:
             new[name] = _arithmetic(kind.scalar, operation, old, value)
-    _pack(schema, new, {name for name, _, _ in updates})
+    _derive(schema, new, {name for name, _, _ in updates})
     return {name: value for name, value in new.items() if value is not None}
 
 
-def _pack(schema: Schema, fields: Fields, written: Collection[str]) -> None:
-    """Sets the fields that hold the bits of a vector that was written (binarize | pack_bits): 1 where a cell is above
-    0. A vector that is cleared leaves its bits behind, as in Vespa, whose indexing does not run then.
+def _derive(schema: Schema, fields: Fields, written: Set[str]) -> None:
+    """Sets the fields that are made of others that were written: the bits of a vector (binarize | pack_bits: 1 where a
+    cell is above 0), and joined texts. What an update does not write is no part of the text. A field that is cleared
+    leaves behind what was made of it, as in Vespa, whose indexing does not run then.
     """
     for field in schema.fields.values():
+        if field.made_of is not None and not written.isdisjoint(field.made_of.inputs):
+            text = field.made_of.text({name: fields.get(name) for name in written})
+            if text is not None:
+                fields[field.name] = text
         vector = fields.get(field.packs) if field.packs is not None and field.packs in written else None
         if vector is not None and field.type.tensor is not None:
             bits = np.packbits(vector.cells.reshape(-1) > 0).view(np.int8)

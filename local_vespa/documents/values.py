@@ -134,7 +134,7 @@ def parse_field(schema: Schema, document_id: str, name: str, value: Any) -> Any:
 def field_of(schema: Schema, name: str) -> Field:
     """The field of the document. Raises DocumentError 400 for an unknown one."""
     field = schema.fields.get(name)
-    if field is None or field.packs is not None:
+    if field is None or not field.in_document:
         raise DocumentError(400, f"Field '{name}' is not defined in document type '{schema.name}'")
     return field
 
@@ -174,7 +174,7 @@ def document_json(schema: Schema, fields: Mapping[str, Any], chosen: frozenset[s
     a mapped tensor keeps its empty value. `chosen` names the fields to show."""
     shown: Fields = {}
     for name, field in schema.fields.items():
-        if field.packs is not None or (chosen is not None and name not in chosen):
+        if not field.in_document or (chosen is not None and name not in chosen):
             continue
         value = fields.get(name)
         if field.attribute and not isinstance(value, Tensor):

@@ -62,8 +62,12 @@ class Table:
         for name, column in self.columns.items():
             column.append(fields.get(name))
         for name, index in self.texts.items():
-            rule = self.schema.fields[name].language
-            index.append(fields.get(name), rule.language(fields) if rule else ENGLISH)
+            field = self.schema.fields[name]
+            rule, made = field.language, field.made_of
+            kept = fields.get(name)
+            if kept is None and made is not None:  # of a document from before the field was in the schema
+                kept = made.text(fields)
+            index.append(kept, rule.language(fields) if rule else ENGLISH)
 
     def remove(self, id: str) -> None:
         """Forgets a document, if it is there."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..errors import DeployError, unsupported
 from ..tensors import TensorError, TensorType
@@ -19,6 +20,14 @@ SCALARS = ("string", "bool", "float", "double", *INTEGERS)
 METRICS = ("euclidean", "angular", "dotproduct", "prenormalized-angular", "hamming")
 _ALTERNATIVE = re.compile(r"""input\s+(\w+)|["']([\w-]+)["']""")  # of a language
 HNSW_LINKS = 16  # Vespa's default
+_PART = re.compile(  # of a joined text: a field, a literal, or the elements of an array
+    r"""\s*
+    (?: input \s+ (\w+)
+      | "([^"]*)"
+      | \( \( input \s+ (\w+) \s* \| \s* join \s+ "([^"]*)" \) \s* \|\| \s* "" \)
+    ) \s* (\.|$)""",
+    re.VERBOSE,
+)
 _PACKED = re.compile(r"\s*input\s+(\w+)\s*\|\s*binarize\s*\|\s*pack_bits\s*\|")
 _COLLECTION = re.compile(r"(array|weightedset)\s*<\s*(\w+)\s*>")
 
@@ -91,6 +100,43 @@ class LanguageRule:
 
 
 @dataclass(frozen=True)
+class TextRule:
+    """`input a . " " . ((input b | join " ") || "") | index`: a text of other fields, one after another. parts: (field,
+    literal, delimiter of an array's elements), of which a part has its field or its literal.
+    """
+
+    parts: tuple[tuple[str, str, str | None], ...]
+
+    @classmethod
+    def parse(cls, expression: str) -> TextRule:
+        """Raises ValueError for another expression."""
+        parts, at = [], 0
+        while at < len(expression):
+            found = _PART.match(expression, at)
+            if found is None or (found.end() == len(expression)) != (found[5] == ""):
+                raise ValueError(expression)
+            parts.append((found[1] or found[3] or "", found[2] or "", found[4]))
+            at = found.end()
+        if not any(name for name, _, _ in parts):
+            raise ValueError(expression)
+        return cls(tuple(parts))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(name for name, _, _ in self.parts if name)
+
+    def text(self, fields: Mapping[str, Any]) -> str | None:
+        """The text of a document; None where it lacks a field that has no alternative, as in Vespa (CatExpression)."""
+        out = []
+        for name, literal, delimiter in self.parts:
+            value = fields.get(name) if name else literal
+            if value is None and delimiter is None:
+                return None
+            out.append(value if isinstance(value, str) else (delimiter or "").join(value or ()))
+        return "".join(out)
+
+
+@dataclass(frozen=True)
 class Field:
     """One field of a document type."""
 
@@ -112,7 +158,8 @@ class Field:
     paged: bool = False
     sets_language: LanguageRule | None = None
     language: LanguageRule | None = None  # of its words, set by a field before it
-    packs: str | None = None  # the tensor field whose signs it holds as bits; then it is no field of the document
+    packs: str | None = None  # the tensor field whose signs it holds as bits
+    made_of: TextRule | None = None  # the fields whose text it indexes
 
     @property
     def links(self) -> int | None:
@@ -120,6 +167,11 @@ class Field:
         if self.type.tensor is None or not self.index:
             return None
         return self.hnsw[0] if self.hnsw else HNSW_LINKS
+
+    @property
+    def in_document(self) -> bool:
+        """Whether it is fed, and not made of other fields."""
+        return self.packs is None and self.made_of is None
 
     @property
     def text(self) -> bool:
@@ -234,9 +286,14 @@ def read_schema(statements: list[Statement], others: dict[str, Schema]) -> Schem
                 pass
             case "field":
                 found = read_field(statement, stemming)
-                if found.packs is None:
-                    raise statement.error(unsupported(f"a field outside the document ({found.name}) but packed bits"))
-                _check_packed(found, fields.get(found.packs), statement)
+                if found.packs is not None:
+                    _check_packed(found, fields.get(found.packs), statement)
+                elif found.made_of is not None:
+                    _check_made(found, fields, statement)
+                    found = replace(found, language=rule)
+                else:
+                    what = f"a field outside the document ({found.name}) but packed bits and joined texts"
+                    raise statement.error(unsupported(what))
                 fields[found.name] = found
             case "raw-as-base64-in-summary":
                 pass
@@ -339,6 +396,8 @@ def _indexing(statement: Statement, name: str) -> dict[str, object]:
     text = statement.value or (statement.body or "").strip().rstrip(";")
     if packed := _PACKED.match(text):
         made["packs"], text = packed[1], text[packed.end() :]
+    if joined := _joined(text):
+        made["made_of"], text = joined, "index"
     computed: LanguageRule | None = None  # the value that flows through the statement, where it is not the field's own
     for number, part in enumerate(re.split(r"(?<!\|)\|(?!\|)", text)):
         part = part.strip()
@@ -354,6 +413,30 @@ def _indexing(statement: Statement, name: str) -> dict[str, object]:
         else:
             raise statement.error(unsupported(f"'{part}' in an indexing statement (field {name})"))
     return made
+
+
+def _joined(text: str) -> TextRule | None:
+    """The rule of a statement that indexes a text of other fields."""
+    expression, bar, last = text.rpartition("|")
+    if not bar or last.strip() != "index" or expression.rstrip().endswith("|"):
+        return None
+    try:
+        return TextRule.parse(expression.strip())
+    except ValueError:
+        return None
+
+
+def _check_made(found: Field, fields: Mapping[str, Field], statement: Statement) -> None:
+    """A text of strings, and of arrays of strings that are joined."""
+    assert found.made_of is not None
+    for name, _, delimiter in found.made_of.parts:
+        if name and name not in fields:
+            raise statement.error(f"field '{found.name}': input field '{name}' does not exist")
+        wanted = FieldType("string", "" if delimiter is None else "array")
+        if name and fields[name].type != wanted:
+            raise statement.error(unsupported(f"joining {fields[name].type} {name} into {found.name}"))
+    if found.type != FieldType("string"):
+        raise statement.error(unsupported(f"a text of other fields as {found.type} (field {found.name})"))
 
 
 def _check_packed(found: Field, source: Field | None, statement: Statement) -> None:

@@ -74,9 +74,9 @@ class Reference:
         vector = session.run(["embedding"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
         return vector / np.linalg.norm(vector)
 
-    def bm25(self, field: str, words: list[str]) -> dict[str, float]:
-        """Vespa's bm25(field) of every item, for words that are each a term of the query."""
-        texts = {id: item.get(field, "").split() for id, item in self.items.items()}
+    def bm25(self, of: Callable[[Item], str], words: list[str]) -> dict[str, float]:
+        """Vespa's bm25 of a text of every item, for words that are each a term of the query."""
+        texts = {id: of(item).split() for id, item in self.items.items()}
         average = float(np.mean([len(t) for t in texts.values() if t]))
         scores = dict.fromkeys(texts, 0.0)
         for word in words:
@@ -104,7 +104,8 @@ class Reference:
             case "closeness" | "queues":  # the queues bring all of these few items; the query vector orders them
                 found = {id: 1 / (2 - dot) for id, dot in self.cosine("embedding", vectors["q"]).items()}
             case "bm25":
-                title, description = self.bm25("title", words), self.bm25("description", words)
+                title = self.bm25(lambda item: " ".join([item["title"], *item["category"]]), words)
+                description = self.bm25(lambda item: item.get("description", ""), words)
                 found = {id: title[id] + 0.5 * description[id] for id in title if title[id] + description[id] > 0}
             case _:
                 found = dict.fromkeys(self.items, 0.0)

@@ -67,7 +67,12 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "two models could mix",
         "field model_version",
     ),
-    "fieldset": (swap(ITEM, "fields: title, description", "fields: title, subtitle"), ITEM, "subtitle", "Remove it"),
+    "fieldset": (
+        swap(ITEM, "_category, description", "_category, subtitle"),
+        ITEM,
+        "subtitle",
+        "Remove it",
+    ),
     "brace": (swap(ITEM, "  fieldset default {", "  fieldset default"), ITEM, "without its {", "Remove"),
     "parent": (swap(f"{PROFILES}/ann.profile", "inherits base", "inherits bass"), "ann.profile", "bass", "base"),
     "second parent": (
@@ -101,9 +106,9 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "Write the name embedding",
     ),
     "bm25": (
-        swap(ITEM, "      index: enable-bm25\n    }\n    field description", "    }\n    field description"),
+        swap(ITEM, "    index: enable-bm25\n  }\n\n  fieldset", "  }\n\n  fieldset"),
         "profile",
-        "bm25(title)",
+        "bm25(title_and_category)",
         "enable-bm25",
     ),
     "match feature": (

@@ -33,7 +33,7 @@ DEFECTS = [
         "index",
     ),
     Defect("distance-metric", ITEM, "prenormalized-angular", "cosine", "COSINE"),
-    Defect("fieldset-field", ITEM, "fields: title, description", "fields: title, subtitle", "subtitle"),
+    Defect("fieldset-field", ITEM, "_category, description", "_category, subtitle", "subtitle"),
     Defect("schema-syntax", ITEM, "enable-bm25", "enable-bm26", "enable-bm26"),
     Defect("attribute-typo", "schemas/item/exact.profile", "attribute(embedding)", "attribute(embeding)", "embeding"),
     Defect(

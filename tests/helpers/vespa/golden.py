@@ -38,7 +38,7 @@ history_text[0, :3], history_image[0, :3] = unit(3, D), unit(3, D)
 history_weight = np.zeros((1, H), np.float32)
 history_weight[0, :3] = [3.0, 1.0, 0.25]
 number = {
-    "bm25(title)": 5.5,
+    "bm25(title_and_category)": 5.5,
     "bm25(description)": 1.5,
     "closeness(field,embedding)": 0.61,
     "closeness(field,embedding_bits)": 0.02,

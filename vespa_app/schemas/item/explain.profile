@@ -116,7 +116,7 @@ rank-profile explain inherits query_tower {
     expression: itemRawScore(image)
   }
   function lexical() { # 7.2
-    expression: bm25(title) + 0.5 * bm25(description)
+    expression: bm25(title_and_category) + 0.5 * bm25(description)
   }
   match-features: similarity input_query_text input_history input_history_text input_history_image expert_vbert expert_light_bert expert_ft_att expert_history likeness_text likeness_image from_query from_clicks from_images lexical
 }

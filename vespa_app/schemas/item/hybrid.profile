@@ -3,7 +3,7 @@ rank-profile hybrid inherits base {
   # The query joins nearestNeighbor and userInput by "or"; each function has a value for what only the other side found.
 
   function lexical() { # 7.2; 0 where no word matched
-    expression: bm25(title) + 0.5 * bm25(description)
+    expression: bm25(title_and_category) + 0.5 * bm25(description)
   }
   function semantic() { # cosine: 0.83; closeness() is 1 / (2 - cosine), and 0 where no nearestNeighbor is asked
     expression: sum(query(q) * attribute(embedding))
