@@ -38,9 +38,8 @@ from mrse_model.data.example_files import item_queries
 from mrse_model.data.misspellings import misspelt_all
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
-from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.bootstrap import Bootstrap
-from mrse_model.evaluation.checkpoint import catalogue_texts, popularity_of_mix
+from mrse_model.evaluation.checkpoint import catalogue_texts, catalogue_words, popularity_of_mix
 from mrse_model.evaluation.measures import condensed, per_query
 from mrse_model.evaluation.queries import QuerySet, judged_queries
 from mrse_model.evaluation.rankers import (
@@ -251,7 +250,7 @@ def measure_one(folder: Path, labels: str, runs: Path, config: Config, teacher: 
     texts, name = catalogue_texts(catalogue), f"{folder.name}-{labels}"
     queries = judged_queries(name, read_judgments(data.judged, catalogue, unknown="skip"))
     learnt = judged_queries("train", read_judgments(learn, catalogue, unknown="skip")) if learn is not None else None
-    words = BM25(texts)
+    words = catalogue_words(catalogue)
     rows = [Row("BM25", values_of(queries, words.search(queries.texts, DEPTH)))]
     tuning = _some(learnt, TUNED_ON) if learnt is not None else None
     for encoder in installed():

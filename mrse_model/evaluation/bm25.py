@@ -1,16 +1,21 @@
-"""BM25 over title and category, by bm25s."""
+"""BM25 as the rank profile bm25 has it, by bm25s: title and category as one text, and half as much the description."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrse_model.errors import MissingExtra
-from mrse_model.evaluation.rankers import Ranking, best
+from mrse_model.evaluation.rankers import Ranking, Scores, best
 
 _WORD = re.compile(r"\w+")
+DESCRIPTION = 0.5  # of a hit in the title and category
 
 
 def words(text: str) -> list[str]:
@@ -34,18 +39,18 @@ def _singular(word: str) -> str:
 
 
 class BM25:
-    """A Ranker with Vespa's scores, of which k1 1.2 and b 0.75 are the defaults; texts are those of all items."""
+    """A Ranker with Vespa's scores, of which k1 1.2 and b 0.75 are the defaults. texts: title and category of all
+    items; descriptions: theirs, "" for an item without one.
+    """
 
     name = "BM25"
 
-    def __init__(self, texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> None:
-        try:
-            import bm25s
-        except ImportError:
-            raise MissingExtra("bm25s", "train") from None
-        self._index = bm25s.BM25(k1=k1, b=b, method="lucene")
-        self._index.index([words(text) for text in texts], show_progress=False)
+    def __init__(
+        self, texts: Sequence[str], descriptions: Iterable[str] = (), k1: float = 1.2, b: float = 0.75
+    ) -> None:
         self._count, self._factor = len(texts), np.float32(k1 + 1)  # the factor is not in bm25s's
+        self._texts = _Field.of(texts, 1.0, k1, b)
+        self._descriptions = _Field.of(descriptions, DESCRIPTION, k1, b)
 
     def search(self, queries: Sequence[str], k: int) -> Ranking:
         """The k best items of each query; an item without a word of the query is no hit."""
@@ -53,10 +58,58 @@ class BM25:
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         for i, query in enumerate(queries):
-            known = self._index.get_tokens_ids(words(query))
-            # Its own `retrieve` breaks ties as they come, and keeps at the last rank any of them.
-            found = self._index.get_scores_from_ids(known) if known else np.zeros(self._count, np.float32)
+            # bm25s' own `retrieve` breaks ties as they come, and keeps at the last rank any of them.
+            found = self._scores(words(query))
             top = best(found[None], k)[0]
             hits = int((found[top] > 0).sum())
             rows[i, :hits], scores[i, :hits] = top[:hits], self._factor * found[top[:hits]]
         return Ranking(rows, scores)
+
+    def _scores(self, asked: list[str]) -> Scores:
+        """What each item's words say, float32 [N], less the factor."""
+        found = np.zeros(self._count, np.float32)
+        if not len(self._descriptions.rows):
+            self._texts.add(asked, 1.0, found)
+            return found
+        both = (self._texts, self._descriptions)
+        for word in asked:  # to Vespa a word is as frequent as it is in all fields of a fieldset together
+            rarity = _idf(min(self._count, sum(field.frequency(word) for field in both)), self._count)
+            for field in both:
+                field.add([word], rarity / _idf(field.frequency(word), len(field.rows)), found)
+        return found
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One field of the items. rows: of the items that have it: those without it count for no average length."""
+
+    index: Any  # None where no item has it
+    rows: NDArray[np.int64]
+    weight: float
+
+    @classmethod
+    def of(cls, texts: Iterable[str], weight: float, k1: float, b: float) -> _Field:
+        try:
+            import bm25s
+        except ImportError:
+            raise MissingExtra("bm25s", "train") from None
+        there = {row: found for row, text in enumerate(texts) if (found := words(text))}
+        index = bm25s.BM25(k1=k1, b=b, method="lucene") if there else None
+        if index is not None:
+            index.index(list(there.values()), show_progress=False)
+        return cls(index, np.array(list(there), np.int64), weight)
+
+    def frequency(self, word: str) -> int:
+        """In how many of the items' texts the word is."""
+        ids = self.index.get_tokens_ids([word]) if self.index else []
+        return int(np.diff(self.index.scores["indptr"])[ids].sum()) if ids else 0
+
+    def add(self, asked: list[str], factor: float, scores: Scores) -> None:
+        """Adds what these words say, times a factor, to scores [N]."""
+        if self.index and (ids := self.index.get_tokens_ids(asked)):
+            scores[self.rows] += np.float32(self.weight * factor) * self.index.get_scores_from_ids(ids)
+
+
+def _idf(frequency: int, count: int) -> float:
+    """As Vespa and bm25s have it."""
+    return math.log(1 + (count - frequency + 0.5) / (frequency + 0.5))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrse_model.data.contract import Catalogue
+from mrse_model.data.contract import Catalogue, descriptions
 from mrse_model.data.example_files import (
     ExampleSummary,
     dev_queries,
@@ -72,8 +72,13 @@ class Measured:
 
 
 def catalogue_texts(catalogue: Catalogue) -> list[str]:
-    """What BM25 sees of each item: title and category, whichever of them the item tower reads."""
+    """Title and category of each item, whichever of them the item tower reads."""
     return item_texts(("title", "category"), catalogue.titles, catalogue.categories)
+
+
+def catalogue_words(catalogue: Catalogue) -> BM25:
+    """What finds the items by their words as the deployed package does: also in descriptions."""
+    return BM25(catalogue_texts(catalogue), descriptions(catalogue.path))
 
 
 def pseudo_query_set(
@@ -141,7 +146,7 @@ def measure(
     items = model.item_vectors(catalogue.titles, catalogue.categories, features, of_items)
     cuts = sorted({k for k in cuts if k <= len(catalogue.ids)}) or [len(catalogue.ids)]
     vectors = VectorRanker(VECTORS, lambda texts: model.query_vectors(texts), items.embedding)
-    bm25 = BM25(catalogue_texts(catalogue))
+    bm25 = catalogue_words(catalogue)
     new = vectors
     if any(of_items):
         without = model.item_vectors(catalogue.titles, catalogue.categories, features)

@@ -35,8 +35,7 @@ from mrse_model.data.example_files import ExampleSummary, item_queries, save_dev
 from mrse_model.data.examples import write_examples
 from mrse_model.data.search_log import query_key
 from mrse_model.errors import InputError
-from mrse_model.evaluation.bm25 import BM25
-from mrse_model.evaluation.checkpoint import catalogue_texts
+from mrse_model.evaluation.checkpoint import catalogue_words
 from mrse_model.evaluation.popularity import Popularity
 from mrse_model.evaluation.queries import QuerySet
 from mrse_model.evaluation.rankers import VectorRanker
@@ -156,7 +155,7 @@ class _Training:
         if self.source is not None:
             start_texts(model, self.source, made.corpus.item_tokens, made.corpus.queries.tokens, self.config.train.seed)
         # Read at their first use: not every call comes to the folds or to the mix.
-        words = cache(lambda: BM25(catalogue_texts(catalogue)))
+        words = cache(lambda: catalogue_words(catalogue))
         popularity = cache(partial(self._popularity, len(catalogue), made.config.train.event_weights))
 
         def ask(vectors: VectorRanker, queries: QuerySet) -> HeldOut:

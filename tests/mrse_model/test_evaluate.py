@@ -17,12 +17,11 @@ from mrse_model.data.contract import Catalogue, SearchesFile, read_catalogue
 from mrse_model.data.example_files import EXAMPLE_SCHEMA, dev_queries, item_queries, queries_in_training
 from mrse_model.data.example_files import KINDS as KINDS_OF_EXAMPLES
 from mrse_model.data.examples import write_examples
-from mrse_model.evaluation.bm25 import BM25
 from mrse_model.evaluation.checkpoint import (
     MIX,
     NEW_ITEMS,
     Measured,
-    catalogue_texts,
+    catalogue_words,
     measure,
     measure_personal,
     pseudo_query_set,
@@ -74,7 +73,7 @@ def test_new_items_are_ranked_without_the_queries_that_led_to_them(trained, run)
     mix = LinearFusion(
         "m",
         known,
-        BM25(catalogue_texts(catalogue)),
+        catalogue_words(catalogue),
         MIDDLE if run.measured.mix.weight is None else run.measured.mix.weight,
     )
     for name, ranker in (("MRSE", known), (NEW_ITEMS, new), (MIX, mix)):
