@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from mrse_model.serving.mix import write_mix
 from vespa_package.checks.all import validate, warnings
 from vespa_package.variants import build_variant, list_variants
 
@@ -286,6 +287,17 @@ def test_a_profile_may_inherit_several(app: Path, parents: str) -> None:
     profile = f"rank-profile both inherits {parents} {{\n  match-features: similarity from_query\n}}\n"
     (app / PROFILES / "both.profile").write_text(profile, "utf-8")
     assert validate(app) == []
+
+
+def test_a_choice_of_training_that_no_profile_reads_is_warned_of(app: Path) -> None:
+    write_mix(app / "models", 0.4, 0.2)
+    assert warnings(app) == []
+    profile = f"{PROFILES}/hybrid_linear.profile"
+    swap(profile, "    mix_popularity tensor<float>(x[1]): file: models/mix_popularity.json", "    #")(app)
+    (warning,) = warnings(app)
+    assert "training chose 0.2 in mix_popularity.json" in str(warning) and str(warning.file).endswith(profile)
+    write_mix(app / "models", 0.4)
+    assert warnings(app) == []
 
 
 def test_a_language_that_nothing_says_is_warned_of(app: Path) -> None:

@@ -10,7 +10,7 @@ from mrse_model.serving.manifest import Manifest
 from vespa_package.bundled import require_package
 from vespa_package.checks.items import check_items
 from vespa_package.checks.models import check_models
-from vespa_package.checks.schemas import check_item_schema, check_language, check_profiles
+from vespa_package.checks.schemas import check_item_schema, check_language, check_mix, check_profiles
 from vespa_package.checks.services import check_query_language, check_query_profiles, check_services
 from vespa_package.fields import DocumentType
 from vespa_package.schema import read_schemas
@@ -62,4 +62,5 @@ def warnings(app: str | Path) -> list[InputError]:
     """What is allowed, and probably not meant. For a package without problems."""
     schemas = read_schemas(Path(app))
     found = [warning for schema in schemas.values() for warning in check_language(schema)]
+    found += [warning for schema in schemas.values() for warning in check_mix(schema, Path(app) / "models")]
     return [*found, *check_query_language(Path(app), schemas)]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from mrse_model.errors import InputError
 from mrse_model.serving.manifest import Manifest
+from mrse_model.serving.mix import ALPHA_FILE, POPULARITY_FILE, read_mix
 from vespa_package.fields import INT8, VECTOR_FIELDS
 from vespa_package.schema import Field, OnnxUse, Profile, Schema, missing_constants
 
+LINEAR = "hybrid_linear"
 BUILT_IN = {"firstPhase", "secondPhase"}
 
 
@@ -85,6 +87,22 @@ def check_language(schema: Schema) -> Iterator[InputError]:
             field=guessed[0],
             fix='Add above it: field language type string { indexing: (input language || "en") | set_language }',
         )
+
+
+def check_mix(schema: Schema, models: Path) -> Iterator[InputError]:
+    """Warnings: what training chose for the hybrid, and a profile of an earlier version does not read."""
+    profile = schema.profiles.get(LINEAR)
+    if profile is None or not (models / ALPHA_FILE).is_file() or not (models / POPULARITY_FILE).is_file():
+        return
+    weight, popularity = read_mix(models)
+    chosen = {ALPHA_FILE: weight, POPULARITY_FILE: popularity or None}
+    read = {Path(file).name for some in schema.profiles.values() for file in some.constants.values()}
+    for name, value in chosen.items():
+        if value is not None and name not in read:
+            yield InputError(
+                f"training chose {value:g} in {name}, and no rank profile reads it",
+                file=profile.file, fix=f"Take {profile.file.name} as mrse init writes it into an empty folder",
+            )  # fmt: skip
 
 
 def _check_int8(field: Field, manifest: Manifest) -> Iterator[InputError]:
