@@ -69,17 +69,18 @@ class Job:
 
 
 def groups_of(items: ItemsFile, out: Path) -> list[Group]:
-    """The row groups of all part files, each with its shard in `out`. Paths are absolute: other machines read them."""
+    """The row groups of all part files that have rows (Spark writes parts without), each with its shard in `out`.
+    Paths are absolute: other machines read them.
+    """
     found: list[Group] = []
     out, first = out.resolve(), 0
     for part in items.table.parts:
         part = part.resolve()
         with pq.ParquetFile(part) as file:
             for group in range(file.num_row_groups):
-                shard = out / f"shard-{len(found):05}.parquet"
-                rows = file.metadata.row_group(group).num_rows
-                found.append(Group(part, group, first, rows, shard))
-                first += rows
+                if rows := file.metadata.row_group(group).num_rows:
+                    found.append(Group(part, group, first, rows, out / f"shard-{len(found):05}.parquet"))
+                    first += rows
     return found
 
 

@@ -128,10 +128,12 @@ def some_queries(data: Data, share: float, folder: Path) -> Data:
         kept[name] = folder / f"{name}.parquet" if source else None
         if source is None or (folder / f"{name}.parquet").exists():
             continue
-        file = pq.ParquetFile(source)
-        with atomic_file(folder / f"{name}.parquet") as part, pq.ParquetWriter(part, file.schema_arrow) as out:
-            for batch in file.iter_batches(1 << 16):
-                out.write_batch(batch.filter(pa.array([_chosen(q, share) for q in batch["query"].to_pylist()])))
+        table = Table(source)  # a folder of parts, too, whose types may differ where they read alike
+        with atomic_file(folder / f"{name}.parquet") as part, pq.ParquetWriter(part, table.schema) as out:
+            for _, batch in table.batches(table.schema.names, 1 << 16):
+                chosen = pa.array([_chosen(q, share) for q in batch["query"].to_pylist()])
+                rows = pa.Table.from_batches([batch.filter(chosen)]).select(table.schema.names)
+                out.write_table(rows.cast(table.schema))
     return replace(data, searches=kept["searches"], judgments=kept["judgments"])
 
 

@@ -32,6 +32,7 @@ def folder(tmp_path: Path, columns: dict[str, list]) -> Path:
     table = pa.table({name: values for name, values in columns.items() if name != "image"})
     (tmp_path / "items").mkdir()
     pq.write_table(table.slice(0, 8), tmp_path / "items" / "a.parquet", row_group_size=5)
+    pq.write_table(table.slice(0, 0), tmp_path / "items" / "aa.parquet")  # as Spark does where a part has no rows
     pq.write_table(table.slice(8), tmp_path / "items" / "b.parquet")
     return tmp_path / "items"
 

@@ -366,6 +366,18 @@ def test_less_data_is_whole_queries_and_nested(data: Data, tmp_path: Path) -> No
     assert pq.read_table(few.judgments).num_rows == sum(query_key(row["query"]) in read["few"] for row in whole)
 
 
+def test_less_of_a_folder_of_parts_is_less_of_its_file(data: Data, tmp_path: Path) -> None:
+    log, folder = pq.read_table(data.searches), tmp_path / "log"
+    folder.mkdir()
+    pq.write_table(log.slice(0, 90), folder / "a.parquet")
+    query = log.schema.get_field_index("query")
+    other = log.set_column(query, "query", log["query"].dictionary_encode())
+    pq.write_table(other.slice(90), folder / "b.parquet")
+    few = some_queries(data, 0.3, tmp_path / "of a file").searches
+    same = some_queries(replace(data, searches=folder), 0.3, tmp_path / "of a folder").searches
+    assert pq.read_table(few).to_pylist() == pq.read_table(same).to_pylist() != []
+
+
 def _queries(data: Data) -> list[str]:
     paths = [path for path in (data.judgments, data.searches) if path]
     return [query_key(q) for path in paths for q in pq.read_table(path, columns=["query"])["query"].to_pylist()]
