@@ -65,6 +65,11 @@ def test_vespa_refuses(judged: Judged, defect: Defect) -> None:
     assert any(defect.says in complaint for complaint in found), found
 
 
+def test_vespa_accepts_grams_of_all_texts(judged: Judged) -> None:
+    """Of one field alone, which it refuses above, the fieldset would be matched by words."""
+    assert complaints(judged.answer["packages"]["grams"]) == []
+
+
 @pytest.mark.parametrize("field", ["embedding", "image_embedding"])
 @pytest.mark.parametrize("name", ["default", "cluster"])
 def test_vector_fields(judged: Judged, name: str, field: str) -> None:

@@ -22,6 +22,8 @@ class Defect:
 
 
 ITEM, SERVICES, TOWER = "schemas/item.sd", "services.xml", "schemas/item/query_tower.profile"
+TEXT, GRAM = "    index: enable-bm25\n", "    match: gram\n"
+TITLE = "  field title_and_category type string {\n"
 DEFECTS = [
     Defect("tensor-type", ITEM, "embedding type tensor<bfloat16>", "embedding type tensor<floaty>", "floaty"),
     Defect("hnsw-without-index", ITEM, "indexing: attribute | index", "indexing: attribute", "hnsw"),
@@ -34,6 +36,7 @@ DEFECTS = [
     ),
     Defect("distance-metric", ITEM, "prenormalized-angular", "cosine", "COSINE"),
     Defect("fieldset-field", ITEM, "_category, description", "_category, subtitle", "subtitle"),
+    Defect("grams-of-one-field", ITEM, TITLE, TITLE + GRAM, "fieldset 'default' are inconsistent"),
     Defect("schema-syntax", ITEM, "enable-bm25", "enable-bm26", "enable-bm26"),
     Defect("attribute-typo", "schemas/item/exact.profile", "attribute(embedding)", "attribute(embeding)", "embeding"),
     Defect(
@@ -97,6 +100,7 @@ DEFECTS = [
     Defect("profile-parent", "search/query-profiles/hybrid.xml", 'inherits="default"', 'inherits="defalt"', "defalt"),
     Defect("junk-file", "schemas/notes.txt", "", "x", "notes.txt"),
 ]
+GRAMS = Defect("grams", ITEM, TEXT, TEXT + GRAM, "")  # of all fields of the fieldset, as docs/your-data.md advises
 PRICE = "    field price type float {\n      indexing: summary | attribute\n"
 CHANGES = [  # packages that are good, but not as a change of the default package
     Defect("another-metric", ITEM, "prenormalized-angular", "dotproduct", "hnsw-settings-change"),

@@ -16,7 +16,7 @@ import numpy as np
 
 from mrse_model.serving.manifest import Manifest
 from tests.helpers.make_models import make_models
-from tests.helpers.vespa.broken import CHANGES, DEFECTS, plant
+from tests.helpers.vespa.broken import CHANGES, DEFECTS, GRAMS, plant
 from tests.helpers.vespa.golden import features, literal
 from tests.helpers.written_yql import Written, all_written
 from vespa_package.checks import vespa_java as judge
@@ -77,7 +77,7 @@ def ask_all(work: Path) -> Judged:
     make_models(work / "new", "mrse-ffffffffffff", seed=8)
     for package in packages.copy():
         packages += migration_steps(package, app / "models", work / "new", work / "steps")
-    packages += [{"name": d.name, "dir": str(plant(d, app, work / "broken" / d.name))} for d in DEFECTS]
+    packages += [{"name": d.name, "dir": str(plant(d, app, work / "broken" / d.name))} for d in (*DEFECTS, GRAMS)]
     packages += [
         {"name": c.name, "dir": str(plant(c, app, work / "change" / c.name)), "after": "default"} for c in CHANGES
     ]
