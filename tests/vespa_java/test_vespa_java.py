@@ -13,10 +13,13 @@ import pytest
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
+from local_vespa.documents.operations import apply_update, read_put, read_update
+from local_vespa.package.schema import read_schema
+from local_vespa.package.sd import parse_statements, without_comments
 from mrse_model.serving.exported_model import CELLS
 from tests.helpers.vespa.broken import DEFECTS, Defect, plant
 from tests.helpers.vespa.golden import bits, expected, expected_compact, expected_int8, int8
-from tests.helpers.vespa.job import BY_QUEUE, INPUTS, PROFILES, STEPS, Judged, tower_inputs
+from tests.helpers.vespa.job import BY_QUEUE, INPUTS, PROFILES, STEPS, WRITES, Judged, tower_inputs
 from vespa_package.checks.vespa_java import complaints
 from vespa_package.variants import list_variants
 
@@ -99,6 +102,22 @@ def test_int8_keeps_floats_on_disk_and_graphs_over_whole_numbers(judged: Judged)
         graph = found[field + "_int8"]
         assert graph["tensortype"] == "tensor<int8>(x[128])" and graph["paged"] is False
         assert graph["distancemetric"] == "PRENORMALIZED_ANGULAR" and graph["index"]["hnsw"]["enabled"] is True
+
+
+def test_the_engine_joins_texts_as_vespa_does(judged: Judged) -> None:
+    """A put makes the text of what it has; an update of a part of the texts makes it of that part, or leaves it."""
+    text = (Path(__file__).parents[2] / "vespa_app" / "schemas" / "item.sd").read_text("utf-8")
+    item = read_schema(parse_statements(without_comments(text), "item.sd"), {})
+    before = {"title_and_category": "before"}
+    for write, made in zip(WRITES, judged.answer["indexing"][0], strict=True):
+        if write["update"]:
+            body = {"fields": {name: {"assign": value} for name, value in write["fields"].items()}}
+            after = apply_update(read_update(item, "id:item:item::a", body).fields, item, before)
+            assert after["title_and_category"] == (made or "before"), write
+        else:
+            put = read_put(item, "id:item:item::a", {"fields": write["fields"]})
+            assert put.fields.get("title_and_category") == made, write
+    assert "Red dress Women Clothes" in judged.answer["indexing"][0]
 
 
 def test_filters_are_indexed(judged: Judged) -> None:

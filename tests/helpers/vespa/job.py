@@ -40,6 +40,16 @@ HITS = [
 ]
 
 
+PUT, UPDATE = {"update": False}, {"update": True}
+WRITES: list[dict[str, Any]] = [  # of the texts that item.sd joins
+    PUT | {"fields": {"title": "Red dress", "category": ["Women", "Clothes"]}},
+    PUT | {"fields": {"title": "Red dress"}},
+    PUT | {"fields": {"category": ["Women"]}},
+    UPDATE | {"fields": {"title": "Blue hat", "category": ["Men"]}},
+    UPDATE | {"fields": {"title": "Blue hat"}},
+    UPDATE | {"fields": {"category": ["Men"]}},
+    UPDATE | {"fields": {"brand": "Acme"}},
+]
 OWN_FIELD = "field season type string {\n indexing: summary | attribute\n attribute: fast-search\n }\n"
 
 
@@ -88,6 +98,7 @@ def ask_all(work: Path) -> Judged:
         "functions": [{"package": name, "features": features()} for name in SERVED],
         "onnx": onnx_runs(app / "models") + torch_runs,
         "yql": [{"package": package_of(w), "yql": w.yql, "parameters": parameters(w)} for w in yql],
+        "indexing": [{"statement": joined_text(text), "writes": WRITES}],
         "serve": [
             {"package": str(work / name), "port": free_port(), "hits": HITS, "requests": asked}
             for name, asked in zip(SERVED, (requests(app / "models"), compact_requests(), int8_requests()), strict=True)
@@ -96,6 +107,13 @@ def ask_all(work: Path) -> Judged:
     answer = judge.ask(job)
     answer["torch"] = answer["onnx"][len(job["onnx"]) - len(torch_runs) :]
     return Judged(answer, app / "models", yql, said_by_torch)
+
+
+def joined_text(schema: str) -> str:
+    """The indexing statement of title_and_category."""
+    found = re.search(r"field title_and_category .*?indexing: (.*?)\n", schema, re.DOTALL)
+    assert found, "item.sd has changed"
+    return found[1]
 
 
 def migration_steps(package: dict[str, Any], old: Path, new: Path, out: Path) -> list[dict[str, Any]]:

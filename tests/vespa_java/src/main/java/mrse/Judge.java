@@ -15,7 +15,7 @@ import java.util.logging.Logger;
 
 /**
  * One JVM that answers all questions about application packages:  Judge JOB.json ANSWER.json
- * The job's keys, each optional: packages, config, functions, onnx, yql, serve (see test_vespa_java.py, which writes it).
+ * The job's keys, each optional: packages, config, functions, onnx, yql, indexing, serve (see test_vespa_java.py, which writes it).
  */
 public class Judge {
 
@@ -49,6 +49,10 @@ public class Judge {
         var yql = answer.putArray("yql");
         for (JsonNode entry : job.path("yql"))
             yql.add(packages.get(entry.get("package").asText()).yql().parse(entry));
+
+        var indexing = answer.putArray("indexing");
+        for (JsonNode entry : job.path("indexing"))
+            indexing.add(Indexing.run(entry));
 
         var served = answer.putArray("serve");
         for (JsonNode entry : job.path("serve")) {
