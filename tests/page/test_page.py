@@ -255,6 +255,7 @@ def test_a_line_says_where_nothing_fits_well_any_more(page, shop):
     answer |= {"facets": {}, "coverage": 0.5, "fallbacks": [], "seconds": 0.01, "stages": {}}
     go(page, shop)
     page.route("**/v1/search", lambda route: route.fulfill(json=answer))
+    page.select_option("#profile", "ann")  # which one is the default, training decides
     page.fill("#q", "anything")
     page.keyboard.press("Enter")
     page.wait_for_selector(".line")
