@@ -60,7 +60,8 @@ def convert_clicks(clicks: str | Path, searches: str | Path, *, columns: Mapping
 
     Clicks of one user for one query without a pause of 30 minutes are one search; without `user_id`, each is one.
     Without `timestamp` all clicks of a query get one time, drawn from the query: a hold-out by time is then one by
-    query. A row with a `count` stands for that many searches, at most MAX_COUNT. columns: the names where they differ.
+    query. A row with a `count` stands for that many searches, at most MAX_COUNT, of which one is the user's and the
+    others are nobody's. columns: the names where they differ.
     """
     table = RenamedTable(clicks, columns or {}, ("query", "item_id", "user_id", "timestamp", "count"))
     table.check_output(searches)
@@ -95,9 +96,10 @@ def convert_clicks(clicks: str | Path, searches: str | Path, *, columns: Mapping
                     dropped[reason] += 1
                     continue
                 dropped[f"click beyond {MAX_COUNT} of one row"] += max(count - MAX_COUNT, 0)
-                for number in range(min(count, MAX_COUNT)):
+                for number in range(min(count, MAX_COUNT)):  # one search of the user's: with all, he would be a bot
                     one = f"c{row}-{number}" if not user or number else ""
-                    rows.append((one, user, query_key(query), time, query, "clicked", item, row))
+                    whose = "" if number else user
+                    rows.append((one, whose, query_key(query), time, query, "clicked", item, row))
             store.executemany(f"INSERT INTO event ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         return _write(table, store, searches, _searches_of_events(_events_in_order(store)), dropped)
 

@@ -64,6 +64,20 @@ def test_a_count_stands_for_so_many_searches(tmp_path: Path) -> None:
     assert "left out: 150 × click beyond 100 of one row" in out
 
 
+def test_a_user_with_a_large_count_is_no_bot(tmp_path: Path) -> None:
+    items = write(tmp_path / "i.parquet", item_id=[f"i{n}" for n in range(40)], title=[f"mug {n}" for n in range(40)])
+    asked, users = [f"mug {n}" for n in range(40)], [f"u{n % 4}" for n in range(40)]
+    clicks = write(
+        tmp_path / "c.parquet", query=asked, item_id=[f"i{n}" for n in range(40)], user_id=users,
+        timestamp=[100_000 * n for n in range(40)], count=[90] * 40,
+    )  # fmt: skip
+    convert("clicks", clicks, "-o", tmp_path / "s.parquet")
+    found = searches(tmp_path / "s.parquet")
+    assert len(found) == 40 * 90 and Counter(row["user_id"] for row in found)["u0"] == 10
+    summary = write_examples(tmp_path / "x", read_catalogue(items), searches=SearchesFile(tmp_path / "s.parquet"))
+    assert summary.spam_users == 0
+
+
 def test_clicks_without_times_are_held_out_by_query(tmp_path: Path) -> None:
     items = write(
         tmp_path / "items.parquet", item_id=[f"i{n}" for n in range(40)], title=[f"mug {n}" for n in range(40)]
