@@ -61,7 +61,7 @@ def convert_clicks(clicks: str | Path, searches: str | Path, *, columns: Mapping
     Clicks of one user for one query without a pause of 30 minutes are one search; without `user_id`, each is one.
     Without `timestamp` all clicks of a query get one time, drawn from the query: a hold-out by time is then one by
     query. A row with a `count` stands for that many searches, at most MAX_COUNT, of which one is the user's and the
-    others are nobody's. columns: the names where they differ.
+    others are anonymous. columns: the names where they differ.
     """
     table = RenamedTable(clicks, columns or {}, ("query", "item_id", "user_id", "timestamp", "count"))
     table.check_output(searches)
