@@ -261,6 +261,8 @@ def read_schema(statements: list[Statement], others: dict[str, Schema]) -> Schem
         if statement.keyword != "field":
             raise statement.error(unsupported(f"'{statement.keyword}' in a document"))
         found = read_field(statement, stemming)
+        if found.made_of is not None:
+            raise statement.error(unsupported(f"'input' in a field of the document ({found.name})"))
         rule = found.sets_language or rule
         fields[found.name] = replace(found, language=rule) if found.text else found
     for statement in schema.children:

@@ -77,6 +77,11 @@ def test_the_text_cannot_be_fed() -> None:
         ("input title .", "input titel .", "input field 'titel' does not exist"),
         ("(input category | join", "(input brand | join", "joining string brand into words"),
         ("input title .", "input category .", "joining array<string> category into words"),
+        (
+            "field title type string { indexing: index",
+            "field title type string { indexing: input title | index",
+            "'input' in a field",
+        ),
         ('|| "") | index', '|| "") | index | summary', "in an indexing statement"),
         ("field words type string", "field words type array<string>", "a text of other fields as array<string>"),
     ],
