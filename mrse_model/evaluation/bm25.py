@@ -73,9 +73,10 @@ class BM25:
             return found
         both = (self._texts, self._descriptions)
         for word in asked:  # to Vespa a word is as frequent as it is in all fields of a fieldset together
-            rarity = _idf(min(self._count, sum(field.frequency(word) for field in both)), self._count)
-            for field in both:
-                field.add([word], rarity / _idf(field.frequency(word), len(field.rows)), found)
+            frequencies = [field.frequency(word) for field in both]
+            rarity = _idf(min(self._count, sum(frequencies)), self._count)
+            for field, frequency in zip(both, frequencies, strict=True):
+                field.add([word], rarity / _idf(frequency, len(field.rows)), found)
         return found
 
 
@@ -102,7 +103,8 @@ class _Field:
     def frequency(self, word: str) -> int:
         """In how many of the items' texts the word is."""
         ids = self.index.get_tokens_ids([word]) if self.index else []
-        return int(np.diff(self.index.scores["indptr"])[ids].sum()) if ids else 0
+        starts = self.index.scores["indptr"] if ids else ()
+        return sum(int(starts[at + 1] - starts[at]) for at in ids)
 
     def add(self, asked: list[str], factor: float, scores: Scores) -> None:
         """Adds what these words say, times a factor, to scores [N]."""
